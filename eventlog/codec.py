@@ -1,0 +1,72 @@
+"""Events to bytes and back, older versions included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from eventlog.events import AudioEvent, Fact
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTERS: dict[str, Upcaster] = {}
+"""By older wire name: makes the next version's object of it, its ``event`` name included."""
+
+_encoder = msgspec.json.Encoder()
+_audio_events = msgspec.json.Decoder(AudioEvent)
+_facts = msgspec.json.Decoder(Fact)
+
+
+class UndecodableEventError(ValueError):
+    """The bytes are no event of a version that this build knows."""
+
+
+def encode(event: AudioEvent | Fact) -> bytes:
+    """The event's JSON."""
+    return _encoder.encode(event)
+
+
+def decode_audio_event(data: bytes) -> AudioEvent:
+    """The control event in `data`.
+
+    Raises:
+        UndecodableEventError: if it is no known one.
+    """
+    try:
+        return _audio_events.decode(data)
+    except msgspec.DecodeError:
+        return _convert(_upcast(data), AudioEvent)
+
+
+def decode_fact(data: bytes) -> Fact:
+    """The fact in `data`.
+
+    Raises:
+        UndecodableEventError: if it is no known one.
+    """
+    try:
+        return _facts.decode(data)
+    except msgspec.DecodeError:
+        return _convert(_upcast(data), Fact)
+
+
+def _convert(raw: dict[str, Any], kind: Any) -> Any:  # noqa: ANN401 - the union decides
+    try:
+        return msgspec.convert(raw, kind)
+    except msgspec.ValidationError as error:
+        msg = f"malformed event {raw.get('event')!r}: {error}"
+        raise UndecodableEventError(msg) from error
+
+
+def _upcast(data: bytes) -> dict[str, Any]:
+    """Raise an older version step by step to the current one."""
+    try:
+        raw = msgspec.json.decode(data, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        msg = f"not an event: {error}"
+        raise UndecodableEventError(msg) from error
+    while (name := raw.get("event")) in UPCASTERS:
+        raw = UPCASTERS[str(name)](raw)
+    return raw

@@ -1,0 +1,200 @@
+"""Every Redis key and channel, each made here and nowhere else.
+
+Each docstring says: Redis type, what it holds, who writes it, its TTL. "Session TTL" is the setting
+``STENOLOG_SESSION_TTL_S``, refreshed by the claim holder while the session lives and by each writer.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from eventlog.partitions import partition_of, tags
+
+LIVE_RUN = "live"
+"""The run that a session's own client causes; every other run is a replay."""
+
+_DEPLOYMENT = "{stenolog}"  # keys that count across partitions; a tag of their own, so one slot
+
+
+def partition_count() -> str:
+    """String: the deployment's number of partitions. Written once by the first process. No TTL."""
+    return f"{_DEPLOYMENT}:partitions"
+
+
+def reservations() -> str:
+    """Sorted set: session id by expiry in Redis ms. Written by edges (limit `max_sessions`). Members expire by score."""
+    return f"{_DEPLOYMENT}:reservations"
+
+
+def heartbeats() -> str:
+    """Hash: ``<role> <consumer>`` to JSON of what it does now. Written by every role. Stale fields are swept."""
+    return f"{_DEPLOYMENT}:heartbeats"
+
+
+class PartitionKeys:
+    """The keys of one partition; all share its hash tag, so one script may touch them all."""
+
+    def __init__(self, number: int, tag: str) -> None:
+        """Bind to partition `number`, whose hash tag is `tag`."""
+        self.number = number
+        self.tag = tag
+        self._prefix = f"{{{tag}}}"
+
+    @cached_property
+    def sessions(self) -> str:
+        """Stream, group ``processor``: one entry per unfinished run; a pending entry is the claim. Claim scripts."""
+        return f"{self._prefix}:sessions"
+
+    @cached_property
+    def entries(self) -> str:
+        """Hash: ``<session> <run>`` to its entry id in `sessions`. Open, hand-over, end and sweep scripts. No TTL."""
+        return f"{self._prefix}:entries"
+
+    @cached_property
+    def index(self) -> str:
+        """Sorted set: ``<session> <run>`` by last life in ms, while anything of it is retained. Open, commit scripts."""
+        return f"{self._prefix}:index"
+
+    @cached_property
+    def changes(self) -> str:
+        """Stream, one group per projection: "this run has news". Open and commit scripts; trimmed by the janitor."""
+        return f"{self._prefix}:changes"
+
+    @cached_property
+    def walks(self) -> str:
+        """Set: projections that fell behind `changes` and must walk `index`. Trim script; each removes itself."""
+        return f"{self._prefix}:walks"
+
+    @cached_property
+    def set_aside(self) -> str:
+        """Stream: runs that kept crashing workers, with reason and consumer. Set-aside script; bounded length."""
+        return f"{self._prefix}:set-aside"
+
+    def dead_letters(self, projection: str) -> str:
+        """Stream: facts that `projection` couldn't apply, with reason. That projection; bounded length, session TTL."""
+        return f"{self._prefix}:dead-letters:{projection}"
+
+    @cached_property
+    def sessions_bell(self) -> str:
+        """Sharded channel: rung when `sessions` has a new entry, so that workers look at once."""
+        return f"{self._prefix}:bell:sessions"
+
+    @cached_property
+    def changes_bell(self) -> str:
+        """Sharded channel: rung when `changes` has a notice, so that projections look at once."""
+        return f"{self._prefix}:bell:changes"
+
+    @cached_property
+    def feed_channel(self) -> str:
+        """Sharded channel: feed events and partials of all the partition's sessions. Feeds projection, workers, resume."""
+        return f"{self._prefix}:feed"
+
+
+class SessionKeys:
+    """The keys of one session, all in its partition's slot."""
+
+    def __init__(self, session_id: str, partition: PartitionKeys) -> None:
+        """Bind to `session_id`, which lives in `partition`."""
+        self.session_id = session_id
+        self.partition = partition
+        self._prefix = f"{{{partition.tag}}}"
+
+    @cached_property
+    def session(self) -> str:
+        """Hash: epoch, head, seen_ms, token, start. The append guard's state. Open, resume, append scripts. Session TTL."""
+        return f"{self._prefix}:session:{self.session_id}"
+
+    @cached_property
+    def audio(self) -> str:
+        """Stream: chunks and control events, id = position. Append script; trimmed by commit. Session TTL."""
+        return f"{self._prefix}:audio:{self.session_id}"
+
+    @cached_property
+    def list(self) -> str:
+        """List: one JSON entry per final of the promoted run, in order. Projection lists. Session TTL. Public."""
+        return f"{self._prefix}:list:{self.session_id}"
+
+    @cached_property
+    def document(self) -> str:
+        """String: the stitched transcript of the promoted run, JSON. Projection lists. Session TTL. Public."""
+        return f"{self._prefix}:document:{self.session_id}"
+
+    @cached_property
+    def view(self) -> str:
+        """Hash: state and metrics of the session. Projection sessions. Session TTL."""
+        return f"{self._prefix}:view:{self.session_id}"
+
+    def run(self, run: str = LIVE_RUN) -> RunKeys:
+        """The keys of one run over this session's audio."""
+        return RunKeys(self, run)
+
+
+class RunKeys:
+    """The keys of one run of one session."""
+
+    def __init__(self, session: SessionKeys, run: str) -> None:
+        """Bind to `run` of `session`."""
+        self.session = session
+        self.session_id = session.session_id
+        self.run = run
+        self.partition = session.partition
+        self.member = f"{session.session_id} {run}"
+        self._prefix = f"{{{session.partition.tag}}}"
+
+    def _key(self, kind: str) -> str:
+        return f"{self._prefix}:{kind}:{self.session_id}:{self.run}"
+
+    @cached_property
+    def transcript(self) -> str:
+        """Stream: the run's facts, id = position in the transcript. Open and commit scripts. Session TTL."""
+        return self._key("transcript")
+
+    @cached_property
+    def checkpoint(self) -> str:
+        """Hash: cursor, boundaries, utterance, serial, suspicion, done. Begin and commit scripts. Session TTL."""
+        return self._key("checkpoint")
+
+    @cached_property
+    def feed(self) -> str:
+        """Stream: real-time events as clients see them, id = the fact's. Projection feeds; bounded. Session TTL."""
+        return self._key("feed")
+
+    @property
+    def list(self) -> str:
+        """List: as `SessionKeys.list`, but of this run; the live run's is the session's own."""
+        return self.session.list if self.run == LIVE_RUN else self._key("list")
+
+    @property
+    def document(self) -> str:
+        """String: as `SessionKeys.document`, but of this run; the live run's is the session's own."""
+        return self.session.document if self.run == LIVE_RUN else self._key("document")
+
+    @property
+    def view(self) -> str:
+        """Hash: as `SessionKeys.view`, but of this run; the live run's is the session's own."""
+        return self.session.view if self.run == LIVE_RUN else self._key("view")
+
+    def projected(self, projection: str) -> str:
+        """String: position in `transcript` up to which `projection` has applied it. That projection. Session TTL."""
+        return self._key(f"projected:{projection}")
+
+
+class Keys:
+    """All the keys of a deployment with a fixed number of partitions."""
+
+    def __init__(self, partitions: int) -> None:
+        """Make the keys for `partitions` partitions.
+
+        Raises:
+            ValueError: if the number is out of bounds.
+        """
+        self.partitions = tuple(PartitionKeys(number, tag) for number, tag in enumerate(tags(partitions)))
+
+    def of(self, session_id: str) -> SessionKeys:
+        """The keys of one session."""
+        return SessionKeys(session_id, self.partitions[partition_of(session_id, len(self.partitions))])
+
+    def of_run(self, member: str) -> RunKeys:
+        """The keys of a run named as in `entries`, `index` and `changes`: ``<session> <run>``."""
+        session_id, _, run = member.partition(" ")
+        return self.of(session_id).run(run or LIVE_RUN)

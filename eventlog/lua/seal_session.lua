@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Purpose: end a session from outside, if Redis's own clock says that it has been idle for long enough.
+-- KEYS: 1 session (hash), 2 audio (stream)
+-- ARGV: 1 idle bound (ms; 0 seals whatever its age), 2 sealed event (JSON with "offset_samples":0)
+-- Returns: {code, head}: OK, GONE, SEALED or NOT_IDLE
+-- Atomic: look and seal
+-- Retry: SEALED, and nothing changes
+--- @include "codes"
+--- @include "clock"
+
+local state = redis.call('HMGET', KEYS[1], 'head', 'seen_ms')
+if not state[1] then
+  return {CODE.GONE, '0-0'}
+end
+if state[1] == END then
+  return {CODE.SEALED, state[1]}
+end
+local now = now_ms()
+if tonumber(now) - tonumber(state[2]) < tonumber(ARGV[1]) then
+  return {CODE.NOT_IDLE, state[1]}
+end
+local offset = string.match(state[1], '^(%d+)-')
+local event = string.gsub(ARGV[2], '"offset_samples":0', '"offset_samples":' .. offset)
+if not redis.call('XADD', KEYS[2], 'NOMKSTREAM', END, 'event', event, 'at_ms', now) then
+  return {CODE.GONE, state[1]}
+end
+redis.call('HSET', KEYS[1], 'head', END)
+return {CODE.OK, state[1]}

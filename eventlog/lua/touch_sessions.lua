@@ -1,0 +1,18 @@
+#!lua flags=allow-oom
+-- Purpose: note a sign of life (keepalive) of sessions, so that they don't count as idle.
+-- KEYS: per session: session (hash)
+-- ARGV: per session: epoch
+-- Returns: how many were touched
+-- Atomic: per session
+-- Retry: harmless
+--- @include "clock"
+
+local touched = 0
+local now = now_ms()
+for i = 1, #KEYS do
+  if redis.call('HGET', KEYS[i], 'epoch') == ARGV[i] then
+    redis.call('HSET', KEYS[i], 'seen_ms', now)
+    touched = touched + 1
+  end
+end
+return touched

@@ -1,0 +1,55 @@
+"""Entry ids as positions: a stream's id says where in the audio, or in the transcript, an entry stands."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_LARGEST = 2**64 - 1  # both halves of a Redis stream id are unsigned 64-bit integers
+
+
+class Position(NamedTuple):
+    """A place in a stream, written ``<offset>-<sequence>`` as its entry id.
+
+    In an audio stream `offset` counts samples per channel from the session's start: a chunk's id is the
+    offset after it with sequence 0, and control events at that offset take 1, 2, …
+    In a transcript stream `offset` counts utterances and a final's id is the count after it.
+    """
+
+    offset: int
+    sequence: int
+
+    def __str__(self) -> str:
+        """The Redis entry id."""
+        return f"{self.offset}-{self.sequence}"
+
+    @classmethod
+    def parse(cls, entry_id: str | bytes) -> Position:
+        """Read a Redis entry id.
+
+        Raises:
+            ValueError: if `entry_id` isn't ``<integer>-<integer>``.
+        """
+        text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+        offset, separator, sequence = text.partition("-")
+        if not separator:
+            msg = f"not an entry id: {text!r}"
+            raise ValueError(msg)
+        return cls(int(offset), int(sequence))
+
+    def control(self) -> Position:
+        """Where the next entry goes that takes up no audio (or is no utterance)."""
+        return Position(self.offset, self.sequence + 1)
+
+    def advanced(self, count: int) -> Position:
+        """Where an entry goes that takes up `count` samples (or utterances)."""
+        return Position(self.offset + count, 0)
+
+
+START = Position(0, 0)
+"""Before everything; Redis itself refuses this id for an entry."""
+
+OPENED = Position(0, 1)
+"""The first entry of every audio and every transcript stream."""
+
+SEALED = Position(_LARGEST, _LARGEST)
+"""The end of a stream: the largest id there is, so that Redis refuses whatever comes later."""

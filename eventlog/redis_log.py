@@ -1,0 +1,194 @@
+"""The log contract on one Redis or a Redis Cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from eventlog.codec import encode
+from eventlog.events import SessionOpened, SessionSealed, SessionStarted
+from eventlog.keys import RunKeys, SessionKeys
+from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
+from eventlog.positions import Position
+from eventlog.scripts import script
+from eventlog.server import Argument, Call, Server
+
+APPENDS_PER_CALL = 200
+"""About 1 ms of Redis's time: more would make other clients wait longer than a flush takes anyway."""
+
+KEYS_PER_READ = 250
+"""XREAD costs per key even without news; past this a reply holds up the server longer than a millisecond."""
+
+CHUNKS_PER_READ = 256
+"""A catch-up takes at most this many entries per stream and call, however small they are."""
+
+_FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
+
+_starts = msgspec.json.Decoder(SessionStarted)
+
+
+class RedisLog:
+    """`eventlog.log.EventLog` on Redis Streams; one per process, safe for concurrent use."""
+
+    def __init__(self, server: Server, *, session_ttl_s: int) -> None:
+        """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life."""
+        self.server = server
+        self._ttl_s = session_ttl_s
+        self._chunk_bytes = float(_FIRST_GUESS_CHUNK_BYTES)
+
+    async def open(self, keys: SessionKeys, start: SessionStarted, token_hash: str) -> Opened:
+        """See `EventLog.open`."""
+        run, partition = keys.run(), keys.partition
+        opened = SessionOpened(
+            session_id=start.session_id,
+            run=run.run,
+            sample_rate_hz=start.sample_rate_hz,
+            channels=start.channels,
+            language=start.language,
+            engine=start.engine,
+            tenant_id=start.tenant_id,
+            opened_ms=start.started_ms,
+        )
+        code, epoch, head = await self.server.run(
+            script("open_session"),
+            [
+                keys.session, keys.audio, run.transcript, partition.sessions, partition.entries,
+                partition.index, partition.changes, partition.sessions_bell, partition.changes_bell,
+            ],
+            [token_hash, encode(start), encode(opened), run.member, self._ttl_s],
+        )  # fmt: skip
+        return Opened(Code(code), epoch, Position.parse(head), start)
+
+    async def resume(self, keys: SessionKeys, token_hash: str) -> Opened:
+        """See `EventLog.resume`."""
+        code, epoch, head, start = await self.server.run(
+            script("resume_session"), [keys.session, keys.partition.feed_channel], [token_hash, keys.run().member]
+        )
+        return Opened(Code(code), epoch, Position.parse(head), _starts.decode(start) if start else None)
+
+    async def append(self, appends: Sequence[Append]) -> list[Appended]:
+        """See `EventLog.append`. An append whose call failed raises for all only if every call did."""
+        numbered = list(enumerate(appends))
+        calls: list[list[tuple[int, Append]]] = []
+        for group in self.server.groups(numbered, lambda item: item[1].keys.partition.number):
+            calls += [group[i : i + APPENDS_PER_CALL] for i in range(0, len(group), APPENDS_PER_CALL)]
+        answers = await self.server.run_many([_append_call([append for _, append in call]) for call in calls])
+        if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
+            raise answers[0]
+        results: list[Appended] = [_UNKNOWN] * len(numbered)
+        for call, answer in zip(calls, answers, strict=True):
+            if isinstance(answer, LogUnavailableError):
+                continue
+            for (number, _), one in zip(call, answer, strict=True):
+                results[number] = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
+        return results
+
+    async def read(
+        self, cursors: Mapping[SessionKeys, Position], *, max_bytes_each: int
+    ) -> dict[SessionKeys, list[AudioEntry]]:
+        """See `EventLog.read`. `max_bytes_each` is met on average: COUNT is drawn from the size of recent chunks."""
+        count = max(1, min(CHUNKS_PER_READ, int(max_bytes_each / self._chunk_bytes)))
+        commands: list[tuple[Argument, ...]] = []
+        by_stream: dict[bytes, SessionKeys] = {}
+        for group in self.server.groups(cursors.items(), lambda item: item[0].partition.number):
+            for first in range(0, len(group), KEYS_PER_READ):
+                part = group[first : first + KEYS_PER_READ]
+                streams = [keys.audio for keys, _ in part]
+                by_stream.update((keys.audio.encode(), keys) for keys, _ in part)
+                commands.append(("XREAD", "COUNT", count, "STREAMS", *streams, *(str(at) for _, at in part)))
+        found: dict[SessionKeys, list[AudioEntry]] = {}
+        for answer in await self.server.execute_many(commands):
+            if isinstance(answer, Exception):
+                raise answer
+            for stream, entries in answer or ():
+                found[by_stream[stream]] = [_audio_entry(entry_id, fields) for entry_id, fields in entries]
+        self._learn_chunk_size(found)
+        return found
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
+        """See `EventLog.commit`."""
+        answers = await self.server.run_many([self._commit_call(commit) for commit in commits])
+        committed = []
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                raise answer
+            code, holder, serial = answer
+            committed.append(Committed(Code(code), holder.decode(), serial))
+        return committed
+
+    async def facts(self, keys: RunKeys, after: Position, *, limit: int = 1000) -> list[tuple[Position, bytes]]:
+        """See `EventLog.facts`."""
+        entries = await self.server.execute("XRANGE", keys.transcript, f"({after}", "+", "COUNT", limit)
+        return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]
+
+    async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
+        """Note a sign of life for each (session, epoch); harmless for those that are gone or superseded."""
+        groups = self.server.groups(touches, lambda item: item[0].partition.number)
+        await self.server.run_many(
+            [
+                Call(script("touch_sessions"), [keys.session for keys, _ in group], [epoch for _, epoch in group])
+                for group in groups
+            ]
+        )
+
+    async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
+        """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""
+        event = encode(SessionSealed(reason=reason, offset_samples=0))
+        code, _ = await self.server.run(script("seal_session"), [keys.session, keys.audio], [idle_ms, event])
+        return Code(code)
+
+    def _commit_call(self, commit: Commit) -> Call:
+        claim, checkpoint = commit.claim, commit.checkpoint
+        keys, partition = claim.keys, claim.keys.partition
+        facts: list[Argument] = []
+        for position, fact in commit.facts:
+            facts += (str(position), encode(fact))
+        return Call(
+            script("commit_facts"),
+            [
+                partition.sessions, partition.entries, keys.checkpoint, keys.transcript, partition.changes,
+                partition.changes_bell, keys.session.audio, partition.index, keys.session.session,
+            ],
+            [
+                claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1, checkpoint.serial,
+                str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries), checkpoint.utterance, self._ttl_s,
+                str(commit.trim_before or ""), int(commit.ends), *facts,
+            ],
+        )  # fmt: skip
+
+    def _learn_chunk_size(self, found: Mapping[SessionKeys, list[AudioEntry]]) -> None:
+        for entries in found.values():
+            pcm = entries[-1].pcm
+            if pcm:
+                # A slow average: one odd client shouldn't change everybody's COUNT.
+                self._chunk_bytes += (len(pcm) - self._chunk_bytes) / 64
+
+
+_OK = Appended(Code.OK)
+_UNKNOWN = Appended(Code.UNKNOWN)
+
+
+def _append_call(appends: Sequence[Append]) -> Call:
+    keys: list[str] = []
+    arguments: list[Argument] = []
+    for append in appends:
+        keys += (append.keys.session, append.keys.audio)
+        arguments += (
+            append.epoch,
+            str(append.after),
+            str(append.position),
+            "pcm" if append.is_audio else "event",
+            append.payload,
+        )
+    return Call(script("append_audio"), keys, arguments)
+
+
+def _audio_entry(entry_id: bytes, fields: list[Any]) -> AudioEntry:
+    # Field order is fixed by the append script: payload first, then the clock.
+    offset, _, sequence = entry_id.partition(b"-")
+    position = Position(int(offset), int(sequence))
+    if fields[0] == b"pcm":
+        return AudioEntry(position, fields[1], None, int(fields[3]))
+    return AudioEntry(position, None, fields[1], int(fields[3]))

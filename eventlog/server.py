@@ -1,0 +1,232 @@
+"""One Redis or a Redis Cluster behind the same few calls: scripts and commands, pipelined, with typed failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+import redis.asyncio as redis
+from redis.asyncio.cluster import RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import (
+    ClusterError,
+    NoScriptError,
+    OutOfMemoryError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from eventlog import keys as keys_module
+from eventlog.keys import Keys
+from eventlog.log import LogFullError, LogUnavailableError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from eventlog.scripts import Script
+
+T = TypeVar("T")
+Argument = str | bytes | int | float
+
+DEFAULT_PARTITIONS = 64
+"""Enough for every core of a big cluster to have several, few enough that a sweep over all costs a millisecond."""
+
+CALL_TIMEOUT_S = 5.0
+"""Past this a call has failed: no call of ours is meant to take more than milliseconds, and a lease lasts as long."""
+
+_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError, TimeoutError)
+# Answers of a server that is there but can't serve now (restart, failover, replica); worth trying again.
+_TRY_AGAIN_PREFIXES = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "BUSY", "NOREPLICAS", "MISCONF")
+
+
+class DeploymentMismatchError(Exception):
+    """This process and the deployment disagree on something that can't be changed while it holds data."""
+
+
+class Call(NamedTuple):
+    """One script call."""
+
+    script: Script
+    keys: Sequence[str]
+    arguments: Sequence[Argument]
+
+
+class Server:
+    """A connection pool to one Redis or a Redis Cluster, and the keys of the deployment in it."""
+
+    def __init__(self, client: redis.Redis | RedisCluster, keys: Keys, url: str) -> None:
+        """Wrap a client made by `connect`."""
+        self.client = client
+        self.keys = keys
+        self.url = url
+        self.is_cluster = isinstance(client, RedisCluster)
+
+    async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:  # noqa: ANN401 - a script's answer has the script's own shape
+        """One script's answer.
+
+        Raises:
+            LogUnavailableError: if nothing is known of its fate.
+            ResponseError: if the script itself failed, which is a defect.
+        """
+        [answer] = await self.run_many([Call(script, keys, arguments)])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def run_many(self, calls: Sequence[Call]) -> list[Any]:
+        """Each call's answer, or the `LogUnavailableError` it failed with, in order; one round trip per node.
+
+        Raises:
+            LogUnavailableError: if no answer came at all.
+            ResponseError: if a script itself failed, which is a defect.
+        """
+        answers = await self.execute_many([_evalsha(call) for call in calls])
+        missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missing:  # first use, or the server was restarted or failed over: EVAL runs and loads it
+            again = await self.execute_many([_eval(calls[number]) for number in missing])
+            for number, answer in zip(missing, again, strict=True):
+                answers[number] = answer
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers
+
+    async def execute_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """Each command's raw answer, or the exception it failed with, in order; pipelined.
+
+        Raises:
+            LogUnavailableError: if no answer came at all.
+        """
+        if not commands:
+            return []
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        with translated():
+            answers = await pipeline.execute(raise_on_error=False)
+        return [_judged(answer) for answer in answers]
+
+    async def execute(self, *command: Argument) -> Any:  # noqa: ANN401 - Redis's answer has the command's own shape
+        """One command's raw answer.
+
+        Raises:
+            LogUnavailableError: if nothing is known of its fate.
+            ResponseError: if Redis refused it.
+        """
+        [answer] = await self.execute_many([command])
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def groups(self, items: Iterable[T], partition: Callable[[T], int]) -> list[list[T]]:
+        """Cut `items` into those that one multi-key command may hold: per partition on a cluster, all on one Redis."""
+        if not self.is_cluster:
+            together = list(items)
+            return [together] if together else []
+        apart: dict[int, list[T]] = {}
+        for item in items:
+            apart.setdefault(partition(item), []).append(item)
+        return list(apart.values())
+
+    async def time_ms(self) -> int:
+        """Redis's own clock, Unix ms."""
+        seconds, microseconds = await self.execute("TIME") if not self.is_cluster else await self._node_time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
+    async def _node_time(self) -> tuple[int, int]:
+        assert isinstance(self.client, RedisCluster)  # noqa: S101 - narrows the type for the caller above
+        with translated():
+            answer: tuple[int, int] = await self.client.execute_command(
+                "TIME", target_nodes=self.client.get_default_node()
+            )
+        return answer
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self.client.aclose()
+
+
+async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: float = CALL_TIMEOUT_S) -> Server:
+    """Connect to the Redis at `url`, a single one or any node of a cluster, and agree on the number of partitions.
+
+    Raises:
+        LogUnavailableError: if it can't be reached.
+        DeploymentMismatchError: if the deployment was made with another number of partitions.
+    """
+    options: dict[str, Any] = {
+        "protocol": 2,  # one shape of answers on every server; nothing here needs RESP3
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
+    }
+    client: redis.Redis | RedisCluster = redis.Redis.from_url(
+        url,
+        # One more try covers a connection that the server closed while it lay in the pool.
+        retry=Retry(ExponentialBackoff(base=0.01, cap=0.1), 1),
+        **options,
+    )
+    with translated():
+        info = await client.info("cluster")
+    if info.get("cluster_enabled"):
+        await client.aclose()
+        client = RedisCluster.from_url(url, cluster_error_retry_attempts=1, **options)
+        with translated():
+            await client.initialize()
+    for command in [name for name in client.response_callbacks if str(name).upper().startswith("X")]:
+        del client.response_callbacks[command]  # raw stream answers: a tenth of the cost of redis-py's dictionaries
+    server = Server(client, Keys(partitions), url)
+    try:
+        await _agree_on_partitions(server, partitions)
+    except BaseException:
+        await server.close()
+        raise
+    return server
+
+
+async def _agree_on_partitions(server: Server, partitions: int) -> None:
+    key = keys_module.partition_count()
+    await server.execute("SET", key, partitions, "NX")
+    stored = int(await server.execute("GET", key))
+    if stored != partitions:
+        msg = (
+            f"this deployment has {stored} partitions, and the setting says {partitions}; "
+            f"set STENOLOG_PARTITIONS={stored}, or use an empty Redis"
+        )
+        raise DeploymentMismatchError(msg)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn what redis-py raises for an unreachable server into `LogUnavailableError`."""
+    try:
+        yield
+    except OutOfMemoryError as error:
+        raise LogFullError(str(error)) from error
+    except _UNAVAILABLE as error:
+        raise LogUnavailableError(str(error) or type(error).__name__) from error
+    except ResponseError as error:
+        if str(error).startswith(_TRY_AGAIN_PREFIXES):
+            raise LogUnavailableError(str(error)) from error
+        raise
+
+
+def _judged(answer: Any) -> Any:  # noqa: ANN401 - whatever Redis answered
+    if not isinstance(answer, RedisError | OSError):
+        return answer
+    try:
+        with translated():
+            raise answer
+    except (LogUnavailableError, RedisError) as error:
+        return error
+
+
+def _evalsha(call: Call) -> tuple[Argument, ...]:
+    return ("EVALSHA", call.script.sha1, len(call.keys), *call.keys, *call.arguments)
+
+
+def _eval(call: Call) -> tuple[Argument, ...]:
+    return ("EVAL", call.script.text, len(call.keys), *call.keys, *call.arguments)

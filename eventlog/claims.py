@@ -1,7 +1,7 @@
 """Claims: which worker processes which run, held as pending entries and fenced by their token.
 
-A run's entry on its partition's ``sessions`` stream is delivered to one consumer of the group ``processor``; while it is
-pending it is that worker's claim. Everything a claim allows is checked inside Redis against its token.
+A run's entry on its partition's ``sessions`` stream is delivered to one consumer of the group ``processor``; while it
+is pending it is that worker's claim. Everything a claim allows is checked inside Redis against its token.
 """
 
 from __future__ import annotations
@@ -102,17 +102,19 @@ class Claims:
             self._claim(entry_id, member, deliveries) for answer in answers for entry_id, member, deliveries in answer
         ]
 
-    async def begin(self, claim: Claim) -> Begun:
-        """Where the run stands; a takeover counts as a suspicion, once. GONE and SEALED mean: nothing is left to do."""
-        keys, partition = claim.keys, claim.keys.partition
-        code, start, fields, last_fact = await self.server.run(
-            script("begin_claim"),
-            [partition.sessions, partition.entries, keys.checkpoint, keys.session.session, keys.transcript],
-            [claim.entry_id, claim.consumer, claim.deliveries, keys.member, self._ttl_s],
-        )
-        if code != Code.OK:
-            return Begun(Code(code))
-        return Begun(Code.OK, _starts.decode(start), _checkpoint(fields), Position.parse(last_fact))
+    async def begin(self, claims: Sequence[Claim]) -> list[Begun]:
+        """Where each run stands; a takeover counts as a suspicion, once. GONE and SEALED: nothing is left to do."""
+        answers = await self.server.run_many([self._beginning(claim) for claim in claims])
+        begun = []
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                raise answer
+            code, start, fields, last_fact = answer
+            if code == Code.OK:
+                begun.append(Begun(Code.OK, _starts.decode(start), _checkpoint(fields), Position.parse(last_fact)))
+            else:
+                begun.append(Begun(Code(code)))
+        return begun
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Reset each claim's idle time; answers those that are lost."""
@@ -171,6 +173,14 @@ class Claims:
             if isinstance(answer, LogUnavailableError):
                 raise answer
         return answers
+
+    def _beginning(self, claim: Claim) -> Call:
+        keys, partition = claim.keys, claim.keys.partition
+        return Call(
+            script("begin_claim"),
+            [partition.sessions, partition.entries, keys.checkpoint, keys.session.session, keys.transcript],
+            [claim.entry_id, claim.consumer, claim.deliveries, keys.member, self._ttl_s],
+        )
 
     def _claim(self, entry_id: bytes, member: bytes, deliveries: int) -> Claim:
         return Claim(self.server.keys.of_run(member.decode()), entry_id.decode(), self.consumer, deliveries)

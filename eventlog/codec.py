@@ -15,8 +15,8 @@ UPCASTERS: dict[str, Upcaster] = {}
 """By older wire name: makes the next version's object of it, its ``event`` name included."""
 
 _encoder = msgspec.json.Encoder()
-_audio_events = msgspec.json.Decoder(AudioEvent)
-_facts = msgspec.json.Decoder(Fact)
+_audio_events: msgspec.json.Decoder[AudioEvent] = msgspec.json.Decoder(AudioEvent)
+_facts: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(Fact)
 
 
 class UndecodableEventError(ValueError):
@@ -37,7 +37,8 @@ def decode_audio_event(data: bytes) -> AudioEvent:
     try:
         return _audio_events.decode(data)
     except msgspec.DecodeError:
-        return _convert(_upcast(data), AudioEvent)
+        event: AudioEvent = _convert(_upcast(data), AudioEvent)
+        return event
 
 
 def decode_fact(data: bytes) -> Fact:
@@ -49,7 +50,8 @@ def decode_fact(data: bytes) -> Fact:
     try:
         return _facts.decode(data)
     except msgspec.DecodeError:
-        return _convert(_upcast(data), Fact)
+        fact: Fact = _convert(_upcast(data), Fact)
+        return fact
 
 
 def _convert(raw: dict[str, Any], kind: Any) -> Any:  # noqa: ANN401 - the union decides

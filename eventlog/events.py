@@ -1,7 +1,8 @@
 """Event types: what clients and edges put into an audio stream, and the facts that a run states.
 
 Wire names are literal and carry their version (``tag``); a change of meaning takes a new name and an
-upcaster in `eventlog.codec`. Fields may be added with a default. Positions are samples per channel at the session's own rate.
+upcaster in `eventlog.codec`. Fields may be added with a default. Positions are samples per channel at the session's
+own rate.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_
     """Base of all events."""
 
 
-class SessionStarted(_Event, tag="session_started.v1"):
+class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"):
     """First entry of an audio stream: everything that is fixed for the session's life."""
 
     session_id: str
@@ -31,17 +32,17 @@ class SessionStarted(_Event, tag="session_started.v1"):
     """Wall clock of the edge, Unix ms."""
 
 
-class Finalized(_Event, tag="finalized.v1"):
+class Finalized(_Event, frozen=True, kw_only=True, tag="finalized.v1"):
     """The client asks for a boundary here."""
 
 
-class HoleFound(_Event, tag="hole_found.v1"):
+class HoleFound(_Event, frozen=True, kw_only=True, tag="hole_found.v1"):
     """Audio acked earlier is gone and can't be filled: `samples` are missing before this entry's offset."""
 
     samples: int
 
 
-class SessionSealed(_Event, tag="session_sealed.v1"):
+class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     """Last entry of an audio stream."""
 
     reason: str
@@ -53,7 +54,7 @@ class SessionSealed(_Event, tag="session_sealed.v1"):
 AudioEvent = SessionStarted | Finalized | HoleFound | SessionSealed
 
 
-class SessionOpened(_Event, tag="session_opened.v1"):
+class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
     """First fact of a run."""
 
     session_id: str
@@ -66,7 +67,7 @@ class SessionOpened(_Event, tag="session_opened.v1"):
     opened_ms: int = 0
 
 
-class UtteranceFinal(_Event, tag="utterance_final.v1"):
+class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v1"):
     """One utterance, recognised; it never changes."""
 
     utterance: int
@@ -82,7 +83,7 @@ class UtteranceFinal(_Event, tag="utterance_final.v1"):
     committed_ms: int = 0
 
 
-class HoleNoted(_Event, tag="hole_noted.v1"):
+class HoleNoted(_Event, frozen=True, kw_only=True, tag="hole_noted.v1"):
     """Audio from `start_samples` to `end_samples` was lost before it was processed."""
 
     start_samples: int
@@ -90,7 +91,7 @@ class HoleNoted(_Event, tag="hole_noted.v1"):
     sample_rate_hz: int
 
 
-class SessionEnded(_Event, tag="session_ended.v1"):
+class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
     """Last fact of a run."""
 
     reason: str

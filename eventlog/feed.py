@@ -61,7 +61,9 @@ def decode_message(data: bytes) -> FeedMessage:
     return _decoder.decode(data)
 
 
-async def read_feed(server: Server, keys: RunKeys, after: Position, *, limit: int = 1000) -> list[tuple[Position, bytes]]:
+async def read_feed(
+    server: Server, keys: RunKeys, after: Position, *, limit: int = 1000
+) -> list[tuple[Position, bytes]]:
     """The feed's events after a position, in order: (id, JSON body).
 
     Raises:

@@ -13,6 +13,9 @@ from eventlog.partitions import partition_of, tags
 LIVE_RUN = "live"
 """The run that a session's own client causes; every other run is a replay."""
 
+READ_MODELS = ("lists", "feeds", "sessions")
+"""The projections that build read models in Redis."""
+
 _DEPLOYMENT = "{stenolog}"  # keys that count across partitions; a tag of their own, so one slot
 
 
@@ -22,7 +25,7 @@ def partition_count() -> str:
 
 
 def reservations() -> str:
-    """Sorted set: session id by expiry in Redis ms. Written by edges (limit `max_sessions`). Members expire by score."""
+    """Sorted set: session id by expiry in Redis ms. Edges (limit `max_sessions`). Members expire by score."""
     return f"{_DEPLOYMENT}:reservations"
 
 
@@ -52,7 +55,7 @@ class PartitionKeys:
 
     @cached_property
     def index(self) -> str:
-        """Sorted set: ``<session> <run>`` by last life in ms, while anything of it is retained. Open, commit scripts."""
+        """Sorted set: ``<session> <run>`` by last life in ms, while something is retained. Open, commit scripts."""
         return f"{self._prefix}:index"
 
     @cached_property
@@ -62,7 +65,7 @@ class PartitionKeys:
 
     @cached_property
     def walks(self) -> str:
-        """Set: projections that fell behind `changes` and must walk `index`. Trim script; each removes itself."""
+        """Hash: projection that must walk `index` to the id below which notices were trimmed. Trim and read scripts."""
         return f"{self._prefix}:walks"
 
     @cached_property
@@ -73,6 +76,16 @@ class PartitionKeys:
     def dead_letters(self, projection: str) -> str:
         """Stream: facts that `projection` couldn't apply, with reason. That projection; bounded length, session TTL."""
         return f"{self._prefix}:dead-letters:{projection}"
+
+    @cached_property
+    def open_runs(self) -> str:
+        """Sorted set: ``<session> <run>`` not yet ended, by start in ms. Projection sessions. No TTL; swept by it."""
+        return f"{self._prefix}:open-runs"
+
+    @cached_property
+    def ended_runs(self) -> str:
+        """Sorted set: ``<session> <run>`` by end in ms, those of the last TTL. Projection sessions. Session TTL."""
+        return f"{self._prefix}:ended-runs"
 
     @cached_property
     def sessions_bell(self) -> str:
@@ -86,7 +99,7 @@ class PartitionKeys:
 
     @cached_property
     def feed_channel(self) -> str:
-        """Sharded channel: feed events and partials of all the partition's sessions. Feeds projection, workers, resume."""
+        """Sharded channel: feed events and partials of all its sessions. Feeds projection, workers, resume."""
         return f"{self._prefix}:feed"
 
 
@@ -101,7 +114,7 @@ class SessionKeys:
 
     @cached_property
     def session(self) -> str:
-        """Hash: epoch, head, seen_ms, token, start. The append guard's state. Open, resume, append scripts. Session TTL."""
+        """Hash: epoch, head, seen_ms, token, start; the append guard. Open, resume, append scripts. Session TTL."""
         return f"{self._prefix}:session:{self.session_id}"
 
     @cached_property
@@ -177,6 +190,14 @@ class RunKeys:
     def projected(self, projection: str) -> str:
         """String: position in `transcript` up to which `projection` has applied it. That projection. Session TTL."""
         return self._key(f"projected:{projection}")
+
+    def expiring(self) -> tuple[str, ...]:
+        """Every key of the run and its session that has the session TTL, whether it exists or not."""
+        session = self.session
+        return (
+            session.session, session.audio, self.transcript, self.checkpoint, self.feed, self.list, self.document,
+            self.view, *(self.projected(name) for name in READ_MODELS),
+        )  # fmt: skip
 
 
 class Keys:

@@ -1,0 +1,74 @@
+"""The List of finals and the transcript document: their JSON, shared by the projection that writes and all who read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="final"):
+    """One final as it stands in the List and in the feed; times in seconds of audio, to the millisecond."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+    decided: float
+    confidence: float
+    speaker: str
+    channel: int
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True):
+    """The stitched transcript of one run."""
+
+    session_id: str
+    run: str
+    transcript: str
+    utterances: list[ListedFinal]
+    reason: str
+    audio_seconds: float
+    language: str | None
+    """None if the run's first fact is not there any more."""
+    sample_rate: int
+    ended_at: str
+    """ISO 8601, UTC."""
+
+
+_final_encoder = msgspec.json.Encoder()
+_finals = msgspec.json.Decoder(ListedFinal)
+_documents = msgspec.json.Decoder(Document)
+
+
+def encode_final(final: ListedFinal) -> bytes:
+    """The List entry, which is also the feed's event."""
+    return _final_encoder.encode(final)
+
+
+def decode_final(entry: bytes) -> ListedFinal:
+    """The final in a List entry.
+
+    Raises:
+        msgspec.DecodeError: if it is none.
+    """
+    return _finals.decode(entry)
+
+
+def encode_document(document: Document) -> bytes:
+    """The document as stored."""
+    return _final_encoder.encode(document)
+
+
+def decode_document(data: bytes) -> Document:
+    """The stored document.
+
+    Raises:
+        msgspec.DecodeError: if it is none.
+    """
+    return _documents.decode(data)
+
+
+def stitch(finals: Sequence[ListedFinal]) -> str:
+    """The whole conversation: the finals' texts in order, joined by single spaces; empty for none."""
+    return " ".join(final.text for final in finals)

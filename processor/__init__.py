@@ -1,0 +1,1 @@
+"""Audio in, transcript events out."""

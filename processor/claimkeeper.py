@@ -1,0 +1,170 @@
+"""Takes claims while there is room, and keeps those it has; knows when it must not take over from others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from typing import TYPE_CHECKING
+
+from eventlog.log import Claim, Code, LogUnavailableError
+from processor.run import ActiveRun
+from processor.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from eventlog.claims import Begun, Claims
+    from eventlog.keys import PartitionKeys
+    from processor.holdings import Holdings
+    from processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+SWEEP_S = 1.0
+"""All partitions are looked at this often, whatever the bells said: what a lost publish costs at most."""
+
+TTL_SHARE = 8
+"""Keys' TTLs are renewed after an eighth of their life, so several renewals may fail."""
+
+LONGEST_REFRESH_S = 300.0
+"""Even with a very long TTL: a key whose TTL was lost to an operator's hand gets it back soon."""
+
+
+class ClaimKeeper:
+    """One worker's claims: take, take over, renew, hand over."""
+
+    def __init__(
+        self,
+        claims: Claims,
+        holdings: Holdings,
+        settings: WorkerSettings,
+        *,
+        on_suspect: Callable[[ActiveRun], None],
+        on_poison: Callable[[Claim, str], None],
+    ) -> None:
+        """`on_suspect` gets a run that must be tried alone, `on_poison` a claim that this build can't even begin."""
+        self._claims = claims
+        self._holdings = holdings
+        self._settings = settings
+        self._on_suspect = on_suspect
+        self._on_poison = on_poison
+        self._rung: set[PartitionKeys] = set()
+        self._bell = asyncio.Event()
+        self._lease_s = settings.lease_ms / 1000
+        self._clock_offset_ms: int | None = None
+        self._calm_from = 0.0
+        self.unsettle()
+
+    def ring(self, partition: PartitionKeys | None = None) -> None:
+        """Look at a partition, or at all of them, at once."""
+        self._rung.update((partition,) if partition else self._claims.server.keys.partitions)
+        self._bell.set()
+
+    def unsettle(self) -> None:
+        """Take over nothing for a lease: a stall of Redis or of ours must not make the living steal from the living."""
+        self._calm_from = time.monotonic() + self._lease_s
+
+    async def run_taking(self) -> None:
+        """Take new claims as bells ring and once a second, and take over what its holder abandoned, until cancelled."""
+        while True:
+            try:
+                await asyncio.wait_for(self._bell.wait(), SWEEP_S)
+                rung, self._rung = self._rung, set()
+            except TimeoutError:
+                rung = set(self._claims.server.keys.partitions)
+            self._bell.clear()
+            try:
+                await self.take(rung)
+            except LogUnavailableError as error:
+                log.warning("no claims taken, trying again", extra={"error": str(error)})
+                self.unsettle()
+                self.ring()
+                await asyncio.sleep(SWEEP_S)
+
+    async def take(self, rung: Iterable[PartitionKeys]) -> None:
+        """Take what is new in the partitions named, and what was abandoned anywhere, as far as there is room."""
+        room = self._holdings.room
+        if room:
+            partitions = list(rung)
+            # Not always from the same end: with little room the last partitions would starve.
+            random.shuffle(partitions)
+            await self._begin(await self._claims.take_new(partitions, room))
+        if self._holdings.room and time.monotonic() >= self._calm_from:
+            taken = await self._claims.take_over(self._holdings.room)
+            await self._begin([claim for claim in taken if claim.keys.member not in self._holdings])
+
+    async def run_renewing(self) -> None:
+        """Renew every claim each third of a lease, until cancelled."""
+        while True:
+            await asyncio.sleep(self._lease_s / 3)
+            try:
+                await self.renew()
+            except LogUnavailableError as error:
+                log.warning("claims not renewed, trying again", extra={"error": str(error)})
+                self.unsettle()
+
+    async def renew(self) -> None:
+        """Renew every claim once; let go of those that are lost."""
+        started = time.monotonic()
+        runs = {run.claim: run for run in self._holdings}
+        lost = await self._claims.renew(list(runs))
+        await self._watch_clocks()
+        if time.monotonic() - started > self._lease_s / 3:
+            self.unsettle()
+        for claim in lost:
+            run = runs[claim]
+            if run.held and not run.committing:  # a commit under way tells by itself; it may be the run's end
+                log.warning("claim lost", extra={"run": claim.keys.member})
+                self._holdings.drop(run)
+        await self._refresh(time.monotonic())
+
+    async def hand_over_all(self) -> None:
+        """Offer every run to the others; what was decided but not committed they decide again."""
+        claims = self._holdings.claims
+        for run in self._holdings:
+            self._holdings.drop(run)
+        await self._claims.hand_over(claims)
+        await self._claims.retire()
+
+    async def _begin(self, claims: Sequence[Claim]) -> None:
+        for claim, began in zip(claims, await self._claims.begin(claims), strict=True):
+            if began.code != Code.OK or began.start is None:
+                continue  # lost again, or nothing is left to do
+            run = self._active(claim, began)
+            if run is None:
+                continue
+            if began.checkpoint.suspicion > self._settings.suspicion_limit:
+                self._on_suspect(run)
+            else:
+                self._holdings.add(run)
+
+    def _active(self, claim: Claim, began: Begun) -> ActiveRun | None:
+        assert began.start is not None  # noqa: S101 - the caller looked
+        try:
+            timeline = Timeline(began.start, began.checkpoint)
+        except ValueError as error:  # msgspec's ValidationError is one
+            self._on_poison(claim, f"settings not of this build: {error}")
+            return None
+        run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, timeline)
+        run.refreshed = time.monotonic()
+        return run
+
+    async def _watch_clocks(self) -> None:
+        """A step between Redis's clock and ours makes idle times lie: calm down for a lease then."""
+        offset_ms = await self._claims.server.time_ms() - time.monotonic_ns() // 1_000_000
+        before, self._clock_offset_ms = self._clock_offset_ms, offset_ms
+        if before is not None and abs(offset_ms - before) > self._settings.lease_ms / 3:
+            log.warning("clock step", extra={"step_ms": offset_ms - before})
+            self.unsettle()
+
+    async def _refresh(self, now: float) -> None:
+        every_s = min(LONGEST_REFRESH_S, self._settings.session_ttl_s / TTL_SHARE)
+        stale = [run for run in self._holdings if now - run.refreshed > every_s]
+        for run in stale:
+            run.refreshed = now
+        ttl_s = self._settings.session_ttl_s
+        await self._claims.server.execute_many(
+            [("EXPIRE", key, ttl_s) for run in stale for key in run.claim.keys.expiring()]
+        )

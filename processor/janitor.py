@@ -1,0 +1,73 @@
+"""Ends idle sessions, offers again what lost its entry, deletes silent consumers, trims notices: any worker does it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING
+
+from eventlog.keys import LIVE_RUN
+from eventlog.log import Code, LogUnavailableError
+from eventlog.projecting import trim_changes
+
+if TYPE_CHECKING:
+    from eventlog.claims import Claims
+    from eventlog.keys import PartitionKeys
+    from eventlog.redis_log import RedisLog
+    from processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+SILENT_LEASES = 60
+"""A consumer is deleted after this many leases of silence: long after its claims were taken over."""
+
+
+class Janitor:
+    """Sweeps over all partitions; every step is harmless when several workers do it at once."""
+
+    def __init__(self, log_: RedisLog, claims: Claims, settings: WorkerSettings) -> None:
+        """Seal through `log_`, look at entries through `claims`."""
+        self._log = log_
+        self._claims = claims
+        self._settings = settings
+
+    async def run(self) -> None:
+        """Sweep at each interval until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.sweep_s)
+            try:
+                await self.sweep()
+            except LogUnavailableError as error:
+                log.warning("sweep broken off", extra={"error": str(error)})
+
+    async def sweep(self) -> None:
+        """One sweep over everything."""
+        server = self._claims.server
+        for partition in server.keys.partitions:
+            await self._sweep_partition(partition)
+        walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
+        if walking:
+            log.warning("projections fell behind the bound on notices and walk", extra={"partitions": walking})
+        retired = await self._claims.retire_silent(SILENT_LEASES * self._settings.lease_ms)
+        if retired:
+            log.info("silent consumers deleted", extra={"consumers": retired})
+
+    async def _sweep_partition(self, partition: PartitionKeys) -> None:
+        cursor = "0"
+        while True:
+            swept = await self._claims.sweep(partition, cursor)
+            if swept.offered:
+                log.warning("runs without entry offered again", extra={"runs": swept.offered})
+            for member in swept.members:
+                await self._end_if_idle(member)
+            cursor = swept.cursor
+            if cursor == "0":
+                return
+
+    async def _end_if_idle(self, member: str) -> None:
+        run = self._claims.server.keys.of_run(member)
+        if run.run != LIVE_RUN:
+            return
+        code = await self._log.seal(run.session, "idle", idle_ms=self._settings.idle_ms)
+        if code == Code.OK:
+            log.info("idle session ended", extra={"session": run.session_id})

@@ -1,0 +1,104 @@
+"""Provisional texts of open utterances: best effort, published, never logged."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from eventlog.feed import FeedKind, FeedMessage, encode_message
+from eventlog.log import LogUnavailableError
+from processor.recognisers import Clip, RecogniserError, Recognition
+from processor.recognition import Job, RecognitionQueue
+
+if TYPE_CHECKING:
+    from eventlog.server import Server
+    from processor.holdings import Holdings
+    from processor.run import ActiveRun
+    from processor.settings import WorkerSettings
+    from processor.speech import Utterance
+
+log = logging.getLogger(__name__)
+
+SHORTEST_MS = 300
+"""Less speech than this rarely holds a word, and Whisper invents one."""
+
+
+class Partials:
+    """Recognises open utterances about once per interval while there is room, and publishes the texts."""
+
+    def __init__(
+        self, server: Server, holdings: Holdings, recognition: RecognitionQueue, settings: WorkerSettings
+    ) -> None:
+        """Publish through `server`."""
+        self._server = server
+        self._holdings = holdings
+        self._recognition = recognition
+        self._interval_s = settings.partial_interval_ms / 1000
+        self._pause_s = max(settings.tick_ms / 1000, 1 / 50)
+        self._per_round = max(1, int(settings.partials_per_s * self._pause_s))
+        self._texts: list[tuple[str, bytes]] = []
+
+    async def run(self) -> None:
+        """Go on until cancelled."""
+        while True:
+            await asyncio.sleep(self._pause_s)
+            self._submit_due()
+            await self._publish()
+
+    def _submit_due(self) -> None:
+        now = time.monotonic()
+        due = [run for run in self._holdings if run.partial_due <= now]
+        # Whoever waited longest comes first; under load everybody's partials thin out alike.
+        due.sort(key=lambda run: run.partial_due)
+        room = min(self._per_round, self._recognition.room_for_partials)
+        jobs: list[Job] = []
+        for run in due:
+            if len(jobs) >= room:
+                break
+            jobs += [
+                self._job(run, channel, utterance)
+                for channel, utterance in run.timeline.open_utterances()
+                if utterance.voiced_ms >= SHORTEST_MS
+            ]
+            run.partial_due = now + self._interval_s
+        self._recognition.submit(*jobs)
+
+    def _job(self, run: ActiveRun, channel: int, utterance: Utterance) -> Job:
+        rate_hz = run.start.sample_rate_hz
+        clip = Clip(
+            pcm=utterance.pcm,
+            sample_rate_hz=rate_hz,
+            language=run.start.language,
+            partial=True,
+            voiced_ms=utterance.voiced_ms,
+        )
+        number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
+
+        def done(result: Recognition | RecogniserError) -> None:
+            # Superseded by its final, or nothing to say: best effort means silence then.
+            if isinstance(result, RecogniserError) or not result.text or not run.held:
+                return
+            body = {
+                "type": "partial",
+                "utterance": number,
+                "text": result.text,
+                "start": round(utterance.start_samples / rate_hz, 3),
+                "end": round(utterance.decided_samples / rate_hz, 3),
+                "channel": channel,
+            }
+            keys = run.claim.keys
+            message = FeedMessage(FeedKind.PARTIAL, keys.member, str(after), "", msgspec.json.encode(body).decode())
+            self._texts.append((keys.partition.feed_channel, encode_message(message)))
+
+        return Job(clip, done, lambda: run.held)
+
+    async def _publish(self) -> None:
+        texts, self._texts = self._texts, []
+        try:
+            await self._server.execute_many([("SPUBLISH", channel, text) for channel, text in texts])
+        except LogUnavailableError:
+            log.info("partials dropped: log unreachable", extra={"partials": len(texts)})

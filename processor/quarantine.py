@@ -1,0 +1,88 @@
+"""Runs that kept killing workers: tried once alone in a process of their own, then set aside; neighbours go on."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING
+
+from eventlog.log import Claim, LogUnavailableError
+
+if TYPE_CHECKING:
+    from eventlog.claims import Claims
+    from processor.holdings import Holdings
+    from processor.run import ActiveRun
+
+log = logging.getLogger(__name__)
+
+SoloTrial = Callable[[Claim], Awaitable[bool]]
+"""Processes a run alone in another process under the given claim until its next commit; says whether that lived."""
+
+RENEWALS_PER_LEASE = 3
+"""As for every other claim: two renewals may fail before it is lost."""
+
+
+class Quarantine:
+    """Keeps suspected runs apart from the worker's own."""
+
+    def __init__(self, claims: Claims, holdings: Holdings, try_alone: SoloTrial) -> None:
+        """Try suspects by `try_alone`; `holdings` never sees them."""
+        self._claims = claims
+        self._holdings = holdings
+        self._try_alone = try_alone
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._members: set[str] = set()
+
+    def admit(self, run: ActiveRun) -> None:
+        """Try a suspected run alone; it is handed over if that goes well, and set aside if not."""
+        if run.claim.keys.member not in self._members:
+            self._members.add(run.claim.keys.member)
+            self._start(self._trial(run.claim))
+
+    def set_aside(self, claim: Claim, reason: str) -> None:
+        """Stop offering a run that can't be processed."""
+        self._start(self._set_aside(claim, reason))
+
+    async def stop(self) -> None:
+        """Break trials off; their claims run out by themselves, and the suspicion stays."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _start(self, work: Awaitable[None]) -> None:
+        async def guarded() -> None:
+            try:
+                await work
+            except LogUnavailableError as error:
+                log.warning("quarantine interrupted; the claim runs out", extra={"error": str(error)})
+
+        task = asyncio.get_running_loop().create_task(guarded(), name="quarantine")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _trial(self, claim: Claim) -> None:
+        log.warning("run killed workers repeatedly, trying it alone", extra={"run": claim.keys.member})
+        renewing = asyncio.create_task(self._renew(claim))
+        try:
+            lived = await self._try_alone(claim)
+        finally:
+            renewing.cancel()
+            self._members.discard(claim.keys.member)
+        if lived:
+            await self._claims.hand_over([claim])
+        else:
+            await self._set_aside(claim, "kept killing workers, and a process of its own")
+
+    async def _set_aside(self, claim: Claim, reason: str) -> None:
+        code = await self._claims.set_aside(claim, reason)
+        log.error("run set aside", extra={"run": claim.keys.member, "reason": reason, "code": code.name})
+
+    async def _renew(self, claim: Claim) -> None:
+        while True:
+            await asyncio.sleep(self._claims.lease_ms / 1000 / RENEWALS_PER_LEASE)
+            try:
+                await self._claims.renew([claim])
+            except LogUnavailableError:
+                log.warning("quarantined claim not renewed, trying again", extra={"run": claim.keys.member})

@@ -1,0 +1,126 @@
+"""Reads the audio of all runs on a tick, and turns it into decisions, recognition jobs and partials."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from eventlog.codec import UndecodableEventError
+from eventlog.log import AudioEntry, EventLog, LogUnavailableError
+from processor.recognisers import RecogniserError, Recognition
+from processor.recognition import Job, RecognitionQueue
+from processor.run import ActiveRun, PendingDecision
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from eventlog.keys import SessionKeys
+    from eventlog.positions import Position
+    from processor.holdings import Holdings
+    from processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+YIELD_S = 0.01
+"""Segmenting goes on this long before other tasks (commits, renewals) get their turn."""
+
+
+class Reader:
+    """The worker's read loop: the one place where audio enters."""
+
+    def __init__(
+        self,
+        log_: EventLog,
+        holdings: Holdings,
+        recognition: RecognitionQueue,
+        settings: WorkerSettings,
+        *,
+        on_trouble: Callable[[], None],
+        on_poison: Callable[[ActiveRun, str], None],
+    ) -> None:
+        """Read through `log_`; `on_poison` is told of a run that this build can't process, with the reason."""
+        self._log = log_
+        self._holdings = holdings
+        self._recognition = recognition
+        self._settings = settings
+        self._on_trouble = on_trouble
+        self._on_poison = on_poison
+
+    async def run(self) -> None:
+        """Read until cancelled; without pause while there is more than one read takes."""
+        tick_s = self._settings.tick_ms / 1000
+        while True:
+            started = time.monotonic()
+            await self.tick()
+            await asyncio.sleep(max(0.0, tick_s - (time.monotonic() - started)))
+
+    async def tick(self) -> None:
+        """Read once what is new of every run that has room for it, and work on it."""
+        for cursors, runs in self._rounds():
+            try:
+                found = await self._log.read(cursors, max_bytes_each=self._settings.read_bytes_each)
+            except LogUnavailableError as error:
+                log.warning("audio not read, trying again", extra={"error": str(error)})
+                self._on_trouble()
+                await asyncio.sleep(self._settings.tick_ms / 1000)
+                return
+            await self._work(found, runs)
+
+    def _rounds(self) -> list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]]:
+        """Cursors to read, each session once a round: a replay reads the same stream as the live run."""
+        rounds: list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]] = []
+        for run in self._holdings:
+            if run.timeline.ended or run.waiting_utterances >= self._settings.pending_utterances:
+                continue
+            keys = run.claim.keys.session
+            place = next((one for one in rounds if keys.session_id not in one[1]), None)
+            if place is None:
+                place = ({}, {})
+                rounds.append(place)
+            place[0][keys] = run.timeline.cursor
+            place[1][keys.session_id] = run
+        return rounds
+
+    async def _work(self, found: dict[SessionKeys, list[AudioEntry]], runs: dict[str, ActiveRun]) -> None:
+        yielded = time.monotonic()
+        for keys, entries in found.items():
+            run = runs[keys.session_id]
+            if run.held:
+                self._take(run, entries)
+            if time.monotonic() - yielded > YIELD_S:
+                await asyncio.sleep(0)
+                yielded = time.monotonic()
+
+    def _take(self, run: ActiveRun, entries: list[AudioEntry]) -> None:
+        feed = run.timeline.feed
+        jobs: list[Job] = []
+        decided = False
+        for entry in entries:
+            try:
+                decisions = feed(entry)
+            except (UndecodableEventError, ValueError) as error:
+                log.exception("run can't be processed", extra={"run": run.claim.keys.member, "at": str(entry.position)})
+                self._on_poison(run, f"entry {entry.position}: {error}")
+                return
+            for decision in decisions:
+                decided = True
+                item = PendingDecision(decision)
+                run.pending.append(item)
+                if decision.utterance is not None:
+                    jobs.append(self._job(run, item))
+        if decided:
+            self._recognition.submit(*jobs)
+            self._holdings.mark_ready(run)
+
+    def _job(self, run: ActiveRun, item: PendingDecision) -> Job:
+
+        def done(result: Recognition | RecogniserError) -> None:
+            if isinstance(result, RecogniserError):
+                self._on_poison(run, f"utterance before {item.decision.cursor}: {result}")
+                return
+            item.recognition = result
+            self._holdings.mark_ready(run)
+
+        return Job(run.clip(item.decision), done, lambda: run.held)

@@ -1,0 +1,41 @@
+"""What a worker can be told; `stenolog.settings` holds the defaults' reasons for operators."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker's bounds and intervals.
+
+    Attributes:
+        lease_ms: A claim not renewed for this long may be taken over.
+        capacity: How many runs it holds at most.
+        tick_ms: How often the audio streams are read.
+        read_bytes_each: About how much audio one read takes per stream; bounds a catch-up's reply and its work.
+        pending_utterances: How many utterances of one run may wait for recognition; past it the run is read no further.
+        partial_interval_ms: How often an open utterance is recognised provisionally.
+        partials_per_s: How many partials the whole worker publishes at most; past it they thin out.
+        idle_ms: A session without audio or keepalive for this long is ended.
+        sweep_s: How often idle sessions, missing entries and silent consumers are looked for.
+        audio_retention_s: How much processed audio stays behind the checkpoint.
+        session_ttl_s: Time to live of every per-session key.
+        changes_max_notices: Bound on each partition's `changes` stream.
+        suspicion_limit: Deaths over one run without a commit after which it is tried alone.
+        solo_timeout_s: How long that try may take.
+    """
+
+    lease_ms: int = 5_000
+    capacity: int = 1_000
+    tick_ms: int = 20
+    read_bytes_each: int = 262_144
+    pending_utterances: int = 8
+    partial_interval_ms: int = 1_000
+    partials_per_s: int = 200
+    idle_ms: int = 300_000
+    sweep_s: float = 30.0
+    audio_retention_s: int = 600
+    session_ttl_s: int = 86_400
+    changes_max_notices: int = 100_000
+    suspicion_limit: int = 2
+    solo_timeout_s: float = 120.0

@@ -1,0 +1,115 @@
+"""Trying one suspected run in a process of its own: both sides of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from typing import TYPE_CHECKING
+
+from eventlog.claims import Claims
+from eventlog.log import Claim, Code
+from eventlog.redis_log import RedisLog
+from processor.committer import Committer
+from processor.holdings import Holdings
+from processor.reader import Reader
+from processor.recognition import RecognitionQueue
+from processor.run import ActiveRun
+from processor.timeline import Timeline
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from eventlog.server import Server
+    from processor.quarantine import SoloTrial
+    from processor.recognisers import Recogniser
+    from processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+QUIET_S = 5.0
+"""A suspect that has read all its audio and waits for more this long has survived what killed its workers."""
+
+LOOK_S = 0.05
+"""How often the trial is looked at; it takes seconds."""
+
+
+def claim_arguments(claim: Claim) -> list[str]:
+    """The claim as command-line arguments, for `parse_claim` on the other side."""
+    return [claim.keys.session_id, claim.keys.run, claim.entry_id, claim.consumer, str(claim.deliveries)]
+
+
+def parse_claim(server: Server, arguments: Sequence[str]) -> Claim:
+    """The claim that `claim_arguments` wrote.
+
+    Raises:
+        ValueError: if there aren't five, or the last is no number.
+    """
+    session_id, run, entry_id, consumer, deliveries = arguments
+    return Claim(server.keys.of(session_id).run(run), entry_id, consumer, int(deliveries))
+
+
+def spawning(command: Sequence[str], timeout_s: float) -> SoloTrial:
+    """A trial that runs `command` with the claim's arguments and judges by its exit code."""
+
+    async def trial(claim: Claim) -> bool:
+        process = await asyncio.create_subprocess_exec(*command, *claim_arguments(claim))
+        try:
+            return await asyncio.wait_for(process.wait(), timeout_s) == 0
+        except TimeoutError:
+            log.warning("solo trial took too long", extra={"run": claim.keys.member, "timeout_s": timeout_s})
+            return False
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+    return trial
+
+
+async def run_alone(server: Server, settings: WorkerSettings, recogniser: Recogniser, claim: Claim) -> bool:
+    """Process one run until its next commit, its end, or until it has nothing more to do; whether that worked.
+
+    The parent holds and renews the claim; dying in here is the answer that it waits for.
+    """
+    claims = Claims(server, claim.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s)
+    [began] = await claims.begin([claim])
+    if began.code != Code.OK or began.start is None:
+        return began.code in {Code.GONE, Code.SEALED}
+    run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint))
+    return await _process(RedisLog(server, session_ttl_s=settings.session_ttl_s), settings, recogniser, run)
+
+
+async def _process(log_: RedisLog, settings: WorkerSettings, recogniser: Recogniser, run: ActiveRun) -> bool:
+    holdings = Holdings(1)
+    holdings.add(run)
+    failed: list[str] = []
+    recognition = RecognitionQueue(recogniser)
+    reader = Reader(
+        log_, holdings, recognition, settings, on_trouble=_ignore, on_poison=lambda _run, reason: failed.append(reason)
+    )
+    committer = Committer(log_, holdings, audio_retention_s=settings.audio_retention_s, on_trouble=_ignore)
+    tasks = [asyncio.create_task(reader.run()), asyncio.create_task(committer.run())]
+    try:
+        await _settled(run, failed, tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        recognition.close()
+    return not failed and not any(task.done() and not task.cancelled() and task.exception() for task in tasks)
+
+
+async def _settled(run: ActiveRun, failed: list[str], tasks: Sequence[asyncio.Task[None]]) -> None:
+    serial, cursor, moved = run.checkpoint.serial, run.timeline.cursor, time.monotonic()
+    while run.held and run.checkpoint.serial == serial and not failed and not any(task.done() for task in tasks):
+        await asyncio.sleep(LOOK_S)
+        if run.timeline.cursor != cursor or run.pending:
+            cursor, moved = run.timeline.cursor, time.monotonic()
+        if time.monotonic() - moved > QUIET_S:
+            return
+
+
+def _ignore() -> None:
+    """Nothing to unsettle: this process takes over nothing."""

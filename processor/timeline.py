@@ -1,0 +1,147 @@
+"""A run's audio stream as a sequence of decisions: pure, so that any worker draws the same ones from any checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import numpy as np
+
+from eventlog.codec import decode_audio_event
+from eventlog.events import Finalized, HoleFound, SessionSealed, SessionStarted
+from eventlog.log import AudioEntry, Checkpoint
+from eventlog.positions import Position
+from processor.speech import Boundary, Segmenter, SegmenterSettings, Utterance
+
+_SAMPLE_BYTES = 2  # 16-bit PCM, the only encoding the log holds
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Something that became certain, and the checkpoint that holds once it is committed.
+
+    Attributes:
+        cursor: The last entry wholly consumed when it was decided.
+        boundaries: Each channel's boundary then.
+        channel: Whose utterance it is.
+        utterance: The speech, or None.
+        hole: Start and end of missing audio in samples, or None.
+        sealed: The session's end, or None.
+    """
+
+    cursor: Position
+    boundaries: tuple[int, ...]
+    channel: int = 0
+    utterance: Utterance | None = None
+    hole: tuple[int, int] | None = None
+    sealed: SessionSealed | None = None
+
+
+class Timeline:
+    """Turns entries, in order and in any portions, into decisions ordered by position, then channel."""
+
+    def __init__(self, start: SessionStarted, checkpoint: Checkpoint) -> None:
+        """Start at `checkpoint` of the session that `start` describes.
+
+        Raises:
+            msgspec.ValidationError: if the pinned segmenter settings are none of this build.
+            ValueError: if the pinned settings or the checkpoint can't be honoured.
+        """
+        settings = msgspec.convert(start.segmenter, SegmenterSettings)
+        boundaries = checkpoint.boundaries or (0,) * start.channels
+        self._rate_hz = start.sample_rate_hz
+        self._channels = [Segmenter(settings, start.sample_rate_hz, at) for at in boundaries]
+        self._frame_bytes = _SAMPLE_BYTES * start.channels
+        self._taken = checkpoint.cursor
+        self._boundaries = list(boundaries)
+        self.cursor = Position(min(boundaries), 0) if checkpoint.boundaries else Position(0, 0)
+        """Read on after this entry."""
+        self.ended = False
+
+    def feed(self, entry: AudioEntry) -> list[Decision]:
+        """Take the next entry and return what it decides; entries taken before the checkpoint decide nothing again.
+
+        Raises:
+            UndecodableEventError: if a control event is none of this build.
+        """
+        decisions = self._take_event(entry) if entry.pcm is None else self._take_chunk(entry, entry.pcm)
+        self.cursor = entry.position
+        return decisions
+
+    def open_utterances(self) -> list[tuple[int, Utterance]]:
+        """Each channel's utterance so far, where there is one: (channel, utterance)."""
+        return [(number, heard) for number, channel in enumerate(self._channels) if (heard := channel.open_utterance())]
+
+    def _take_chunk(self, entry: AudioEntry, pcm: bytes) -> list[Decision]:
+        end = entry.position.offset
+        start = end - len(pcm) // self._frame_bytes
+        decisions: list[Decision] = []
+        if start > min(channel.position_samples for channel in self._channels):
+            decisions = self._skip(start, entry.position)  # trimmed or lost without a word: told as a hole
+        if len(self._channels) == 1:
+            heard = [(boundary, 0) for boundary in self._hear(0, pcm, start)]
+        else:
+            samples = np.frombuffer(pcm, "<i2").reshape(-1, len(self._channels))
+            heard = [
+                (boundary, number)
+                for number in range(len(self._channels))
+                for boundary in self._hear(number, samples[:, number].tobytes(), start)
+            ]
+            heard.sort(key=lambda item: (item[0].position_samples, item[1]))
+        decisions += [self._decided(boundary, number, entry.position) for boundary, number in heard]
+        return decisions
+
+    def _hear(self, number: int, pcm: bytes, start: int) -> list[Boundary]:
+        channel = self._channels[number]
+        known = channel.position_samples - start
+        if known > 0:
+            pcm = pcm[known * _SAMPLE_BYTES :]
+        return channel.feed(pcm)
+
+    def _take_event(self, entry: AudioEntry) -> list[Decision]:
+        if entry.position <= self._taken or entry.event is None:
+            return []
+        event = decode_audio_event(entry.event)
+        if isinstance(event, Finalized):
+            return self._all_channels(Segmenter.flush, entry.position)
+        if isinstance(event, HoleFound):
+            return self._skip(entry.position.offset, entry.position)
+        if isinstance(event, SessionSealed):
+            return self._end(event, entry.position)
+        return []
+
+    def _end(self, event: SessionSealed, position: Position) -> list[Decision]:
+        decisions: list[Decision] = []
+        if event.offset_samples > min(channel.position_samples for channel in self._channels):
+            decisions = self._skip(event.offset_samples, self.cursor)
+        decisions += self._all_channels(Segmenter.close, position)
+        self.ended = True
+        return [*decisions, Decision(position, tuple(self._boundaries), sealed=event)]
+
+    def _skip(self, end_samples: int, position: Position) -> list[Decision]:
+        behind = [channel.position_samples for channel in self._channels if channel.position_samples < end_samples]
+        if not behind:
+            return []
+        decisions = self._all_channels(lambda channel: _skipped(channel, end_samples), position)
+        # The hole itself comes last: only with it is the entry wholly consumed.
+        return [*decisions, Decision(position, tuple(self._boundaries), hole=(min(behind), end_samples))]
+
+    def _all_channels(self, act: Callable[[Segmenter], list[Boundary]], position: Position) -> list[Decision]:
+        heard = [(boundary, number) for number, channel in enumerate(self._channels) for boundary in act(channel)]
+        heard.sort(key=lambda item: (item[0].position_samples, item[1]))
+        last = len(heard) - 1
+        # Only the last decision of a control event consumes it; after a crash between them it is taken once more,
+        # and finds the channels that are already past it.
+        return [
+            self._decided(boundary, number, position if at == last else self.cursor)
+            for at, (boundary, number) in enumerate(heard)
+        ]
+
+    def _decided(self, boundary: Boundary, number: int, cursor: Position) -> Decision:
+        self._boundaries[number] = boundary.position_samples
+        return Decision(cursor, tuple(self._boundaries), number, boundary.utterance)
+
+
+def _skipped(channel: Segmenter, end_samples: int) -> list[Boundary]:
+    return channel.skip_to(end_samples) if channel.position_samples < end_samples else []

@@ -1,0 +1,156 @@
+"""A worker: claims runs, reads their audio, recognises, commits. Any number may run; any may die at any time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+from eventlog.bells import Bells
+from eventlog.claims import Claims
+from eventlog.heartbeats import write as write_heartbeat
+from eventlog.log import LogUnavailableError
+from eventlog.redis_log import RedisLog
+from processor.claimkeeper import ClaimKeeper
+from processor.committer import Committer
+from processor.holdings import Holdings
+from processor.janitor import Janitor
+from processor.partials import Partials
+from processor.quarantine import Quarantine, SoloTrial
+from processor.reader import Reader
+from processor.recognition import RecognitionQueue
+
+if TYPE_CHECKING:
+    from eventlog.server import Server
+    from processor.recognisers import Recogniser
+    from processor.run import ActiveRun
+    from processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_S = 3.0
+"""Readiness turns red after 15 s of silence; a few lost beats shall not do that."""
+
+
+def consumer_name() -> str:
+    """A consumer name that no other process has, and that tells an operator where to look."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+class Worker:
+    """One worker process's processing side."""
+
+    def __init__(
+        self,
+        server: Server,
+        settings: WorkerSettings,
+        recogniser: Recogniser,
+        *,
+        try_alone: SoloTrial,
+        consumer: str | None = None,
+    ) -> None:
+        """Work for the deployment in `server`; `try_alone` tries a suspected run in a process of its own.
+
+        The caller closes `server` and `recogniser` after `stop`.
+        """
+        self.consumer = consumer or consumer_name()
+        self._server = server
+        self._settings = settings
+        self._log = RedisLog(server, session_ttl_s=settings.session_ttl_s)
+        claims = Claims(server, self.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s)
+        self._claims = claims
+        self.holdings = Holdings(settings.capacity)
+        self._recognition = RecognitionQueue(recogniser)
+        self._quarantine = Quarantine(claims, self.holdings, try_alone)
+        self._keeper = ClaimKeeper(
+            claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.set_aside
+        )
+        self._committer = Committer(
+            self._log,
+            self.holdings,
+            audio_retention_s=settings.audio_retention_s,
+            on_trouble=self._keeper.unsettle,
+        )
+        self._reader = Reader(
+            self._log,
+            self.holdings,
+            self._recognition,
+            settings,
+            on_trouble=self._keeper.unsettle,
+            on_poison=self._poisoned,
+        )
+        self._partials = Partials(server, self.holdings, self._recognition, settings)
+        self._janitor = Janitor(self._log, claims, settings)
+        self._bells = Bells(
+            server, [keys.sessions_bell for keys in server.keys.partitions], self._on_bell, self._keeper.ring
+        )
+        self._by_bell = {keys.sessions_bell: keys for keys in server.keys.partitions}
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begin to claim and work.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached now; nothing was started.
+        """
+        await self._claims.ensure_groups()
+        await self._bells.start()
+        self._tasks = [
+            asyncio.create_task(work, name=f"worker {name}")
+            for name, work in (
+                ("claims", self._keeper.run_taking()),
+                ("renewal", self._keeper.run_renewing()),
+                ("reader", self._reader.run()),
+                ("committer", self._committer.run()),
+                ("partials", self._partials.run()),
+                ("janitor", self._janitor.run()),
+                ("heartbeat", self._beat()),
+            )
+        ]
+        self._keeper.ring()
+        log.info("worker started", extra={"consumer": self.consumer})
+
+    async def wait(self) -> None:
+        """Return, or raise what went wrong, as soon as any of the worker's tasks ends; none should."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
+    async def stop(self) -> None:
+        """Stop working and hand every run over; safe to call twice, or before `start` has ended."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._quarantine.stop()
+        await self._bells.stop()
+        self._recognition.close()
+        try:
+            await self._keeper.hand_over_all()
+        except LogUnavailableError as error:
+            log.warning("runs not handed over; others take them after the lease", extra={"error": str(error)})
+        log.info("worker stopped", extra={"consumer": self.consumer})
+
+    def _on_bell(self, channel: str, _member: bytes) -> None:
+        self._keeper.ring(self._by_bell[channel])
+
+    def _poisoned(self, run: ActiveRun, reason: str) -> None:
+        self.holdings.drop(run)
+        self._quarantine.set_aside(run.claim, reason)
+
+    async def _beat(self) -> None:
+        while True:
+            signs = {
+                "runs": len(self.holdings),
+                "capacity": self.holdings.capacity,
+                "waiting_utterances": self._recognition.waiting,
+            }
+            try:
+                await write_heartbeat(self._server, "worker", self.consumer, signs)
+            except LogUnavailableError as error:
+                log.warning("heartbeat not written", extra={"error": str(error)})
+            await asyncio.sleep(HEARTBEAT_S)

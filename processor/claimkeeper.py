@@ -164,7 +164,13 @@ class ClaimKeeper:
         stale = [run for run in self._holdings if now - run.refreshed > every_s]
         for run in stale:
             run.refreshed = now
-        ttl_s = self._settings.session_ttl_s
-        await self._claims.server.execute_many(
-            [("EXPIRE", key, ttl_s) for run in stale for key in run.claim.keys.expiring()]
-        )
+        if not stale:
+            return
+        server, ttl_s = self._claims.server, self._settings.session_ttl_s
+        commands: list[tuple[str | int, ...]] = []
+        now_ms = await server.time_ms()
+        for run in stale:
+            keys = run.claim.keys
+            commands += [("EXPIRE", key, ttl_s) for key in keys.expiring()]
+            commands.append(("ZADD", keys.partition.index, "XX", now_ms, keys.member))
+        await server.execute_many(commands)

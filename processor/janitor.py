@@ -45,6 +45,7 @@ class Janitor:
         server = self._claims.server
         for partition in server.keys.partitions:
             await self._sweep_partition(partition)
+        await self._forget_expired()
         walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
         if walking:
             log.warning("projections fell behind the bound on notices and walk", extra={"partitions": walking})
@@ -63,6 +64,14 @@ class Janitor:
             cursor = swept.cursor
             if cursor == "0":
                 return
+
+    async def _forget_expired(self) -> None:
+        """Take runs off the index whose keys have all expired: nothing of them was renewed for a TTL."""
+        server = self._claims.server
+        oldest_ms = await server.time_ms() - self._settings.session_ttl_s * 1000
+        await server.execute_many(
+            [("ZREMRANGEBYSCORE", keys.index, "-inf", f"({oldest_ms}") for keys in server.keys.partitions]
+        )
 
     async def _end_if_idle(self, member: str) -> None:
         run = self._claims.server.keys.of_run(member)

@@ -1,0 +1,80 @@
+"""What every recogniser takes, gives and promises."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+
+
+class Clip(msgspec.Struct, frozen=True, kw_only=True):
+    """One utterance to be recognised.
+
+    Attributes:
+        pcm: 16-bit little-endian mono samples.
+        sample_rate_hz: Their rate.
+        language: The language spoken, as a code such as "en"; empty lets a multilingual recogniser detect it.
+        partial: The utterance is still open: speed counts for more than the last per cent of accuracy.
+        voiced_ms: How much of it a voice detector took for speech; None if unknown.
+    """
+
+    pcm: bytes
+    sample_rate_hz: int
+    language: str = "en"
+    partial: bool = False
+    voiced_ms: int | None = None
+
+
+class Recognition(msgspec.Struct, frozen=True, kw_only=True):
+    """What a clip was heard to say.
+
+    Attributes:
+        text: The words; empty if there was no speech.
+        confidence: 0 to 1; how sure the recogniser is, or 0 for empty text.
+        decodes: How many times the clip was decoded: more than once if a guard doubted the first text.
+    """
+
+    text: str
+    confidence: float
+    decodes: int = 1
+
+
+class Recogniser(Protocol):
+    """Turns clips into text; safe to call from several threads at once.
+
+    A call blocks, so it belongs in a thread off the event loop. It either recognises every clip or raises; it keeps
+    nothing between calls, so calling again after a failure is harmless.
+
+    Attributes:
+        name: The name it is loaded by.
+        max_batch: How many clips one call takes.
+        max_parallel: How many calls at once are of any use.
+    """
+
+    name: str
+    max_batch: int
+    max_parallel: int
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Return one recognition per clip, in order.
+
+        Raises:
+            RecogniserError: Nothing was recognised; its `retryable` says whether trying again may help.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free models and connections; no call may follow."""
+        ...
+
+
+class RecogniserError(Exception):
+    """A recogniser could not do its work.
+
+    Args:
+        message: What went wrong, without any transcript text.
+        retryable: Whether the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool) -> None:
+        super().__init__(message)
+        self.retryable = retryable

@@ -1,0 +1,258 @@
+"""Cuts one channel of PCM into utterances, as a pure function of the audio since the last boundary."""
+
+from dataclasses import dataclass
+
+from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SegmenterSettings
+from processor.speech.vad import fresh_detector
+
+_SAMPLE_BYTES = 2  # 16-bit PCM
+
+
+@dataclass(frozen=True, slots=True)
+class Utterance:
+    """One stretch of speech; positions are samples from the session's start.
+
+    Attributes:
+        start_samples: Position of the first sample in `pcm`, pre-roll included.
+        end_samples: Position after the last sample in `pcm`, post-roll included.
+        decided_samples: Position at which the boundary behind it was known.
+        pcm: 16-bit little-endian mono samples at the session's rate.
+        voiced_ms: How much of it the detector took for speech.
+    """
+
+    start_samples: int
+    end_samples: int
+    decided_samples: int
+    pcm: bytes
+    voiced_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """A position from which segmenting can start afresh, and the utterance that it closed, if any."""
+
+    position_samples: int
+    utterance: Utterance | None
+
+
+class Segmenter:
+    """Segments one channel; feed it every sample in order from its last boundary.
+
+    Restarted at any boundary it has returned, with the samples from there on, it returns the same later boundaries.
+    However the audio is split into calls, the boundaries are the same.
+
+    Args:
+        settings: The session's pinned settings.
+        sample_rate_hz: One of SAMPLE_RATES_HZ.
+        boundary_samples: Where to start, a multiple of 10 ms: 0 or a boundary returned earlier.
+
+    Raises:
+        ValueError: The rate is not supported or the start is no multiple of 10 ms.
+    """
+
+    def __init__(self, settings: SegmenterSettings, sample_rate_hz: int, boundary_samples: int = 0) -> None:
+        if sample_rate_hz not in SAMPLE_RATES_HZ:
+            message = f"sample rate {sample_rate_hz} Hz is none of {SAMPLE_RATES_HZ}"
+            raise ValueError(message)
+        self._rate_hz = sample_rate_hz
+        self._grid_samples = sample_rate_hz * BOUNDARY_GRID_MS // 1000
+        if boundary_samples < 0 or boundary_samples % self._grid_samples:
+            message = f"boundary {boundary_samples} is no multiple of 10 ms at {sample_rate_hz} Hz"
+            raise ValueError(message)
+        self._vad_mode = settings.vad_mode
+        self._frame_bytes = sample_rate_hz * FRAME_MS // 1000 * _SAMPLE_BYTES
+        self._preroll_bytes = self._bytes(settings.preroll_ms)
+        self._postroll_bytes = self._bytes(settings.postroll_ms)
+        self._hangover_frames = _frames(settings.hangover_ms)
+        self._soft_pause_frames = _frames(settings.soft_pause_ms)
+        self._soft_cut_bytes = self._bytes(settings.soft_cut_ms)
+        self._hard_cut_bytes = self._bytes(settings.hard_cut_ms)
+        self._silence_frames = _frames(settings.silence_ms)
+        self._trigger_count = _frames(settings.trigger_voiced_ms)
+        self._window_frames = _frames(settings.trigger_window_ms)
+        self._keep_bytes = self._preroll_bytes + self._window_frames * self._frame_bytes
+        self._restart(boundary_samples, bytearray())
+
+    @property
+    def boundary_samples(self) -> int:
+        """The last boundary: where a restart would begin."""
+        return self._boundary
+
+    @property
+    def position_samples(self) -> int:
+        """The next sample that is expected; ahead of it, audio is missing, behind it, already known."""
+        return self._base + len(self._audio) // _SAMPLE_BYTES - self._pending_drop
+
+    def feed(self, pcm: bytes | bytearray | memoryview) -> list[Boundary]:
+        """Take the next whole samples and return the boundaries that became known, in order.
+
+        Raises:
+            ValueError: The number of bytes is odd.
+        """
+        if len(pcm) % _SAMPLE_BYTES:
+            message = f"{len(pcm)} bytes are not whole 16-bit samples"
+            raise ValueError(message)
+        if self._pending_drop:
+            drop = min(self._pending_drop, len(pcm) // _SAMPLE_BYTES)
+            self._pending_drop -= drop
+            pcm = pcm[drop * _SAMPLE_BYTES :]
+        self._audio += pcm
+        boundaries: list[Boundary] = []
+        while (end := self._scan()) is not None:
+            boundaries.append(self._decide(end))
+            self._restart(end, self._audio[self._cursor :])
+        return boundaries
+
+    def flush(self) -> list[Boundary]:
+        """Set a boundary now, at the last multiple of 10 ms; the rest stays for the next utterance."""
+        end = self.position_samples // self._grid_samples * self._grid_samples
+        if end <= self._boundary:
+            return []
+        boundary = self._decide(end)
+        self._restart(end, self._audio[(end - self._base) * _SAMPLE_BYTES :])
+        return [boundary]
+
+    def close(self) -> list[Boundary]:
+        """Decide everything that is left, the last incomplete 10 ms included, at the end of the audio."""
+        position = self.position_samples
+        boundaries = self._decide_all()
+        grid_end = position // self._grid_samples * self._grid_samples
+        self._restart(max(grid_end, self._boundary), bytearray())
+        return boundaries
+
+    def skip_to(self, position_samples: int) -> list[Boundary]:
+        """Take a hole in the audio, up to a position: decide what is open and go on after the hole.
+
+        The next boundary is the first multiple of 10 ms from there; samples before it are dropped as they come.
+
+        Raises:
+            ValueError: The position lies behind what was already fed.
+        """
+        if position_samples < self.position_samples:
+            message = f"hole ends at {position_samples}, before the position {self.position_samples}"
+            raise ValueError(message)
+        boundaries = self._decide_all()
+        known = boundaries[-1].position_samples if boundaries else self._boundary
+        after = -(-position_samples // self._grid_samples) * self._grid_samples
+        self._restart(after, bytearray())
+        self._pending_drop = after - position_samples
+        return [*boundaries, Boundary(after, None)] if after > known else boundaries
+
+    def open_utterance(self) -> Utterance | None:
+        """Return the utterance heard so far, undecided, or None between utterances."""
+        if not self._speaking:
+            return None
+        return self._utterance(self.position_samples)
+
+    def _scan(self) -> int | None:
+        """Look at the frames not looked at yet; return the position of the next boundary once it is known."""
+        if not self._speaking:
+            silence_end = self._scan_silence()
+            if not self._speaking:
+                return silence_end
+        return self._scan_speech()
+
+    def _scan_silence(self) -> int | None:
+        """Look for the start of speech, or for silence long enough to set a boundary at its end."""
+        audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
+        history, frames = self._history, self._frames
+        mask, trigger_count, silence_frames = (1 << self._window_frames) - 1, self._trigger_count, self._silence_frames
+        last = len(audio) - size
+        while cursor <= last:
+            frame_end = cursor + size
+            frames += 1
+            if is_voiced(audio[cursor:frame_end]):
+                history = (history << 1 | 1) & mask
+                if history.bit_count() >= trigger_count:
+                    return self._open(frame_end, history)
+            else:
+                history = history << 1 & mask
+            cursor = frame_end
+            # A likely onset is not cut off from its pre-roll, unless noise has kept the window busy twice as long.
+            if frames >= silence_frames and (not history or frames >= 2 * silence_frames):
+                self._cursor = cursor
+                return self._base + cursor // _SAMPLE_BYTES
+        self._cursor, self._history, self._frames = cursor, history, frames
+        self._forget()
+        return None
+
+    def _open(self, cursor: int, history: int) -> None:
+        """Start an utterance at the first voiced frame of the window, pre-roll before it."""
+        onset = cursor - history.bit_length() * self._frame_bytes
+        self._speaking, self._cursor = True, cursor
+        self._start = max(0, onset - self._preroll_bytes)
+        self._voiced_end = cursor
+        self._voiced_frames = history.bit_count()
+
+    def _scan_speech(self) -> int | None:
+        """Look for the end of the open utterance."""
+        audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
+        pause, voiced_frames, voiced_end = self._pause, self._voiced_frames, self._voiced_end
+        longest_pause, soft_pause = self._hangover_frames, self._soft_pause_frames
+        soft_end, hard_end = self._start + self._soft_cut_bytes, self._start + self._hard_cut_bytes
+        last = len(audio) - size
+        decided = False
+        while cursor <= last and not decided:
+            frame_end = cursor + size
+            if is_voiced(audio[cursor:frame_end]):
+                pause = 0
+                voiced_frames += 1
+                voiced_end = frame_end
+                decided = frame_end >= hard_end
+            else:
+                pause += 1
+                decided = (
+                    pause >= longest_pause or (pause >= soft_pause and frame_end >= soft_end) or frame_end >= hard_end
+                )
+            cursor = frame_end
+        self._cursor, self._pause, self._voiced_frames, self._voiced_end = cursor, pause, voiced_frames, voiced_end
+        return self._base + cursor // _SAMPLE_BYTES if decided else None
+
+    def _decide_all(self) -> list[Boundary]:
+        """Return a boundary for what lies since the last one, its utterance up to the last sample."""
+        grid_end = self.position_samples // self._grid_samples * self._grid_samples
+        if grid_end <= self._boundary:
+            return []
+        return [Boundary(grid_end, self._utterance(self.position_samples) if self._speaking else None)]
+
+    def _decide(self, end_samples: int) -> Boundary:
+        return Boundary(end_samples, self._utterance(end_samples) if self._speaking else None)
+
+    def _utterance(self, decided_samples: int) -> Utterance:
+        end = min(self._voiced_end + self._postroll_bytes, (decided_samples - self._base) * _SAMPLE_BYTES)
+        return Utterance(
+            start_samples=self._base + self._start // _SAMPLE_BYTES,
+            end_samples=self._base + end // _SAMPLE_BYTES,
+            decided_samples=decided_samples,
+            pcm=bytes(memoryview(self._audio)[self._start : end]),
+            voiced_ms=self._voiced_frames * FRAME_MS,
+        )
+
+    def _forget(self) -> None:
+        """Drop the silence that no pre-roll can reach any more."""
+        excess = self._cursor - self._keep_bytes
+        if excess > 0:
+            del self._audio[:excess]
+            self._base += excess // _SAMPLE_BYTES
+            self._cursor -= excess
+
+    def _restart(self, boundary_samples: int, audio: bytearray) -> None:
+        """Begin anew at a boundary: nothing from before it has any influence."""
+        self._boundary = boundary_samples
+        self._base = boundary_samples  # position of the first sample in the buffer
+        self._audio = audio
+        self._cursor = 0  # bytes of the buffer that were looked at
+        self._is_voiced = fresh_detector(self._vad_mode, self._rate_hz)
+        self._pending_drop = 0  # samples still to be dropped after a hole
+        self._speaking = False
+        self._history = 0  # the last frames of the trigger's window, a bit each, the newest lowest
+        self._frames = 0
+        self._start = self._voiced_end = 0
+        self._pause = self._voiced_frames = 0
+
+    def _bytes(self, duration_ms: int) -> int:
+        return _frames(duration_ms) * self._frame_bytes
+
+
+def _frames(duration_ms: int) -> int:
+    return -(-duration_ms // FRAME_MS)

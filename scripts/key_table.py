@@ -1,0 +1,58 @@
+"""Prints the table of Redis keys in ARCHITECTURE.md, drawn from eventlog/keys.py: `python -m scripts.key_table`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Iterator
+from functools import cached_property
+from typing import Any
+
+from eventlog import keys
+
+EXAMPLE_SESSION = "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001"
+"""Any id will do; this one only has to look like one."""
+
+_DEPLOYMENT_KEYS = (keys.partition_count, keys.reservations, keys.heartbeats)
+
+
+def rows() -> Iterator[tuple[str, str]]:
+    """Each key's shape and what its docstring says of it."""
+    for function in _DEPLOYMENT_KEYS:
+        yield function(), inspect.getdoc(function) or ""
+    session = keys.Keys(1).of(EXAMPLE_SESSION)
+    for holder in (session.partition, session, session.run("<run>")):
+        for name, member in vars(type(holder)).items():
+            if shape := _shape(holder, name, member):
+                yield _generic(shape, session.partition.tag), inspect.getdoc(_function(member)) or ""
+
+
+def table() -> str:
+    """The table as Markdown."""
+    lines = ["| key | what it is |", "|---|---|"]
+    lines += [f"| `{shape}` | {' '.join(text.split())} |" for shape, text in rows()]
+    return "\n".join(lines) + "\n"
+
+
+def _function(member: Any) -> Any:  # noqa: ANN401 - a function, property or cached property
+    if isinstance(member, cached_property):
+        return member.func
+    return member.fget if isinstance(member, property) else member
+
+
+def _shape(holder: object, name: str, member: Any) -> str:  # noqa: ANN401 - whatever a class holds
+    if isinstance(member, cached_property | property):
+        value = getattr(holder, name)
+    elif callable(member) and list(inspect.signature(member).parameters) == ["self", "projection"]:
+        value = member(holder, "<projection>")
+    else:
+        return ""
+    return value if isinstance(value, str) and value.startswith("{") else ""
+
+
+def _generic(shape: str, tag: str) -> str:
+    return shape.replace(tag, "tag").replace(EXAMPLE_SESSION, "<session>")
+
+
+if __name__ == "__main__":
+    sys.stdout.write(table())

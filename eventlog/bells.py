@@ -75,6 +75,11 @@ class Bells:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
+    @property
+    def is_listening(self) -> bool:
+        """Whether every channel is subscribed, as far as is known."""
+        return self._listening.is_set()
+
     async def listening(self) -> None:
         """Return as soon as every channel is subscribed."""
         await self._listening.wait()
@@ -138,7 +143,8 @@ class Bells:
     def _connection(self, node: str, channel: str) -> Any:  # noqa: ANN401 - redis-py's connections have no common public type
         client = self._server.client
         if not isinstance(client, RedisCluster):
-            return client.connection_pool.make_connection()
+            pool = client.connection_pool
+            return pool.connection_class(**pool.connection_kwargs)
         found = client.get_node_from_key(channel)
         if found is None or found.name != node:
             raise BellLostError(f"{channel} has moved")

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventlog.codec import decode_start
 from eventlog.events import SessionStarted
 from eventlog.keys import PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
@@ -24,7 +25,6 @@ GROUP = "processor"
 SET_ASIDE_MAX = 1000
 """Per partition: enough to see a pattern, few enough to list."""
 
-_starts = msgspec.json.Decoder(SessionStarted)
 _boundaries = msgspec.json.Decoder(tuple[int, ...])
 
 
@@ -57,12 +57,7 @@ class Claims:
 
     async def ensure_groups(self) -> None:
         """Create the group on every partition, from the first entry on; harmless where it exists."""
-        answers = await self.server.execute_many(
-            [("XGROUP", "CREATE", keys.sessions, GROUP, "0", "MKSTREAM") for keys in self.server.keys.partitions]
-        )
-        for answer in answers:
-            if isinstance(answer, Exception) and not str(answer).startswith("BUSYGROUP"):
-                raise answer
+        await self._each_partition("ensure_group", [])
 
     async def take_new(self, partitions: Iterable[PartitionKeys], room: int) -> list[Claim]:
         """Claim up to about `room` entries that nobody had yet; each partition may give its share at most.
@@ -111,7 +106,7 @@ class Claims:
                 raise answer
             code, start, fields, last_fact = answer
             if code == Code.OK:
-                begun.append(Begun(Code.OK, _starts.decode(start), _checkpoint(fields), Position.parse(last_fact)))
+                begun.append(Begun(Code.OK, decode_start(start), _checkpoint(fields), Position.parse(last_fact)))
             else:
                 begun.append(Begun(Code(code)))
         return begun

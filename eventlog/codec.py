@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.events import AudioEvent, Fact
+from eventlog.events import AudioEvent, Fact, SessionStarted
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -17,6 +17,9 @@ UPCASTERS: dict[str, Upcaster] = {}
 _encoder = msgspec.json.Encoder()
 _audio_events: msgspec.json.Decoder[AudioEvent] = msgspec.json.Decoder(AudioEvent)
 _facts: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(Fact)
+
+# msgspec raises the codec's own error for text that isn't UTF-8, and the interpreter's for nesting without end.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class UndecodableEventError(ValueError):
@@ -36,9 +39,22 @@ def decode_audio_event(data: bytes) -> AudioEvent:
     """
     try:
         return _audio_events.decode(data)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         event: AudioEvent = _convert(_upcast(data), AudioEvent)
         return event
+
+
+def decode_start(data: bytes) -> SessionStarted:
+    """The event in `data` that a session began with.
+
+    Raises:
+        UndecodableEventError: if it is no known one, or another event.
+    """
+    event = decode_audio_event(data)
+    if not isinstance(event, SessionStarted):
+        msg = f"a session begins with session_started, not with {type(event).__struct_config__.tag}"
+        raise UndecodableEventError(msg)
+    return event
 
 
 def decode_fact(data: bytes) -> Fact:
@@ -49,7 +65,7 @@ def decode_fact(data: bytes) -> Fact:
     """
     try:
         return _facts.decode(data)
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         fact: Fact = _convert(_upcast(data), Fact)
         return fact
 
@@ -66,9 +82,9 @@ def _upcast(data: bytes) -> dict[str, Any]:
     """Raise an older version step by step to the current one."""
     try:
         raw = msgspec.json.decode(data, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except _UNREADABLE as error:
         msg = f"not an event: {error}"
         raise UndecodableEventError(msg) from error
-    while (name := raw.get("event")) in UPCASTERS:
-        raw = UPCASTERS[str(name)](raw)
+    while isinstance(name := raw.get("event"), str) and name in UPCASTERS:
+        raw = UPCASTERS[name](raw)
     return raw

@@ -1,4 +1,4 @@
-"""Projections' side of the log: notices of what has news, facts pulled from a projection's own position, guarded applies.
+"""Projections' side of the log: notices of news, facts pulled from a projection's own position, guarded applies.
 
 `changes` only says which runs have news. The position up to which a projection has applied a run stands beside its
 read model and moves in the same script, so notices that are lost, doubled, late or trimmed change nothing.

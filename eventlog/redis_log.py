@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.codec import encode
+from eventlog.codec import decode_start, encode
 from eventlog.events import SessionOpened, SessionSealed, SessionStarted
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
@@ -25,8 +25,6 @@ CHUNKS_PER_READ = 256
 """A catch-up takes at most this many entries per stream and call, however small they are."""
 
 _FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
-
-_starts = msgspec.json.Decoder(SessionStarted)
 
 
 class RedisLog:
@@ -66,7 +64,7 @@ class RedisLog:
         code, epoch, head, start = await self.server.run(
             script("resume_session"), [keys.session, keys.partition.feed_channel], [token_hash, keys.run().member]
         )
-        return Opened(Code(code), epoch, Position.parse(head), _starts.decode(start) if start else None)
+        return Opened(Code(code), epoch, Position.parse(head), decode_start(start) if start else None)
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """See `EventLog.append`. An append whose call failed raises for all only if every call did."""

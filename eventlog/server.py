@@ -14,9 +14,11 @@ from redis.exceptions import (
     ClusterError,
     NoScriptError,
     OutOfMemoryError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -39,9 +41,14 @@ DEFAULT_PARTITIONS = 64
 CALL_TIMEOUT_S = 5.0
 """Past this a call has failed: no call of ours is meant to take more than milliseconds, and a lease lasts as long."""
 
-_UNAVAILABLE = (RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError, TimeoutError)
-# Answers of a server that is there but can't serve now (restart, failover, replica); worth trying again.
-_TRY_AGAIN_PREFIXES = ("LOADING", "CLUSTERDOWN", "TRYAGAIN", "MASTERDOWN", "READONLY", "BUSY", "NOREPLICAS", "MISCONF")
+# The last two are answers of a server that can't serve now (failover, resharding); others of that kind are ConnectionErrors
+# or ClusterErrors of redis-py, which takes the code off their text.
+_UNAVAILABLE = (
+    RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError, TimeoutError, ReadOnlyError,
+    TryAgainError,
+)  # fmt: skip
+# The same without a class of their own: a script that won't end, too few replicas, a disk that can't be written.
+_TRY_AGAIN_PREFIXES = ("BUSY ", "NOREPLICAS ", "MISCONF ")
 
 
 class DeploymentMismatchError(Exception):
@@ -189,8 +196,11 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
 
 async def _agree_on_partitions(server: Server, partitions: int) -> None:
     key = keys_module.partition_count()
-    await server.execute("SET", key, partitions, "NX")
-    stored = int(await server.execute("GET", key))
+    stored = await server.execute("GET", key)
+    if stored is None:  # not blindly: a full server refuses SET, and those who drain it must be able to start
+        await server.execute("SET", key, partitions, "NX")
+        stored = await server.execute("GET", key)
+    stored = int(stored)
     if stored != partitions:
         msg = (
             f"this deployment has {stored} partitions, and the setting says {partitions}; "

@@ -55,6 +55,7 @@ class ClaimKeeper:
         self._lease_s = settings.lease_ms / 1000
         self._clock_offset_ms: int | None = None
         self._calm_from = 0.0
+        self._taking: asyncio.Future[None] | None = None
         self.unsettle()
 
     def ring(self, partition: PartitionKeys | None = None) -> None:
@@ -76,24 +77,34 @@ class ClaimKeeper:
                 rung = set(self._claims.server.keys.partitions)
             self._bell.clear()
             try:
-                await self.take(rung)
+                # Shielded: broken off, it could leave claims that nobody knows of until they run out.
+                self._taking = asyncio.ensure_future(self.take(rung))
+                await asyncio.shield(self._taking)
             except LogUnavailableError as error:
                 log.warning("no claims taken, trying again", extra={"error": str(error)})
                 self.unsettle()
                 self.ring()
                 await asyncio.sleep(SWEEP_S)
 
+    async def finish_taking(self) -> None:
+        """Return when no take is under way any more; to be called when `run_taking` was cancelled."""
+        if self._taking is not None:
+            await asyncio.gather(self._taking, return_exceptions=True)
+
     async def take(self, rung: Iterable[PartitionKeys]) -> None:
         """Take what is new in the partitions named, and what was abandoned anywhere, as far as there is room."""
+        started = time.monotonic()
         room = self._holdings.room
         if room:
             partitions = list(rung)
             # Not always from the same end: with little room the last partitions would starve.
             random.shuffle(partitions)
             await self._begin(await self._claims.take_new(partitions, room))
+        self._watch_duration(started)
         if self._holdings.room and time.monotonic() >= self._calm_from:
             taken = await self._claims.take_over(self._holdings.room)
             await self._begin([claim for claim in taken if claim.keys.member not in self._holdings])
+            self._watch_duration(started)
 
     async def run_renewing(self) -> None:
         """Renew every claim each third of a lease, until cancelled."""
@@ -111,8 +122,7 @@ class ClaimKeeper:
         runs = {run.claim: run for run in self._holdings}
         lost = await self._claims.renew(list(runs))
         await self._watch_clocks()
-        if time.monotonic() - started > self._lease_s / 3:
-            self.unsettle()
+        self._watch_duration(started)
         for claim in lost:
             run = runs[claim]
             if run.held and not run.committing:  # a commit under way tells by itself; it may be the run's end
@@ -129,6 +139,7 @@ class ClaimKeeper:
         await self._claims.retire()
 
     async def _begin(self, claims: Sequence[Claim]) -> None:
+        surplus: list[Claim] = []
         for claim, began in zip(claims, await self._claims.begin(claims), strict=True):
             if began.code != Code.OK or began.start is None:
                 continue  # lost again, or nothing is left to do
@@ -137,8 +148,11 @@ class ClaimKeeper:
                 continue
             if began.checkpoint.suspicion > self._settings.suspicion_limit:
                 self._on_suspect(run)
-            else:
+            elif self._holdings.room:
                 self._holdings.add(run)
+            else:
+                surplus.append(claim)  # each partition gives one at least, however little room there is
+        await self._claims.hand_over(surplus)
 
     def _active(self, claim: Claim, began: Begun) -> ActiveRun | None:
         assert began.start is not None  # noqa: S101 - the caller looked
@@ -150,6 +164,11 @@ class ClaimKeeper:
         run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, timeline)
         run.refreshed = time.monotonic()
         return run
+
+    def _watch_duration(self, started: float) -> None:
+        """A call that took longer than a third of the lease: the others' renewals may have waited as long."""
+        if time.monotonic() - started > self._lease_s / 3:
+            self.unsettle()
 
     async def _watch_clocks(self) -> None:
         """A step between Redis's clock and ours makes idle times lie: calm down for a lease then."""

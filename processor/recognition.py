@@ -110,13 +110,20 @@ class RecognitionQueue:
     async def _call(self, clips: Sequence[Clip]) -> list[Recognition]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._recogniser.recognise, clips)
+            return await loop.run_in_executor(self._threads, self._recognised, clips)
         except (RecogniserError, asyncio.CancelledError):
             raise
         except Exception as error:  # a plugged-in recogniser may raise anything; one utterance mustn't end the worker
             log.exception("recogniser failed", extra={"recogniser": self._recogniser.name, "clips": len(clips)})
             message = f"{type(error).__name__} in recogniser {self._recogniser.name}"
             raise RecogniserError(message, retryable=False) from error
+
+    def _recognised(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """What the recogniser makes of the clips, in its own thread."""
+        heard = self._recogniser.recognise(clips)
+        if len(heard) != len(clips):
+            raise ValueError(f"{len(heard)} recognitions of {len(clips)} clips")
+        return heard
 
     def _failed(self, batch: list[Job], error: RecogniserError) -> None:
         if len(batch) > 1 and not error.retryable:
@@ -139,6 +146,8 @@ class RecognitionQueue:
 
         def run() -> None:
             self._timers.discard(timer)
+            if not job.wanted():
+                return
             task = asyncio.get_running_loop().create_task(self._recognise(task_alone))
             self._running.add(task)
             task.add_done_callback(self._finished)

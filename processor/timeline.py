@@ -88,7 +88,7 @@ class Timeline:
                 for number in range(len(self._channels))
                 for boundary in self._hear(number, samples[:, number].tobytes(), start)
             ]
-            heard.sort(key=lambda item: (item[0].position_samples, item[1]))
+            heard.sort(key=_position_then_channel)
         decisions += [self._decided(boundary, number, entry.position) for boundary, number in heard]
         return decisions
 
@@ -112,24 +112,29 @@ class Timeline:
         return []
 
     def _end(self, event: SessionSealed, position: Position) -> list[Decision]:
-        decisions: list[Decision] = []
-        if event.offset_samples > min(channel.position_samples for channel in self._channels):
-            decisions = self._skip(event.offset_samples, self.cursor)
-        decisions += self._all_channels(Segmenter.close, position)
+        decisions = self._skip(event.offset_samples, self.cursor)
+        # Only the end itself consumes the entry: whoever goes on from a checkpoint before it takes the entry once more.
+        decisions += self._all_channels(Segmenter.close, self.cursor)
         self.ended = True
         return [*decisions, Decision(position, tuple(self._boundaries), sealed=event)]
 
     def _skip(self, end_samples: int, position: Position) -> list[Decision]:
-        behind = [channel.position_samples for channel in self._channels if channel.position_samples < end_samples]
-        if not behind:
+        """Tell a hole, if audio up to `end_samples` is missing, after the utterances that it cuts off."""
+        missing_from = min(self._heard_up_to())
+        heard = self._heard(lambda channel: _skipped(channel, end_samples))
+        if missing_from >= end_samples:
             return []
-        decisions = self._all_channels(lambda channel: _skipped(channel, end_samples), position)
-        # The hole itself comes last: only with it is the entry wholly consumed.
-        return [*decisions, Decision(position, tuple(self._boundaries), hole=(min(behind), end_samples))]
+        # Only the hole itself moves the boundaries past it; after a crash before its commit it is found again.
+        decisions = [self._decided(boundary, number, self.cursor) for boundary, number in heard if boundary.utterance]
+        self._boundaries = [channel.boundary_samples for channel in self._channels]
+        return [*decisions, Decision(position, tuple(self._boundaries), hole=(missing_from, end_samples))]
+
+    def _heard_up_to(self) -> list[int]:
+        """Up to where each channel is known; what a hole leaves before its boundary isn't missed a second time."""
+        return [max(channel.position_samples, channel.boundary_samples) for channel in self._channels]
 
     def _all_channels(self, act: Callable[[Segmenter], list[Boundary]], position: Position) -> list[Decision]:
-        heard = [(boundary, number) for number, channel in enumerate(self._channels) for boundary in act(channel)]
-        heard.sort(key=lambda item: (item[0].position_samples, item[1]))
+        heard = self._heard(act)
         last = len(heard) - 1
         # Only the last decision of a control event consumes it; after a crash between them it is taken once more,
         # and finds the channels that are already past it.
@@ -138,9 +143,17 @@ class Timeline:
             for at, (boundary, number) in enumerate(heard)
         ]
 
+    def _heard(self, act: Callable[[Segmenter], list[Boundary]]) -> list[tuple[Boundary, int]]:
+        heard = [(boundary, number) for number, channel in enumerate(self._channels) for boundary in act(channel)]
+        return sorted(heard, key=_position_then_channel)
+
     def _decided(self, boundary: Boundary, number: int, cursor: Position) -> Decision:
         self._boundaries[number] = boundary.position_samples
         return Decision(cursor, tuple(self._boundaries), number, boundary.utterance)
+
+
+def _position_then_channel(item: tuple[Boundary, int]) -> tuple[int, int]:
+    return item[0].position_samples, item[1]
 
 
 def _skipped(channel: Segmenter, end_samples: int) -> list[Boundary]:

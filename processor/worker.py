@@ -126,6 +126,7 @@ class Worker:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._keeper.finish_taking()
         await self._quarantine.stop()
         await self._bells.stop()
         self._recognition.close()

@@ -4,12 +4,13 @@
 --       6 changes bell (channel), 7 audio (stream), 8 index (sorted set), 9 session (hash)
 -- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 member, 5 expected serial, 6 new serial, 7 cursor (id), 8 boundaries (JSON),
 --       9 next utterance, 10 TTL (s), 11 trim audio below (id or ""), 12 ends (0 or 1), then per fact: id, fact (JSON)
--- Returns: {code, holder, serial}: OK, LOST, GONE or STALE
+-- Returns: {code, holder, serial}: OK, LOST, GONE, STALE, or MISPLACED (the facts' ids don't rise from the last one there)
 -- Atomic: all of it or nothing; checked before the first write
 -- Retry: OK without writing again, for the stored serial is the new one, or `done` names this token
 --- @include "codes"
 --- @include "clock"
 --- @include "claim"
+--- @include "ids"
 
 local token = ARGV[1] .. ' ' .. ARGV[2] .. ' ' .. ARGV[3]
 local state = redis.call('HMGET', KEYS[3], 'serial', 'done')
@@ -25,6 +26,14 @@ if redis.call('EXISTS', KEYS[4]) == 0 then
 end
 if serial ~= ARGV[5] then
   return {serial == ARGV[6] and CODE.OK or CODE.STALE, ARGV[2], tonumber(serial)}
+end
+local last = redis.call('XREVRANGE', KEYS[4], '+', '-', 'COUNT', 1)
+local last_id = last[1] and last[1][1] or '0-0'
+for i = 13, #ARGV, 2 do
+  if not id_before(last_id, ARGV[i]) then
+    return {CODE.MISPLACED, ARGV[2], tonumber(serial)}
+  end
+  last_id = ARGV[i]
 end
 
 for i = 13, #ARGV, 2 do

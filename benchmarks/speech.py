@@ -1,0 +1,79 @@
+"""What the benchmark's speakers say: the bundled sentences with pauses, in a loop, and what must come of it."""
+
+from typing import NamedTuple
+
+from processor.recognisers import Clip
+from processor.recognisers.mock import MockRecogniser
+from processor.speech import Boundary, Segmenter, SegmenterSettings
+from stenolog.demo import recordings
+from stenolog.wav import Recording
+
+RATE_HZ = 16_000
+FRAME_MS = 100
+FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
+FRAME_BYTES = 2 * FRAME_SAMPLES
+PAUSE_SAMPLES = RATE_HZ  # a second, longer than the hang-over: each sentence is an utterance
+PLACES = 32  # starting places in the loop; more would only cost more to check
+
+
+class Expected(NamedTuple):
+    """A final as an undisturbed session would get it."""
+
+    start_samples: int
+    end_samples: int
+    decided_samples: int
+    text: str
+
+
+def loop() -> bytes:
+    """The sentences, each followed by a pause, in whole frames."""
+    pcm = bytearray()
+    for path in recordings():
+        with path.open("rb") as file:
+            pcm += b"".join(Recording(file).blocks()) + bytes(2 * PAUSE_SAMPLES)
+    return bytes(pcm) + bytes(-len(pcm) % FRAME_BYTES)
+
+
+def frames(pcm: bytes) -> list[bytes]:
+    """The loop cut into frames."""
+    return [pcm[start : start + FRAME_BYTES] for start in range(0, len(pcm), FRAME_BYTES)]
+
+
+def first_frame(session: int, count: int) -> int:
+    """Where in a loop of `count` frames a session begins: spread evenly, so that they don't all pause together."""
+    return (session * 7 % PLACES) * count // PLACES
+
+
+class Script:
+    """What the mock recogniser makes of the loop from one place on, worked out without any server."""
+
+    def __init__(self, cut: list[bytes], first: int, most_frames: int, settings: SegmenterSettings) -> None:
+        """Segment `most_frames` frames beginning with frame `first`."""
+        self._cut = cut
+        self._first = first
+        self._settings = settings
+        segmenter = Segmenter(settings, RATE_HZ)
+        self._boundaries = [
+            (number + 1, boundary) for number in range(most_frames) for boundary in segmenter.feed(self._frame(number))
+        ]
+
+    def finals(self, total_frames: int) -> list[Expected]:
+        """The finals of a session that stops after `total_frames`."""
+        boundaries = [boundary for number, boundary in self._boundaries if number <= total_frames]
+        last = boundaries[-1].position_samples if boundaries else 0
+        rest = Segmenter(self._settings, RATE_HZ, last)
+        number, skipped = divmod(last, FRAME_SAMPLES)
+        tail = b"".join(self._frame(index) for index in range(number, total_frames))
+        boundaries += [*rest.feed(tail[2 * skipped :]), *rest.close()]
+        return [final for boundary in boundaries if (final := _final(boundary)) is not None]
+
+    def _frame(self, number: int) -> bytes:
+        return self._cut[(self._first + number) % len(self._cut)]
+
+
+def _final(boundary: Boundary) -> Expected | None:
+    heard = boundary.utterance
+    if heard is None:
+        return None
+    [recognition] = MockRecogniser().recognise([Clip(pcm=heard.pcm, sample_rate_hz=RATE_HZ)])
+    return Expected(heard.start_samples, heard.end_samples, heard.decided_samples, recognition.text)

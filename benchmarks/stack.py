@@ -1,0 +1,112 @@
+"""A whole Stenolog on ephemeral ports for a benchmark, and what its processes use."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import redis
+
+START_S = 150.0  # longer than `stenolog up` itself waits, so that its own message is the one that is shown
+STOP_S = 40.0  # edges drain for up to 15 s, then workers and projections
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+class Usage(NamedTuple):
+    """What a role's processes have used so far, and hold now."""
+
+    cpu_s: float
+    rss_mb: float
+
+
+class Stack:
+    """`stenolog up` in a temporary directory; a context manager that leaves nothing running."""
+
+    def __init__(self, *, engine: str, workers: int = 1, environment: Mapping[str, str] | None = None) -> None:
+        """`environment` adds settings."""
+        self._command = [
+            sys.executable, "-m", "stenolog", "up", "--port", "0", "--engine", engine, "--workers", str(workers),
+        ]
+        without = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
+        self._environment = {**without, **(environment or {})}
+        self._told = threading.Event()
+        self._lines: list[str] = []
+        self._ready: dict[str, Any] = {}
+        self.pids: dict[str, list[int]] = {}
+
+    @property
+    def url(self) -> str:
+        """The edge's address."""
+        return str(self._ready["url"])
+
+    def __enter__(self) -> Self:
+        self._directory = tempfile.TemporaryDirectory(prefix="stenolog-bench-")
+        command = [*self._command, "--data", self._directory.name]
+        # A session of its own: Ctrl-C comes to the benchmark, which ends this in order.
+        self._process = subprocess.Popen(
+            command, env=self._environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
+            start_new_session=True,
+        )
+        threading.Thread(target=self._listen, daemon=True).start()
+        try:
+            self._wait_ready()
+            with redis.Redis.from_url(self._ready["redis"]) as client:
+                self.pids = {**self._ready["pids"], "redis": [client.info("server")["process_id"]]}
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stop()
+
+    def usage(self) -> dict[str, Usage]:
+        """What each role uses."""
+        return {role: _usage(pids) for role, pids in self.pids.items()}
+
+    @property
+    def complaints(self) -> list[str]:
+        """What the stack logged as a warning or worse, or what is no log line at all."""
+        return [line for line in self._lines if '"level":"info"' not in line]
+
+    def _wait_ready(self) -> None:
+        self._told.wait(START_S)
+        if not self._ready:
+            raise SystemExit("the stack did not start:\n" + "\n".join(self._lines[-20:]))
+
+    def _listen(self) -> None:
+        for line in self._process.stderr or ():
+            self._lines.append(line.rstrip())
+            if '"event":"ready"' in line:
+                self._ready = json.loads(line)
+                self._told.set()
+        self._told.set()
+
+    def _stop(self) -> None:
+        self._process.send_signal(signal.SIGTERM)
+        try:
+            self._process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            for pid in self.pids.get("redis", []):  # the roles end with their parent; the server would be adopted
+                os.kill(pid, signal.SIGKILL)
+        self._directory.cleanup()
+
+
+def _usage(pids: list[int]) -> Usage:
+    cpu_s = rss_mb = 0.0
+    for pid in pids:
+        # Past the command's name, which may hold anything: utime and stime are fields 14 and 15, rss is 24.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        cpu_s += (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+        rss_mb += int(fields[21]) * _PAGE_BYTES / 2**20
+    return Usage(cpu_s, rss_mb)

@@ -1,0 +1,147 @@
+"""What all connections of one edge process share, and its background work."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+
+from edge import errors
+from edge.connection import Connection
+from edge.fanout import Fanout
+from edge.gatherer import Gatherer
+from edge.lifecycle import State
+from edge.opening import Opener
+from edge.settings import EdgeSettings
+from eventlog import heartbeats, readmodels
+from eventlog.keys import RunKeys
+from eventlog.log import Code, LogUnavailableError
+from eventlog.redis_log import RedisLog
+from eventlog.reservations import Reservations
+from eventlog.server import Server
+
+logger = logging.getLogger(__name__)
+
+ACK_SWEEP_S = 0.1
+"""Between two looks for acks that wait for no further chunk; a client that paused hears of them soon after."""
+
+HEARTBEAT_S = 1.0
+"""Between two notes that this edge lives."""
+
+DRAIN_S = 3.0
+"""For a leaving edge to get its audio into the log and its goodbyes out; supervisors kill after ten seconds and more."""
+
+DRAIN_LOOK_S = 0.02
+
+ROLE = "edge"
+
+
+class EdgeCore:
+    """One edge process: its gatherer, fan-out, opener and connections."""
+
+    def __init__(self, settings: EdgeSettings, server: Server, log: RedisLog) -> None:
+        """Serve sessions in `log`, which lies on `server`."""
+        self.settings = settings
+        self.server = server
+        self.log = log
+        self.gatherer = Gatherer(log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes)
+        self.fanout = Fanout(server)
+        self.reservations = Reservations(server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s)
+        self.opener = Opener(log, server.keys, self.reservations, settings)
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Begin the background work."""
+        self.gatherer.start()
+        await self.fanout.start()
+        self._spawn(self._regularly(ACK_SWEEP_S, self._sweep_acks))
+        self._spawn(self._regularly(self.settings.reservation_ttl_s / 3, self._renew))
+        self._spawn(self._regularly(HEARTBEAT_S, self._beat))
+
+    async def stop(self) -> None:
+        """End the background work; `drain` comes first where clients are to be told."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.fanout.stop()
+        await self.gatherer.stop()
+
+    async def drain(self) -> None:
+        """Take no new connection, get what came into the log, tell every client to reconnect, wait for the goodbyes."""
+        self.draining = True
+        deadline = time.monotonic() + DRAIN_S
+        while time.monotonic() < deadline and any(not one.uplink.idle for one in self.connections):
+            await asyncio.sleep(DRAIN_LOOK_S)
+        for connection in tuple(self.connections):
+            if connection.state is not State.CLOSING:
+                connection.leave()
+        while time.monotonic() < deadline and not all(one.outbox.done for one in self.connections):
+            await asyncio.sleep(DRAIN_LOOK_S)
+        for connection in tuple(self.connections):
+            connection.leave()
+
+    async def release(self, session_id: str) -> None:
+        """Free an ended session's place; if Redis is away, it frees itself."""
+        try:
+            await self.reservations.release([session_id])
+        except LogUnavailableError:
+            logger.info("a reservation was not released; it expires", extra={"session_id": session_id})
+
+    async def transcript(self, keys: RunKeys) -> str | None:
+        """The stitched transcript's text, or None while there is none.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached.
+        """
+        document = await readmodels.read_document(self.server, keys)
+        return None if document is None else document.transcript
+
+    def resume_forgotten(self, connection: Connection) -> None:
+        """Raise the epoch again for a connection whose own resume the log lost in a failover."""
+        self._spawn(self._resume_forgotten(connection))
+
+    async def _resume_forgotten(self, connection: Connection) -> None:
+        session = connection.session
+        while connection.state is not State.CLOSED:
+            try:
+                opened = await self.log.resume(session.keys, session.token_hash)
+            except LogUnavailableError:
+                await asyncio.sleep(ACK_SWEEP_S)
+                continue
+            if opened.code is Code.OK:
+                connection.uplink.resumed(opened.epoch, opened.head)
+                self.gatherer.enqueue(connection.feeder, 0)
+            else:
+                connection.fail(errors.SESSION_GONE, "the session is gone")
+            return
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _regularly(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            await asyncio.sleep(period_s)
+            # Trouble is told where appends fail; here the next round is soon enough.
+            with contextlib.suppress(LogUnavailableError):
+                await work()
+
+    async def _sweep_acks(self) -> None:
+        now = time.monotonic()
+        for connection in self.connections:
+            connection.tell_trailing_ack(now)
+
+    async def _renew(self) -> None:
+        held = {one.session.keys.session_id: one for one in self.connections if one.state is not State.CLOSED}
+        for connection, code in zip(held.values(), await self.reservations.take(list(held)), strict=True):
+            if code is Code.FULL:  # this process stood still for so long that its place went to somebody else
+                connection.fail(errors.TRY_AGAIN, f"place lost; durable up to offset {connection.uplink.acked_samples}")
+
+    async def _beat(self) -> None:
+        beat = {"active_sessions": len(self.connections), "draining": self.draining}
+        await heartbeats.write(self.server, ROLE, self.settings.name, beat)

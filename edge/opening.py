@@ -1,0 +1,159 @@
+"""Opening and resuming: from a checked query string to a session in the log, with its place reserved."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, TypeVar
+
+from edge import errors
+from edge.errors import Trouble, WireError
+from edge.parameters import Parameters
+from edge.settings import EdgeSettings
+from eventlog.events import SessionStarted
+from eventlog.keys import Keys, SessionKeys
+from eventlog.log import Code, EventLog, LogFullError, LogUnavailableError, Opened
+from eventlog.positions import Position
+from eventlog.reservations import Reservations
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+TOKEN_BYTES = 24
+"""192 bits: can't be guessed, and short enough for a query string."""
+
+PATIENCE_S = 5.0
+"""For Redis to come back while a client waits for its first message; then it is told to try again."""
+
+PAUSE_S = 0.1
+
+_REFUSALS: dict[Code, tuple[Trouble, str]] = {
+    Code.GONE: (errors.UNKNOWN_SESSION, "there is no such session"),
+    Code.FORBIDDEN: (errors.BAD_TOKEN, "the resume token is not this session's"),
+    Code.SEALED: (errors.SESSION_CLOSED, "the session has ended"),
+}
+
+
+class Session(NamedTuple):
+    """An opened or resumed session, as its connection needs it."""
+
+    keys: SessionKeys
+    epoch: int
+    head: Position
+    start: SessionStarted
+    token: str
+    token_hash: str
+    next_utterance: int | None
+    resumed: bool
+
+
+class Opener:
+    """Opens sessions under the deployment's limit."""
+
+    def __init__(self, log: EventLog, keys: Keys, reservations: Reservations, settings: EdgeSettings) -> None:
+        """Open in `log`, reserving in `reservations`."""
+        self._log = log
+        self._keys = keys
+        self._reservations = reservations
+        self._settings = settings
+
+    async def open(self, wanted: Parameters) -> Session:
+        """Open what `wanted` describes, or resume what it names.
+
+        Raises:
+            WireError: with what the client is to be told.
+        """
+        session_id = wanted.session_id or str(uuid.uuid4())
+        reserved = (await self._patiently(lambda: self._reservations.take([session_id])))[0]
+        if reserved is Code.FULL:
+            raise WireError(
+                errors.SESSION_LIMIT_EXCEEDED, f"all {self._settings.max_sessions} sessions are taken; try again later"
+            )
+        try:
+            return await (self._resume(session_id, wanted) if wanted.session_id else self._create(session_id, wanted))
+        except BaseException:
+            # Only a place taken just now: the session may be live on another connection.
+            if reserved is Code.OK:
+                await self._release(session_id)
+            raise
+
+    async def _create(self, session_id: str, wanted: Parameters) -> Session:
+        keys = self._keys.of(session_id)
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        token_hash = hash_token(token)
+        start = self._start(session_id, wanted)
+        opened = await self._patiently(lambda: self._log.open(keys, start, token_hash))
+        if opened.code is Code.EXISTS:  # an earlier try whose answer was lost: nobody else has this id
+            opened = await self._patiently(lambda: self._log.resume(keys, token_hash))
+        return _session(keys, opened, token, wanted)
+
+    async def _resume(self, session_id: str, wanted: Parameters) -> Session:
+        keys = self._keys.of(session_id)
+        token_hash = hash_token(wanted.resume_token)
+        opened = await self._patiently(lambda: self._log.resume(keys, token_hash))
+        session = _session(keys, opened, wanted.resume_token, wanted)
+        _check_same(wanted, session.start)
+        return session
+
+    def _start(self, session_id: str, wanted: Parameters) -> SessionStarted:
+        segmenter = dict(self._settings.segmenter)
+        if wanted.hangover_ms is not None:
+            segmenter["hangover_ms"] = wanted.hangover_ms
+        return SessionStarted(
+            session_id=session_id,
+            sample_rate_hz=wanted.sample_rate_hz or 16_000,
+            channels=wanted.channels or 1,
+            language=wanted.language or "en",
+            engine=self._settings.engine,
+            segmenter=segmenter,
+            started_ms=time.time_ns() // 1_000_000,
+        )
+
+    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
+        deadline = time.monotonic() + min(PATIENCE_S, self._settings.redis_gone_s)
+        while True:
+            try:
+                return await call()
+            except LogFullError:
+                raise WireError(errors.TRY_AGAIN, "Redis is full; no new sessions now") from None
+            except LogUnavailableError:
+                if time.monotonic() >= deadline:
+                    raise WireError(errors.TRY_AGAIN, "Redis can't be reached now") from None
+            await asyncio.sleep(PAUSE_S)
+
+    async def _release(self, session_id: str) -> None:
+        try:
+            await self._reservations.release([session_id])
+        except LogUnavailableError:
+            logger.info("a reservation was not released; it expires", extra={"session_id": session_id})
+
+
+def hash_token(token: str) -> str:
+    """What is stored of a resume token. It is random and long, so one round of SHA-256 hides it well."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def _session(keys: SessionKeys, opened: Opened, token: str, wanted: Parameters) -> Session:
+    if opened.code is not Code.OK or opened.start is None:
+        raise WireError(*_REFUSALS.get(opened.code, (errors.INTERNAL_ERROR, f"the log answered {opened.code.name}")))
+    resumed = wanted.session_id is not None
+    return Session(
+        keys, opened.epoch, opened.head, opened.start, token, hash_token(token), wanted.next_utterance, resumed
+    )
+
+
+def _check_same(wanted: Parameters, start: SessionStarted) -> None:
+    for name, asked, pinned in (
+        ("sample_rate", wanted.sample_rate_hz, start.sample_rate_hz),
+        ("encoding", wanted.encoding, start.encoding),
+        ("channels", wanted.channels, start.channels),
+        ("language", wanted.language, start.language),
+    ):
+        if asked not in {None, pinned}:
+            raise WireError(errors.SETTINGS_MISMATCH, f"the session was started with {name}={pinned}")

@@ -1,0 +1,30 @@
+"""What an edge process needs to know; the wiring fills it from the deployment's settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """One edge's bounds and intervals; docs/settings.md gives the reason for each default."""
+
+    name: str = "edge"
+    """Of this process, unique among the edges: its field in the heartbeats."""
+    version: str = ""
+    max_sessions: int = 1000
+    reservation_ttl_s: float = 60.0
+    flush_ms: float = 10.0
+    flush_bytes: int = 1_048_576
+    ack_interval_ms: float = 250.0
+    max_frame_bytes: int = 1_048_576
+    unacked_bytes: int = 1_048_576
+    refill_s: float = 5.0
+    outbox_messages: int = 256
+    redis_gone_s: float = 30.0
+    end_wait_s: float = 10.0
+    ready_stale_s: float = 15.0
+    engine: str = "whisper"
+    segmenter: dict[str, Any] = {}
+    """Pinned into each session's start event; ``hangover_ms`` of the query string replaces its own."""

@@ -1,0 +1,66 @@
+"""The WebSocket endpoint: a raw ASGI application, since a wrapper per frame is what a frame costs most."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+from edge import errors, parameters
+from edge.connection import Connection, Receive
+from edge.core import EdgeCore
+from edge.errors import WireError, error_message
+from edge.outbox import Outbox, Send
+from edge.shortcut import NoShortcut, Shortcut
+
+logger = logging.getLogger(__name__)
+
+
+class StreamEndpoint:
+    """``/v1/transcribe/stream``."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Serve by `core`."""
+        self._core = core
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """One connection, from the handshake to its end."""
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        shortcut: Shortcut = scope.get("state", {}).get("shortcut") or NoShortcut()
+        outbox = Outbox(send, shortcut.send_now, bound=self._core.settings.outbox_messages)
+        writer = asyncio.create_task(_write(outbox))
+        try:
+            await self._serve(scope, receive, outbox, shortcut)
+        except WireError as error:
+            outbox.post(error_message(error.trouble, error.message))
+            outbox.close(error.trouble.close, error.trouble.code)
+        except Exception:
+            logger.exception("a connection failed by a defect")
+            outbox.post_last(error_message(errors.INTERNAL_ERROR, "a defect of the server"))
+            outbox.close(errors.INTERNAL_ERROR.close, errors.INTERNAL_ERROR.code)
+        else:
+            writer.cancel()  # the socket is closed
+        await asyncio.gather(writer, return_exceptions=True)
+
+    async def _serve(
+        self, scope: MutableMapping[str, Any], receive: Receive, outbox: Outbox, shortcut: Shortcut
+    ) -> None:
+        core = self._core
+        if core.draining:
+            raise WireError(errors.GOING_AWAY, "this replica shuts down")
+        session = await core.opener.open(parameters.parse(scope["query_string"]))
+        connection = Connection(core, session, receive, outbox, shortcut)
+        core.connections.add(connection)
+        try:
+            await connection.run()
+        finally:
+            core.connections.discard(connection)
+
+
+async def _write(outbox: Outbox) -> None:
+    try:
+        await outbox.run()
+    except OSError:
+        return  # the client is gone; the receiving side hears of it too

@@ -1,0 +1,17 @@
+#!lua flags=allow-oom
+-- Purpose: make the group of workers on a sessions stream, from its first entry on, where it isn't there yet.
+-- KEYS: 1 sessions (stream)
+-- ARGV: none
+-- Returns: 1 if it was made, 0 if it was there
+-- Atomic: all of it; a script, for a full server refuses the bare command even where there is nothing to make
+-- Retry: harmless
+--- @include "claim"
+
+local made = redis.pcall('XGROUP', 'CREATE', KEYS[1], GROUP, '0', 'MKSTREAM')
+if not made.err then
+  return 1
+end
+if string.sub(made.err, 1, 9) == 'BUSYGROUP' then
+  return 0
+end
+return made

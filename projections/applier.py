@@ -1,0 +1,120 @@
+"""Brings runs up to date for one projection: pull, fold, apply, until nothing is left or the log can't be reached."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eventlog.keys import RunKeys
+from eventlog.log import Code, LogUnavailableError
+from eventlog.projecting import FACTS_PER_PULL, Applied, Apply, ProjectionLog, Pulled
+from projections.planning import Decoded, Plan, decoded, first_only, plan, refused
+from projections.projection import Projection
+
+RUNS_PER_ROUND = 256
+"""Runs pulled together: with 200 facts each some 15 MB at worst, and other runs wait no longer than that takes."""
+
+_log = logging.getLogger(__name__)
+
+
+class Applier:
+    """Applies facts to one projection's read model; what another process applied meanwhile is left alone."""
+
+    def __init__(self, projection: Projection, log: ProjectionLog) -> None:
+        """Apply by the positions that `log` guards."""
+        self._projection = projection
+        self._log = log
+        self._cautious: set[str] = set()  # runs whose read model refused something: fact by fact, to find which
+        self.applied = 0
+        self.dead_lettered = 0
+
+    async def catch_up(self, runs: Iterable[RunKeys]) -> set[int]:
+        """Apply all facts that these runs have; returns the partitions where some could not be.
+
+        Raises:
+            LogUnavailableError: if nothing can be reached.
+        """
+        todo = {run.member: run for run in runs}
+        failed: set[int] = set()
+        while todo:
+            part = [todo.pop(member) for member in list(todo)[:RUNS_PER_ROUND]]
+            again, unreached = await self._step([run for run in part if run.partition.number not in failed])
+            todo.update((run.member, run) for run in again)
+            failed |= unreached
+        return failed
+
+    async def _step(self, runs: list[RunKeys]) -> tuple[list[RunKeys], set[int]]:
+        """One pull and one apply for each run: those that need another, and the partitions where that failed."""
+        if not runs:
+            return [], set()
+        pulled = await self._log.pull(runs)
+        reached = {one.keys.member for one in pulled}
+        failed = {run.partition.number for run in runs if run.member not in reached}
+        for run in pulled:
+            if run.broken:  # not ours to repair; its notice is acked, and the next one looks again
+                _log.error("projection %s can't read run %s: %s", self._projection.name, run.keys.member, run.broken)
+        found = [self._decoded(run) for run in pulled if run.facts]
+        plans: list[tuple[Decoded, Plan]] = []
+        for one, answers in zip(found, await self._read(found), strict=True):
+            if any(isinstance(answer, LogUnavailableError) for answer in answers):
+                failed.add(one.batch.keys.partition.number)
+            else:
+                plans.append((one, plan(self._projection, one, answers, self._log.dead_letter)))
+        again, unreached = await self._apply(plans)
+        return again, failed | unreached
+
+    def _decoded(self, pulled: Pulled) -> Decoded:
+        has_more = len(pulled.facts) >= FACTS_PER_PULL
+        found = decoded(pulled.keys, pulled.position, pulled.facts, has_more=has_more)
+        return first_only(found) if pulled.keys.member in self._cautious else found
+
+    async def _read(self, found: Sequence[Decoded]) -> list[list[Any]]:
+        """What each fold needs of its read model, all in one round trip."""
+        commands = [list(self._projection.reads(one.batch)) for one in found]
+        answers = iter(await self._log.server.execute_many([command for some in commands for command in some]))
+        return [[next(answers) for _ in some] for some in commands]
+
+    async def _apply(self, plans: Sequence[tuple[Decoded, Plan]]) -> tuple[list[RunKeys], set[int]]:
+        again: list[RunKeys] = []
+        failed: set[int] = set()
+        applies = [Apply(one.batch.keys, one.batch.after, made.new, made.ops) for one, made in plans]
+        for (one, made), answer in zip(plans, await self._log.apply(applies), strict=True):
+            settled = self._settled(one, made, answer)
+            if answer.code == Code.MISPLACED:
+                settled = await self._on_refusal(one, answer.reason)
+            if settled is None:
+                failed.add(one.batch.keys.partition.number)
+            elif not settled:
+                again.append(one.batch.keys)
+        return again, failed
+
+    def _settled(self, pulled: Decoded, made: Plan, answer: Applied) -> bool | None:
+        """Whether the run is up to date; None if that can't be known now."""
+        if answer.code == Code.UNKNOWN:
+            return None
+        if answer.code == Code.GONE:  # expired or erased: nothing may bring it back
+            return True
+        if answer.code != Code.OK:
+            return False
+        self._cautious.discard(pulled.batch.keys.member)
+        self.applied += made.applied
+        self.dead_lettered += made.set_aside
+        if made.set_aside:
+            _log.error(
+                "projection %s set %d facts of run %s aside",
+                self._projection.name, made.set_aside, pulled.batch.keys.member,
+            )  # fmt: skip
+        return made.is_whole and not pulled.has_more
+
+    async def _on_refusal(self, pulled: Decoded, reason: str) -> bool | None:
+        """Look for the one fact that the read model refuses, and set it aside."""
+        if len(pulled.batch.facts) > 1:
+            self._cautious.add(pulled.batch.keys.member)
+            return False
+        if not pulled.batch.facts:
+            _log.error("projection %s can't write its dead letters: %s", self._projection.name, reason)
+            return None
+        made = refused(pulled, reason, self._log.dead_letter)
+        [answer] = await self._log.apply([Apply(pulled.batch.keys, pulled.batch.after, made.new, made.ops)])
+        return None if answer.code == Code.MISPLACED else self._settled(pulled, made, answer)

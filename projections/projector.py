@@ -1,0 +1,128 @@
+"""One projection at work: looks where a bell rang, pulls, folds, applies, acks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from eventlog import heartbeats
+from eventlog.keys import PartitionKeys
+from eventlog.log import LogUnavailableError
+from eventlog.projecting import NOTICES_PER_READ, News, ProjectionLog
+from projections.applier import Applier
+from projections.projection import Projection
+
+SWEEP_S = 1.0
+"""Between two looks at all partitions: what a lost bell costs at most; 64 empty looks cost Redis a millisecond."""
+
+ABANDONED_MS = 5000
+"""A notice left for longer is taken over; a living consumer acks within a round, some milliseconds."""
+
+BEAT_S = 2.0
+"""Between two heartbeats: readiness allows 15 s, so that several may fail."""
+
+_log = logging.getLogger(__name__)
+
+
+class Projector:
+    """The loop of one projection in one process; any number may run, also of the same projection."""
+
+    def __init__(self, projection: Projection, log: ProjectionLog) -> None:
+        """Project into the Redis that `log` reads."""
+        self.projection = projection
+        self.log = log
+        self.applier = Applier(projection, log)
+        self._partitions = log.server.keys.partitions
+        self._rung = set(range(len(self._partitions)))
+        self._woken = asyncio.Event()
+        # At first, what an earlier process of this name left unacked is wanted again.
+        self._doubtful = set(self._rung)
+        self._is_down = False
+
+    def ring(self, partition: int | None = None) -> None:
+        """Look at a partition, or at all, as soon as possible."""
+        self._rung.update(range(len(self._partitions)) if partition is None else (partition,))
+        self._woken.set()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Project until `stopping` is set; finishes the round it is in."""
+        clock = asyncio.get_running_loop().time
+        sweep_at = beat_at = 0.0
+        while not stopping.is_set():
+            await self._wait(sweep_at - clock())
+            sweeping = clock() >= sweep_at
+            numbers = range(len(self._partitions)) if sweeping else sorted(self._rung - self._doubtful)
+            self._rung.clear()
+            if sweeping:
+                sweep_at = clock() + SWEEP_S
+            await self._guarded_round([self._partitions[number] for number in numbers], sweeping=sweeping)
+            if not self._is_down and clock() >= beat_at:
+                beat_at = clock() + BEAT_S
+                await self._beat()
+
+    async def _wait(self, timeout_s: float) -> None:
+        if timeout_s > 0 and not self._rung - self._doubtful:
+            handle = asyncio.get_running_loop().call_later(timeout_s, self._woken.set)
+            await self._woken.wait()
+            handle.cancel()
+        self._woken.clear()
+
+    async def _guarded_round(self, partitions: list[PartitionKeys], *, sweeping: bool) -> None:
+        """A round whose failure leaves its partitions to the next sweep."""
+        numbers = {partition.number for partition in partitions}
+        try:
+            reached = await self.look(partitions, sweeping=sweeping)
+        except LogUnavailableError as error:
+            if not self._is_down:
+                _log.warning("projection %s waits for the log: %s", self.projection.name, error)
+            self._is_down = True
+            self._doubtful |= numbers
+        except Exception:  # noqa: BLE001 - see below
+            # The projection must go on whatever this is; it is tried again at each sweep.
+            _log.exception("projection %s failed at a round", self.projection.name)
+            self._doubtful |= numbers
+        else:
+            self._is_down = False
+            self._doubtful = (self._doubtful - reached) | (numbers - reached)
+
+    async def look(self, partitions: list[PartitionKeys], *, sweeping: bool) -> set[int]:
+        """Apply whatever these partitions have for the projection, and say which of them were served wholly.
+
+        Raises:
+            LogUnavailableError: if none can be reached; what was read stays unacked and comes again.
+        """
+        if not partitions:
+            return set()
+        news = await self.log.news(
+            partitions, own=frozenset(self._doubtful), idle_ms=ABANDONED_MS if sweeping else None
+        )
+        reached = {one.partition.number for one in news}
+        runs = {member: self.log.server.keys.of_run(member) for one in news for _, member in one.notices if member}
+        reached -= await self.applier.catch_up(runs.values())
+        served = [one for one in news if one.partition.number in reached]
+        await self.log.ack({one.partition: [notice for notice, _ in one.notices] for one in served})
+        for one in served:
+            if len(one.notices) >= NOTICES_PER_READ:
+                self.ring(one.partition.number)
+        if sweeping:
+            await self._walk([one for one in served if one.walk])
+        return reached
+
+    async def _walk(self, ordered: list[News]) -> None:
+        """Look at every run of these partitions, since notices may have been missed."""
+        if ordered:
+            _log.info("projection %s walks %d partitions", self.projection.name, len(ordered))
+        for news in ordered:
+            async for runs in self.log.walk(news.partition):
+                if await self.applier.catch_up(runs):
+                    raise LogUnavailableError("a run could not be reached")
+            await self.log.finish_walk(news.partition, news.walk)
+
+    async def _beat(self) -> None:
+        payload = {"applied": self.applier.applied, "dead_lettered": self.applier.dead_lettered}
+        try:
+            await heartbeats.write(
+                self.log.server, f"projection.{self.projection.name}", self.log.consumer, payload
+            )
+        except LogUnavailableError as error:
+            _log.debug("heartbeat not written: %s", error)

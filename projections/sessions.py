@@ -1,0 +1,84 @@
+"""`sessions`: state and numbers of each run, and which runs are open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventlog.events import Fact, HoleNoted, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.ops import Argument, Op, put_fields, rank, unrank, unrank_below
+from projections.projection import Batch, Command
+from projections.wire import seconds
+
+CREATED, ACTIVE, CLOSED = "CREATED", "ACTIVE", "CLOSED"
+"""What facts can say of a session's life; CLOSING is known to its edge alone."""
+
+_MS = 1000
+
+
+class Sessions:
+    """A hash per run, and per partition the open runs and those that ended within the TTL."""
+
+    name = "sessions"
+
+    def __init__(self, *, session_ttl_s: int) -> None:
+        """List ended runs for `session_ttl_s`, as long as their keys live."""
+        self._ttl_ms = session_ttl_s * _MS
+
+    def reads(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - the protocol's signature
+        """Nothing: every field is stated anew by the facts."""
+        return ()
+
+    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:  # noqa: ARG002 - as above
+        """Put the fields that these facts state, the last one winning, and list the run where it belongs."""
+        fields: dict[str, Argument] = {}
+        ops: list[Op] = []
+        partition, member = batch.keys.partition, batch.keys.member
+        for _, fact in batch.facts:
+            fields.update(_fields(fact))
+            if isinstance(fact, SessionOpened):
+                ops.append(rank(partition.open_runs, member, fact.opened_ms, expires=False))
+            elif isinstance(fact, SessionEnded):
+                ops += (
+                    unrank(partition.open_runs, member),
+                    rank(partition.ended_runs, member, fact.ended_ms, expires=True),
+                    unrank_below(partition.ended_runs, fact.ended_ms - self._ttl_ms),
+                )
+        return [put_fields(batch.keys.view, fields), *ops]
+
+
+def _fields(fact: Fact) -> dict[str, Argument]:
+    match fact:
+        case SessionOpened():
+            return {
+                "state": CREATED,
+                "session_id": fact.session_id,
+                "run": fact.run,
+                "tenant_id": fact.tenant_id,
+                "language": fact.language,
+                "engine": fact.engine,
+                "sample_rate": fact.sample_rate_hz,
+                "channels": fact.channels,
+                "opened_ms": fact.opened_ms,
+                "last_ms": fact.opened_ms,
+                "finals": 0,
+                "audio_seconds": 0.0,
+            }
+        case UtteranceFinal():
+            return {
+                "state": ACTIVE,
+                "finals": fact.utterance + 1,
+                "audio_seconds": seconds(fact.decided_samples, fact.sample_rate_hz),
+                "last_ms": fact.committed_ms,
+            }
+        case HoleNoted():
+            return {"state": ACTIVE, "audio_seconds": seconds(fact.end_samples, fact.sample_rate_hz)}
+        case SessionEnded():
+            return {
+                "state": CLOSED,
+                "reason": fact.reason,
+                "finals": fact.utterances,
+                "audio_seconds": seconds(fact.audio_samples, fact.sample_rate_hz),
+                "ended_ms": fact.ended_ms,
+                "last_ms": fact.ended_ms,
+            }

@@ -1,0 +1,174 @@
+"""The command line. Commands import what they need when they run, so that `stenolog --help` is instant."""
+
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from stenolog import __version__
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
+
+
+class _Examples(click.Command):
+    """A command whose help ends with its docstring's examples as they are."""
+
+    def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the examples without wrapping them."""
+        if self.epilog:
+            formatter.write_paragraph()
+            formatter.write("Examples:\n")
+            for line in self.epilog.splitlines():
+                formatter.write(f"  {line}\n")
+
+
+def _options(*names: str) -> Callable[[Command], Command]:
+    """The common options of those names; what isn't given comes from the environment or `.env`."""
+    known = {
+        "host": click.option("--host", help="Address to listen on.  [default: 127.0.0.1]"),
+        "port": click.option("--port", type=click.IntRange(0, 65_535), help="0 takes a free one.  [default: 8000]"),
+        "data": click.option(
+            "--data", "data_dir", metavar="DIR", type=click.Path(file_okay=False),
+            help="Directory of the embedded server.  [default: ./data]",
+        ),
+        "engine": click.option("--engine", metavar="whisper|mock|openai", help="Recogniser.  [default: whisper]"),
+        "follow": click.option("--follow-parent", is_flag=True, hidden=True, help="End when standard input closes."),
+    }
+
+    def decorate(command: Command) -> Command:
+        for name in reversed(names):
+            command = known[name](command)
+        return command
+
+    return decorate
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="stenolog")
+def cli() -> None:
+    """Live and recorded speech to transcripts, through an event log on Redis Streams.
+
+    `stenolog up` starts everything; docs/settings.md lists the settings that the environment may hold.
+    """
+
+
+@cli.command(cls=_Examples, epilog=(
+    "stenolog up                        everything, with an embedded Valkey under ./data\n"
+    "stenolog up --demo --once          show it on a recording, then stop\n"
+    "REDIS_URL=redis://db:6379 stenolog up --workers 4"
+))
+@_options("host", "port", "data", "engine")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
+@click.option("--edges", type=click.IntRange(1, 64), default=1, show_default=True, help="Edge processes on one port.")
+@click.option("--demo", is_flag=True, help="Stream the bundled recording and show its captions.")
+@click.option("--once", is_flag=True, help="With --demo: stop after the recording.")
+def up(*, workers: int, edges: int, demo: bool, once: bool, **overrides: Any) -> None:  # noqa: ANN401 - settings have many types
+    """Start everything in one command: Redis (unless REDIS_URL is set), edge, workers, projections.
+
+    Each role is a process of its own, started again if it dies. Ctrl-C ends all of them in order.
+    """
+    from stenolog.cli.up import run  # noqa: PLC0415 - see the module's docstring
+
+    if once and not demo:
+        raise click.UsageError("--once goes with --demo")
+    run(overrides, workers=workers, edges=edges, demo=demo, once=once)
+
+
+@cli.command(cls=_Examples, epilog="REDIS_URL=redis://db:6379 stenolog edge --port 8001")
+@_options("host", "port", "data", "engine", "follow")
+@click.option("--descriptor", type=int, hidden=True, help="A listening socket that was inherited.")
+def edge(*, descriptor: int | None, follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
+    """Run one edge: WebSockets and HTTP in, captions out.
+
+    Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
+    """
+    from stenolog.cli.roles import run_edge  # noqa: PLC0415
+
+    run_edge(overrides, descriptor=descriptor, follow_parent=follow_parent)
+
+
+@cli.command(cls=_Examples, epilog="REDIS_URL=redis://db:6379 stenolog worker --engine whisper")
+@_options("data", "engine", "follow")
+def worker(*, follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
+    """Run one worker: it claims sessions, segments, recognises and commits.
+
+    Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
+    """
+    from stenolog.cli.roles import run_worker  # noqa: PLC0415
+
+    run_worker(overrides, follow_parent=follow_parent)
+
+
+@cli.command(hidden=True)
+@click.argument("claim", nargs=5)
+@_options("data", "engine")
+def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
+    """Process one session that kept killing workers, in this process alone; a worker starts it."""
+    from stenolog.cli.roles import run_solo  # noqa: PLC0415
+
+    run_solo(overrides, claim)
+
+
+@cli.command(cls=_Examples, epilog="stenolog project\nREDIS_URL=redis://db:6379 stenolog project lists feeds")
+@click.argument("names", metavar="[NAME]...", nargs=-1)
+@_options("data", "follow")
+def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
+    """Run projections, all of them unless named: lists, feeds, sessions.
+
+    Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
+    """
+    from stenolog.cli.roles import run_project  # noqa: PLC0415
+
+    run_project({**overrides, "projections": names or None}, follow_parent=follow_parent)
+
+
+@cli.command(cls=_Examples, epilog=(
+    "stenolog transcribe meeting.wav > meeting.txt\n"
+    "ffmpeg -i talk.mp4 -f wav - | stenolog transcribe -\n"
+    "stenolog transcribe call.wav --split-channels --json | jq .utterances"
+))
+@click.argument("file", type=click.Path(allow_dash=True))
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running edge.")
+@click.option("--realtime", is_flag=True, help="No faster than it was spoken.")
+@click.option("--language", metavar="CODE", default="", help="Language spoken, such as en.")
+@click.option("--split-channels", is_flag=True, help="Keep the two channels of a stereo file apart, a speaker each.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole session_end object instead of the text.")
+def transcribe(**options: Any) -> None:  # noqa: ANN401
+    """Stream a WAV FILE (- is standard input) to a running edge and print its transcript.
+
+    Captions and progress go to standard error, the transcript alone to standard output. An interrupted connection is
+    resumed where it was.
+    """
+    from stenolog.cli.transcribe import run  # noqa: PLC0415
+
+    run(**options)
+
+
+@cli.command(cls=_Examples, epilog="stenolog sessions\nstenolog sessions --json | jq '.[].session_id'")
+@_options("data")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most sessions listed.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def sessions(*, limit: int, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401
+    """List the sessions that Redis knows: state, audio, finals, age."""
+    from stenolog.cli.sessions import run  # noqa: PLC0415
+
+    run(overrides, limit=limit, as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage or settings, 130 interrupted."""
+    try:
+        sys.exit(cli.main(standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        # Whoever read our output has enough; without this, closing standard output at exit would complain again.
+        sys.stdout = None
+        sys.exit(1)

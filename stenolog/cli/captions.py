@@ -1,0 +1,83 @@
+"""Captions and progress on standard error: live on a terminal, a line per final elsewhere."""
+
+import unicodedata
+from collections.abc import Callable
+from typing import Any, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.text import Text
+
+Message = dict[str, Any]
+
+REFRESH_PER_S = 8
+"""Quick enough to read along, slow enough for a terminal over a thin line."""
+
+
+class Captions:
+    """Shows a session's messages as they come; a context manager around the live display."""
+
+    def __init__(self, *, sample_rate_hz: int, duration_s: float | None, console: Console | None = None) -> None:
+        """`duration_s` is the whole recording's, None if unknown."""
+        self._console = console or Console(stderr=True, highlight=False)
+        self._rate_hz = sample_rate_hz
+        self._partials: dict[int, str] = {}
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[heard]}"), TimeElapsedColumn(),
+            console=self._console,
+        )
+        self._task: TaskID = self._progress.add_task("heard", total=duration_s, heard="0:00")
+        self._duration_s = duration_s
+        self._live = Live(
+            console=self._console, refresh_per_second=REFRESH_PER_S, transient=True, get_renderable=self._rendered
+        )
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def show(self, message: Message) -> None:
+        """Take in one message of the server."""
+        shows: dict[str, Callable[[Message], None]] = {
+            "ack": self._show_ack, "partial": self._show_partial, "final": self._show_final, "error": self._show_error,
+        }
+        if message["type"] in shows:
+            shows[message["type"]](message)
+
+    def _show_ack(self, message: Message) -> None:
+        heard_s = message["offset"] / self._rate_hz
+        total = "" if self._duration_s is None else f" of {_clock(self._duration_s)}"
+        self._progress.update(self._task, completed=heard_s, heard=_clock(heard_s) + total)
+
+    def _show_partial(self, message: Message) -> None:
+        self._partials[message.get("channel", 0)] = printable(message["text"])
+
+    def _show_final(self, message: Message) -> None:
+        self._partials.pop(message.get("channel", 0), None)
+        line = Text(f"{_clock(message['start']):>7}  ", style="cyan")
+        line.append(printable(message["text"]), style="default")
+        self._console.print(line, soft_wrap=not self._console.is_terminal)
+
+    def _show_error(self, message: Message) -> None:
+        self._console.print(Text(f"server: {printable(message['message'])}", style="yellow"))
+
+    def _rendered(self) -> Group:
+        open_utterances = [Text(f"         {text}", style="dim") for text in self._partials.values()]
+        return Group(*open_utterances, self._progress)
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which a terminal would obey."""
+    return "".join(character for character in text if unicodedata.category(character) != "Cc")
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,79 @@
+"""The commands that run one role each."""
+
+import asyncio
+import socket
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from stenolog import roles
+from stenolog.cli.errors import UNABLE, UserError, told
+from stenolog.settings import Settings, is_loopback, load
+
+
+def run_edge(overrides: Mapping[str, Any], *, descriptor: int | None, follow_parent: bool) -> None:
+    """Run an edge on a port of its own, or on a listening socket that was inherited."""
+    with told():
+        settings = load(**overrides)
+        from stenolog.edges import serve_edge  # noqa: PLC0415 - each role imports its own part only
+
+        listener = listen(settings) if descriptor is None else socket.socket(fileno=descriptor)
+
+        async def serve(found: Settings, stop: asyncio.Event) -> None:
+            await serve_edge(found, stop, listener)
+
+        with listener:
+            roles.run("edge", settings, serve, follow_parent=follow_parent)
+
+
+def run_worker(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:
+    """Run a worker."""
+    with told():
+        settings = load(**overrides)
+        from stenolog.workers import serve_worker  # noqa: PLC0415
+
+        roles.run("worker", settings, serve_worker, follow_parent=follow_parent)
+
+
+def run_solo(overrides: Mapping[str, Any], claim: Sequence[str]) -> None:
+    """Try one suspected session; exit status 0 says that it was processed."""
+    with told():
+        settings = load(**overrides)
+        from stenolog.workers import try_alone  # noqa: PLC0415
+
+        roles.run("solo", settings, lambda found, _: try_alone(found, claim))
+
+
+def run_project(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:
+    """Run projections."""
+    with told():
+        settings = load(**overrides)
+        from stenolog.projectors import serve_projections  # noqa: PLC0415
+
+        roles.run("project", settings, serve_projections, follow_parent=follow_parent)
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A listening socket on the settings' host and port.
+
+    Raises:
+        UserError: if the address isn't the loopback's, or is in use.
+    """
+    if not is_loopback(settings.host):
+        raise UserError(
+            f"--host {settings.host}: without authentication, others must not reach this server; it listens on the "
+            "loopback address only (127.0.0.1). Put a proxy that authenticates in front of it.",
+            UNABLE,
+        )
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        # A thousand clients that reconnect at once after a restart wait here, and not in SYN retries.
+        listener.listen(1024)
+    except OSError as error:
+        listener.close()
+        raise UserError(
+            f"port {settings.port} of {settings.host} can't be used ({error.strerror}); choose another with --port"
+        ) from error
+    return listener

@@ -1,0 +1,7 @@
+"""Prints the page of all settings: `python -m stenolog.settings > docs/settings.md`."""
+
+import sys
+
+from stenolog.settings.page import render
+
+sys.stdout.write(render())

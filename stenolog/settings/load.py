@@ -1,0 +1,114 @@
+"""Reads the settings from options, the environment and `.env`, in that order, and says all that is wrong at once."""
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import msgspec
+
+from stenolog.settings.model import PREFIX, SECRETS, Field, Settings, fields
+
+
+class SettingsError(Exception):
+    """One or more settings are unknown or bad; the message has a line for each."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def load(environ: Mapping[str, str] | None = None, dotenv_path: Path | None = Path(".env"),
+         **overrides: object) -> Settings:
+    """Reads all settings.
+
+    Args:
+        environ: The environment; the process's own if not given.
+        dotenv_path: A file of further variables, which the environment overrules; it need not exist.
+        **overrides: Settings by name, from the command line; None means not given.
+
+    Raises:
+        SettingsError: A variable or override is unknown or its value is not allowed; every problem is listed.
+    """
+    environment = os.environ if environ is None else environ
+    given = {**_dotenv(dotenv_path), **environment}
+    problems = _unknown(given)
+    values: dict[str, Any] = {}
+    for field in fields():
+        override = overrides.get(field.name)
+        raw: object = given.get(field.variable, "") if override is None else override
+        if raw == "":
+            continue
+        try:
+            values[field.name] = _convert(field, raw)
+        except msgspec.ValidationError:
+            problems.append(_bad(field, raw, "the command line" if override is not None else field.variable))
+    problems += [f"{name} is no setting" for name in overrides.keys() - {field.name for field in fields()}]
+    if problems:
+        raise SettingsError(problems)
+    settings = Settings(**values)
+    _check_together(settings)
+    return settings
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach a listener on `host` (a name other than localhost counts as reachable)."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _dotenv(path: Path | None) -> dict[str, str]:
+    if path is None or not path.is_file():
+        return {}
+    # Imported here: most processes have no such file.
+    from dotenv import dotenv_values  # noqa: PLC0415
+
+    return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
+
+
+def _unknown(given: Mapping[str, str]) -> list[str]:
+    known = [field.variable for field in fields()]
+    problems = []
+    for name in sorted(given):
+        if name.startswith(PREFIX) and name not in known:
+            nearest = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {nearest[0]}?" if nearest else ""
+            problems.append(f"{name} is no setting{hint}")
+    return problems
+
+
+def _convert(field: Field, raw: object) -> Any:  # noqa: ANN401  each field has its own type
+    kind = get_args(field.annotation)[0]
+    if isinstance(raw, str) and get_origin(kind) is tuple:
+        raw = [item.strip() for item in raw.split(",") if item.strip()]
+    return msgspec.convert(raw, type=field.annotation, strict=False)
+
+
+def _bad(field: Field, raw: object, source: str) -> str:
+    value = "its value" if field.name in SECRETS else repr(raw)
+    name = source if source == field.variable else f"{field.name} ({source})"
+    return f"{name}: {value} is not {field.allowed}"
+
+
+def _check_together(settings: Settings) -> None:
+    problems = []
+    if settings.unacked_bytes < settings.max_frame_bytes:
+        problems.append(
+            f"STENOLOG_UNACKED_BYTES: {settings.unacked_bytes} is below STENOLOG_MAX_FRAME_BYTES "
+            f"({settings.max_frame_bytes}), so that a frame of that size could never be taken")
+    if settings.session_ttl_s < settings.idle_s:
+        problems.append(
+            f"STENOLOG_SESSION_TTL_S: {settings.session_ttl_s} is below STENOLOG_IDLE_S ({settings.idle_s}), "
+            "so that a waiting session's keys would expire under it")
+    if settings.worker_tick_ms * 3 > settings.lease_ms:
+        problems.append(
+            f"STENOLOG_WORKER_TICK_MS: {settings.worker_tick_ms} is above a third of STENOLOG_LEASE_MS "
+            f"({settings.lease_ms}), so that a claim could lapse between two ticks")
+    if problems:
+        raise SettingsError(problems)

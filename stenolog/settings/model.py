@@ -1,0 +1,220 @@
+"""The settings themselves: a field each, whose metadata says group, unit, bounds and why the default is what it is."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+# Named as other tools name them; everything else has the prefix STENOLOG_.
+PLAIN_NAMES = {"redis_url": "REDIS_URL"}
+PREFIX = "STENOLOG_"
+# Never shown: not in an error, not in a repr.
+SECRETS = frozenset({"openai_api_key", "redis_url"})
+
+Projection = Literal["lists", "feeds", "sessions"]
+
+
+def _text(group: str, why: str) -> Meta:
+    return Meta(description=why, extra={"group": group, "unit": "text"})
+
+
+def _number(group: str, unit: str, why: str, *, least: float, most: float | None = None) -> Meta:
+    return Meta(ge=least, le=most, description=why, extra={"group": group, "unit": unit})
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """All settings of one process.
+
+    Every role reads what concerns it; the unit is in the name or, for counts, in the metadata.
+    """
+
+    # Where it runs
+    redis_url: Annotated[str | None, _text(
+        "General", "Redis or Valkey, 7.0 or later, one server or a cluster. Unset: `stenolog up` starts an embedded "
+        "Valkey under `data_dir`; the other commands need it.")] = None
+    host: Annotated[str, _text(
+        "General", "Address that the edge listens on. Loopback, since without authentication nobody else may reach it.",
+    )] = "127.0.0.1"
+    port: Annotated[int, _number(
+        "General", "port", "Port that the edge listens on; 0 takes any free one.", least=0, most=65_535)] = 8000
+    data_dir: Annotated[str, _text(
+        "General", "Directory of the embedded server's append-only file. Beside where the command is typed, so that "
+        "it is easily found and removed.")] = "data"
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], _text(
+        "General", "Least severity that is logged.")] = "info"
+
+    # The log
+    partitions: Annotated[int, _number(
+        "Log", "partitions", "Hash tags that sessions are spread over, fixed in Redis at first use. 64 spread evenly "
+        "over any cluster of up to some 20 nodes, and one script call each per flush is still cheap.",
+        least=1, most=1024)] = 64
+    session_ttl_s: Annotated[int, _number(
+        "Log", "s", "How long a session's keys outlive its last sign of life. A day is enough to fetch a transcript "
+        "the next morning.", least=60)] = 86_400
+    audio_retention_s: Annotated[int, _number(
+        "Log", "s", "Audio kept behind the checkpoint, for replays. A thousand sessions of 16 kHz audio fill 25 GB in "
+        "10 minutes; longer history is an archive's work.", least=0)] = 600
+    changes_max_notices: Annotated[int, _number(
+        "Log", "notices", "Length bound of each partition's `changes` stream. A notice is some 200 bytes: 20 MB a "
+        "partition at worst; a projection further behind walks the sessions instead.", least=100)] = 100_000
+    feed_max_events: Annotated[int, _number(
+        "Log", "events", "Length bound of one session's feed. Hours of finals; a listener further behind is told to "
+        "start anew.", least=10)] = 10_000
+
+    # Sessions
+    max_sessions: Annotated[int, _number(
+        "Sessions", "sessions", "Live sessions over all replicas. What two cores carry with room to spare.",
+        least=1)] = 1000
+    reservation_ttl_s: Annotated[int, _number(
+        "Sessions", "s", "How long a crashed edge's reservations count against `max_sessions`; a living edge renews "
+        "them three times as often.", least=3, most=60)] = 60
+    idle_s: Annotated[int, _number(
+        "Sessions", "s", "Silence of a client (no audio, no keepalive) after which its session is ended. Longer than "
+        "any pause in a conversation that is still one.", least=1)] = 300
+    idle_sweep_s: Annotated[int, _number(
+        "Sessions", "s", "Time between two looks for idle sessions: a tenth of `idle_s`, so the end is that punctual.",
+        least=1)] = 30
+
+    # Edge
+    flush_ms: Annotated[int, _number(
+        "Edge", "ms", "Time that audio is gathered before it is appended, all sockets in one go. Adds half of itself "
+        "to an ack, and makes an append per flush out of one per frame.", least=1, most=1000)] = 10
+    flush_bytes: Annotated[int, _number(
+        "Edge", "bytes", "Gathered audio that is appended at once without waiting for `flush_ms`. Redis takes some "
+        "milliseconds for it, so that no other call waits longer.", least=4096)] = 1_048_576
+    ack_interval_ms: Annotated[int, _number(
+        "Edge", "ms of audio", "Audio after which a client hears of its durability at the latest.",
+        least=10, most=250)] = 250
+    max_frame_bytes: Annotated[int, _number(
+        "Edge", "bytes", "Largest WebSocket message taken. 32 s of 16 kHz mono: no live client sends more at once.",
+        least=1024)] = 1_048_576
+    unacked_bytes: Annotated[int, _number(
+        "Edge", "bytes", "Audio of one session that may wait for its ack before its socket is read no further. At "
+        "least one frame of `max_frame_bytes`; a thousand held back at once stay within a gigabyte.",
+        least=1024)] = 1_048_576
+    refill_s: Annotated[float, _number(
+        "Edge", "s of audio", "Acked audio that an edge keeps, to fill what a failover of Redis lost. More than a "
+        "replica usually lags behind, and 160 kB a session.", least=0, most=60)] = 5.0
+    outbox_messages: Annotated[int, _number(
+        "Edge", "messages", "Messages that may wait for one slow client. Minutes of captions; then the client is "
+        "disconnected and may resume.", least=8)] = 256
+    redis_gone_s: Annotated[float, _number(
+        "Edge", "s", "How long edges hold their sockets while Redis does not answer, before they close them with "
+        "code 1013 (try again later). Longer than a failover takes.", least=0)] = 30.0
+    end_wait_s: Annotated[float, _number(
+        "Edge", "s", "How long the edge waits for the stitched transcript at a session's end before it answers with "
+        "the transcript's URL. As long as a person waits for a page.", least=0)] = 10.0
+    ready_stale_s: Annotated[float, _number(
+        "Edge", "s", "Time without any worker having consumed after which `/v1/ready` is red: three leases.",
+        least=1)] = 15.0
+
+    # Worker
+    lease_ms: Annotated[int, _number(
+        "Worker", "ms", "A claim not renewed for this long is taken over. Short enough that captions resume while the "
+        "speaker still talks, long enough that no pause of a busy machine looks like a death.", least=500)] = 5000
+    worker_capacity: Annotated[int, _number(
+        "Worker", "sessions", "Sessions that one worker holds at most: what one core reads and segments.",
+        least=1)] = 1000
+    worker_tick_ms: Annotated[int, _number(
+        "Worker", "ms", "Time between two reads of all audio streams. Polling a thousand streams costs Redis less "
+        "than blocking on them, and adds half a tick to a final.", least=1, most=1000)] = 20
+    read_bytes_each: Annotated[int, _number(
+        "Worker", "bytes", "Audio that one read takes of one stream at most: 8 s of 16 kHz mono. 250 streams that "
+        "catch up would otherwise send hundreds of megabytes at once.", least=4096)] = 262_144
+    pending_utterances: Annotated[int, _number(
+        "Worker", "utterances", "Decided utterances of one session that may wait for recognition before its audio is "
+        "read no further: one batch of `batch_clips`.", least=1)] = 8
+    suspicion_limit: Annotated[int, _number(
+        "Worker", "deaths", "Deaths of workers over one session, without a commit between, after which it is tried "
+        "alone. Two may be chance.", least=0)] = 2
+    solo_timeout_s: Annotated[float, _number(
+        "Worker", "s", "Bound of that try, after which the session is set aside. Enough to load a model and to "
+        "recognise a minute of speech on one slow core.", least=1)] = 120.0
+
+    # Speech
+    vad_mode: Annotated[int, _number(
+        "Speech", "mode", "Aggressiveness of webrtcvad. 0 and 1 keep sentences whole; 2 and 3 cut them to pieces and "
+        "multiply the errors.", least=0, most=3)] = 1
+    hangover_ms: Annotated[int, _number(
+        "Speech", "ms", "Pause that ends an utterance. Shorter answers sooner and cuts sentences; 300 ms multiplied "
+        "the errors.", least=100, most=5000)] = 700
+    partial_interval_ms: Annotated[int, _number(
+        "Speech", "ms", "Time between two provisional texts of an open utterance, while there is room. A second "
+        "reads as live; each costs a recognition.", least=100)] = 1000
+    partials_per_s: Annotated[int, _number(
+        "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "
+        "do not outweigh the audio; past it they thin out.", least=0)] = 200
+    batch_clips: Annotated[int, _number(
+        "Speech", "clips", "Utterances recognised together. Past 8 the gain per clip is small and the first one "
+        "waits for the last.", least=1, most=64)] = 8
+    engine: Annotated[str, _text(
+        "Speech", "Recogniser: `whisper`, `mock`, `openai`, or one that an installed package brings as entry point "
+        "`stenolog.recognisers`.")] = "whisper"
+    model: Annotated[str, _text(
+        "Speech", "Name or path of the engine's model. Unset: the bundled tiny.en for `whisper`, `whisper-1` for "
+        "`openai`.")] = ""
+    whisper_cpu_threads: Annotated[int, _number(
+        "Speech", "threads", "Threads of Whisper's matrix work. 0: one for each core that the process may use.",
+        least=0)] = 0
+    openai_base_url: Annotated[str, _text(
+        "Speech", "Address of an OpenAI-compatible API, up to and with its version.")] = "https://api.openai.com/v1"
+    openai_api_key: Annotated[str, _text("Speech", "Key sent as bearer token. Unset: none is sent.")] = ""
+    openai_timeout_s: Annotated[float, _number(
+        "Speech", "s", "Bound of one request. Above what a busy service takes for 20 s of speech.",
+        least=0.1)] = 30.0
+
+    # Projections
+    projections: Annotated[tuple[Projection, ...], _text(
+        "Projections", "What `stenolog up` and `stenolog project` run, separated by commas.",
+    )] = ("lists", "feeds", "sessions")
+
+    def __repr__(self) -> str:
+        """All fields, secrets hidden, since a repr ends up in logs."""
+        shown = ((field.name, "…" if field.name in SECRETS and getattr(self, field.name) else
+                  repr(getattr(self, field.name))) for field in fields())
+        return f"Settings({', '.join(f'{name}={value}' for name, value in shown)})"
+
+
+class Field(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of one setting: its names, type, metadata and default."""
+
+    name: str
+    variable: str
+    annotation: Any
+    meta: Meta
+    default: Any
+
+    @property
+    def group(self) -> str:
+        """Heading that the setting stands under in the documentation."""
+        return str((self.meta.extra or {})["group"])
+
+    @property
+    def unit(self) -> str:
+        """What the value counts or measures."""
+        return str((self.meta.extra or {})["unit"])
+
+    @property
+    def allowed(self) -> str:
+        """The values that are taken, in words."""
+        kind = get_args(self.annotation)[0]
+        choices = get_args(kind) if get_origin(kind) is Literal else ()
+        if kind == tuple[Projection, ...]:
+            return f"any of {', '.join(get_args(Projection))}, separated by commas"
+        if choices:
+            return f"one of {', '.join(choices)}"
+        if self.meta.ge is None:
+            return "text"
+        number = "a whole number" if kind is int else "a number"
+        upper = "" if self.meta.le is None else f" and at most {self.meta.le}"
+        return f"{number} of at least {self.meta.ge}{upper} ({self.unit})"
+
+
+def fields() -> Iterator[Field]:
+    """Every setting, in the order of declaration."""
+    hints = get_type_hints(Settings, include_extras=True)
+    for field in msgspec.structs.fields(Settings):
+        hint = hints[field.name]
+        yield Field(name=field.name, variable=PLAIN_NAMES.get(field.name, PREFIX + field.name.upper()),
+                    annotation=hint, meta=hint.__metadata__[0], default=field.default)

@@ -1,0 +1,152 @@
+"""From settings to the objects of each role."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import time
+from collections.abc import AsyncIterator
+
+import msgspec
+
+from edge.settings import EdgeSettings
+from eventlog.log import LogUnavailableError
+from eventlog.server import Server, connect
+from processor.recognisers import Recogniser, load
+from processor.settings import WorkerSettings
+from processor.speech import SegmenterSettings
+from stenolog import __version__
+from stenolog.embedded import running_url
+from stenolog.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+CONNECT_S = 10.0
+"""A role that starts beside its Redis, or while that is restarted, waits this long for it."""
+
+CONNECT_PAUSE_S = 0.25
+"""Between two tries; a start of Redis takes about as long."""
+
+
+def redis_url(settings: Settings) -> str:
+    """The Redis to use: the one that is set, or the embedded one of a running `stenolog up` on the same directory.
+
+    Raises:
+        LogUnavailableError: if there is neither.
+    """
+    if settings.redis_url is not None:
+        return settings.redis_url
+    url = running_url(settings.data_dir)
+    if url is None:
+        raise LogUnavailableError(
+            f"no REDIS_URL is set, and no `stenolog up` runs with --data {settings.data_dir}; start one, or set it"
+        )
+    return url
+
+
+@contextlib.asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Server]:
+    """A connection to the deployment's Redis, closed at the end.
+
+    Raises:
+        LogUnavailableError: if Redis can't be reached for a while.
+        DeploymentMismatchError: if the deployment has another number of partitions.
+    """
+    server = await _connected(redis_url(settings), settings.partitions)
+    try:
+        yield server
+    finally:
+        await server.close()
+
+
+async def _connected(url: str, partitions: int) -> Server:
+    deadline = time.monotonic() + CONNECT_S
+    while True:
+        try:
+            return await connect(url, partitions=partitions)
+        except LogUnavailableError as error:
+            if time.monotonic() > deadline:
+                raise
+            logger.info("waiting for Redis: %s", error)
+            await asyncio.sleep(CONNECT_PAUSE_S)
+
+
+def consumer_name() -> str:
+    """A name that no other process has, and that tells an operator where to look."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+
+
+def segmenter_settings(settings: Settings) -> SegmenterSettings:
+    """How new sessions are cut into utterances."""
+    return SegmenterSettings(vad_mode=settings.vad_mode, hangover_ms=settings.hangover_ms)
+
+
+def worker_settings(settings: Settings) -> WorkerSettings:
+    """A worker's part of the settings."""
+    return WorkerSettings(
+        lease_ms=settings.lease_ms,
+        capacity=settings.worker_capacity,
+        tick_ms=settings.worker_tick_ms,
+        read_bytes_each=settings.read_bytes_each,
+        pending_utterances=settings.pending_utterances,
+        partial_interval_ms=settings.partial_interval_ms,
+        partials_per_s=settings.partials_per_s,
+        idle_ms=settings.idle_s * 1000,
+        sweep_s=settings.idle_sweep_s,
+        audio_retention_s=settings.audio_retention_s,
+        session_ttl_s=settings.session_ttl_s,
+        changes_max_notices=settings.changes_max_notices,
+        suspicion_limit=settings.suspicion_limit,
+        solo_timeout_s=settings.solo_timeout_s,
+    )
+
+
+def edge_settings(settings: Settings) -> EdgeSettings:
+    """An edge's part of the settings."""
+    return EdgeSettings(
+        name=consumer_name(),
+        version=__version__,
+        max_sessions=settings.max_sessions,
+        reservation_ttl_s=settings.reservation_ttl_s,
+        flush_ms=settings.flush_ms,
+        flush_bytes=settings.flush_bytes,
+        ack_interval_ms=settings.ack_interval_ms,
+        max_frame_bytes=settings.max_frame_bytes,
+        unacked_bytes=settings.unacked_bytes,
+        refill_s=settings.refill_s,
+        outbox_messages=settings.outbox_messages,
+        redis_gone_s=settings.redis_gone_s,
+        end_wait_s=settings.end_wait_s,
+        ready_stale_s=settings.ready_stale_s,
+        engine=settings.engine,
+        segmenter=msgspec.to_builtins(segmenter_settings(settings)),
+    )
+
+
+def recogniser(settings: Settings) -> Recogniser:
+    """The recogniser that the settings name, ready to work; takes seconds for a model.
+
+    Raises:
+        RecogniserError: if there is none of that name, or it can't work as it is set.
+    """
+    given: dict[str, dict[str, object]] = {
+        "mock": {},
+        "whisper": {
+            "model": settings.model, "cpu_threads": settings.whisper_cpu_threads or _cores(),
+            "max_batch": settings.batch_clips,
+        },
+        "openai": {
+            "base_url": settings.openai_base_url, "api_key": settings.openai_api_key, "model": settings.model,
+            "timeout_s": settings.openai_timeout_s,
+        },
+    }
+    chosen = given.get(settings.engine, {"model": settings.model} if settings.model else {})
+    # An empty value means the recogniser's own default.
+    return load(settings.engine, **{name: value for name, value in chosen.items() if value != ""})
+
+
+def _cores() -> int:
+    """Cores that this process may use, which in a container are fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,56 @@
+"""The worker as a process, and the trial of a suspected session in one of its own."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+
+from processor.solo import parse_claim, run_alone, spawning
+from processor.worker import Worker
+from stenolog import wiring
+from stenolog.cli.errors import FAILED, UserError
+from stenolog.settings import Settings
+
+
+async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
+    """Work until stopped, then hand every session over."""
+    worker_settings = wiring.worker_settings(settings)
+    # In a thread: a model takes seconds to load, and a signal meanwhile must be heard.
+    recogniser = await asyncio.to_thread(wiring.recogniser, settings)
+    try:
+        async with wiring.connected(settings) as server:
+            options = ["--data", settings.data_dir, "--engine", settings.engine]
+            trial = spawning([sys.executable, "-m", "stenolog", "solo", *options], worker_settings.solo_timeout_s)
+            worker = Worker(server, worker_settings, recogniser, try_alone=trial)
+            try:
+                await worker.start()
+                await _until(stop, worker)
+            finally:
+                await worker.stop()
+    finally:
+        recogniser.close()
+
+
+async def _until(stop: asyncio.Event, worker: Worker) -> None:
+    """Return when stopped; raise what ended the worker, if that comes first."""
+    stopped = asyncio.create_task(stop.wait())
+    failed = asyncio.create_task(worker.wait())
+    try:
+        await asyncio.wait({stopped, failed}, return_when=asyncio.FIRST_COMPLETED)
+        if failed.done():
+            await failed
+    finally:
+        stopped.cancel()
+        failed.cancel()
+
+
+async def try_alone(settings: Settings, claim_arguments: Sequence[str]) -> None:
+    """Process one suspected session under its claim.
+
+    Raises:
+        UserError: if it could not be processed; dying on the way is an answer too.
+    """
+    recogniser = wiring.recogniser(settings)
+    async with wiring.connected(settings) as server:
+        claim = parse_claim(server, claim_arguments)
+        if not await run_alone(server, wiring.worker_settings(settings), recogniser, claim):
+            raise UserError(f"session {claim.keys.member} could not be processed", FAILED)

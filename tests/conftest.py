@@ -1,0 +1,59 @@
+"""Fixtures for all tests: real servers, started once when first asked for and emptied before each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support import servers
+from tests.support.servers import Server
+
+
+@pytest.fixture(scope="session")
+def anyio_backend() -> str:
+    """Coroutine tests and fixtures run on asyncio."""
+    return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def _standalone() -> Iterator[Server]:
+    with servers.standalone() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def _cluster() -> Iterator[Server]:
+    with servers.cluster() as server:
+        yield server
+
+
+@pytest.fixture
+def standalone(_standalone: Server) -> Server:
+    """One empty Valkey server."""
+    _standalone.flush()
+    return _standalone
+
+
+@pytest.fixture
+def cluster(_cluster: Server) -> Server:
+    """An empty cluster of three Valkey servers."""
+    _cluster.flush()
+    return _cluster
+
+
+@pytest.fixture
+def redis_url(standalone: Server) -> str:
+    """Address of one empty Valkey server."""
+    return standalone.url
+
+
+@pytest.fixture
+def cluster_url(cluster: Server) -> str:
+    """Address of one node of an empty cluster."""
+    return cluster.url
+
+
+@pytest.fixture(params=["standalone", "cluster"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """An empty Redis, once single and once as a cluster."""
+    found: Server = request.getfixturevalue(request.param)
+    return found

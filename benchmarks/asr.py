@@ -84,7 +84,10 @@ def _errors(spoken: list[Spoken], texts: list[str]) -> dict[str, float]:
     loops = float(sum(is_looping(text) for text in texts))
     if not any(clip.words for clip in spoken):
         return {"invented_words": float(sum(len(normalised(text)) for text in texts)), "loops": loops}
-    return {"wer": word_error_rate((clip.words, text) for clip, text in zip(spoken, texts, strict=True)), "loops": loops}
+    return {
+        "wer": word_error_rate((clip.words, text) for clip, text in zip(spoken, texts, strict=True)),
+        "loops": loops,
+    }
 
 
 def summary(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
@@ -131,7 +134,9 @@ def main(arguments: Iterable[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.asr", description=__doc__)
     parser.add_argument("--model", default=str(get_model_path()), help="faster-whisper model, name or directory")
     parser.add_argument("--cpu-threads", type=int, default=1, help="threads of each contender (default 1)")
-    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds, of which medians are taken (default 3)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="interleaved rounds, of which medians are taken (default 3)"
+    )
     chosen = parser.parse_args(None if arguments is None else list(arguments))
     print(json.dumps(run(chosen.model, chosen.cpu_threads, chosen.rounds)))
 

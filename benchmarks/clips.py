@@ -90,7 +90,9 @@ def speechless() -> list[Spoken]:
     clicks = np.zeros(3 * RATE_HZ)
     clicks[:: RATE_HZ // 4] = 0.8
     waves = [np.zeros(int(length * RATE_HZ)) for length in seconds]
-    waves += [random.standard_normal(int(length * RATE_HZ)) * level for length in seconds for level in (0.003, 0.03, 0.2)]
+    waves += [
+        random.standard_normal(int(length * RATE_HZ)) * level for length in seconds for level in (0.003, 0.03, 0.2)
+    ]
     waves += [0.1 * np.sin(2 * np.pi * 50 * time_s), 0.2 * np.sin(2 * np.pi * 440 * time_s), clicks]
     return [Spoken(_to_pcm(samples), "") for samples in waves]
 
@@ -98,9 +100,7 @@ def speechless() -> list[Spoken]:
 def conversation(pause_s: float) -> Spoken:
     """Return the sentences one after the other, each followed by a pause, as a live stream has them."""
     pause = bytes(2 * int(pause_s * RATE_HZ))
-    return Spoken(
-        b"".join(clip.pcm + pause for clip in sentences()), " ".join(clip.words for clip in sentences())
-    )
+    return Spoken(b"".join(clip.pcm + pause for clip in sentences()), " ".join(clip.words for clip in sentences()))
 
 
 @cache

@@ -32,7 +32,7 @@ CLOSE_S = 10.0
 """For a client to read what is left and answer the close; then its socket is cut."""
 
 MOST_ERRORS = 20
-"""Bad messages on one connection before it is closed: a broken client sends them forever, a person's slip never so many."""
+"""Bad messages on one connection before it is closed: a broken client sends them forever, a slip never so many."""
 
 LOOK_S = 1.0
 """While the end is awaited the feed is read this often, in case the message about it was lost."""

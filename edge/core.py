@@ -31,7 +31,7 @@ HEARTBEAT_S = 1.0
 """Between two notes that this edge lives."""
 
 DRAIN_S = 3.0
-"""For a leaving edge to get its audio into the log and its goodbyes out; supervisors kill after ten seconds and more."""
+"""For a leaving edge to get its audio into the log and its goodbyes out; supervisors kill after ten seconds or more."""
 
 DRAIN_LOOK_S = 0.02
 
@@ -74,13 +74,11 @@ class EdgeCore:
         """Take no new connection, get what came into the log, tell every client to reconnect, wait for the goodbyes."""
         self.draining = True
         deadline = time.monotonic() + DRAIN_S
-        while time.monotonic() < deadline and any(not one.uplink.idle for one in self.connections):
-            await asyncio.sleep(DRAIN_LOOK_S)
+        await self._until(lambda: all(one.uplink.idle for one in self.connections), deadline)
         for connection in tuple(self.connections):
             if connection.state is not State.CLOSING:
                 connection.leave()
-        while time.monotonic() < deadline and not all(one.outbox.done for one in self.connections):
-            await asyncio.sleep(DRAIN_LOOK_S)
+        await self._until(lambda: all(one.outbox.done for one in self.connections), deadline)
         for connection in tuple(self.connections):
             connection.leave()
 
@@ -123,6 +121,10 @@ class EdgeCore:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _until(self, done: Callable[[], bool], deadline: float) -> None:
+        while time.monotonic() < deadline and not done():  # noqa: ASYNC110 - of thousands, once in a process's life
+            await asyncio.sleep(DRAIN_LOOK_S)
 
     async def _regularly(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:

@@ -11,8 +11,6 @@ class Trouble(NamedTuple):
     """One row of the table."""
 
     code: str
-    fatal: bool
-    """The socket is closed after it."""
     close: int
     """WebSocket close code; 0 where the socket stays open."""
     status: int
@@ -20,73 +18,84 @@ class Trouble(NamedTuple):
     meaning: str
     advice: str
 
+    @property
+    def fatal(self) -> bool:
+        """The socket is closed after it."""
+        return self.close != 0
+
 
 _CHANGE = "Correct the query string."
 _GOES_ON = "The session goes on; the message changed nothing."
 
-BAD_SAMPLE_RATE = Trouble("bad_sample_rate", True, 1008, 400, "`sample_rate` is none of the supported ones.", _CHANGE)
-BAD_ENCODING = Trouble("bad_encoding", True, 1008, 400, "`encoding` isn't `linear16`.", _CHANGE)
-BAD_CHANNELS = Trouble("bad_channels", True, 1008, 400, "`channels` isn't 1 or 2.", _CHANGE)
-BAD_LANGUAGE = Trouble("bad_language", True, 1008, 400, "`language` isn't a language tag such as `en` or `pt-BR`.", _CHANGE)
-BAD_HANGOVER = Trouble("bad_hangover", True, 1008, 400, "`hangover_ms` isn't a whole number from 100 to 5000.", _CHANGE)
-BAD_NEXT_UTTERANCE = Trouble("bad_next_utterance", True, 1008, 400, "`next_utterance` isn't a whole number.", _CHANGE)
-BAD_SESSION_ID = Trouble("bad_session_id", True, 1008, 400, "`session_id` isn't a UUID, or is missing.", _CHANGE)
+BAD_SAMPLE_RATE = Trouble("bad_sample_rate", 1008, 400, "`sample_rate` is none of the supported ones.", _CHANGE)
+BAD_ENCODING = Trouble("bad_encoding", 1008, 400, "`encoding` isn't `linear16`.", _CHANGE)
+BAD_CHANNELS = Trouble("bad_channels", 1008, 400, "`channels` isn't 1 or 2.", _CHANGE)
+BAD_LANGUAGE = Trouble("bad_language", 1008, 400, "`language` is no tag such as `en` or `pt-BR`.", _CHANGE)
+BAD_HANGOVER = Trouble("bad_hangover", 1008, 400, "`hangover_ms` isn't a whole number from 100 to 5000.", _CHANGE)
+BAD_NEXT_UTTERANCE = Trouble("bad_next_utterance", 1008, 400, "`next_utterance` isn't a whole number.", _CHANGE)
+BAD_SESSION_ID = Trouble("bad_session_id", 1008, 400, "`session_id` isn't a UUID, or is missing.", _CHANGE)
 BAD_TOKEN = Trouble(
-    "bad_token", True, 1008, 403, "`resume_token` is missing or isn't this session's.",
+    "bad_token", 1008, 403, "`resume_token` is missing or isn't this session's.",
     "Resume with the token of `session_start`.",
 )
 SETTINGS_MISMATCH = Trouble(
-    "settings_mismatch", True, 1008, 409, "The resumed session was started with another rate, encoding, channels or language.",
+    "settings_mismatch", 1008, 409, "The resumed session has another rate, encoding, channels or language.",
     "Leave them out when resuming.",
 )
 UNKNOWN_SESSION = Trouble(
-    "unknown_session", True, 1008, 404, "There is no such session: never opened, expired or deleted.", "Start a new one."
+    "unknown_session", 1008, 404, "There is no such session: never opened, expired or deleted.", "Start a new one."
 )
 SESSION_CLOSED = Trouble(
-    "session_closed", True, 1008, 409, "The session has ended and can't be resumed.", "Fetch its transcript; start a new one."
+    "session_closed", 1008, 409, "The session has ended and can't be resumed.",
+    "Fetch its transcript; start a new one.",
 )
 SESSION_GONE = Trouble(
-    "session_gone", True, 1008, 410, "The session was deleted, or lost by Redis, while connected.", "Start a new one."
+    "session_gone", 1008, 410, "The session was deleted, or lost by Redis, while connected.", "Start a new one."
 )
 SUPERSEDED = Trouble(
-    "superseded", True, 1008, 409, "A newer connection has resumed the session.", "Nothing: the newer connection goes on."
+    "superseded", 1008, 409, "A newer connection has resumed the session.", "Nothing: the newer connection goes on."
 )
 SESSION_LIMIT_EXCEEDED = Trouble(
-    "session_limit_exceeded", True, 1013, 429, "All replicas together have `max_sessions` sessions.", "Try again later."
+    "session_limit_exceeded", 1013, 429, "All replicas together have `max_sessions` sessions.", "Try again later."
 )
 TRY_AGAIN = Trouble(
-    "try_again", True, 1013, 503, "Redis can't be written now; the message names the last acked offset.",
+    "try_again", 1013, 503, "Redis can't be written now; the message names the last acked offset.",
     "Resume after a while and send what was not acked.",
 )
 GOING_AWAY = Trouble(
-    "going_away", True, 1012, 503, "This replica shuts down.", "Resume at once; another replica takes over."
+    "going_away", 1012, 503, "This replica shuts down.", "Resume at once; another replica takes over."
 )
 SLOW_CONSUMER = Trouble(
-    "slow_consumer", True, 1008, 0, "The client reads slower than its messages come.",
+    "slow_consumer", 1008, 0, "The client reads slower than its messages come.",
     "Resume with `next_utterance`, and read on.",
 )
 TOO_MANY_ERRORS = Trouble(
-    "too_many_errors", True, 1008, 0, "Too many bad messages on one connection.", "Correct the client; the session can be resumed."
+    "too_many_errors", 1008, 0, "Too many bad messages on one connection.",
+    "Correct the client; the session can be resumed.",
 )
-INTERNAL_ERROR = Trouble("internal_error", True, 1011, 500, "A defect of the server, logged there.", "Resume, or report it.")
-BAD_JSON = Trouble("bad_json", False, 0, 0, "A text frame isn't a JSON object with a `type`.", _GOES_ON)
-UNKNOWN_TYPE = Trouble("unknown_type", False, 0, 0, "A text frame's `type` isn't known.", _GOES_ON)
+INTERNAL_ERROR = Trouble(
+    "internal_error", 1011, 500, "A defect of the server, logged there.", "Resume, or report it."
+)
+BAD_JSON = Trouble("bad_json", 0, 0, "A text frame isn't a JSON object with a `type`.", _GOES_ON)
+UNKNOWN_TYPE = Trouble("unknown_type", 0, 0, "A text frame's `type` isn't known.", _GOES_ON)
 ALREADY_STARTED = Trouble(
-    "already_started", False, 0, 0, "`start` came on a connection whose options the query string already gave.", _GOES_ON
+    "already_started", 0, 0, "`start` came on a connection whose options the query string already gave.", _GOES_ON
 )
 FRAME_TOO_LARGE = Trouble(
-    "frame_too_large", False, 0, 0, "A binary frame is over `max_frame_bytes`; nothing of it was taken.",
+    "frame_too_large", 0, 0, "A binary frame is over `max_frame_bytes`; nothing of it was taken.",
     "Send it again in smaller frames.",
 )
 ODD_BYTES = Trouble(
-    "odd_bytes", False, 0, 0, "The audio ended within a sample; the incomplete one was dropped.", _GOES_ON
+    "odd_bytes", 0, 0, "The audio ended within a sample; the incomplete one was dropped.", _GOES_ON
 )
 SESSION_CLOSING = Trouble(
-    "session_closing", False, 0, 0, "A frame came after `stop`; it was dropped.", "Wait for `session_end`."
+    "session_closing", 0, 0, "A frame came after `stop`; it was dropped.", "Wait for `session_end`."
 )
-NOT_FOUND = Trouble("not_found", False, 0, 404, "No such address.", "See docs/websocket.md.")
-METHOD_NOT_ALLOWED = Trouble("method_not_allowed", False, 0, 405, "The address has no such method.", "See docs/websocket.md.")
-BAD_QUERY = Trouble("bad_query", False, 0, 400, "A query parameter of an HTTP request is malformed.", _CHANGE)
+NOT_FOUND = Trouble("not_found", 0, 404, "No such address.", "See docs/websocket.md.")
+METHOD_NOT_ALLOWED = Trouble(
+    "method_not_allowed", 0, 405, "The address has no such method.", "See docs/websocket.md."
+)
+BAD_QUERY = Trouble("bad_query", 0, 400, "A query parameter of an HTTP request is malformed.", _CHANGE)
 
 TABLE: tuple[Trouble, ...] = tuple(value for value in list(globals().values()) if isinstance(value, Trouble))
 

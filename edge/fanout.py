@@ -103,7 +103,7 @@ class Fanout:
                 del self._listeners[listener.keys.member]
 
     def look(self, listener: Listener, *, lost: bool = False) -> None:
-        """Read the feed for `listener` soon; `lost`: the connection was away, so the log may have gone back meanwhile."""
+        """Read the feed for `listener` soon; `lost`: Redis was away, so the log may have gone back meanwhile."""
         self._behind[listener] = lost or self._behind.get(listener, False)
         self._wake.set()
 
@@ -130,7 +130,8 @@ class Fanout:
             position = Position.parse(message.position)
             if position <= listener.position:
                 return
-            if listener in self._behind or listener in self._reading or Position.parse(message.previous or "0-0") != listener.position:
+            behind = listener in self._behind or listener in self._reading
+            if behind or Position.parse(message.previous or "0-0") != listener.position:
                 self.look(listener)
             else:
                 _deliver(listener, position, message.body)

@@ -105,10 +105,13 @@ class Gatherer:
             self._wake.set()
 
     async def _run(self) -> None:
+        flush_at = 0.0
         while True:
             await self._wake.wait()
-            if not self._full.is_set():
-                await _either(self._full, self._flush_s)
+            # After a flush that took longer than a tick the next one starts at once.
+            if not self._full.is_set() and (wait_s := flush_at + self._flush_s - time.monotonic()) > 0:
+                await _either(self._full, wait_s)
+            flush_at = time.monotonic()
             self._wake.clear()
             self._full.clear()
             self._bytes = 0

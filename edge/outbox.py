@@ -13,8 +13,8 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 class Outbox:
     """What is to be sent to one client, and the task that sends it.
 
-    An ack replaces the ack before it, a partial the partial before it of its channel; everything else keeps its order and
-    is bounded: `post` says False once a client has let `bound` messages pile up.
+    An ack replaces the ack before it, a partial the partial before it of its channel; everything else keeps its order
+    and is bounded: `post` says False once a client has let `bound` messages pile up.
     """
 
     __slots__ = ("_ack", "_bound", "_close", "_idle", "_partials", "_queue", "_send", "_send_now", "_wake", "done")

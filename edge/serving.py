@@ -13,8 +13,8 @@ from websockets.exceptions import InvalidState
 from websockets.frames import Frame
 
 from edge.core import EdgeCore
-from edge.shortcut import Tap
 from edge.settings import EdgeSettings
+from edge.shortcut import Tap
 
 PING_INTERVAL_S = 20.0
 """Dead peers are noticed, and proxies that drop silent connections after 30 s and more are kept."""
@@ -22,7 +22,7 @@ PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 20.0
 
 OVERSIZE_FACTOR = 4
-"""Messages up to this many times the bound are read, so that their client can be told; beyond, the protocol closes (1009)."""
+"""Messages up to this many times the bound are read, so that their client can be told; beyond, the close is 1009."""
 
 BACKLOG = 2048
 """A thousand clients that reconnect at once must not be refused by the kernel."""
@@ -31,8 +31,8 @@ BACKLOG = 2048
 class EdgeProtocol(WebSocketsSansIOProtocol):
     """Uvicorn's ``websockets-sansio`` with a short cut for what comes ten times a second: audio in, acks out.
 
-    A whole binary message goes straight to the application's `tap`, without queue, future and task switch (a third of the
-    cost of a frame), unless an earlier message still waits in the queue. Everything else takes Uvicorn's own way.
+    A whole binary message goes straight to the application's `tap`, without queue, future and task switch (a third of
+    the cost of a frame), unless an earlier message still waits in the queue. All else takes Uvicorn's own way.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -98,7 +98,7 @@ class EdgeServer(uvicorn.Server):
 
 
 def edge_server(app: Starlette, *, host: str, port: int, log_level: str = "warning") -> EdgeServer:
-    """A server for an application made by `edge.app.create_app`; run it with `serve`, or `run` for a loop of its own."""
+    """A server for an application of `edge.app.create_app`; run it with `serve`, or `run` for a loop of its own."""
     core: EdgeCore = app.state.core
     settings: EdgeSettings = core.settings
     config = uvicorn.Config(

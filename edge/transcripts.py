@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -13,11 +11,12 @@ from edge.errors import WireError
 from edge.health import json_response
 from edge.parameters import canonical_session_id
 from eventlog import readmodels
-from eventlog.documents import stitch
 from eventlog.keys import RunKeys
 
 MOST_LISTED = 1000
 """Sessions in one answer: some 300 kB."""
+
+STATES = ("CREATED", "ACTIVE", "CLOSED")
 
 
 class Transcripts:
@@ -32,9 +31,10 @@ class Transcripts:
         limit = request.query_params.get("limit", "100")
         if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_LISTED):
             raise WireError(errors.BAD_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
-        views = await readmodels.list_sessions(
-            self._server, state=request.query_params.get("state"), limit=int(limit)
-        )
+        state = request.query_params.get("state")
+        if state is not None and state.upper() not in STATES:
+            raise WireError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
+        views = await readmodels.list_sessions(self._server, state=state and state.upper(), limit=int(limit))
         return json_response({"sessions": views})
 
     async def session(self, request: Request) -> Response:
@@ -48,39 +48,21 @@ class Transcripts:
     async def transcript(self, request: Request) -> Response:
         """The transcript: whole if the session has ended, so far if it lives; JSON, or text by ``Accept``."""
         keys = self._keys(request)
-        body = await self._document(keys) or await self._so_far(keys)
+        found = await readmodels.read_transcript(self._server, keys)
+        if found is None:
+            raise _unknown()
         if _wants_text(request):
-            return PlainTextResponse(body["transcript"] + "\n", headers={"cache-control": "no-store", "vary": "Accept"})
-        answer = json_response(body)
+            answer: Response = PlainTextResponse(found.transcript + "\n", headers={"cache-control": "no-store"})
+        else:
+            body = {
+                "session_id": keys.session_id,
+                "state": "closed" if found.is_final else "active",
+                "transcript": found.transcript,
+                "utterances": found.utterances,
+            }
+            answer = json_response(body)
         answer.headers["vary"] = "Accept"
         return answer
-
-    async def _document(self, keys: RunKeys) -> dict[str, Any] | None:
-        document = await readmodels.read_document(self._server, keys)
-        if document is None:
-            return None
-        return {
-            "session_id": document.session_id,
-            "state": "closed",
-            "reason": document.reason,
-            "transcript": document.transcript,
-            "utterances": document.utterances,
-            "audio_seconds": document.audio_seconds,
-            "language": document.language,
-            "sample_rate": document.sample_rate,
-            "ended_at": document.ended_at,
-        }
-
-    async def _so_far(self, keys: RunKeys) -> dict[str, Any]:
-        if not await self._server.execute("EXISTS", keys.session.session):
-            raise _unknown()
-        finals = await readmodels.read_list(self._server, keys)
-        return {
-            "session_id": keys.session_id,
-            "state": "active",
-            "transcript": stitch(finals),
-            "utterances": finals,
-        }
 
     def _keys(self, request: Request) -> RunKeys:
         try:

@@ -17,7 +17,7 @@ CHUNK_BYTES = 65_536
 """Largest entry: 2 s of 16 kHz mono. A reader bounds its reads by a count of entries, so none may be huge."""
 
 ENTRIES_PER_FLUSH = 64
-"""Of one session: 4 MiB of the largest chunks. More waits for the next flush, so that one session never fills a flush."""
+"""Of one session: 4 MiB of the largest chunks. More waits for the next flush."""
 
 BYTES_PER_SAMPLE = 2  # linear16
 
@@ -43,14 +43,14 @@ class Seal(NamedTuple):
 class Uplink:
     """What a session has received, placed and got into the log.
 
-    Bytes may come in any pieces, a sample split over two of them included. Entries stay in order; `prepare` gives what is
-    to be appended now, `settle` takes the log's answers to exactly that.
+    Bytes may come in any pieces, a sample split over two of them included. Entries stay in order; `prepare` gives what
+    is to be appended now, `settle` takes the log's answers to exactly that.
     """
 
     __slots__ = (
         "_controls", "_frame_bytes", "_kept", "_kept_bytes", "_pending", "_pending_bytes", "_refill_bytes", "_tail",
-        "_unsettled", "_unsettled_bytes", "acked_samples", "epoch", "head", "keys", "last_chunk_samples", "lost_samples", "outcome",
-        "received_bytes", "refilled", "sealed",
+        "_unsettled", "_unsettled_bytes", "acked_samples", "epoch", "head", "keys", "last_chunk_samples",
+        "lost_samples", "outcome", "received_bytes", "refilled", "sealed",
     )  # fmt: skip
 
     def __init__(
@@ -161,8 +161,7 @@ class Uplink:
         self.head = entry.position
         if entry.is_audio:
             self.last_chunk_samples = entry.position.offset - entry.start
-            if entry.position.offset > self.acked_samples:
-                self.acked_samples = entry.position.offset
+            self.acked_samples = max(self.acked_samples, entry.position.offset)
         elif entry.position == SEALED:
             self.sealed = True
             return

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventlog.codec import decode_start
+from eventlog.codec import UndecodableEventError, decode_start
 from eventlog.events import SessionStarted
 from eventlog.keys import PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
@@ -98,7 +98,10 @@ class Claims:
         ]
 
     async def begin(self, claims: Sequence[Claim]) -> list[Begun]:
-        """Where each run stands; a takeover counts as a suspicion, once. GONE and SEALED: nothing is left to do."""
+        """Where each run stands; a takeover counts as a suspicion, once. GONE and SEALED: nothing is left to do.
+
+        OK without a start: what the session began with is no event that this build knows, so it can't be processed.
+        """
         answers = await self.server.run_many([self._beginning(claim) for claim in claims])
         begun = []
         for answer in answers:
@@ -106,7 +109,7 @@ class Claims:
                 raise answer
             code, start, fields, last_fact = answer
             if code == Code.OK:
-                begun.append(Begun(Code.OK, decode_start(start), _checkpoint(fields), Position.parse(last_fact)))
+                begun.append(Begun(Code.OK, _start(start), _checkpoint(fields), Position.parse(last_fact)))
             else:
                 begun.append(Begun(Code(code)))
         return begun
@@ -189,6 +192,13 @@ def _renewal(claims: Sequence[Claim]) -> Call:
     for claim in claims:
         arguments += (claim.entry_id, claim.consumer, claim.deliveries)
     return Call(script("renew_claims"), [claim.keys.partition.sessions for claim in claims], arguments)
+
+
+def _start(data: bytes) -> SessionStarted | None:
+    try:
+        return decode_start(data)
+    except UndecodableEventError:  # one such session mustn't keep the others of the same call from beginning
+        return None
 
 
 def _checkpoint(fields: Sequence[bytes]) -> Checkpoint:

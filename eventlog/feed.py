@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventlog.positions import Position
+from eventlog.positions import SEALED, Position
 
 if TYPE_CHECKING:
     from eventlog.keys import RunKeys
@@ -69,5 +69,7 @@ async def read_feed(
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
+    if after == SEALED:
+        return []  # nothing comes after the end, and Redis refuses a range that starts there
     entries = await server.execute("XRANGE", keys.feed, f"({after}", "+", "COUNT", limit)
     return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]

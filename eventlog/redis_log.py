@@ -11,7 +11,7 @@ from eventlog.codec import decode_start, encode
 from eventlog.events import SessionOpened, SessionSealed, SessionStarted
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
-from eventlog.positions import Position
+from eventlog.positions import SEALED, Position
 from eventlog.scripts import script
 from eventlog.server import Argument, Call, Server
 
@@ -118,6 +118,8 @@ class RedisLog:
 
     async def facts(self, keys: RunKeys, after: Position, *, limit: int = 1000) -> list[tuple[Position, bytes]]:
         """See `EventLog.facts`."""
+        if after == SEALED:
+            return []  # nothing comes after the end, and Redis refuses a range that starts there
         entries = await self.server.execute("XRANGE", keys.transcript, f"({after}", "+", "COUNT", limit)
         return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]
 

@@ -18,7 +18,7 @@ SESSIONS_PER_CALL = 200
 
 
 class Reservations:
-    """The deployment's places for sessions; every method may raise `LogUnavailableError` and may then be called again."""
+    """The deployment's places for sessions; a method that raised `LogUnavailableError` may be called again."""
 
     def __init__(self, server: Server, *, limit: int, ttl_s: float) -> None:
         """Never let more than `limit` be held; each lasts `ttl_s` unless renewed."""

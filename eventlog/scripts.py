@@ -1,7 +1,7 @@
 """The Lua scripts: one file each, with shared parts pulled in by ``--- @include "name"`` lines.
 
-A script stands under ``eventlog/lua`` or beside its only caller. `script` reads the file once; `eventlog.server` loads it
-where it isn't known yet.
+A script stands under ``eventlog/lua`` or beside its only caller. `script` reads the file once; `eventlog.server` loads
+it where it isn't known yet.
 """
 
 from __future__ import annotations

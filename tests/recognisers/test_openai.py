@@ -42,7 +42,10 @@ def parse(headers: Message, body: bytes) -> dict[str, bytes]:
     """Return the fields of a multipart form."""
     head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
     form = BytesParser(policy=HTTP).parsebytes(head + body)
-    return {str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True) for part in form.iter_parts()}
+    return {
+        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)
+        for part in form.iter_parts()
+    }
 
 
 @pytest.fixture
@@ -53,7 +56,9 @@ def endpoint() -> Iterator[Endpoint]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            status, headers, content = served.reply(self.headers, {**parse(self.headers, body), "path": self.path.encode()})
+            status, headers, content = served.reply(
+                self.headers, {**parse(self.headers, body), "path": self.path.encode()}
+            )
             if status == 0:  # hang up without an answer
                 return
             self.send_response(status)
@@ -76,7 +81,9 @@ def endpoint() -> Iterator[Endpoint]:
 
 
 @contextmanager
-def recogniser(endpoint: Endpoint, pause: Callable[[float], None] = lambda _: None, **settings: object) -> Iterator[Recogniser]:
+def recogniser(
+    endpoint: Endpoint, pause: Callable[[float], None] = lambda _: None, **settings: object
+) -> Iterator[Recogniser]:
     """Load the recogniser for an endpoint and close it afterwards."""
     loaded = load("openai", base_url=endpoint.url, pause=pause, **settings)
     try:

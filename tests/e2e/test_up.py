@@ -1,0 +1,182 @@
+"""`stenolog up` end to end: real processes, real sockets, real speech, and processes that die."""
+
+import json
+import os
+import signal
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cli.commands import stenolog
+from tests.e2e.deployment import Conversation, Up, is_alive, undisturbed
+from tests.support.waiting import eventually
+
+LEASE = {"STENOLOG_LEASE_MS": "1500", "STENOLOG_LOG_LEVEL": "info"}
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
+    """A running deployment that the tests share: whatever they kill in it comes back."""
+    with Up(tmp_path_factory.mktemp("data"), "--workers", "2", **LEASE) as running:
+        yield running
+
+
+def kill(pids: list[int]) -> None:
+    """Kill -9 every one of them."""
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGKILL)
+
+
+def check(conversation: Conversation, end: dict[str, object], count: int) -> None:
+    """The session had every final of an undisturbed run, once, in order, and the transcript that they make."""
+    finals = conversation.of_type("final")
+    assert [final["utterance"] for final in finals] == list(range(len(finals)))
+    assert [final["text"] for final in finals] == undisturbed(count)
+    assert end["transcript"] == " ".join(undisturbed(count))
+
+
+def test_transcribe_prints_the_transcript_alone(up: Up, tmp_path: Path) -> None:
+    """The command streams a WAV file and prints its transcript on standard output, captions on standard error."""
+    (tmp_path / "speech.wav").write_bytes((Path("speech") / "sense-0880.wav").read_bytes())
+    done = stenolog("transcribe", "speech.wav", "--url", up.url, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    [text] = done.stdout.decode().splitlines()
+    assert text.endswith(".")
+    assert text in done.stderr.decode()
+    assert b"\x1b[" not in done.stderr
+
+
+def test_transcribe_reads_a_pipe_and_tells_everything_as_json(up: Up, tmp_path: Path) -> None:
+    """`-` is standard input, and --json the whole end of the session."""
+    data = (Path("speech") / "sense-0930.wav").read_bytes()
+    done = stenolog("transcribe", "-", "--json", "--url", up.url, cwd=tmp_path, data=data)
+    end = json.loads(done.stdout)
+    assert end["type"] == "session_end"
+    assert end["utterances"] == 1
+    assert end["audio_seconds"] == pytest.approx(3.29, abs=0.01)
+
+
+def test_a_refused_language_is_the_servers_message_and_a_failure(up: Up, tmp_path: Path) -> None:
+    """What the server refuses for good is told in its words, with exit status 1."""
+    data = (Path("speech") / "sense-0880.wav").read_bytes()
+    done = stenolog("transcribe", "-", "--language", "no such", "--url", up.url, cwd=tmp_path, data=data)
+    assert done.returncode == 1
+    assert b"bad_language" in done.stderr
+    assert done.stdout == b""
+
+
+async def test_sessions_are_listed(up: Up, tmp_path: Path) -> None:
+    """`stenolog sessions` joins the embedded server of the same directory and lists what was said to it."""
+    conversation = Conversation(up.url, 1, realtime=False)
+    await conversation.hold()
+    options = ["--data", str(up.data)]
+    done = stenolog("sessions", "--json", *options, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    [row] = [row for row in rows if row["session_id"] == conversation.client.session_id]
+    assert (row["state"], row["finals"]) == ("CLOSED", 1)
+    assert conversation.client.session_id in stenolog("sessions", *options, cwd=tmp_path).stdout.decode()
+
+
+async def test_an_edge_killed_in_the_middle_is_resumed_where_it_was(up: Up) -> None:
+    """SESS-9, SAFE-1: after kill -9 of the edge the client resumes with its token, nothing lost or doubled."""
+    conversation = Conversation(up.url, 3)
+    conversation.on_final[0] = lambda: kill(up.pids("edge"))
+    end = await conversation.hold()
+    check(conversation, end, 3)
+    assert len(conversation.of_type("session_start")) > 1
+
+
+async def test_workers_killed_in_the_middle_change_nothing(up: Up) -> None:
+    """SAFE-1: whichever worker dies, the next takes over within the lease and the finals are those of an undisturbed run."""
+    conversation = Conversation(up.url, 4)
+    first, second = up.pids("worker")
+    conversation.on_partial = lambda: kill([first])
+    conversation.on_final[0] = lambda: kill([second])
+    end = await conversation.hold()
+    check(conversation, end, 4)
+    assert {first, second}.isdisjoint(eventually(lambda: up.pids("worker")))
+
+
+async def test_projections_killed_in_the_middle_lose_and_double_nothing(up: Up) -> None:
+    """STITCH-2, SAFE-1: after kill -9 of the projections every final still comes once, in order."""
+    conversation = Conversation(up.url, 3)
+    conversation.on_partial = lambda: kill(up.pids("project"))
+    conversation.on_final[1] = lambda: kill(up.pids("project"))
+    end = await conversation.hold()
+    check(conversation, end, 3)
+
+
+async def test_an_embedded_server_that_dies_comes_back_with_its_data(up: Up) -> None:
+    """SESS-10: after kill -9 of Valkey edges hold their sockets, and the session goes on from what is on disk."""
+    conversation = Conversation(up.url, 3)
+    redis_pid = up.redis_pid
+    assert redis_pid is not None
+    conversation.on_final[0] = lambda: kill([redis_pid])
+    end = await conversation.hold()
+    check(conversation, end, 3)
+    assert up.redis_pid != redis_pid
+
+
+def test_it_is_ready_only_when_everything_runs(up: Up) -> None:
+    """SESS-5: the address that it announces answers as ready."""
+    with urllib.request.urlopen(f"{up.url}/v1/ready") as answer:  # noqa: S310 - our own address
+        found = json.load(answer)
+    assert found["ready"]
+    assert found["workers"] >= 1
+    assert found["projections"] >= 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+async def test_it_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
+    """SESS-8: a signal ends every process, the server last, with exit status 0 and nothing left behind."""
+    with Up(tmp_path / "data") as up:
+        await Conversation(up.url, 1, realtime=False).hold()
+        pids = [pid for role in ("edge", "worker", "project") for pid in up.pids(role)]
+        assert len(pids) == 3
+        assert up.stop(number) == 0
+        assert not any(map(is_alive, pids))
+        assert up.redis_pid is None
+    complaints = [line for line in up.lines if line["level"] != "info"]
+    assert not complaints
+
+
+async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) -> None:
+    """OPS-2: after kill -9 the roles end themselves, and the next one adopts the server with all its sessions."""
+    data = tmp_path / "data"
+    first = Up(data)
+    with first:
+        conversation = Conversation(first.url, 1, realtime=False)
+        await conversation.hold()
+        pids = [pid for role in ("edge", "worker", "project") for pid in first.pids(role)]
+        kill([first.process.pid])
+        first.process.wait()
+        eventually(lambda: not any(map(is_alive, pids)), 30, "the roles end themselves")
+        redis_pid = first.redis_pid
+        assert redis_pid is not None
+        with Up(data) as second:
+            assert second.told("adopted")
+            assert second.redis_pid == redis_pid
+            address = f"{second.url}/v1/sessions/{conversation.client.session_id}/transcript"
+            with urllib.request.urlopen(address) as answer:  # noqa: S310 - our own address
+                assert json.load(answer)["transcript"] == " ".join(undisturbed(1))
+            assert second.stop() == 0
+        assert not is_alive(redis_pid)
+
+
+def test_a_second_up_on_the_same_directory_is_refused(up: Up, tmp_path: Path) -> None:
+    """OPS-2: two of them can't share a data directory; the second says who has it."""
+    done = stenolog("up", "--port", "0", "--data", str(up.data), cwd=tmp_path)
+    assert done.returncode == 1
+    assert str(up.process.pid).encode() in done.stderr
+
+
+def test_a_role_that_cannot_run_stops_the_start(tmp_path: Path) -> None:
+    """A worker whose engine isn't there ends `up` with its message instead of being restarted for ever."""
+    done = stenolog("up", "--port", "0", "--engine", "magic", "--data", "data", cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"no recogniser named magic" in done.stderr
+    assert b"worker can't run" in done.stderr

@@ -24,8 +24,6 @@ from processor.speech.guards import is_looping
 
 _PAUSE_S = 1.5  # between sentences: more than twice the default hang-over, as in a dictation
 
-_BATCH = 8  # the recogniser's default
-
 Transcriber = Callable[[list[Spoken]], list[str]]
 
 
@@ -33,7 +31,7 @@ class Contenders:
     """The same model, loaded twice: in our recogniser and in faster-whisper's own class."""
 
     def __init__(self, model: str, cpu_threads: int) -> None:
-        self._ours = WhisperRecogniser(model=model, cpu_threads=cpu_threads, max_batch=_BATCH)
+        self._ours = WhisperRecogniser(model=model, cpu_threads=cpu_threads)
         self._reference: Any = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=cpu_threads)
 
     def ours(self, spoken: list[Spoken]) -> list[str]:

@@ -106,7 +106,8 @@ def conversation(pause_s: float) -> Spoken:
 @cache
 def _pcm(name: str) -> bytes:
     with wave.open(str(_SPEECH / name)) as reader:
-        return reader.readframes(reader.getnframes())
+        pcm: bytes = reader.readframes(reader.getnframes())
+    return pcm
 
 
 def _with_noise(pcm: bytes, signal_to_noise_db: float, seed: int) -> bytes:

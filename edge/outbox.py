@@ -74,8 +74,10 @@ class Outbox:
             OSError: if the client is gone.
         """
         try:
-            while not self.done:
+            while True:
                 await self._send_all()
+                if self.done:
+                    break
                 self._idle = not self._wake.is_set()
                 await self._wake.wait()
                 self._wake.clear()

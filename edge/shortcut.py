@@ -20,7 +20,7 @@ class Shortcut(Protocol):
         ...
 
     def send_now(self, text: str) -> bool:
-        """Send a text message without waiting; False if that isn't possible now."""
+        """Send a short text message without waiting; False if that isn't possible now."""
         ...
 
     def abort(self) -> None:

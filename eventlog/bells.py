@@ -31,6 +31,9 @@ BACK_OFF_FIRST_S = 0.05
 BACK_OFF_MOST_S = 2.0
 """Listeners sweep each second anyway, so a bell that comes back two seconds late costs little."""
 
+CANCEL_AGAIN_S = 0.2
+"""Far longer than a cancelled task takes to end."""
+
 _log = logging.getLogger(__name__)
 
 OnMessage = Callable[[str, bytes], None]
@@ -58,22 +61,25 @@ class Bells:
         self._channels = tuple(channels)
         self._on_message = on_message
         self._on_reset = on_reset
-        self._task: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
         self._deaf = set(self._channels)
         self._listening = asyncio.Event()
 
     async def start(self) -> None:
         """Begin to listen; returns at once, also while Redis can't be reached."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._keep(self._channels), name="bells")
+        if not self._tasks:
+            self._deaf = set(self._channels)
+            self._spawn(self._tasks, self._channels)
 
     async def stop(self) -> None:
         """Close the connections; safe at any time and more than once."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        tasks, self._tasks = self._tasks, set()
+        self._listening.clear()
+        while tasks:
+            for task in tasks:
+                task.cancel()
+            # Again and again: redis-py can swallow a cancellation while it connects.
+            await asyncio.wait(set(tasks), timeout=CANCEL_AGAIN_S)
 
     @property
     def is_listening(self) -> bool:
@@ -84,17 +90,22 @@ class Bells:
         """Return as soon as every channel is subscribed."""
         await self._listening.wait()
 
-    async def _keep(self, channels: tuple[str, ...]) -> None:
-        """Listen to `channels` until cancelled, with as many connections as they have nodes."""
+    def _spawn(self, tasks: set[asyncio.Task[None]], channels: tuple[str, ...]) -> None:
+        task = asyncio.create_task(self._keep(tasks, channels), name="bells")
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    async def _keep(self, tasks: set[asyncio.Task[None]], channels: tuple[str, ...]) -> None:
+        """Listen to `channels` until cancelled; if they live on several nodes, by a task in `tasks` for each."""
         back_off_s = BACK_OFF_FIRST_S
         trouble = False
         while True:
             try:
                 by_node = await self._locate(channels, refresh=trouble)
                 if len(by_node) > 1:
-                    async with asyncio.TaskGroup() as group:  # each part minds its own node from here on
-                        for part in by_node.values():
-                            group.create_task(self._keep(tuple(part)), name="bells")
+                    for part in by_node.values():  # each minds its own node from here on
+                        self._spawn(tasks, tuple(part))
+                    return
                 [node] = by_node
                 async with contextlib.aclosing(_Connection(self._connection(node, channels[0]))) as connection:
                     await connection.subscribe(channels)

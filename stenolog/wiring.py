@@ -138,8 +138,8 @@ def recogniser(settings: Settings) -> Recogniser:
             "max_batch": settings.batch_clips,
         },
         "openai": {
-            "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key, "model": settings.model,
-            "timeout_s": settings.openai_timeout_s,
+            "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key,
+            "model": settings.model, "timeout_s": settings.openai_timeout_s,
         },
     }
     chosen = given.get(settings.engine, {"model": settings.model} if settings.model else {})

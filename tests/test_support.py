@@ -1,5 +1,7 @@
 """The tests' own servers and waiting."""
 
+import subprocess
+import sys
 import time
 
 import pytest
@@ -7,7 +9,16 @@ import redis
 import redis.asyncio
 
 from tests.support.servers import Server
+from tests.support.tree import ROOT
 from tests.support.waiting import eventually, eventually_async
+
+OWNER = """
+import sys
+from tests.support.servers import standalone
+with standalone() as server:
+    print(server.url, flush=True)
+    sys.stdin.read()
+"""
 
 
 def test_both_servers_start_and_are_emptied(server: Server) -> None:
@@ -22,6 +33,27 @@ async def test_coroutine_tests_reach_the_server(redis_url: str) -> None:
     """A coroutine test runs on asyncio against the same server."""
     async with redis.asyncio.from_url(redis_url) as client:
         assert await client.ping()
+
+
+def test_no_server_outlives_a_killed_run() -> None:
+    """After kill -9 of the process that started it, a test server is gone too."""
+    command = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdout is not None
+        url = owner.stdout.readline().strip()
+        with redis.Redis.from_url(url) as client:
+            assert client.ping()
+        owner.kill()
+    eventually(lambda: not answers(url))
+
+
+def answers(url: str) -> bool:
+    """Returns whether there is a server."""
+    with redis.Redis.from_url(url) as client:
+        try:
+            return bool(client.ping())
+        except redis.ConnectionError:
+            return False
 
 
 def test_eventually_returns_the_first_true_value() -> None:

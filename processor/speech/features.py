@@ -37,5 +37,5 @@ class LogMel:
         power = spectrum.real**2 + spectrum.imag**2
         mel = np.add.reduceat(power[self._frequencies] * self._weights, self._starts, axis=0)
         decades = np.log10(np.maximum(mel, _FLOOR))
-        scaled = (np.maximum(decades, decades.max() - _DYNAMIC_RANGE) + 4.0) / 4.0  # about -1 to 1, as in training
-        return scaled.astype(np.float32)
+        scaled: Floats = (np.maximum(decades, decades.max() - _DYNAMIC_RANGE) + 4.0) / 4.0  # -1 to 1, as in training
+        return scaled.astype(np.float32, copy=False)

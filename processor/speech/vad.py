@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
-import webrtcvad  # type: ignore[import-untyped]
+import webrtcvad
 
 _DETECTOR_RATE_HZ = 8_000  # webrtcvad works at 8 kHz inside, whatever it is given
 _NATIVE_RATES_HZ = (8_000, 16_000)  # it takes 48 kHz as well, at 28 us a frame; averaging first takes 8 us

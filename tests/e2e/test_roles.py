@@ -1,0 +1,93 @@
+"""The roles as the Procfile has them: separate processes that share nothing but a Redis."""
+
+import shlex
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from stenolog.demo import recordings
+from tests.cli.commands import ROOT, environment
+from tests.e2e.deployment import RATE_HZ, Conversation, undisturbed
+from tests.support.servers import free_port
+from tests.support.waiting import eventually
+
+READY_S = 30
+STOP_S = 30
+
+
+@contextmanager
+def procfile(port: int, **variables: str) -> Iterator[dict[str, subprocess.Popen[str]]]:
+    """Every line of the Procfile as a process, by role."""
+    processes: dict[str, subprocess.Popen[str]] = {}
+    try:
+        for line in (ROOT / "Procfile").read_text().splitlines():
+            role, _, command = line.partition(":")
+            words = shlex.split(command)
+            assert words[0] == "stenolog"
+            processes[role] = subprocess.Popen(
+                [sys.executable, "-m", "stenolog", *words[1:]], stderr=subprocess.PIPE, text=True,
+                env=environment(STENOLOG_PORT=str(port), STENOLOG_ENGINE="mock", **variables),
+            )
+        yield processes
+    finally:
+        for process in processes.values():
+            process.kill()
+            process.communicate()
+
+
+def is_ready(url: str) -> bool:
+    """Whether the edge says that a session would be transcribed."""
+    try:
+        with urllib.request.urlopen(f"{url}/v1/ready") as answer:  # noqa: S310 - our own address
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, ConnectionError):
+        return False
+
+
+async def test_the_procfiles_roles_transcribe_together_and_leave_in_order(redis_url: str) -> None:
+    """SESS-8: three processes and a Redis make a deployment, and each ends at SIGTERM with exit status 0."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with procfile(port, REDIS_URL=redis_url) as processes:
+        eventually(lambda: is_ready(url), READY_S)
+        conversation = Conversation(url, 2, realtime=False)
+        end = await conversation.hold()
+        assert end["transcript"] == " ".join(undisturbed(2))
+        for process in processes.values():
+            process.send_signal(signal.SIGTERM)
+        ends = {role: (process.communicate(timeout=STOP_S)[1], process.returncode) for role, process in processes.items()}
+        assert {role: status for role, (_, status) in ends.items()} == dict.fromkeys(processes, 0)
+        logs = "".join(text for text, _ in ends.values())
+    assert "Traceback" not in logs
+    assert not any(text in logs for text in undisturbed(2))
+
+
+def test_ctrl_c_ends_a_transcription_without_noise(redis_url: str) -> None:
+    """Ctrl-C in the middle of a file is exit status 130, without a traceback and with nothing on standard output."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    file = next(iter(recordings()))
+    with procfile(port, REDIS_URL=redis_url):
+        eventually(lambda: is_ready(url), READY_S)
+        command = [sys.executable, "-m", "stenolog", "transcribe", "-", "--url", url]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        ) as process:
+            assert process.stdin is not None
+            assert process.stderr is not None
+            # Its length unknown and its pipe left open: a recording whose end doesn't come.
+            data = bytearray(file.read_bytes())
+            place = data.index(b"data") + 4
+            data[place : place + 4] = b"\xff" * 4
+            process.stdin.write(bytes(data) + bytes(RATE_HZ * 4))
+            process.stdin.flush()
+            caption = process.stderr.readline()
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=STOP_S)
+    assert b"0:00" in caption
+    assert process.returncode == 130
+    assert (out, err) == (b"", b"")

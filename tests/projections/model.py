@@ -1,0 +1,60 @@
+"""Redis as far as operations of folds go, in plain Python."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from eventlog.codec import encode
+from eventlog.events import Fact
+from eventlog.keys import RunKeys
+from eventlog.positions import START, Position
+from projections.projection import Batch, Command, Projection
+
+
+class Model:
+    """Read models that operations lead to, and the messages that were published."""
+
+    def __init__(self, facts: Sequence[tuple[Position, Fact]]) -> None:
+        """Starts empty, over a transcript stream with these facts."""
+        self.keys: dict[str, Any] = {}
+        self.messages: list[Any] = []
+        self._first = [[str(position).encode(), [b"fact", encode(fact)]] for position, fact in facts[:1]]
+
+    def project(self, projection: Projection, keys: RunKeys, batches: Sequence[Sequence[tuple[Position, Fact]]]) -> None:
+        """Folds and applies the batches, one after the other."""
+        after = START
+        for facts in batches:
+            batch = Batch(keys, after, facts)
+            answers = [self._read(command) for command in projection.reads(batch)]
+            for op in projection.fold(batch, answers):
+                getattr(self, "_" + op.command.lower())(op.key, *op.arguments)
+            after = facts[-1][0]
+
+    def _read(self, command: Command) -> object:
+        return list(self.keys.get(str(command[1]), [])) if command[0] == "LRANGE" else self._first
+
+    def _rpush(self, key: str, *values: bytes) -> None:
+        self.keys.setdefault(key, []).extend(values)
+
+    def _set(self, key: str, value: bytes) -> None:
+        self.keys[key] = value
+
+    def _hset(self, key: str, *parts: object) -> None:
+        self.keys.setdefault(key, {}).update(zip(parts[::2], parts[1::2], strict=True))
+
+    def _xadd(self, key: str, _maxlen: str, _about: str, _most: int, entry_id: str, *fields: object) -> None:
+        entries = self.keys.setdefault(key, {})
+        assert Position.parse(entry_id) > max(map(Position.parse, entries), default=START)
+        entries[entry_id] = fields
+
+    def _zadd(self, key: str, score: float, member: str) -> None:
+        self.keys.setdefault(key, {})[member] = score
+
+    def _zrem(self, key: str, member: str) -> None:
+        self.keys.get(key, {}).pop(member, None)
+
+    def _zremrangebyscore(self, key: str, _low: str, high: float) -> None:
+        found = self.keys.get(key, {})
+        self.keys[key] = {member: score for member, score in found.items() if score > high}
+
+    def _spublish(self, key: str, message: bytes) -> None:
+        self.messages.append((key, message))

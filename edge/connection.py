@@ -96,8 +96,7 @@ class Connection:
             self._core.fanout.remove(self.listener)
             self.feeder.abandoned = True
             self._happened(Input.DISCONNECTED)
-            if self._finishing:
-                await asyncio.gather(self._finishing, return_exceptions=True)
+            await self._finish_alone()
 
     def fail(self, trouble: Trouble, message: str) -> None:
         """Tell the client about `trouble` and, if it is fatal, close; the session itself can be resumed."""
@@ -285,6 +284,12 @@ class Connection:
         self._happened(Input.ENDED)
         if self.state is State.CLOSING and self._finishing is None:
             self._finishing = asyncio.create_task(self._tell_the_end())
+
+    async def _finish_alone(self) -> None:
+        """Free the place of a session whose client stopped it and left; if Redis is away, it frees itself."""
+        if self._finishing:
+            await asyncio.wait([self._finishing], timeout=self._core.settings.end_wait_s)
+            self._finishing.cancel()
 
     async def _tell_the_end(self) -> None:
         # Unbounded here: either the log takes the end, or `_stalled` closes the connection.

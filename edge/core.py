@@ -46,7 +46,9 @@ class EdgeCore:
         self.settings = settings
         self.server = server
         self.log = log
-        self.gatherer = Gatherer(log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes)
+        self.gatherer = Gatherer(
+            log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s
+        )
         self.fanout = Fanout(server)
         self.reservations = Reservations(server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s)
         self.opener = Opener(log, server.keys, self.reservations, settings)
@@ -74,7 +76,7 @@ class EdgeCore:
         """Take no new connection, get what came into the log, tell every client to reconnect, wait for the goodbyes."""
         self.draining = True
         deadline = time.monotonic() + DRAIN_S
-        await self._until(lambda: all(one.uplink.idle for one in self.connections), deadline)
+        await self._until(lambda: self.gatherer.idle, deadline)
         for connection in tuple(self.connections):
             if connection.state is not State.CLOSING:
                 connection.leave()

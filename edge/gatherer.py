@@ -49,7 +49,7 @@ class Feeder:
         self.stalled = stalled
         self.queued = False
         self.abandoned = False
-        """The connection is gone: one more try for what it left, but no waiting for Redis."""
+        """The connection is gone; what it left is still appended, unless Redis stays away."""
         self.failing_since = 0.0
         self.touched_at = 0.0
 
@@ -60,9 +60,11 @@ class Gatherer:
     After a failure the same entries are sent again, in order, with back-off, for as long as their feeders stay.
     """
 
-    def __init__(self, log: AppendLog, *, flush_ms: float, flush_bytes: int) -> None:
-        """Append to `log`."""
+    def __init__(self, log: AppendLog, *, flush_ms: float, flush_bytes: int, gone_s: float) -> None:
+        """Append to `log`; what a gone connection left is dropped once Redis has been away for `gone_s`."""
         self._log = log
+        self._gone_s = gone_s
+        self._flushing = False
         self._flush_s = flush_ms / 1000
         self._flush_bytes = flush_bytes
         self._queue: deque[Feeder] = deque()
@@ -85,6 +87,11 @@ class Gatherer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    @property
+    def idle(self) -> bool:
+        """Everything that was to be appended has been."""
+        return not self._queue and not self._flushing
 
     def enqueue(self, feeder: Feeder, size: int) -> None:
         """Have the feeder's uplink flushed soon; `size` more bytes are waiting."""
@@ -135,6 +142,7 @@ class Gatherer:
         if not appends:
             return
         try:
+            self._flushing = True
             answers = await self._log.append(appends)
         except LogUnavailableError as error:
             if not self._failures:
@@ -145,6 +153,7 @@ class Gatherer:
             if self._failures:
                 logger.info("log available again")
             self._failures = 0
+        self._flushing = False
         self.flushes += 1
         self.appends += len(appends)
         first = 0
@@ -180,7 +189,16 @@ class Gatherer:
             feeder.stalled(now - feeder.failing_since)
         else:
             feeder.failing_since = 0.0
-        given_up = feeder.abandoned and feeder.failing_since
+        if answers[-1].code is Code.MISPLACED:
+            logger.warning(
+                "the log went back",
+                extra={
+                    "session_id": uplink.keys.session_id,
+                    "refilled_entries": uplink.refilled,
+                    "lost_samples": uplink.lost_samples,
+                },
+            )
+        given_up = feeder.abandoned and feeder.failing_since and time.monotonic() - feeder.failing_since > self._gone_s
         if uplink.outcome is Code.OK and not uplink.idle and not given_up:
             self.enqueue(feeder, 0)
         feeder.settled(moved)

@@ -151,7 +151,7 @@ async def _latest(server: Server, keys: Sequence[str], limit: int | None) -> lis
     stop = -1 if limit is None else limit - 1
     ranked: list[tuple[float, str]] = []
     for found in await _all(server, [("ZREVRANGE", key, 0, stop, "WITHSCORES") for key in keys]):
-        ranked += [(float(score), member.decode()) for member, score in found]
+        ranked += [(float(score), member.decode()) for member, score in zip(found[::2], found[1::2], strict=True)]
     ranked.sort(reverse=True)
     return [server.keys.of_run(member) for _, member in ranked[:limit]]
 

@@ -166,7 +166,7 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
 
     Raises:
         LogUnavailableError: if it can't be reached.
-        DeploymentMismatchError: if the deployment was made with another number of partitions.
+        DeploymentMismatchError: if the deployment was made with another number of partitions, or Redis would evict keys.
     """
     options: dict[str, Any] = {
         "protocol": 2,  # one shape of answers on every server; nothing here needs RESP3
@@ -189,11 +189,25 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
         del client.response_callbacks[command]  # raw stream answers: a tenth of the cost of redis-py's dictionaries
     server = Server(client, Keys(partitions), url)
     try:
+        await _refuse_eviction(server)
         await _agree_on_partitions(server, partitions)
     except BaseException:
         await server.close()
         raise
     return server
+
+
+async def _refuse_eviction(server: Server) -> None:
+    """A server that evicts keys when its memory is full throws speech away without a word."""
+    nodes = {"target_nodes": RedisCluster.PRIMARIES} if server.is_cluster else {}
+    with translated():
+        info = await server.client.info("memory", **nodes)
+    # One node answers for itself, several by their names.
+    for memory in [info] if "maxmemory_policy" in info else info.values():
+        policy = memory.get("maxmemory_policy", "noeviction")
+        if policy != "noeviction":
+            msg = f"Redis evicts keys when its memory is full (maxmemory-policy {policy}); set it to noeviction"
+            raise DeploymentMismatchError(msg)
 
 
 async def _agree_on_partitions(server: Server, partitions: int) -> None:

@@ -72,9 +72,10 @@ def plan(projection: Projection, pulled: Decoded, answers: Sequence[Any], set_as
 
 
 def _folded(projection: Projection, batch: Batch, answers: Sequence[Any]) -> list[Op]:
-    for answer in answers:
-        if isinstance(answer, Exception):  # a read model of another type: no fold can go on from it
-            raise answer
+    if projection.reads(batch):
+        for answer in answers:
+            if isinstance(answer, Exception):  # a read model of another type: no fold can go on from it
+                raise answer
     return projection.fold(batch, answers)
 
 

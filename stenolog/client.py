@@ -1,8 +1,10 @@
 """A WebSocket client for one session: paced by acks, and resuming where it was after any interruption."""
 
 import asyncio
+import contextlib
 import json
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -215,13 +217,13 @@ class _Source:
         self._backlog = backlog
         self._realtime = realtime
         self._started: float | None = None
-        self._reading: asyncio.Task[bytes | None] | None = None
+        self._reading: asyncio.Future[bytes | None] | None = None
 
     async def advance(self) -> None:
         """Push the next block, when its time has come."""
         # In a thread: a pipe may keep us waiting, and the acks must not. Shielded: an interruption must lose no block.
         if self._reading is None:
-            self._reading = asyncio.create_task(asyncio.to_thread(next, self._blocks, None))
+            self._reading = _in_thread(lambda: next(self._blocks, None))
         block = await asyncio.shield(self._reading)
         self._reading = None
         if block is None:
@@ -232,6 +234,32 @@ class _Source:
             now = time.monotonic()
             self._started = self._started or now
             await asyncio.sleep(self._started + self._backlog.end_samples / self._rate_hz - now)
+
+
+def _in_thread(read: Callable[[], bytes | None]) -> asyncio.Future[bytes | None]:
+    """The result of a call that blocks; unlike with an executor, Ctrl-C doesn't wait for a pipe that gives nothing."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[bytes | None] = loop.create_future()
+
+    def settle(block: bytes | None, error: Exception | None) -> None:
+        if future.done():
+            return
+        if error is None:
+            future.set_result(block)
+        else:
+            future.set_exception(error)
+
+    def run() -> None:
+        block, failure = None, None
+        try:
+            block = read()
+        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+            failure = error
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(settle, block, failure)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def stream_url(base: str, parameters: dict[str, str]) -> str:

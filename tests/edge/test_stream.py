@@ -117,6 +117,26 @@ async def test_stop_seals(edge: Replica) -> None:
     assert decode_audio_event(last.event or b"") == SessionSealed(reason="stop", offset_samples=3 * FRAME_SAMPLES)
 
 
+async def test_a_stop_counts_though_its_client_leaves(edge: Replica) -> None:
+    """What a client sent before it went is in the log, its stop too, and its place is free (SAFE-1)."""
+    async with edge.connect() as client:
+        start = await client.next()
+        await client.speak(3)
+        await client.send("stop")
+    await eventually_async(lambda: _sealed(edge, start["session_id"]))
+    await eventually_async(lambda: _nobody(edge))
+    chunks = [entry for entry in await entries(edge, start["session_id"]) if entry.pcm]
+    assert b"".join(chunk.pcm or b"" for chunk in chunks) == b"".join(map(frame, range(1, 4)))
+
+
+async def _sealed(edge: Replica, session_id: str) -> bool:
+    return (await entries(edge, session_id))[-1].position == SEALED
+
+
+async def _nobody(edge: Replica) -> bool:
+    return not edge.core.connections and await edge.core.reservations.held() == 0
+
+
 async def test_end_without_a_worker_gives_the_address(edge: Replica) -> None:
     """If the transcript isn't there in time, the end comes with its address instead (STITCH-4)."""
     async with edge.connect() as client:

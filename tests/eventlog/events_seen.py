@@ -57,13 +57,14 @@ FACTS: dict[str, Fact] = {
 
 _texts = st.text(st.characters(exclude_categories=("Cs",)))
 _counts = st.integers(0, 2**63 - 1)
+_floats = st.floats(allow_nan=False, allow_infinity=False)
 _json = st.recursive(
-    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False) | _texts,
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | _floats | _texts,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
     max_leaves=6,
 )
 _by_type: dict[object, st.SearchStrategy[object]] = {
-    str: _texts, int: _counts, float: st.floats(allow_nan=False, allow_infinity=False),
+    str: _texts, int: _counts, float: _floats,
     dict[str, Any]: st.dictionaries(_texts, _json, max_size=3),
 }  # fmt: skip
 

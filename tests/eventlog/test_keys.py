@@ -38,7 +38,7 @@ def texts(holder: object) -> dict[str, str]:
 
 @given(ids, runs)
 def test_all_keys_of_a_partition_are_in_one_slot(session_id: str, run: str) -> None:
-    """Whatever the ids are, every key of a session, its runs and its partition is in the slot of the partition's tag."""
+    """Whatever the ids are, every key of a session, its runs and its partition has the slot of the partition's tag."""
     session = KEYS.of(session_id)
     partition = session.partition
     made = [*texts(session).values(), *texts(session.run(run)).values(), *texts(partition).values()]
@@ -67,7 +67,7 @@ def test_a_run_is_found_by_its_name(session_id: str, run: str) -> None:
 
 
 def test_the_live_run_owns_the_documented_keys() -> None:
-    """The list, document and view of the live run are the session's own, those of a replay apart from them (STITCH-3)."""
+    """The list, document and view of the live run are the session's own, those of a replay are not (STITCH-3)."""
     session = KEYS.of("s1")
     live, replay = session.run(), session.run("again")
     assert (live.list, live.document, live.view) == (session.list, session.document, session.view)

@@ -102,8 +102,19 @@ def test_a_refused_single_fact_is_set_aside_with_the_reason() -> None:
     assert [op.arguments for op in made.ops] == [("0-1", "undecodable"), ("1-0", "HSET meets a list")]
 
 
-def test_a_read_model_that_cannot_be_read_is_a_reason() -> None:
-    """An error instead of an answer counts against the fact that needed it."""
-    made = plan(Picky(None), decoded(KEYS, START, encoded(0)[:1], has_more=False), [ValueError("x")], set_aside)
-    assert made.set_aside == 1
-    assert made.ops[0].arguments == ("0-1", "ValueError")
+def test_an_unreadable_read_model_counts_against_who_needs_it() -> None:
+    """An error instead of an answer sets aside the fact that needed it, and none before it."""
+
+    class Reading(Picky):
+        def reads(self, batch: Batch) -> Sequence[Command]:
+            return (("GET", "x"),) if any(position == Position(2, 0) for position, _ in batch.facts) else ()
+
+        def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
+            del answers
+            return super().fold(batch, ())
+
+    facts = encoded(2)[:3]
+    made = plan(Reading(None), decoded(KEYS, START, facts, has_more=False), [ValueError("x")], set_aside)
+    assert (made.new, made.set_aside, made.applied) == (Position(0, 1), 0, 1)
+    made = plan(Reading(None), decoded(KEYS, Position(1, 0), facts[2:], has_more=False), [ValueError("x")], set_aside)
+    assert [op.arguments for op in made.ops] == [("2-0", "ValueError")]

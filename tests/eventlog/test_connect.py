@@ -1,0 +1,37 @@
+"""Connecting to a deployment, and to what can't be one."""
+
+import pytest
+
+from eventlog.log import LogUnavailableError
+from eventlog.server import DeploymentMismatchError, connect
+from stenolog.embedded import free_port
+from tests.support.servers import Server
+
+
+@pytest.fixture(params=["standalone", "cluster"])
+def evicting(request: pytest.FixtureRequest) -> Server:
+    """A Redis of which one node evicts keys for the time of a test."""
+    server: Server = request.getfixturevalue(request.param)
+    node = server.nodes[-1]
+    node.client.config_set("maxmemory-policy", "allkeys-lru")
+    request.addfinalizer(lambda: node.client.config_set("maxmemory-policy", "noeviction"))  # noqa: PT021 - one line does
+    return server
+
+
+async def test_evicting_redis_is_refused(evicting: Server) -> None:
+    """A Redis that would evict keys under memory pressure is refused with the setting to change."""
+    with pytest.raises(DeploymentMismatchError, match="noeviction"):
+        await connect(evicting.url)
+
+
+async def test_other_partition_count_is_refused(server: Server) -> None:
+    """A process with another number of partitions than the deployment's refuses to start and names the right one."""
+    await (await connect(server.url, partitions=8)).close()
+    with pytest.raises(DeploymentMismatchError, match="STENOLOG_PARTITIONS=8"):
+        await connect(server.url, partitions=16)
+
+
+async def test_unreachable_redis_is_unavailable() -> None:
+    """A Redis that isn't there is reported as unavailable, not as an error of the client library."""
+    with pytest.raises(LogUnavailableError):
+        await connect(f"redis://127.0.0.1:{free_port()}")

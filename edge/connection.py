@@ -288,7 +288,7 @@ class Connection:
     async def _finish_alone(self) -> None:
         """Free the place of a session whose client stopped it and left; if Redis is away, it frees itself."""
         if self._finishing:
-            await asyncio.wait([self._finishing], timeout=self._core.settings.end_wait_s)
+            await asyncio.wait([self._finishing], timeout=self._core.settings.end_wait_s + CLOSE_S)
             self._finishing.cancel()
 
     async def _tell_the_end(self) -> None:

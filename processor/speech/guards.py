@@ -16,7 +16,7 @@ _SILENCE_MEAN_LOGPROB = -0.9
 _LEAST_MEAN_LOGPROB = -1.0
 """Whisper's own threshold; without it, early stops slip through."""
 
-SHORT_CLIP_S = 2.5
+_SHORT_CLIP_S = 2.5
 """Below this, pre-roll and post-roll included, a clip holds a handful of words and Whisper has little to go by."""
 
 _LEAST_MEAN_LOGPROB_SHORT = -0.6
@@ -68,7 +68,7 @@ def is_doubtful(decoded: Decoded, clip_s: float, voiced_s: float | None) -> bool
         voiced_s: How much of it a detector took for speech; None if unknown.
     """
     return (
-        decoded.mean_logprob < (_LEAST_MEAN_LOGPROB if clip_s >= SHORT_CLIP_S else _LEAST_MEAN_LOGPROB_SHORT)
+        decoded.mean_logprob < (_LEAST_MEAN_LOGPROB if clip_s >= _SHORT_CLIP_S else _LEAST_MEAN_LOGPROB_SHORT)
         or decoded.tokens > most_tokens(clip_s)
         or (voiced_s is not None and decoded.tokens + _SPARE_TOKENS < voiced_s * _LEAST_TOKENS_PER_VOICED_S)
         or is_looping(decoded.text)

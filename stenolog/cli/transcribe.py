@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import uvloop
 
@@ -43,7 +43,9 @@ def stream(recording: Recording, url: str, *, realtime: bool, language: str = ""
 @contextmanager
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
-        yield sys.stdin.buffer
+        # Unbuffered: a thread that waits in a buffered one holds a lock that the interpreter wants at its end.
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # noqa: PTH123 - no path
+            yield cast("BinaryIO", pipe)
         return
     try:
         source = Path(file).open("rb")  # noqa: SIM115 - closed below; only opening is the user's trouble

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -116,15 +116,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def speech(count: int) -> Iterator[bytes]:
-    """The first `count` bundled sentences as blocks of PCM, a second of pause after each."""
-    return blocks(recordings()[:count])
+def speech(sentences: Sequence[int]) -> Iterator[bytes]:
+    """The bundled sentences of these numbers as blocks of PCM, a second of pause after each."""
+    found = recordings()
+    return blocks([found[number] for number in sentences])
 
 
-def undisturbed(count: int) -> list[str]:
+def undisturbed(sentences: Sequence[int]) -> list[str]:
     """The mock recogniser's finals for them, worked out without any server."""
     segmenter = Segmenter(SegmenterSettings(), RATE_HZ)
-    boundaries = [boundary for block in speech(count) for boundary in segmenter.feed(block)] + segmenter.close()
+    boundaries = [boundary for block in speech(sentences) for boundary in segmenter.feed(block)] + segmenter.close()
     clips = [
         Clip(pcm=boundary.utterance.pcm, sample_rate_hz=RATE_HZ) for boundary in boundaries if boundary.utterance
     ]
@@ -134,19 +135,19 @@ def undisturbed(count: int) -> list[str]:
 class Conversation:
     """A client's session, everything it heard, and what to do when it hears it."""
 
-    def __init__(self, url: str, count: int, *, realtime: bool = True) -> None:
-        """Will stream the first `count` sentences to `url`."""
+    def __init__(self, url: str, sentences: Sequence[int], *, realtime: bool = True) -> None:
+        """Will stream these sentences to `url`."""
         self.heard: list[Message] = []
         self.on_final: dict[int, Any] = {}
         """Called, once, when the final of that number comes."""
         self.on_partial: Any = None
         """Called, once, at the first partial."""
         self.client = Client(url, sample_rate_hz=RATE_HZ, realtime=realtime, on_message=self._take)
-        self._count = count
+        self._sentences = sentences
 
     async def hold(self) -> Message:
         """Stream to the end."""
-        return await self.client.run(speech(self._count))
+        return await self.client.run(speech(self._sentences))
 
     def of_type(self, kind: str) -> list[Message]:
         """The messages of a type, in the order heard."""

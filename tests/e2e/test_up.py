@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -13,7 +13,9 @@ from tests.cli.commands import stenolog
 from tests.e2e.deployment import Conversation, Up, is_alive, undisturbed
 from tests.support.waiting import eventually
 
-LEASE = {"STENOLOG_LEASE_MS": "1500", "STENOLOG_LOG_LEVEL": "info"}
+LEASE = {"STENOLOG_LEASE_MS": "1500"}
+# The shorter of the bundled sentences: each is spoken in real time.
+ONE, TWO, THREE = (1,), (1, 4), (1, 4, 2)
 
 
 @pytest.fixture(scope="module")
@@ -37,12 +39,12 @@ def fetched(url: str) -> dict[str, object]:
     return found
 
 
-def check(conversation: Conversation, end: dict[str, object], count: int) -> None:
+def check(conversation: Conversation, end: dict[str, object], sentences: Sequence[int]) -> None:
     """The session had every final of an undisturbed run, once, in order, and the transcript that they make."""
     finals = conversation.of_type("final")
     assert [final["utterance"] for final in finals] == list(range(len(finals)))
-    assert [final["text"] for final in finals] == undisturbed(count)
-    assert end["transcript"] == " ".join(undisturbed(count))
+    assert [final["text"] for final in finals] == undisturbed(sentences)
+    assert end["transcript"] == " ".join(undisturbed(sentences))
 
 
 def test_transcribe_prints_the_transcript_alone(up: Up, tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ def test_a_refused_language_is_the_servers_message_and_a_failure(up: Up, tmp_pat
 
 async def test_sessions_are_listed(up: Up, tmp_path: Path) -> None:
     """`stenolog sessions` joins the embedded server of the same directory and lists what was said to it."""
-    conversation = Conversation(up.url, 1, realtime=False)
+    conversation = Conversation(up.url, ONE, realtime=False)
     await conversation.hold()
     options = ["--data", str(up.data)]
     done = stenolog("sessions", "--json", *options, cwd=tmp_path)
@@ -91,48 +93,48 @@ async def test_sessions_are_listed(up: Up, tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 async def test_an_edge_that_ends_in_the_middle_is_resumed_where_it_was(number: signal.Signals, up: Up) -> None:
     """SESS-8, SESS-9, SAFE-1: killed or told to leave, its client resumes with its token, nothing lost or doubled."""
-    conversation = Conversation(up.url, 3)
+    conversation = Conversation(up.url, TWO)
     conversation.on_final[0] = lambda: kill(up.pids("edge"), number)
     end = await conversation.hold()
-    check(conversation, end, 3)
+    check(conversation, end, TWO)
     assert len(conversation.of_type("session_start")) > 1
 
 
 async def test_workers_killed_in_the_middle_change_nothing(up: Up) -> None:
     """SAFE-1: whichever worker dies, another takes over and the finals are those of an undisturbed run."""
-    conversation = Conversation(up.url, 4)
+    conversation = Conversation(up.url, THREE)
     first, second = up.pids("worker")
     conversation.on_partial = lambda: kill([first])
     conversation.on_final[0] = lambda: kill([second])
     end = await conversation.hold()
-    check(conversation, end, 4)
+    check(conversation, end, THREE)
     assert {first, second}.isdisjoint(eventually(lambda: up.pids("worker")))
 
 
 async def test_workers_told_to_leave_hand_over_at_once(up: Up) -> None:
     """SESS-8: after SIGTERM to every worker others go on with the session, and nothing comes twice."""
-    conversation = Conversation(up.url, 3)
+    conversation = Conversation(up.url, TWO)
     conversation.on_final[0] = lambda: kill(up.pids("worker"), signal.SIGTERM)
-    check(conversation, await conversation.hold(), 3)
+    check(conversation, await conversation.hold(), TWO)
 
 
 async def test_projections_killed_in_the_middle_lose_and_double_nothing(up: Up) -> None:
     """STITCH-2, SAFE-1: after kill -9 of the projections every final still comes once, in order."""
-    conversation = Conversation(up.url, 3)
+    conversation = Conversation(up.url, TWO)
     conversation.on_partial = lambda: kill(up.pids("project"))
     conversation.on_final[1] = lambda: kill(up.pids("project"))
     end = await conversation.hold()
-    check(conversation, end, 3)
+    check(conversation, end, TWO)
 
 
 async def test_an_embedded_server_that_dies_comes_back_with_its_data(up: Up) -> None:
     """SESS-10: after kill -9 of Valkey edges hold their sockets, and the session goes on from what is on disk."""
-    conversation = Conversation(up.url, 3)
+    conversation = Conversation(up.url, TWO)
     redis_pid = up.redis_pid
     assert redis_pid is not None
     conversation.on_final[0] = lambda: kill([redis_pid])
     end = await conversation.hold()
-    check(conversation, end, 3)
+    check(conversation, end, TWO)
     assert up.redis_pid != redis_pid
 
 
@@ -148,7 +150,7 @@ def test_it_is_ready_only_when_everything_runs(up: Up) -> None:
 async def test_it_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
     """SESS-8: a signal ends every process, the server last, with exit status 0 and nothing left behind."""
     with Up(tmp_path / "data") as up:
-        await Conversation(up.url, 1, realtime=False).hold()
+        await Conversation(up.url, ONE, realtime=False).hold()
         pids = [pid for role in ("edge", "worker", "project") for pid in up.pids(role)]
         assert len(pids) == 3
         assert up.stop(number) == 0
@@ -163,7 +165,7 @@ async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) 
     data = tmp_path / "data"
     first = Up(data)
     with first:
-        conversation = Conversation(first.url, 1, realtime=False)
+        conversation = Conversation(first.url, ONE, realtime=False)
         await conversation.hold()
         pids = [pid for role in ("edge", "worker", "project") for pid in first.pids(role)]
         kill([first.process.pid])
@@ -175,7 +177,7 @@ async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) 
             assert second.told("adopted")
             assert second.redis_pid == redis_pid
             found = fetched(f"{second.url}/v1/sessions/{conversation.client.session_id}/transcript")
-            assert found["transcript"] == " ".join(undisturbed(1))
+            assert found["transcript"] == " ".join(undisturbed(ONE))
             assert second.stop() == 0
         assert not is_alive(redis_pid)
 

@@ -10,6 +10,7 @@ from eventlog.codec import decode_audio_event
 from eventlog.events import Finalized, SessionSealed, SessionStarted
 from eventlog.log import AudioEntry, Code
 from eventlog.positions import OPENED, SEALED, START
+from tests.edge.conftest import behind
 from tests.edge.replicas import FRAME_SAMPLES, RATE_HZ, Client, Replica, frame, replica
 from tests.support.waiting import eventually_async
 
@@ -174,6 +175,16 @@ async def test_speech_becomes_finals_and_a_transcript(redis_url: str) -> None:
     assert len(finals) >= 2
     assert end["transcript"] == " ".join(final["text"] for final in finals)
     assert all(final["start"] < final["end"] <= final["decided"] for final in finals)
+
+
+async def test_a_cluster_serves_as_well(cluster_url: str) -> None:
+    """On a Redis Cluster a session goes the same way, from its start to its transcript."""
+    async with behind(cluster_url), replica(cluster_url) as edge, edge.connect() as client:
+        await spoken(client, utterances=1)
+        await client.send("stop")
+        end = await client.until("session_end")
+    assert end["transcript"] == " ".join(final["text"] for final in client.of("final"))
+    assert end["utterances"] == len(client.of("final")) >= 1
 
 
 @pytest.mark.usefixtures("path")

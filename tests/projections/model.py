@@ -19,7 +19,9 @@ class Model:
         self.messages: list[Any] = []
         self._first = [[str(position).encode(), [b"fact", encode(fact)]] for position, fact in facts[:1]]
 
-    def project(self, projection: Projection, keys: RunKeys, batches: Sequence[Sequence[tuple[Position, Fact]]]) -> None:
+    def project(
+        self, projection: Projection, keys: RunKeys, batches: Sequence[Sequence[tuple[Position, Fact]]]
+    ) -> None:
         """Folds and applies the batches, one after the other."""
         after = START
         for facts in batches:

@@ -93,7 +93,9 @@ def test_a_view_follows_the_session() -> None:
         view = model.keys[KEYS.view]
         lists = [bool(model.keys.get(key)) for key in (partition.open_runs, partition.ended_runs)]
         states.append((view["state"], view["finals"], view["audio_seconds"], *lists))
-    assert states == [("CREATED", 0, 0.0, True, False), ("ACTIVE", 1, 1.5, True, False), ("CLOSED", 1, 2.0, False, True)]
+    assert states == [
+        ("CREATED", 0, 0.0, True, False), ("ACTIVE", 1, 1.5, True, False), ("CLOSED", 1, 2.0, False, True),
+    ]
 
 
 def test_ended_runs_are_listed_for_the_ttl() -> None:

@@ -74,7 +74,9 @@ def test_only_the_poisoned_fact_is_set_aside(poison: int) -> None:
     assert [op for op in ops if op.command == "DEAD"] == [set_aside(KEYS, Position(poison + 1, 0), "RuntimeError")]
 
 
-@pytest.mark.parametrize("data", [b"", b"{", b'{"event":"utterance_final.v9"}', b'{"event":"utterance_final.v1"}', b"\xff"])
+@pytest.mark.parametrize(
+    "data", [b"", b"{", b'{"event":"utterance_final.v9"}', b'{"event":"utterance_final.v1"}', b"\xff"]
+)
 def test_undecodable_facts_are_set_aside_without_their_text(data: bytes) -> None:
     """Bytes that are no known event go to the dead letters by id alone."""
     facts = encoded(3)

@@ -10,13 +10,16 @@ import pytest
 import projections.projector
 from eventlog import heartbeats
 from eventlog.bells import Bells
+from eventlog.claims import Claims
 from eventlog.documents import ListedFinal
-from eventlog.events import UtteranceFinal
+from eventlog.events import SessionStarted, UtteranceFinal
 from eventlog.feed import FeedKind, FeedMessage, decode_message, read_feed
 from eventlog.keys import RunKeys
+from eventlog.log import Checkpoint, Code, Commit
 from eventlog.positions import SEALED, START, Position
 from eventlog.projecting import ProjectionLog
 from eventlog.readmodels import list_sessions, read_document, read_list, read_metrics, read_transcript, read_view
+from eventlog.redis_log import RedisLog
 from eventlog.server import Server, connect
 from projections.feeds import Feeds
 from projections.lists import Lists
@@ -82,8 +85,8 @@ async def test_facts_become_read_models(log: Server) -> None:
             await is_right(log, keys, 3)
 
 
-async def test_listeners_hear_each_event_once_and_the_document_last(log: Server) -> None:
-    """The partition's channel carries each event in order with the id before it, then says that the document is there."""
+async def test_listeners_hear_each_event_once_and_of_the_document(log: Server) -> None:
+    """The channel carries each event in order with the id before it, and says when the document is there."""
     keys = a_run(log)
     heard: list[FeedMessage] = []
     ear = Bells(log, [keys.partition.feed_channel], lambda _, data: heard.append(decode_message(data)), lambda: None)
@@ -308,7 +311,7 @@ async def test_an_open_run_whose_view_is_gone_is_listed_no_longer(log: Server) -
 
 
 async def test_a_live_transcript_is_stitched_on_the_fly(single: Server) -> None:
-    """Before the end the transcript is what the List holds; unknown runs have none, silent ones an empty one (STITCH-6)."""
+    """Before the end the List is the transcript; unknown runs have none, silent ones an empty one (STITCH-6)."""
     silent, talking, unknown = a_run(single), a_run(single), a_run(single)
     async with running(single):
         await write(single, silent, conversation(silent, 0))
@@ -332,7 +335,26 @@ async def test_text_never_reaches_the_logs(single: Server, caplog: pytest.LogCap
     assert isinstance(fact, UtteranceFinal)
     await single.execute("SET", keys.list, "x")
     async with running(single):
-        await write(single, keys, [opened(keys), (Position(1, 0), fact), (Position(2, 0), b'{"text":"a secret sentence"}')])
+        unreadable = (Position(2, 0), b'{"text":"a secret sentence"}')
+        await write(single, keys, [opened(keys), (Position(1, 0), fact), unreadable])
         await eventually_async(lambda: is_projected(single, keys, Position(2, 0)))
     assert "secret" not in caplog.text
     assert "set 1 facts" in caplog.text
+
+
+async def test_commits_of_a_real_claim_holder_are_projected(log: Server) -> None:
+    """From opening a session over fenced commits to its end, the log's own scripts feed the projections."""
+    events, claims = RedisLog(log, session_ttl_s=TTL_S), Claims(log, "w1", lease_ms=5000, session_ttl_s=TTL_S)
+    keys = a_run(log)
+    facts = conversation(keys, 2)
+    async with running(log):
+        await claims.ensure_groups()
+        start = SessionStarted(session_id=keys.session_id, sample_rate_hz=16_000, started_ms=1)
+        await events.open(keys.session, start, "hash")
+        [claim] = await claims.take_new([keys.partition], 1)
+        for serial, fact in enumerate(facts[1:], start=1):
+            checkpoint = Checkpoint(serial=serial, utterance=min(serial, 2))
+            [answer] = await events.commit([Commit(claim, checkpoint, [fact], ends=fact[0] == SEALED)])
+            assert answer.code == Code.OK
+        await eventually_async(lambda: is_projected(log, keys))
+        await is_right(log, keys, 2)

@@ -1,0 +1,146 @@
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import eventlog
+from eventlog import heartbeats
+from eventlog.claims import GROUP
+from eventlog.log import Code
+from eventlog.positions import SEALED, Position
+from eventlog.reservations import Reservations
+from eventlog.scripts import script
+from eventlog.server import Call
+from tests.eventlog.acting import TOKEN, Stage, commit, ended, final
+
+LUA = Path(eventlog.__file__).parent / "lua"
+# As headers name them, and as TYPE does; a channel is no key.
+TYPES = {"hash": "hash", "stream": "stream", "string": "string", "list": "list", "sorted set": "zset", "channel": "none"}
+
+
+def header(name: str, label: str) -> str:
+    """One entry of a script's header, on one line."""
+    text = (LUA / f"{name}.lua").read_text(encoding="utf-8")
+    entry = re.search(rf"^-- {label}: (.*(?:\n--  .*)*)", text, re.MULTILINE)
+    assert entry, f"{name} has no {label}"
+    return re.sub(r"\n--\s+", " ", entry[1])
+
+
+def named_types(name: str) -> list[str]:
+    """The Redis types of a script's keys, in order; for scripts over many of a kind those of one."""
+    return [TYPES[kind] for kind in re.findall(rf"\(({'|'.join(TYPES)})\b", header(name, "KEYS"))]
+
+
+def fits(given_count: int, entry: str) -> bool:
+    """Whether a call with so many arguments is what the ARGV entry of a header says."""
+    if entry == "none":
+        return given_count == 0
+    plain = re.sub(r"\([^()]*\)", "", re.sub(r'"[^"]*"', "", entry))
+    fixed, _, repeated = plain.rpartition("per ")
+    each = len(repeated.partition(":")[2].split(",")) if repeated.partition(":")[1] else 0
+    numbers = [int(number) for number in re.findall(r"(?:^|, )(\d+) ", fixed or plain)]
+    first = max(numbers, default=0)
+    if each and fixed.strip() in ("", "then"):
+        return given_count % each == 0
+    if each:
+        return given_count >= first and (given_count - first) % each == 0
+    return given_count >= first if "…" in plain else given_count == first
+
+
+@pytest.fixture
+def calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
+    """Every script call of the test, as it is made."""
+    made: list[Call] = []
+    run_many = single.server.run_many
+
+    async def recorded(calls: Sequence[Call]) -> list[Any]:
+        made.extend(calls)
+        return await run_many(calls)
+
+    monkeypatch.setattr(single.server, "run_many", recorded)
+    return made
+
+
+async def everything(stage: Stage) -> None:
+    """Calls each script of log, claims, reservations and heartbeats in the course of four sessions."""
+    a, b = await stage.worker("a"), await stage.worker("b")
+    for number in range(4):
+        keys, _ = await stage.spoken(f"s{number}")
+    await stage.log.resume(keys, TOKEN)
+    await stage.log.touch([(keys, 2)])
+    one, two, three, four = await a.take_new(stage.server.keys.partitions, 100)
+    assert {begun.code for begun in await a.begin([one, two, three, four])} == {Code.OK}
+    assert await a.renew([one, two, three, four]) == []
+    assert (await stage.commit(commit(one, 1, final(0), trim_before=Position(1, 0)))).code == Code.OK
+    assert await stage.log.seal(one.keys.session, "idle") == Code.OK
+    assert (await stage.commit(commit(one, 2, ended(1), ends=True))).code == Code.OK
+    await a.hand_over([two])
+    assert await a.set_aside(three, "broken") == Code.OK
+    await stage.age(four)
+    assert len(await b.take_over(10)) == 1
+    await a.sweep(keys.partition)
+    await a.retire()
+    places = Reservations(stage.server, limit=2, ttl_s=60)
+    assert await places.take(["s0", "s1", "s2"]) == [Code.OK, Code.OK, Code.FULL]
+    await heartbeats.write(stage.server, "worker", "a", {"runs": 1})
+
+
+async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) -> None:
+    """Each call of a script has the keys, of the types, and the number of arguments that the script's header names."""
+    await everything(single)
+    wrong = []
+    for call in calls:
+        types = named_types(call.script.name)
+        found = [(await single.do("TYPE", key)).decode() for key in call.keys]
+        expected = types * (len(found) // len(types))
+        if len(found) % len(types) or any(is_ not in ("none", named) for is_, named in zip(found, expected, strict=True)):
+            wrong.append((call.script.name, "KEYS", found))
+        if not fits(len(call.arguments), header(call.script.name, "ARGV")):
+            wrong.append((call.script.name, "ARGV", len(call.arguments)))
+    assert wrong == []
+    of_projections = {"apply_projection", "pull_facts", "read_changes", "trim_changes", "scan_index", "finish_walk"}
+    assert {call.script.name for call in calls} == {path.stem for path in LUA.glob("*.lua")} - of_projections
+
+
+def test_codes_are_the_same_on_both_sides() -> None:
+    """The Lua table of codes has each name and number of the enum but UNKNOWN, which no script says."""
+    table = dict(re.findall(r"(\b[A-Z_]+) = (\d+)", (LUA / "includes/codes.lua").read_text(encoding="utf-8")))
+    assert {name: int(number) for name, number in table.items()} == {
+        code.name: code.value for code in Code if code is not Code.UNKNOWN
+    }
+
+
+def test_names_are_the_same_on_both_sides() -> None:
+    """Wherever Lua names the group of workers or the largest id, it is the one that Python names."""
+    texts = [path.read_text(encoding="utf-8") for path in LUA.rglob("*.lua")]
+    ends = {end for text in texts for end in re.findall(r"END = '([^']*)'", text)}
+    groups = {group for text in texts for group in re.findall(r"GROUP = '([^']*)'", text)}
+    assert (ends, groups) == ({str(SEALED)}, {GROUP})
+
+
+def test_includes_are_pulled_in() -> None:
+    """A script's text has its includes in it, begins with its flags, and is named by its hash as Redis names it."""
+    found = script("commit_facts")
+    assert found.text.startswith("#!lua flags=allow-oom\n")
+    assert "@include" not in found.text
+    assert "local CODE = {" in found.text
+    assert re.fullmatch("[0-9a-f]{40}", found.sha1)
+
+
+halves = st.integers(0, 2**64 - 1) | st.integers(0, 20) | st.integers(2**53 - 2, 2**53 + 2)
+ids = st.builds(Position, halves, halves)
+
+
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(pairs=st.lists(st.tuples(ids, ids), min_size=1, max_size=50))
+async def test_ids_compare_in_lua_as_in_redis(single: Stage, pairs: list[tuple[Position, Position]]) -> None:
+    """Lua orders ids by their numbers, those too that a Lua number can't hold."""
+    text = (LUA / "includes/ids.lua").read_text(encoding="utf-8") + (
+        "local found = {} for i = 1, #ARGV, 2 do found[#found + 1] = id_before(ARGV[i], ARGV[i + 1]) and 1 or 0 end return found"
+    )
+    found = await single.do("EVAL", text, 0, *(str(position) for pair in pairs for position in pair))
+    assert found == [int(one < other) for one, other in pairs]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -131,9 +130,12 @@ class EdgeCore:
     async def _regularly(self, period_s: float, work: Callable[[], Awaitable[None]]) -> None:
         while True:
             await asyncio.sleep(period_s)
-            # Trouble is told where appends fail; here the next round is soon enough.
-            with contextlib.suppress(LogUnavailableError):
+            try:
                 await work()
+            except LogUnavailableError as error:
+                logger.debug("left to the next round: %s", type(error).__name__)  # told loudly where appends fail
+            except Exception:  # it must go on, whatever one round ran into
+                logger.exception("background work failed by a defect")
 
     async def _sweep_acks(self) -> None:
         now = time.monotonic()

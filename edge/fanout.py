@@ -115,11 +115,10 @@ class Fanout:
     def _on_message(self, _channel: str, data: bytes) -> None:
         try:
             message = decode_message(data)
-        except msgspec.DecodeError:
+            for listener in tuple(self._listeners.get(message.member, ())):
+                self._pass_on(listener, message)
+        except (msgspec.DecodeError, ValueError):
             logger.warning("a message on a feed channel is none", extra={"bytes": len(data)})
-            return
-        for listener in tuple(self._listeners.get(message.member, ())):
-            self._pass_on(listener, message)
 
     def _pass_on(self, listener: Listener, message: FeedMessage) -> None:
         kind, sink = message.kind, listener.sink

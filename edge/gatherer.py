@@ -21,6 +21,10 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 """So that sockets go on within a second of Redis's return."""
 
+FLUSH_MOST_BYTES = 8_388_608
+"""In one flush: a quarter of a second of a thousand sessions, so that after a stall many go at once, and memory is
+bounded. A smaller bound makes a busy machine fall behind for good: a flush's cost is mostly its round trip."""
+
 TOUCH_S = 1.0
 """Between two keepalives of one session that are passed on: idleness is counted in minutes."""
 
@@ -149,6 +153,10 @@ class Gatherer:
                 logger.warning("log unavailable, holding back: %s", type(error).__name__)
             self._failures += 1
             answers = [Appended(Code.UNKNOWN)] * len(appends)
+        except Exception:  # one defect must not end the appends of all; connections give up after their bound
+            logger.exception("appends failed by a defect")
+            self._failures += 1
+            answers = [Appended(Code.UNKNOWN)] * len(appends)
         else:
             if self._failures:
                 logger.info("log available again")
@@ -166,7 +174,7 @@ class Gatherer:
         counts: list[int] = []
         appends: list[Append] = []
         size = 0
-        while self._queue and size < self._flush_bytes:
+        while self._queue and size < FLUSH_MOST_BYTES:
             feeder = self._queue.popleft()
             feeder.queued = False
             mine = feeder.uplink.prepare()

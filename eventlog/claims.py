@@ -127,7 +127,7 @@ class Claims:
 
     async def hand_over(self, claims: Sequence[Claim]) -> None:
         """Offer each run afresh: whoever has room takes it at once, and nobody is suspected. Lost ones are left."""
-        await self.server.run_many(
+        answers = await self.server.run_many(
             [
                 Call(
                     script("hand_over_claim"),
@@ -137,6 +137,9 @@ class Claims:
                 for claim in claims
             ]
         )
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                raise answer
 
     async def set_aside(self, claim: Claim, reason: str) -> Code:
         """Stop offering a run that keeps killing workers; its audio and facts stay."""

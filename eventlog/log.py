@@ -163,7 +163,7 @@ class EventLog(Protocol):
         """Write entries of many sessions; each is judged alone, in the order given.
 
         Order: per session, as given; a refused entry refuses those after it. Idempotence: an entry that is there
-        already answers MISPLACED with a head at or past its position. Failure: any prefix per session may be in the log.
+        already answers MISPLACED with a head at or past its position. Failure: of each session any prefix may be there.
         """
         ...
 

@@ -26,6 +26,7 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from eventlog import keys as keys_module
 from eventlog.keys import Keys
 from eventlog.log import LogFullError, LogUnavailableError
+from eventlog.packing import use_hiredis_packing
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +167,7 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
 
     Raises:
         LogUnavailableError: if it can't be reached.
-        DeploymentMismatchError: if the deployment was made with another number of partitions, or Redis would evict keys.
+        DeploymentMismatchError: if the deployment has another number of partitions, or Redis would evict keys.
     """
     options: dict[str, Any] = {
         "protocol": 2,  # one shape of answers on every server; nothing here needs RESP3
@@ -178,11 +179,13 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
     client: redis.Redis | RedisCluster = redis.Redis.from_pool(
         redis.BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=timeout_s, **options)
     )
+    use_hiredis_packing(client)
     with translated():
         info = await client.info("cluster")
     if info.get("cluster_enabled"):
         await client.aclose()
         client = RedisCluster.from_url(url, **options)
+        use_hiredis_packing(client)
         with translated():
             await client.initialize()
     for command in [name for name in client.response_callbacks if str(name).upper().startswith("X")]:

@@ -44,7 +44,7 @@ def stream(recording: Recording, url: str, *, realtime: bool, language: str = ""
 def _opened(file: str) -> Iterator[BinaryIO]:
     if file == "-":
         # Unbuffered: a thread that waits in a buffered one holds a lock that the interpreter wants at its end.
-        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:  # noqa: PTH123 - no path
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as pipe:
             yield cast("BinaryIO", pipe)
         return
     try:

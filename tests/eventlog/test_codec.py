@@ -89,7 +89,8 @@ def test_older_versions_are_raised_step_by_step(monkeypatch: pytest.MonkeyPatch)
     [
         b"", b"\xff", b"[]", b"null", b"{}", b'{"event":null}', b'{"event":[]}', b'{"event":{}}',
         b'{"event":"finalized"}', b'{"event":"finalized.v2"}', b'{"event":"hole_found.v1"}',
-        b'{"event":"hole_found.v1","samples":"x"}', b'{"event":"hole_noted.v1"}', b'{"event":"\xff"}', b'{"a":' * 100_000,
+        b'{"event":"hole_found.v1","samples":"x"}', b'{"event":"hole_noted.v1"}', b'{"event":"\xff"}',
+        b'{"a":' * 100_000,
     ],
     ids=lambda data: data[:40].decode(errors="replace"),
 )  # fmt: skip

@@ -306,7 +306,7 @@ async def test_appends_and_resumes_are_life(stage: Stage, life: str) -> None:
 
 
 async def test_idle_sessions_are_sealed_at_their_true_end(stage: Stage) -> None:
-    """A session idle past the bound is sealed once, with its true offset, whatever a superseded keepalive says (SESS-7)."""
+    """An idle session is sealed once, with its true offset, whatever a superseded keepalive says (SESS-7)."""
     keys, head = await stage.spoken(chunks=2)
     await stage.log.resume(keys, TOKEN)
     await stage.do("HSET", keys.session, "seen_ms", await stage.server.time_ms() - 300_001)

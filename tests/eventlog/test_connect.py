@@ -1,8 +1,10 @@
 """Connecting to a deployment, and to what can't be one."""
 
 import pytest
+from redis.asyncio.cluster import RedisCluster
 
 from eventlog.log import LogUnavailableError
+from eventlog.packing import PackingConnection
 from eventlog.server import DeploymentMismatchError, connect
 from stenolog.embedded import free_port
 from tests.support.servers import Server
@@ -35,3 +37,17 @@ async def test_unreachable_redis_is_unavailable() -> None:
     """A Redis that isn't there is reported as unavailable, not as an error of the client library."""
     with pytest.raises(LogUnavailableError):
         await connect(f"redis://127.0.0.1:{free_port()}")
+
+
+async def test_connections_pack_by_hiredis(server: Server) -> None:
+    """Every connection to every node packs commands by hiredis, on one Redis and on a cluster."""
+    connected = await connect(server.url)
+    try:
+        client = connected.client
+        if isinstance(client, RedisCluster):
+            kinds = {node.connection_class for node in client.get_nodes()}
+        else:
+            kinds = {client.connection_pool.connection_class}
+        assert kinds == {PackingConnection}
+    finally:
+        await connected.close()

@@ -1,6 +1,7 @@
 """What callers see when Redis is away, restarts, or isn't the deployment that they think."""
 
 import asyncio
+import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -71,7 +72,7 @@ async def test_a_server_that_is_not_there_is_told(standalone: Server) -> None:
 
 @pytest.mark.parametrize("trouble", ["too few replicas", "a replica"])
 async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server], trouble: str) -> None:
-    """A server that takes no writes now (a failover goes on) is told as unavailable, and used again afterwards (SAFE-1)."""
+    """A server that takes no writes now, as in a failover, is told as unavailable, and used again later (SAFE-1)."""
     stage, server = own
     await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
@@ -89,18 +90,19 @@ async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server],
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
 
 
-async def test_a_stalled_server_is_asked_again(standalone: Server) -> None:
+async def test_a_stalled_server_is_asked_again(own: tuple[Stage, Server]) -> None:
     """A call that got no answer in time fails as unavailable; asked again after the stall it is in the log, once."""
-    connected = await connect(standalone.url, partitions=PARTITIONS, timeout_s=0.05)
+    _, server = own
+    connected = await connect(server.url, partitions=PARTITIONS, timeout_s=0.05)
     stage = Stage(connected)
     keys = await stage.opened()
     one = chunk(keys, OPENED)
-    standalone.pause_ms(60_000)
+    server.nodes[0].process.send_signal(signal.SIGSTOP)
     try:
         with pytest.raises(LogUnavailableError):
             await stage.append(one)
     finally:
-        standalone.nodes[0].command("CLIENT UNPAUSE")
+        server.nodes[0].process.send_signal(signal.SIGCONT)
 
     async def answered() -> Appended | None:
         try:
@@ -115,23 +117,33 @@ async def test_a_stalled_server_is_asked_again(standalone: Server) -> None:
     await connected.close()
 
 
+async def test_a_dead_node_is_told_by_the_log_itself() -> None:
+    """With one node of a cluster dead no append to it is OK, and what comes instead is the log's own word for it."""
+    with servers.cluster() as server:
+        connected = await connect(server.url, partitions=PARTITIONS, timeout_s=1)
+        stage = Stage(connected)
+        flush = [chunk(await stage.opened(f"s{number}"), OPENED) for number in range(16)]
+        dead = server.nodes[1]
+        # What the other nodes hold stays in use, as it does until a cluster has noticed.
+        for node in server.nodes:
+            node.command("CONFIG SET", "cluster-require-full-coverage", "no")
+        dead.stop()
+        first = await stage.log.append(flush)
+        assert {answer.code for answer in first} == {Code.OK, Code.UNKNOWN}
+        with pytest.raises(LogUnavailableError):
+            await stage.log.append([one for one, answer in zip(flush, first, strict=True) if answer.code != Code.OK])
+        await connected.close()
+
+
 async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
     """After a server lost its scripts, by a restart or SCRIPT FLUSH, the same calls go on as if nothing were."""
     keys, head = await stage.spoken()
     claim = await stage.claimed(await stage.worker("a"))
-    for node in stage.server.keys.partitions if stage.server.is_cluster else [keys.partition]:
-        await stage.do("EVAL", "return 1", 1, node.sessions)
-    await flush_scripts(stage)
+    await stage.server.client.script_flush()
     later = [chunk(keys, head), chunk(keys, head.advanced(1600))]
     assert await stage.log.append(later) == [Appended(Code.OK)] * 2
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
     assert len(await stage.entries(keys, head)) == 2
-
-
-async def flush_scripts(stage: Stage) -> None:
-    """Lets every node forget its scripts."""
-    client = stage.server.client
-    await client.script_flush()
 
 
 async def test_another_number_of_partitions_is_refused(stage: Stage) -> None:

@@ -123,6 +123,11 @@ class SessionKeys:
         return f"{self._prefix}:audio:{self.session_id}"
 
     @cached_property
+    def audio_name(self) -> bytes:
+        """`audio` as Redis answers it."""
+        return self.audio.encode()
+
+    @cached_property
     def list(self) -> str:
         """List: one JSON entry per final of the promoted run, in order. Projection lists. Session TTL. Public."""
         return f"{self._prefix}:list:{self.session_id}"

@@ -90,12 +90,14 @@ class RedisLog:
         count = max(1, min(CHUNKS_PER_READ, int(max_bytes_each / self._chunk_bytes)))
         commands: list[tuple[Argument, ...]] = []
         by_stream: dict[bytes, SessionKeys] = {}
+        # A thousand streams, dozens of times a second: this loop is the poll's cost, so it calls nothing it needn't.
         for group in self.server.groups(cursors.items(), lambda item: item[0].partition.number):
             for first in range(0, len(group), KEYS_PER_READ):
                 part = group[first : first + KEYS_PER_READ]
-                streams = [keys.audio for keys, _ in part]
-                by_stream.update((keys.audio.encode(), keys) for keys, _ in part)
-                commands.append(("XREAD", "COUNT", count, "STREAMS", *streams, *(str(at) for _, at in part)))
+                streams = [keys.audio_name for keys, _ in part]
+                by_stream.update(zip(streams, [keys for keys, _ in part], strict=True))
+                ids = [f"{at[0]}-{at[1]}" for _, at in part]
+                commands.append(("XREAD", "COUNT", count, "STREAMS", *streams, *ids))
         found: dict[SessionKeys, list[AudioEntry]] = {}
         for answer in await self.server.execute_many(commands):
             if isinstance(answer, Exception):

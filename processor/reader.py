@@ -70,17 +70,21 @@ class Reader:
 
     def _rounds(self) -> list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]]:
         """Cursors to read, each session once a round: a replay reads the same stream as the live run."""
-        rounds: list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]] = []
+        cursors: dict[SessionKeys, Position] = {}
+        runs: dict[str, ActiveRun] = {}
+        rounds = [(cursors, runs)]
+        most = self._settings.pending_utterances
         for run in self._holdings:
-            if run.timeline.ended or run.waiting_utterances >= self._settings.pending_utterances:
+            timeline = run.timeline
+            if timeline.ended or run.waiting_utterances >= most:
                 continue
             keys = run.claim.keys.session
-            place = next((one for one in rounds if keys.session_id not in one[1]), None)
-            if place is None:
-                place = ({}, {})
-                rounds.append(place)
-            place[0][keys] = run.timeline.cursor
-            place[1][keys.session_id] = run
+            session_id = keys.session_id
+            if session_id in runs:
+                rounds.append(({keys: timeline.cursor}, {session_id: run}))
+            else:
+                cursors[keys] = timeline.cursor
+                runs[session_id] = run
         return rounds
 
     async def _work(self, found: dict[SessionKeys, list[AudioEntry]], runs: dict[str, ActiveRun]) -> None:
@@ -109,13 +113,13 @@ class Reader:
                 item = PendingDecision(decision)
                 run.pending.append(item)
                 if decision.utterance is not None:
+                    run.waiting_utterances += 1
                     jobs.append(self._job(run, item))
         if decided:
             self._recognition.submit(*jobs)
             self._holdings.mark_ready(run)
 
     def _job(self, run: ActiveRun, item: PendingDecision) -> Job:
-
         def done(result: Recognition | RecogniserError) -> None:
             if isinstance(result, RecogniserError):
                 self._on_poison(run, f"utterance before {item.decision.cursor}: {result}")

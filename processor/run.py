@@ -44,6 +44,7 @@ class ActiveRun:
         timeline: Where reading and segmenting stand.
         pending: Decisions in order, not committed yet.
         committing: How many of `pending` are in the commit on its way; there is never more than one commit.
+        waiting_utterances: How many of `pending` have speech; kept beside them, since every tick asks for it.
         held: Whether the claim is still ours, as far as we know.
         partial_due: Monotonic time in seconds from which the next partial may be made.
         trimmed_samples: Up to where audio was freed.
@@ -58,14 +59,10 @@ class ActiveRun:
     pending: deque[PendingDecision] = field(default_factory=deque)
     committing: int = 0
     held: bool = True
+    waiting_utterances: int = 0
     partial_due: float = 0.0
     trimmed_samples: int = 0
     refreshed: float = 0.0
-
-    @property
-    def waiting_utterances(self) -> int:
-        """How many utterances wait for text or for a commit."""
-        return sum(1 for item in self.pending if item.decision.utterance is not None)
 
     def clip(self, decision: Decision) -> Clip:
         """What the recogniser gets of a decision that has an utterance."""
@@ -110,7 +107,8 @@ class ActiveRun:
     def committed(self, commit: Commit) -> None:
         """Note that `commit` is in the log: its decisions are done."""
         for _ in range(self.committing):
-            self.pending.popleft()
+            if self.pending.popleft().decision.utterance is not None:
+                self.waiting_utterances -= 1
         self.committing = 0
         self.checkpoint = commit.checkpoint
         if commit.facts:

@@ -170,13 +170,14 @@ class Segmenter:
     def _scan_silence(self) -> int | None:
         """Look for the start of speech, or for silence long enough to set a boundary at its end."""
         audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
+        samples = size // _SAMPLE_BYTES
         history, frames, warmup_frames = self._history, self._frames, self._warmup_frames
         mask, trigger_count, silence_frames = (1 << self._window_frames) - 1, self._trigger_count, self._silence_frames
         last = len(audio) - size
         while cursor <= last:
             frame_end = cursor + size
             frames += 1
-            if is_voiced(audio[cursor:frame_end]) and frames > warmup_frames:
+            if is_voiced(audio[cursor:frame_end], samples) and frames > warmup_frames:
                 history = (history << 1 | 1) & mask
                 if history.bit_count() >= trigger_count:
                     self._open(frame_end, history)
@@ -203,6 +204,7 @@ class Segmenter:
     def _scan_speech(self) -> int | None:
         """Look for the end of the open utterance."""
         audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
+        samples = size // _SAMPLE_BYTES
         pause, voiced_frames, voiced_end = self._pause, self._voiced_frames, self._voiced_end
         longest_pause, soft_pause = self._hangover_frames, self._soft_pause_frames
         soft_end, hard_end = self._start + self._soft_cut_bytes, self._start + self._hard_cut_bytes
@@ -210,7 +212,7 @@ class Segmenter:
         decided = False
         while cursor <= last and not decided:
             frame_end = cursor + size
-            if is_voiced(audio[cursor:frame_end]):
+            if is_voiced(audio[cursor:frame_end], samples):
                 pause = 0
                 voiced_frames += 1
                 voiced_end = frame_end

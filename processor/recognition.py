@@ -56,10 +56,15 @@ class RecognitionQueue:
 
     @property
     def room_for_partials(self) -> int:
-        """How many partials handed in now would run at once: half a batch, since a final that comes waits for them."""
-        if self._finals or self._partials or len(self._running) >= self._recogniser.max_parallel:
+        """How many partials handed in now would run at once: few, since a final that comes waits for them.
+
+        Where calls run side by side, one of them is kept free for finals; a call takes half a batch of partials.
+        """
+        most = self._recogniser.max_parallel
+        free = max(1, most - 1) - len(self._running)
+        if self._finals or self._partials or free <= 0:
             return 0
-        return max(1, self._recogniser.max_batch // 2)
+        return free * max(1, self._recogniser.max_batch // 2)
 
     def submit(self, *jobs: Job) -> None:
         """Recognise clips: finals in the order handed in, partials when no final waits; together, where they fit."""
@@ -84,7 +89,10 @@ class RecognitionQueue:
             task.add_done_callback(self._finished)
 
     def _next_batch(self) -> list[Job]:
-        queue, most = self._finals or self._partials, self._recogniser.max_batch
+        queue = self._finals or self._partials
+        # An equal share for every free call: two clips on two cores take as long as one.
+        free = self._recogniser.max_parallel - len(self._running)
+        most = min(self._recogniser.max_batch, -(-len(queue) // free))
         batch: list[Job] = []
         while queue and len(batch) < most:
             job = queue.popleft()

@@ -134,8 +134,8 @@ def recogniser(settings: Settings) -> Recogniser:
     given: dict[str, dict[str, object]] = {
         "mock": {},
         "whisper": {
-            "model": settings.model, "cpu_threads": settings.whisper_cpu_threads or _cores(),
-            "max_batch": settings.batch_clips,
+            "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
+            "max_parallel": max(1, _cores() // settings.whisper_cpu_threads), "max_batch": settings.batch_clips,
         },
         "openai": {
             "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key,

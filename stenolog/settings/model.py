@@ -124,7 +124,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "catch up would otherwise send hundreds of megabytes at once.", least=4096)] = 262_144
     pending_utterances: Annotated[int, _number(
         "Worker", "utterances", "Decided utterances of one session that may wait for recognition before its audio is "
-        "read no further: one batch of `batch_clips`.", least=1)] = 8
+        "read no further: a minute of speech at most, so that it is soon recognised.", least=1)] = 8
     suspicion_limit: Annotated[int, _number(
         "Worker", "deaths", "Deaths of workers over one session, without a commit between, after which it is tried "
         "alone. Two may be chance.", least=0)] = 2
@@ -146,8 +146,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "
         "do not outweigh the audio; past it they thin out.", least=0)] = 200
     batch_clips: Annotated[int, _number(
-        "Speech", "clips", "Utterances recognised together. Past 8 the gain per clip is small and the first one "
-        "waits for the last.", least=1, most=64)] = 8
+        "Speech", "clips", "Utterances recognised in one call. On CPUs a batch saves a fifth at most, and the first "
+        "of it waits for the last; GPUs want 16 and more.", least=1, most=64)] = 2
     engine: Annotated[str, _text(
         "Speech", "Recogniser: `whisper`, `mock`, `openai`, or one that an installed package brings as entry point "
         "`stenolog.recognisers`.")] = "whisper"
@@ -155,8 +155,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Speech", "Name or path of the engine's model. Unset: the bundled tiny.en for `whisper`, `whisper-1` for "
         "`openai`.")] = ""
     whisper_cpu_threads: Annotated[int, _number(
-        "Speech", "threads", "Threads of Whisper's matrix work. 0: one for each core that the process may use.",
-        least=0)] = 0
+        "Speech", "threads", "Threads of one recognition; as many recognitions run side by side as the process has "
+        "cores for. Utterances are short: two at once on a core each beat one on two.", least=1)] = 1
     openai_base_url: Annotated[str, _text(
         "Speech", "Address of an OpenAI-compatible API, up to and with its version.")] = "https://api.openai.com/v1"
     openai_api_key: Annotated[str, _text("Speech", "Key sent as bearer token. Unset: none is sent.")] = ""

@@ -242,3 +242,26 @@ async def test_closing_drops_what_waits(queue_of: Queues) -> None:
     await eventually_async(lambda: not queue._running)
     assert answers == []
     assert [numbers(call) for call in recogniser.calls] == [[0]]
+
+
+async def test_one_call_is_kept_free_for_finals(queue_of: Queues) -> None:
+    """Where calls run side by side, partials never take the last of them."""
+    recogniser, answers = HeldRecogniser(max_batch=2, max_parallel=2), Answers()
+    queue = queue_of(recogniser)
+    assert queue.room_for_partials == 1
+    queue.submit(answers.job(clip(0, partial=True)))
+    assert queue.room_for_partials == 0
+    queue.submit(answers.job(clip(1)))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 2)
+
+
+async def test_clips_are_shared_out_over_free_calls(queue_of: Queues) -> None:
+    """Clips that come together go to as many calls as are free, rather than into one batch."""
+    recogniser, answers = HeldRecogniser(max_batch=8, max_parallel=2), Answers()
+    queue_of(recogniser).submit(*(answers.job(clip(number)) for number in range(4)))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 4)
+    assert sorted(map(numbers, recogniser.calls)) == [[0, 1], [2, 3]]

@@ -71,7 +71,9 @@ class ClaimKeeper:
         """Take new claims as bells ring and once a second, and take over what its holder abandoned, until cancelled."""
         while True:
             try:
-                await asyncio.wait_for(self._bell.wait(), SWEEP_S)
+                # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with the bell.
+                async with asyncio.timeout(SWEEP_S):
+                    await self._bell.wait()
                 rung, self._rung = self._rung, set()
             except TimeoutError:
                 rung = set(self._claims.server.keys.partitions)

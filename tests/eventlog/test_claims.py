@@ -113,6 +113,15 @@ async def test_a_claim_that_came_back_is_another_one(stage: Stage) -> None:
     assert await a.renew([third]) == []
 
 
+async def test_a_claim_given_away_by_hand_is_lost(stage: Stage) -> None:
+    """An entry that was moved to another consumer is that one's alone, though its delivery count is the same."""
+    await stage.opened()
+    claim = await stage.claimed(await stage.worker("a"))
+    await stage.do("XCLAIM", claim.keys.partition.sessions, GROUP, "b", 0, claim.entry_id, "JUSTID")
+    assert await stage.commit(commit(claim, 1, final(0))) == Committed(Code.LOST, "b", 0)
+    assert (await stage.commit(commit(claim._replace(consumer="b"), 1, final(0)))).code == Code.OK
+
+
 async def test_two_workers_never_take_over_the_same(stage: Stage) -> None:
     """Two workers that take over at once from a dead one get each of its claims exactly once between them."""
     await asyncio.gather(*(stage.opened(f"s{number}") for number in range(40)))

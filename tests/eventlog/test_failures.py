@@ -5,11 +5,13 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+from redis._parsers.base import BaseParser
+from redis.exceptions import ResponseError
 
 from eventlog.claims import Claims
 from eventlog.log import Appended, Claim, Code, LogUnavailableError
 from eventlog.positions import OPENED, START
-from eventlog.server import CONNECTIONS, DeploymentMismatchError, connect
+from eventlog.server import CONNECTIONS, connect, translated
 from stenolog.embedded import free_port
 from tests.eventlog.acting import LEASE_MS, PARTITIONS, TOKEN, TTL_S, Stage, chunk, commit, final, started
 from tests.support import servers
@@ -61,13 +63,6 @@ async def test_every_call_says_that_redis_is_away(own: tuple[Stage, Server]) -> 
     for name, call in CALLS.items():
         with pytest.raises(LogUnavailableError):
             pytest.fail(f"{name} answered {await call(stage, claim)}")
-
-
-async def test_a_server_that_is_not_there_is_told(standalone: Server) -> None:
-    """Connecting to a port that nobody listens on raises the log's own error."""
-    del standalone
-    with pytest.raises(LogUnavailableError):
-        await connect(f"redis://127.0.0.1:{free_port()}")
 
 
 @pytest.mark.parametrize("trouble", ["too few replicas", "a replica"])
@@ -135,6 +130,30 @@ async def test_a_dead_node_is_told_by_the_log_itself() -> None:
         await connected.close()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "LOADING Redis is loading the dataset in memory", "CLUSTERDOWN The cluster is down",
+        "TRYAGAIN Multiple keys request during rehashing of slot",
+        "READONLY You can't write against a read only replica.",
+        "MASTERDOWN Link with MASTER is down", "BUSY Redis is busy running a script.",
+        "NOREPLICAS Not enough good replicas to write.", "MISCONF Redis is configured to save RDB snapshots",
+    ],
+    ids=lambda answer: answer.partition(" ")[0],
+)  # fmt: skip
+def test_answers_that_pass_are_unavailability(answer: str) -> None:
+    """What a server says that can't serve now is told as unavailable, for asking again helps."""
+    with pytest.raises(LogUnavailableError), translated():
+        raise BaseParser.parse_error(answer)
+
+
+@pytest.mark.parametrize("answer", ["BUSYGROUP Consumer Group name already exists", "WRONGTYPE no", "ERR what"])
+def test_answers_that_stay_are_defects(answer: str) -> None:
+    """What a server would say again and again is told as what it is, and not retried for ever."""
+    with pytest.raises(ResponseError), translated():
+        raise BaseParser.parse_error(answer)
+
+
 async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
     """After a server lost its scripts, by a restart or SCRIPT FLUSH, the same calls go on as if nothing were."""
     keys, head = await stage.spoken()
@@ -144,14 +163,6 @@ async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
     assert await stage.log.append(later) == [Appended(Code.OK)] * 2
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
     assert len(await stage.entries(keys, head)) == 2
-
-
-async def test_another_number_of_partitions_is_refused(stage: Stage) -> None:
-    """A process that is set to another number of partitions doesn't start, and is told the number that it needs."""
-    with pytest.raises(DeploymentMismatchError, match=f"STENOLOG_PARTITIONS={PARTITIONS}"):
-        await connect(stage.server.url, partitions=PARTITIONS + 1)
-    again = await connect(stage.server.url, partitions=PARTITIONS)
-    await again.close()
 
 
 async def test_a_burst_waits_for_a_connection(single: Stage) -> None:

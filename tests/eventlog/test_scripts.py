@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import eventlog
@@ -138,6 +138,8 @@ ids = st.builds(Position, halves, halves)
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(pairs=st.lists(st.tuples(ids, ids), min_size=1, max_size=50))
+@example(pairs=[(Position(2**53, 1), Position(2**53 + 1, 0)), (Position(1, 2**53), Position(1, 2**53 + 1))])
+@example(pairs=[(Position(9, 0), Position(10, 0)), (Position(10, 0), Position(9, 0))])
 async def test_ids_compare_in_lua_as_in_redis(single: Stage, pairs: list[tuple[Position, Position]]) -> None:
     """Lua orders ids by their numbers, those too that a Lua number can't hold."""
     text = (LUA / "includes/ids.lua").read_text(encoding="utf-8") + (

@@ -164,9 +164,11 @@ async def abandon(worker: Worker) -> None:
     tasks, worker._tasks = worker._tasks, []
     if taking := worker._keeper._taking:
         taking.cancel()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    while tasks:
+        for task in tasks:
+            task.cancel()
+        _, left = await asyncio.wait(tasks, timeout=0.05)
+        tasks = list(left)
     await worker._bells.stop()
     worker._recognition.close()
     for run in worker.holdings:

@@ -1,0 +1,264 @@
+"""Claims that change hands: shutdown, death, a holder that was thought dead, a Redis that stalls."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+
+import numpy as np
+import pytest
+
+from eventlog.log import Code, Commit, Committed
+from eventlog.positions import OPENED
+from eventlog.redis_log import RedisLog
+from processor.worker import Worker
+from tests.processor.audio import Story, talk
+from tests.processor.deployment import Deployment, abandon, finals_in, held
+from tests.processor.recognisers import HeldRecogniser
+from tests.support.servers import Server
+from tests.support.waiting import eventually_async
+
+EVENTFUL = Story(talk(16_000, 2), finalized=[33_333, 70_001], holes=[(100_000, 110_005)])
+
+# Short, so that a takeover costs a test little; the tests that need nobody to take over have the default of seconds.
+LEASE_MS = 250
+
+
+async def test_a_stopped_worker_hands_over_at_once(deployment: Deployment) -> None:
+    """On a graceful stop others have every session within a second, in the middle of utterances, and no fact differs (SESS-8)."""
+    recogniser = HeldRecogniser(max_batch=1)
+    sessions = [await deployment.open(EVENTFUL) for _ in range(5)]
+    for session in sessions:
+        await session.say(session.entries[:30])
+    first = await deployment.started(recogniser)
+    await held(first, 5)
+    await eventually_async(lambda: any(run.waiting_utterances for run in first.holdings))
+    second = await deployment.started()
+    stopped_s = time.monotonic()
+    await first.stop()
+    await held(second, 5)
+    assert time.monotonic() - stopped_s < 1
+    for session in sessions:
+        await session.say(session.entries[30:])
+    await deployment.ended(*sessions)
+    for session in sessions:
+        assert await session.facts() == session.expected()
+        assert (await session.checkpoint()).get("suspicion", "0") == "0"
+
+
+async def test_sessions_wait_for_a_worker(deployment: Deployment) -> None:
+    """Handed over with nobody there, sessions wait, and the next worker goes on where the last one stood."""
+    session = await deployment.open(EVENTFUL)
+    for share in range(0, len(session.entries), 20):
+        worker = await deployment.started()
+        await session.say(session.entries[share : share + 20])
+        await held(worker, 1)
+        [run] = worker.holdings
+        await eventually_async(lambda run=run: run.timeline.cursor.offset > 0 and not run.pending or not run.held)
+        await worker.stop()
+    await deployment.started()
+    await deployment.ended(session)
+    assert await session.facts() == session.expected()
+
+
+async def test_a_dead_workers_sessions_are_taken_over_after_the_lease(deployment: Deployment) -> None:
+    """What a dead worker decided and didn't commit, its successor decides again, once (SAFE-1)."""
+    session = await deployment.open(EVENTFUL)
+    await session.say(session.entries[:50])
+    first = await deployment.started(lease_ms=LEASE_MS)
+    await eventually_async(session.finals)
+    await abandon(first)
+    await session.say(session.entries[50:])
+    second = await deployment.started(HeldRecogniser(), lease_ms=LEASE_MS)
+    await held(second, 1, hurried=True)
+    assert (await session.checkpoint())["suspicion"] == "1"
+    second._recognition._recogniser.gate.set()  # type: ignore[attr-defined]
+    await deployment.ended(session)
+    assert await session.facts() == session.expected()
+    assert (await session.checkpoint())["suspicion"] == "0"
+
+
+async def test_a_worker_that_was_thought_dead_writes_nothing(deployment: Deployment) -> None:
+    """A holder whose renewals failed for a lease loses its run, and its late commit is refused inside Redis (SAFE-2)."""
+    recogniser = HeldRecogniser(max_batch=1)
+    session = await deployment.spoken(EVENTFUL)
+    first = await deployment.worker(recogniser, lease_ms=LEASE_MS)
+    first._keeper.renew = forgotten  # type: ignore[method-assign]
+    await first.start()
+    await eventually_async(lambda: recogniser.calls)
+    second = await deployment.started(lease_ms=LEASE_MS)
+    await deployment.ended(session, hurried=second)
+    assert len(first.holdings) == 1, "the first still believes that it has the run"
+    recogniser.gate.set()
+    await held(first, 0)
+    assert await session.facts() == session.expected()
+
+
+async def forgotten() -> None:
+    """Renewals that never reach Redis."""
+
+
+class LastBreath(RedisLog):
+    """A log whose first commit is written, and whose answer never comes."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Stand between `worker` and its log."""
+        super().__init__(worker._server, session_ttl_s=1_000)
+        self.breathed = asyncio.Event()
+        worker._committer._log = self
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
+        """Commit, say so, and never return."""
+        answers = await super().commit(commits)
+        assert [one.code for one in answers] == [Code.OK]
+        self.breathed.set()
+        await asyncio.Event().wait()
+        return answers
+
+
+async def test_death_at_every_commit_changes_nothing(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers that each die right after one commit, its answer not heard, write together what one would have (SAFE-1)."""
+    monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
+    session = await deployment.spoken(EVENTFUL)
+    deaths = 0
+    while not await session.has_ended():
+        worker = await deployment.worker(lease_ms=100)
+        last = LastBreath(worker)
+        await worker.start()
+
+        def look(worker: Worker = worker, last: LastBreath = last) -> bool:
+            worker._keeper.ring()
+            return last.breathed.is_set()
+
+        await eventually_async(look)
+        await abandon(worker)
+        deaths += 1
+    assert deaths > len(session.expected()) - 1
+    assert await session.facts() == session.expected()
+    assert await session.hash(session.keys.partition.entries) == {}
+
+
+async def test_death_before_a_commit_changes_nothing(deployment: Deployment) -> None:
+    """A commit that was never sent is made by the next holder from the checkpoint before it (SAFE-1)."""
+    session = await deployment.spoken(EVENTFUL)
+    first = await deployment.worker(lease_ms=100)
+    asked = asyncio.Event()
+
+    async def unheard(commits: Sequence[Commit]) -> list[Committed]:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError(len(commits))
+
+    first._committer._commit = unheard  # type: ignore[method-assign]
+    await first.start()
+    await asyncio.wait_for(asked.wait(), 10)
+    await abandon(first)
+    assert [at for at, _ in await session.facts()] == [OPENED]
+    await deployment.ended(session, hurried=await deployment.started(lease_ms=100))
+    assert await session.facts() == session.expected()
+
+
+async def test_nobody_steals_from_the_living_while_redis_stalls(server: Server, deployment: Deployment) -> None:
+    """After a stall of Redis longer than the lease every worker still has its own sessions, none doubled or lost."""
+    sessions = [await deployment.open(Story(talk())) for _ in range(6)]
+    workers = [await deployment.started(lease_ms=600, capacity=3) for _ in range(2)]
+    for worker in workers:
+        await held(worker, 3)
+    for worker in workers:
+        worker.holdings.capacity = 10  # room enough to steal
+    before = [{claim.keys.member: claim for claim in worker.holdings.claims} for worker in workers]
+    await eventually_async(lambda: all(worker._keeper._calm_from < time.monotonic() for worker in workers))
+    server.pause_ms(900)
+    for session in sessions:
+        await session.say()
+    await deployment.ended(*sessions)
+    for session in sessions:
+        assert await session.facts() == session.expected()
+        assert (await session.checkpoint())["suspicion"] == "0"
+        [owner] = [claims[session.run.member] for claims in before if session.run.member in claims]
+        assert (await session.checkpoint())["done"] == f"{owner.entry_id} {owner.consumer} {owner.deliveries}"
+
+
+async def test_a_worker_takes_over_nothing_for_a_lease_after_its_start(deployment: Deployment) -> None:
+    """A worker that has just started leaves abandoned claims alone for one lease: their holders may only have stalled."""
+    session = await deployment.spoken(EVENTFUL)
+    dead = await deployment.claims("dead", lease_ms=0)
+    [claim] = await dead.take_new([session.keys.partition], 1)
+    worker = await deployment.worker(lease_ms=60_000)
+    await worker.start()
+    await worker._keeper.take(deployment.server.keys.partitions)
+    assert len(worker.holdings) == 0
+    worker._keeper._calm_from = 0.0
+    worker._claims.lease_ms = 0
+    await worker._keeper.take([])
+    assert [one.deliveries for one in worker.holdings.claims] == [claim.deliveries + 1]
+
+
+@pytest.mark.parametrize("slow", ["take_new", "renew", "take_over"])
+async def test_a_slow_call_makes_a_worker_calm(single: Deployment, slow: str) -> None:
+    """A call that took longer than a third of the lease ends every takeover for one lease."""
+    worker = await single.worker(lease_ms=30)
+    await worker._claims.ensure_groups()
+    keeper = worker._keeper
+    original: Callable[..., Awaitable[object]] = getattr(worker._claims, slow)
+
+    async def stalled(*arguments: object) -> object:
+        deadline_s = time.monotonic() + 0.02
+        await eventually_async(lambda: time.monotonic() > deadline_s)
+        return await original(*arguments)
+
+    keeper._calm_from = 0.0
+    setattr(worker._claims, slow, stalled)
+    await (keeper.renew() if slow == "renew" else keeper.take(single.server.keys.partitions))
+    assert keeper._calm_from > time.monotonic()
+
+
+async def test_a_clock_step_makes_a_worker_calm(single: Deployment) -> None:
+    """When Redis's clock steps against one's own, idle times lie, so nothing is taken over for one lease."""
+    worker = await single.worker()
+    await worker._claims.ensure_groups()
+    keeper = worker._keeper
+    await keeper.renew()
+    keeper._calm_from = 0.0
+    await keeper.renew()
+    assert keeper._calm_from == 0.0
+    assert keeper._clock_offset_ms is not None
+    keeper._clock_offset_ms -= 60_000
+    await keeper.renew()
+    assert keeper._calm_from > time.monotonic()
+
+
+async def test_stop_and_start_may_race(deployment: Deployment) -> None:
+    """A worker stopped at any moment after its start leaves no claim behind and no task running."""
+    session = await deployment.spoken(Story(talk()))
+    for pauses in range(12):
+        worker = await deployment.worker()
+        await worker.start()
+        for _ in range(pauses * 3):
+            await asyncio.wait([asyncio.create_task(nothing())])
+        await worker.stop()
+        await worker.stop()
+        pending = await deployment.server.execute("XPENDING", session.keys.partition.sessions, "processor")
+        assert pending[0] == 0
+        assert len(worker.holdings) == 0
+    await deployment.started()
+    await deployment.ended(session)
+    assert await session.facts() == session.expected()
+
+
+async def nothing() -> None:
+    """One turn of the event loop."""
+
+
+async def test_one_session_is_in_one_place(deployment: Deployment) -> None:
+    """Several workers share many sessions, each in one worker, and every fact is there once."""
+    workers = [await deployment.started(capacity=4) for _ in range(3)]
+    sessions = [await deployment.open(Story(np.roll(talk(), 1_600 * number, axis=0))) for number in range(10)]
+    await eventually_async(lambda: sum(len(worker.holdings) for worker in workers) == 10)
+    members = [claim.keys.member for worker in workers for claim in worker.holdings.claims]
+    assert sorted(members) == sorted(session.run.member for session in sessions)
+    for session in sessions:
+        await session.say()
+    await deployment.ended(*sessions)
+    for session in sessions:
+        assert await session.facts() == session.expected()
+        assert finals_in(await session.facts())

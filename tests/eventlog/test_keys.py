@@ -13,7 +13,8 @@ KEYS = Keys(64)
 # Where all sessions are neighbours.
 KEYS_OF_ONE = Keys(1)
 TYPES = re.compile(r"(String|Hash|List|Stream|Sorted set|Set|Sharded channel)[,:]")
-NO_KEYS = {"run", "expiring"}
+# Methods about keys, and another form of one.
+NO_KEYS = {"run", "expiring", "audio_name"}
 
 # Anything but what separates the parts of a key and of a run's name; braces as well, which make hash tags.
 ids = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=" :"), min_size=1, max_size=60)
@@ -72,6 +73,13 @@ def test_the_live_run_owns_the_documented_keys() -> None:
     live, replay = session.run(), session.run("again")
     assert (live.list, live.document, live.view) == (session.list, session.document, session.view)
     assert not {replay.list, replay.document, replay.view} & {session.list, session.document, session.view}
+
+
+@given(ids)
+def test_the_audio_key_is_the_same_as_bytes(session_id: str) -> None:
+    """The name that Redis answers a read with is the audio key."""
+    keys = KEYS.of(session_id)
+    assert keys.audio_name == keys.audio.encode()
 
 
 def test_every_key_of_a_session_is_meant_to_expire() -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -53,6 +54,7 @@ class Story:
         holes: (start, end) of audio that never came into the log.
         told: Whether the edge told them by an event.
         sealed: Whether the session has ended.
+        segmenter: The settings pinned at its start.
     """
 
     samples: Samples
@@ -61,7 +63,7 @@ class Story:
     holes: Sequence[tuple[int, int]] = ()
     told: bool = True
     sealed: bool = True
-    settings: SegmenterSettings = field(default=SETTINGS)
+    segmenter: dict[str, Any] = field(default_factory=lambda: dict(msgspec.to_builtins(SETTINGS)))
 
     @property
     def start(self) -> SessionStarted:
@@ -70,7 +72,7 @@ class Story:
             session_id="a-session",
             sample_rate_hz=self.sample_rate_hz,
             channels=self.samples.shape[1],
-            segmenter=msgspec.to_builtins(self.settings),
+            segmenter=self.segmenter,
         )
 
     def entries(self, cuts: Iterable[int] = ()) -> list[AudioEntry]:

@@ -3,13 +3,15 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import numpy as np
 import pytest
 
 from eventlog.log import Code, Commit, Committed
-from eventlog.positions import OPENED
+from eventlog.positions import OPENED, Position
 from eventlog.redis_log import RedisLog
+from processor.run import ActiveRun
 from processor.worker import Worker
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, abandon, finals_in, held
@@ -50,14 +52,18 @@ async def test_sessions_wait_for_a_worker(deployment: Deployment) -> None:
     session = await deployment.open(EVENTFUL)
     for share in range(0, len(session.entries), 20):
         worker = await deployment.started()
-        await session.say(session.entries[share : share + 20])
         await held(worker, 1)
+        await session.say(heard := session.entries[share : share + 20])
         [run] = worker.holdings
-        await eventually_async(lambda run=run: run.timeline.cursor.offset > 0 and not run.pending or not run.held)
+        await eventually_async(partial(reached, run, heard[-1].position))
         await worker.stop()
-    await deployment.started()
     await deployment.ended(session)
     assert await session.facts() == session.expected()
+
+
+def reached(run: ActiveRun, position: Position) -> bool:
+    """Whether a run has been read up to a position, and everything in it is committed."""
+    return run.timeline.cursor >= position and not run.pending
 
 
 async def test_a_dead_workers_sessions_are_taken_over_after_the_lease(deployment: Deployment) -> None:
@@ -68,11 +74,7 @@ async def test_a_dead_workers_sessions_are_taken_over_after_the_lease(deployment
     await eventually_async(session.finals)
     await abandon(first)
     await session.say(session.entries[50:])
-    second = await deployment.started(HeldRecogniser(), lease_ms=LEASE_MS)
-    await held(second, 1, hurried=True)
-    assert (await session.checkpoint())["suspicion"] == "1"
-    second._recognition._recogniser.gate.set()  # type: ignore[attr-defined]
-    await deployment.ended(session)
+    await deployment.ended(session, hurried=await deployment.started(lease_ms=LEASE_MS))
     assert await session.facts() == session.expected()
     assert (await session.checkpoint())["suspicion"] == "0"
 
@@ -182,6 +184,7 @@ async def test_a_worker_takes_over_nothing_for_a_lease_after_its_start(deploymen
     """A worker that has just started leaves abandoned claims alone for one lease: their holders may only have stalled."""
     session = await deployment.spoken(EVENTFUL)
     dead = await deployment.claims("dead", lease_ms=0)
+    await dead.ensure_groups()
     [claim] = await dead.take_new([session.keys.partition], 1)
     worker = await deployment.worker(lease_ms=60_000)
     await worker.start()

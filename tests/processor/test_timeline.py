@@ -230,7 +230,6 @@ def test_an_undecodable_event_is_an_error(event: bytes) -> None:
 
 def test_pinned_settings_of_another_build_are_an_error() -> None:
     """A session pinned to a segmenter version that isn't here is refused (OPS-1)."""
-    start = Story(talk()).start
-    start.segmenter["version"] = 999
+    story = Story(talk(), segmenter={"version": 999})
     with pytest.raises(ValueError, match="version"):
-        Timeline(start, Checkpoint())
+        Timeline(story.start, Checkpoint())

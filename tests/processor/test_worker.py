@@ -147,8 +147,8 @@ async def test_audio_behind_the_checkpoint_is_freed(deployment: Deployment) -> N
     await deployment.started(audio_retention_s=2)
     await session.say(session.entries[:-1])
     await eventually_async(lambda: first_offset(deployment, session.keys.audio, at_least=10 * 16_000))
-    boundary = msgspec.json.decode((await session.checkpoint())["boundaries"], type=list[int])[0]
     [first, *_] = await deployment.server.execute("XRANGE", session.keys.audio, "-", "+", "COUNT", 1)
+    boundary = msgspec.json.decode((await session.checkpoint())["boundaries"], type=list[int])[0]
     assert Position.parse(first[0]).offset <= boundary - 2 * 16_000 + 1_600
     await session.say(session.entries[-1:])
     await deployment.ended(session)

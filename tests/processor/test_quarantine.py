@@ -1,0 +1,190 @@
+"""Runs that can't be processed, and runs that kill their workers (SAFE-3)."""
+
+import json
+import signal
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eventlog.log import AudioEntry, Claim
+from eventlog.positions import Position
+from processor.recognisers import Clip, RecogniserError, Recognition
+from processor.recognisers.mock import MockRecogniser
+from processor.solo import claim_arguments, parse_claim, spawning
+from tests.processor.audio import Story, talk
+from tests.processor.deployment import Deployment, Session, abandon, held
+from tests.support.waiting import eventually_async
+
+ROOT = Path(__file__).parents[2]
+LEASE_MS = 150
+
+# What `stenolog` runs in a process of its own for a suspect: the claim's arguments come last.
+ALONE = """
+import asyncio, sys
+sys.path.insert(0, sys.argv[1])
+from eventlog.server import connect
+from processor.recognisers import load
+from processor.settings import WorkerSettings
+from processor.solo import parse_claim, run_alone
+
+async def main():
+    server = await connect(sys.argv[2], partitions=int(sys.argv[3]))
+    try:
+        claim = parse_claim(server, sys.argv[4:])
+        return await run_alone(server, WorkerSettings(session_ttl_s=1000), load("mock"), claim)
+    finally:
+        await server.close()
+
+sys.exit(0 if asyncio.run(main()) else 1)
+"""
+
+
+async def set_aside(session: Session, deployment: Deployment) -> list[dict[str, str]]:
+    """What stands in the list of runs set aside in a session's partition."""
+    entries = await deployment.server.execute("XRANGE", session.keys.partition.set_aside, "-", "+")
+    texts = [[part.decode() for part in fields] for _, fields in entries]
+    return [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in texts]
+
+
+@pytest.mark.parametrize("event", [b"not an event", b'{"event":"unheard_of.v9"}'])
+async def test_an_undecodable_event_sets_the_session_aside(deployment: Deployment, event: bytes) -> None:
+    """A run with an event that nobody can decode is set aside with the reason, and its neighbours go on."""
+    story = Story(talk())
+    poisoned, well = await deployment.open(story), await deployment.spoken(story)
+    end = poisoned.entries[9].position
+    await poisoned.say([*poisoned.entries[:10], AudioEntry(end.control(), None, event, 0)])
+    worker = await deployment.started()
+    await deployment.ended(well)
+    [noted] = await eventually_async(lambda: set_aside(poisoned, deployment))
+    assert noted["run"] == poisoned.run.member
+    assert noted["consumer"] == worker.consumer
+    assert f"entry {end.control()}" in noted["reason"]
+    assert await well.facts() == well.expected()
+    assert poisoned.run.member not in await poisoned.hash(poisoned.keys.partition.entries)
+    await held(worker, 0)
+    pending = await deployment.server.execute("XPENDING", poisoned.keys.partition.sessions, "processor")
+    assert pending[0] == 0
+
+
+async def test_settings_of_another_build_set_the_session_aside(deployment: Deployment) -> None:
+    """A session pinned to settings that this build doesn't have is set aside, and a session beside it goes on."""
+    session = await deployment.open(Story(talk(), segmenter={"version": 999}))
+    well = await deployment.spoken(Story(talk()))
+    await deployment.started()
+    await deployment.ended(well)
+    [noted] = await eventually_async(lambda: set_aside(session, deployment))
+    assert "version" in noted["reason"]
+
+
+class PickyRecogniser(MockRecogniser):
+    """Fails for good on one rate."""
+
+    def recognise(self, clips: list[Clip]) -> list[Recognition]:  # type: ignore[override]
+        """Refuse telephone speech."""
+        if any(clip.sample_rate_hz == 8_000 for clip in clips):
+            raise RecogniserError("can't take this rate", retryable=False)
+        return super().recognise(clips)
+
+
+async def test_a_clip_that_no_retry_mends_sets_the_session_aside(deployment: Deployment) -> None:
+    """A recogniser that refuses a session's audio for good has it set aside, and shares of its batches go on."""
+    refused, well = await deployment.spoken(Story(talk(8_000), 8_000)), await deployment.spoken(Story(talk()))
+    await deployment.started(PickyRecogniser())
+    await deployment.ended(well)
+    [noted] = await eventually_async(lambda: set_aside(refused, deployment))
+    assert "can't take this rate" in noted["reason"]
+    assert await well.facts() == well.expected()
+
+
+async def die_over(deployment: Deployment, session: Session, deaths: int) -> None:
+    """Let workers take a session and die before any commit."""
+    for death in range(deaths):
+        doomed = await deployment.worker(lease_ms=LEASE_MS)
+        doomed._committer.run = held_back  # type: ignore[method-assign]
+        await doomed.start()
+        await held(doomed, 1, hurried=True)
+        assert doomed.holdings.claims[0].deliveries == death + 1
+        await abandon(doomed)
+    assert (await session.checkpoint()).get("suspicion", "0") == str(max(0, deaths - 1))
+
+
+async def held_back() -> None:
+    """A committer that never gets to it."""
+
+
+async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Deployment) -> None:
+    """After three deaths without a commit a run is tried in a process of its own, and goes on if that lived (SAFE-3)."""
+    session = await single.spoken(Story(talk()))
+    await die_over(single, session, 3)
+    trials: list[Claim] = []
+    command = [sys.executable, "-c", ALONE, str(ROOT), single.url, str(len(single.server.keys.partitions))]
+    alone = spawning(command, timeout_s=20)
+
+    async def noted(claim: Claim) -> bool:
+        trials.append(claim)
+        return await alone(claim)
+
+    worker = await single.started(lease_ms=LEASE_MS, try_alone=noted)
+    await single.ended(session, hurried=worker)
+    assert [one.deliveries for one in trials] == [4]
+    assert await session.facts() == session.expected()
+    assert await set_aside(session, single) == []
+
+
+async def test_a_suspect_that_dies_alone_is_set_aside(single: Deployment) -> None:
+    """A run that kills a process of its own, too, is set aside with its reason, and its neighbour goes on (SAFE-3)."""
+    session = await single.spoken(Story(talk()))
+    await die_over(single, session, 3)
+    well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
+    suicide = spawning([sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"], timeout_s=20)
+    worker = await single.started(lease_ms=LEASE_MS, try_alone=suicide)
+
+    async def look() -> list[dict[str, str]]:
+        worker._keeper.ring()
+        return await set_aside(session, single)
+
+    [noted] = await eventually_async(look)
+    assert noted["run"] == session.run.member
+    assert "killing" in noted["reason"]
+    await single.ended(well)
+    assert await well.facts() == well.expected()
+    assert await session.finals() == 0
+
+
+async def test_two_deaths_are_no_suspicion_yet(single: Deployment) -> None:
+    """A run whose holders died twice goes on in an ordinary worker."""
+    session = await single.spoken(Story(talk()))
+    await die_over(single, session, 2)
+    await single.ended(session, hurried=await single.started(lease_ms=LEASE_MS))
+    assert await session.facts() == session.expected()
+
+
+async def test_a_trial_that_hangs_counts_as_death(single: Deployment) -> None:
+    """A trial that doesn't end in time is killed and judged as failed."""
+    hanging = spawning([sys.executable, "-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
+    assert await hanging(a_claim(single)) is False
+
+
+@pytest.mark.parametrize(("code", "lived"), [(0, True), (1, False)])
+async def test_a_trial_is_judged_by_its_exit_code(single: Deployment, code: int, lived: bool) -> None:  # noqa: FBT001
+    """A process that ends well says that the run lived in it."""
+    assert await spawning([sys.executable, "-c", f"raise SystemExit({code})"], 20)(a_claim(single)) is lived
+
+
+async def test_claims_survive_the_command_line(single: Deployment, tmp_path: Path) -> None:
+    """The process of its own gets exactly the claim that its parent holds."""
+    claim, noted = a_claim(single), tmp_path / "arguments"
+    dump = f"import json, sys; json.dump(sys.argv[1:], open({str(noted)!r}, 'w'))"
+    assert await spawning([sys.executable, "-c", dump], 20)(claim)
+    arguments = json.loads(noted.read_text())
+    assert arguments == claim_arguments(claim)
+    parsed = parse_claim(single.server, arguments)
+    assert parsed._replace(keys=claim.keys) == claim
+    assert parsed.keys.member == claim.keys.member
+
+
+def a_claim(deployment: Deployment) -> Claim:
+    """Some claim."""
+    return Claim(deployment.server.keys.of("a-session").run("replay-1"), str(Position(17, 2)), "a consumer", 4)

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from eventlog.codec import UndecodableEventError, decode_start
 from eventlog.events import SessionStarted
@@ -79,6 +80,10 @@ class Claims:
                     for keys in part
                 ]
             )
+            if any(isinstance(answer, ResponseError) and _is_missing_group(answer) for answer in answers):
+                # Somebody emptied Redis under us, or a failover lost the group: what comes next needs it again.
+                await self.ensure_groups()
+                answers = [answer for answer in answers if not isinstance(answer, ResponseError)]
             for answer in answers:
                 if isinstance(answer, Exception):
                     raise answer
@@ -188,6 +193,10 @@ class Claims:
 
 
 _PARTITIONS_PER_TAKE = 16
+
+
+def _is_missing_group(error: ResponseError) -> bool:
+    return str(error).startswith("NOGROUP")
 
 
 def _renewal(claims: Sequence[Claim]) -> Call:

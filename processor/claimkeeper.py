@@ -143,7 +143,7 @@ class ClaimKeeper:
     async def _begin(self, claims: Sequence[Claim]) -> None:
         surplus: list[Claim] = []
         for claim, began in zip(claims, await self._claims.begin(claims), strict=True):
-            if began.code != Code.OK or began.start is None:
+            if began.code != Code.OK:
                 continue  # lost again, or nothing is left to do
             run = self._active(claim, began)
             if run is None:
@@ -157,7 +157,9 @@ class ClaimKeeper:
         await self._claims.hand_over(surplus)
 
     def _active(self, claim: Claim, began: Begun) -> ActiveRun | None:
-        assert began.start is not None  # noqa: S101 - the caller looked
+        if began.start is None:
+            self._on_poison(claim, "the start event is none of this build")
+            return None
         try:
             timeline = Timeline(began.start, began.checkpoint)
         except ValueError as error:  # msgspec's ValidationError is one

@@ -8,7 +8,11 @@
 --- @include "claim"
 
 local deleted = 0
-for _, info in ipairs(redis.call('XINFO', 'CONSUMERS', KEYS[1], GROUP)) do
+local consumers = redis.pcall('XINFO', 'CONSUMERS', KEYS[1], GROUP)
+if consumers.err then
+  return 0  -- no stream or no group
+end
+for _, info in ipairs(consumers) do
   local name, pending, idle
   for i = 1, #info, 2 do
     if info[i] == 'name' then name = info[i + 1] end

@@ -11,7 +11,10 @@
 local taken = {}
 local start = '-'
 while #taken < tonumber(ARGV[3]) do
-  local idle = redis.call('XPENDING', KEYS[1], GROUP, 'IDLE', ARGV[2], start, '+', 100)
+  local idle = redis.pcall('XPENDING', KEYS[1], GROUP, 'IDLE', ARGV[2], start, '+', 100)
+  if idle.err then
+    break  -- no group: nothing was ever claimed here
+  end
   for _, pending in ipairs(idle) do
     if #taken < tonumber(ARGV[3]) then
       local entry, consumer, deliveries = pending[1], pending[2], pending[4]

@@ -329,3 +329,15 @@ async def test_suspicions_expire_with_their_session(stage: Stage) -> None:
     assert await suspicion(b, await taken_over(stage, await stage.claimed(a), b)) == 1
     assert TTL_S - 60 < await stage.do("TTL", keys.run().checkpoint) <= TTL_S
     assert await stage.log.facts(keys.run(), START) != []
+
+
+async def test_an_emptied_redis_is_worked_with_again(stage: Stage) -> None:
+    """A worker whose Redis was emptied under it makes its groups again and claims what is opened afterwards."""
+    a = await stage.worker("a")
+    partitions = stage.server.keys.partitions
+    await stage.server.execute_many([("DEL", keys.sessions) for keys in partitions])
+    assert await a.take_over(100) == []
+    assert await a.retire_silent(0) == 0
+    assert await a.take_new(partitions, 100) == []
+    await stage.opened()
+    assert (await stage.claimed(a)).keys.member == "s1 live"

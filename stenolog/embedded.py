@@ -49,6 +49,10 @@ daemonize no
 set-proc-title no
 appendonly yes
 appendfsync everysec
+# A thousand sessions write 32 MB a second: from the default of 64 MB on, a rewrite would follow the other, each with
+# a fork and a core of its own. Audio doesn't compress by LZF either.
+auto-aof-rewrite-min-size 1gb
+rdbcompression no
 save ""
 maxmemory-policy noeviction
 lazyfree-lazy-server-del yes

@@ -119,7 +119,11 @@ class Deployment:
         return session
 
     async def worker(
-        self, recogniser: Recogniser | None = None, *, try_alone: SoloTrial | None = None, **settings: Any  # noqa: ANN401
+        self,
+        recogniser: Recogniser | None = None,
+        *,
+        try_alone: SoloTrial | None = None,
+        **settings: Any,  # noqa: ANN401
     ) -> Worker:
         """A worker that isn't started; it is stopped at the end if need be."""
         worker = Worker(

@@ -3,6 +3,7 @@
 import json
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,7 @@ async def test_settings_of_another_build_set_the_session_aside(deployment: Deplo
 class PickyRecogniser(MockRecogniser):
     """Fails for good on one rate."""
 
-    def recognise(self, clips: list[Clip]) -> list[Recognition]:  # type: ignore[override]
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Refuse telephone speech."""
         if any(clip.sample_rate_hz == 8_000 for clip in clips):
             raise RecogniserError("can't take this rate", retryable=False)
@@ -115,7 +116,7 @@ async def held_back() -> None:
 
 
 async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Deployment) -> None:
-    """After three deaths without a commit a run is tried in a process of its own, and goes on if that lived (SAFE-3)."""
+    """After three deaths without a commit a run is tried in a process of its own, and goes on if it lived (SAFE-3)."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     trials: list[Claim] = []

@@ -1,6 +1,7 @@
 """The recognition queue: order, batches, failures."""
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import pytest
 
@@ -41,9 +42,9 @@ class Answers(list[Recognition | RecogniserError]):
         return Job(clip, self.append, wanted)
 
 
-def clip(number: int, *, partial: bool = False) -> Clip:
+def clip(number: int, *, is_partial: bool = False) -> Clip:
     """One of many different clips."""
-    return Clip(pcm=bytes([number, 1]) * 4_800, sample_rate_hz=16_000, partial=partial)
+    return Clip(pcm=bytes([number, 1]) * 4_800, sample_rate_hz=16_000, partial=is_partial)
 
 
 def numbers(clips: Sequence[Clip]) -> list[int]:
@@ -57,7 +58,7 @@ async def test_finals_come_before_partials(queue_of: Queues) -> None:
     queue = queue_of(recogniser)
     queue.submit(answers.job(clip(0)))
     await eventually_async(lambda: recogniser.calls)
-    queue.submit(*(answers.job(clip(number, partial=True)) for number in (1, 2)))
+    queue.submit(*(answers.job(clip(number, is_partial=True)) for number in (1, 2)))
     queue.submit(*(answers.job(clip(number)) for number in (3, 4)))
     recogniser.gate.set()
     await eventually_async(lambda: len(answers) == 5)
@@ -145,9 +146,8 @@ async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
     recogniser.fail = fail
     told: dict[int, Recognition | RecogniserError] = {}
     queue_of(recogniser).submit(
-        *(Job(clip(number), lambda one, number=number: told.__setitem__(number, one), lambda: True)
-          for number in range(4))
-    )  # fmt: skip
+        *(Job(clip(number), partial(told.__setitem__, number), lambda: True) for number in range(4))
+    )
     await eventually_async(lambda: len(told) == 4)
     assert [number for number, one in told.items() if isinstance(one, RecogniserError)] == [2]
 
@@ -162,7 +162,7 @@ async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
 
     recogniser.fail = fail
     queue = queue_of(recogniser)
-    queue.submit(answers.job(clip(0, partial=True)))
+    queue.submit(answers.job(clip(0, is_partial=True)))
     await eventually_async(lambda: queue.room_for_partials)
     queue.submit(answers.job(clip(1)))
     await eventually_async(lambda: answers)
@@ -171,11 +171,15 @@ async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
 
 async def test_dropped_runs_are_not_recognised(queue_of: Queues) -> None:
     """A clip that nobody waits for any more when its turn comes is left out."""
-    recogniser, answers, unwanted = HeldRecogniser(), Answers(), {1, 2, 3, 5}
+    recogniser, answers = HeldRecogniser(), Answers()
+
+    def wanted(number: int) -> bool:
+        return number not in {1, 2, 3, 5}
+
     queue = queue_of(recogniser)
     queue.submit(answers.job(clip(0)))
     await eventually_async(lambda: recogniser.calls)
-    queue.submit(*(answers.job(clip(number), lambda number=number: number not in unwanted) for number in range(1, 7)))
+    queue.submit(*(answers.job(clip(number), partial(wanted, number)) for number in range(1, 7)))
     recogniser.gate.set()
     await eventually_async(lambda: len(answers) == 3)
     assert [numbers(call) for call in recogniser.calls] == [[0], [4, 6]]
@@ -235,7 +239,7 @@ async def test_closing_drops_what_waits(queue_of: Queues) -> None:
     """After closing nobody is told anything, and nothing more is recognised."""
     recogniser, answers = HeldRecogniser(max_batch=1), Answers()
     queue = queue_of(recogniser)
-    queue.submit(answers.job(clip(0)), answers.job(clip(1)), answers.job(clip(2, partial=True)))
+    queue.submit(answers.job(clip(0)), answers.job(clip(1)), answers.job(clip(2, is_partial=True)))
     await eventually_async(lambda: recogniser.calls)
     queue.close()
     recogniser.gate.set()
@@ -249,7 +253,7 @@ async def test_one_call_is_kept_free_for_finals(queue_of: Queues) -> None:
     recogniser, answers = HeldRecogniser(max_batch=2, max_parallel=2), Answers()
     queue = queue_of(recogniser)
     assert queue.room_for_partials == 1
-    queue.submit(answers.job(clip(0, partial=True)))
+    queue.submit(answers.job(clip(0, is_partial=True)))
     assert queue.room_for_partials == 0
     queue.submit(answers.job(clip(1)))
     await eventually_async(lambda: len(recogniser.calls) == 2)

@@ -26,7 +26,7 @@ LEASE_MS = 250
 
 
 async def test_a_stopped_worker_hands_over_at_once(deployment: Deployment) -> None:
-    """On a graceful stop others have every session within a second, in the middle of utterances, and no fact differs (SESS-8)."""
+    """On a graceful stop others have every session within a second, even amid utterances; no fact differs (SESS-8)."""
     recogniser = HeldRecogniser(max_batch=1)
     sessions = [await deployment.open(EVENTFUL) for _ in range(5)]
     for session in sessions:
@@ -80,7 +80,7 @@ async def test_a_dead_workers_sessions_are_taken_over_after_the_lease(deployment
 
 
 async def test_a_worker_that_was_thought_dead_writes_nothing(deployment: Deployment) -> None:
-    """A holder whose renewals failed for a lease loses its run, and its late commit is refused inside Redis (SAFE-2)."""
+    """A holder whose renewals failed for a lease loses its run, and Redis refuses its late commit (SAFE-2)."""
     recogniser = HeldRecogniser(max_batch=1)
     session = await deployment.spoken(EVENTFUL)
     first = await deployment.worker(recogniser, lease_ms=LEASE_MS)
@@ -118,7 +118,7 @@ class LastBreath(RedisLog):
 
 
 async def test_death_at_every_commit_changes_nothing(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that each die right after one commit, its answer not heard, write together what one would have (SAFE-1)."""
+    """Workers that each die right after one commit, its answer unheard, write together what one would (SAFE-1)."""
     monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
     session = await deployment.spoken(EVENTFUL)
     deaths = 0
@@ -181,7 +181,7 @@ async def test_nobody_steals_from_the_living_while_redis_stalls(server: Server, 
 
 
 async def test_a_worker_takes_over_nothing_for_a_lease_after_its_start(deployment: Deployment) -> None:
-    """A worker that has just started leaves abandoned claims alone for one lease: their holders may only have stalled."""
+    """A worker that has just started takes over nothing for one lease: the holders may only have stalled."""
     session = await deployment.spoken(EVENTFUL)
     dead = await deployment.claims("dead", lease_ms=0)
     await dead.ensure_groups()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -61,7 +62,7 @@ def test_decisions_do_not_depend_on_how_the_audio_is_cut(data: st.DataObject) ->
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_checkpoint_leads_to_the_same_later_decisions(data: st.DataObject) -> None:
-    """Restarted at the checkpoint of any decision, with holes, finalize events and the end behind it, nothing changes."""
+    """Restarted at any decision's checkpoint, with holes, finalize events and the end behind it, nothing changes."""
     story = data.draw(stories())
     entries = story.entries(data.draw(cuts(story)))
     expected = fed(Timeline(story.start, Checkpoint()), entries)
@@ -108,7 +109,7 @@ def test_events_come_after_the_audio_at_their_position(data: st.DataObject) -> N
 def test_boundaries_and_cursor_never_go_back(data: st.DataObject) -> None:
     """No decision leads to a checkpoint behind an earlier one."""
     decisions = whole(story := data.draw(stories()), data.draw(cuts(story)))
-    for before, after in zip(decisions, decisions[1:], strict=False):
+    for before, after in pairwise(decisions):
         assert before.cursor <= after.cursor
         assert all(one <= other for one, other in zip(before.boundaries, after.boundaries, strict=True))
 
@@ -123,8 +124,9 @@ def test_each_channel_is_segmented_as_if_it_were_alone(rate_hz: int, channels: i
         boundaries = [*alone.feed(story.samples[:, channel].tobytes()), *alone.close()]
         expected = [one.utterance for one in boundaries if one.utterance]
         assert len(expected) > 3
-        assert [one.utterance for one in whole(story, range(0, 10**6, 1_600))
-                if one.utterance and one.channel == channel] == expected
+        assert [
+            one.utterance for one in whole(story, range(0, 10**6, 1_600)) if one.utterance and one.channel == channel
+        ] == expected
         for one in expected:
             assert one.pcm == story.samples[one.start_samples : one.end_samples, channel].tobytes()
 
@@ -142,8 +144,11 @@ def test_a_finalize_is_taken_once() -> None:
     """A finalize at or before the checkpoint's cursor is not taken again, though its audio is read again."""
     story = Story(talk(), finalized=[16_333], sealed=False)
     entries = story.entries(range(0, 20_000, 1_600))
-    number, decided = next((number, one) for number, one in enumerate(whole(story, range(0, 20_000, 1_600)), 1)
-                           if one.cursor == Position(16_333, 1))
+    number, decided = next(
+        (number, one)
+        for number, one in enumerate(whole(story, range(0, 20_000, 1_600)), 1)
+        if one.cursor == Position(16_333, 1)
+    )
     read_again = [one.position for one in entries if one.position > Position(decided.boundaries[0], 0)]
     assert decided.cursor in read_again
     assert seen(resumed(story, entries, decided)) == seen(whole(story)[number:])

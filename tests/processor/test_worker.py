@@ -141,7 +141,7 @@ async def test_a_silent_session_ends_without_finals(deployment: Deployment) -> N
 
 
 async def test_audio_behind_the_checkpoint_is_freed(deployment: Deployment) -> None:
-    """Audio older than the retention behind the checkpoint is trimmed, and the rest is there and gives the same facts."""
+    """Audio further behind the checkpoint than the retention is trimmed; the rest stays and gives the same facts."""
     story = Story(np.concatenate([talk()] * 3))
     session = await deployment.open(story)
     await deployment.started(audio_retention_s=2)

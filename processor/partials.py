@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+LOOK_S = 0.05
+"""Between two looks for partials that are due: short against the interval, long against the cost of a thousand runs."""
+
 SHORTEST_MS = 300
 """Less speech than this rarely holds a word, and Whisper invents one."""
 
@@ -38,7 +41,7 @@ class Partials:
         self._holdings = holdings
         self._recognition = recognition
         self._interval_s = settings.partial_interval_ms / 1000
-        self._pause_s = max(settings.tick_ms / 1000, 1 / 50)
+        self._pause_s = LOOK_S
         self._per_round = max(1, int(settings.partials_per_s * self._pause_s))
         self._texts: list[tuple[str, bytes]] = []
 

@@ -46,6 +46,7 @@ class ActiveRun:
         committing: How many of `pending` are in the commit on its way; there is never more than one commit.
         waiting_utterances: How many of `pending` have speech; kept beside them, since every tick asks for it.
         held: Whether the claim is still ours, as far as we know.
+        resting_ticks: For how many more ticks its audio isn't asked for, since none is due.
         partial_due: Monotonic time in seconds from which the next partial may be made.
         trimmed_samples: Up to where audio was freed.
         refreshed: Monotonic time in seconds when its keys' TTLs were last renewed.
@@ -60,6 +61,7 @@ class ActiveRun:
     committing: int = 0
     held: bool = True
     waiting_utterances: int = 0
+    resting_ticks: int = 0
     partial_due: float = 0.0
     trimmed_samples: int = 0
     refreshed: float = 0.0

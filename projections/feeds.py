@@ -19,6 +19,8 @@ class Feeds:
     """One event per fact after the first, under the fact's own id; each names the id before it, so that a gap shows."""
 
     name = "feeds"
+    gather_s = 0.0
+    """Captions: somebody waits for each."""
 
     def __init__(self, *, max_events: int = MAX_EVENTS) -> None:
         """Keep about `max_events` events of each run."""

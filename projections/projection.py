@@ -34,6 +34,11 @@ class Projection(Protocol):
         """The consumer group, and part of the position's key; never changes once data is there."""
         ...
 
+    @property
+    def gather_s(self) -> float:
+        """How long news are gathered before a round: what nobody waits for comes cheaper many at once."""
+        ...
+
     def reads(self, batch: Batch) -> Sequence[Command]:
         """Commands on the projection's own read model whose answers the fold needs; usually none."""
         ...

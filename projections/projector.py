@@ -38,6 +38,8 @@ class Projector:
         # At first, what an earlier process of this name left unacked is wanted again.
         self._doubtful = set(self._rung)
         self._is_down = False
+        # Acked once a second, not each round: a notice that comes again is harmless, a round trip each isn't free.
+        self._unacked: dict[PartitionKeys, list[bytes]] = {}
 
     def ring(self, partition: int | None = None) -> None:
         """Look at a partition, or at all, as soon as possible."""
@@ -59,13 +61,22 @@ class Projector:
             if not self._is_down and clock() >= beat_at:
                 beat_at = clock() + BEAT_S
                 await self._beat()
+        await self._acked_at_the_end()
 
     async def _wait(self, timeout_s: float) -> None:
         if timeout_s > 0 and not self._rung - self._doubtful:
             handle = asyncio.get_running_loop().call_later(timeout_s, self._woken.set)
             await self._woken.wait()
             handle.cancel()
+            if self.projection.gather_s and self._rung:
+                await asyncio.sleep(self.projection.gather_s)
         self._woken.clear()
+
+    async def _acked_at_the_end(self) -> None:
+        try:
+            await self._ack()
+        except LogUnavailableError as error:
+            _log.debug("notices not acked; they come again: %s", error)
 
     async def _guarded_round(self, partitions: list[PartitionKeys], *, sweeping: bool) -> None:
         """A round whose failure leaves its partitions to the next sweep."""
@@ -93,6 +104,8 @@ class Projector:
         """
         if not partitions:
             return set()
+        if sweeping:
+            await self._ack()
         news = await self.log.news(
             partitions, own=frozenset(self._doubtful), idle_ms=ABANDONED_MS if sweeping else None
         )
@@ -100,13 +113,17 @@ class Projector:
         runs = {member: self.log.server.keys.of_run(member) for one in news for _, member in one.notices if member}
         reached -= await self.applier.catch_up(runs.values())
         served = [one for one in news if one.partition.number in reached]
-        await self.log.ack({one.partition: [notice for notice, _ in one.notices] for one in served})
         for one in served:
+            self._unacked.setdefault(one.partition, []).extend(notice for notice, _ in one.notices)
             if len(one.notices) >= NOTICES_PER_READ:
                 self.ring(one.partition.number)
         if sweeping:
             await self._walk([one for one in served if one.walk])
         return reached
+
+    async def _ack(self) -> None:
+        unacked, self._unacked = self._unacked, {}
+        await self.log.ack(unacked)
 
     async def _walk(self, ordered: list[News]) -> None:
         """Look at every run of these partitions, since notices may have been missed."""
@@ -121,8 +138,6 @@ class Projector:
     async def _beat(self) -> None:
         payload = {"applied": self.applier.applied, "dead_lettered": self.applier.dead_lettered}
         try:
-            await heartbeats.write(
-                self.log.server, f"projection.{self.projection.name}", self.log.consumer, payload
-            )
+            await heartbeats.write(self.log.server, f"projection.{self.projection.name}", self.log.consumer, payload)
         except LogUnavailableError as error:
             _log.debug("heartbeat not written: %s", error)

@@ -20,6 +20,8 @@ class Sessions:
     """A hash per run, and per partition the open runs and those that ended within the TTL."""
 
     name = "sessions"
+    gather_s = 0.1
+    """Listings and metrics: looked at now and then."""
 
     def __init__(self, *, session_ttl_s: int) -> None:
         """List ended runs for `session_ttl_s`, as long as their keys live."""

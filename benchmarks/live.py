@@ -8,7 +8,7 @@ import contextlib
 import json
 import subprocess
 import sys
-from typing import Any
+from typing import Any, Protocol
 
 from benchmarks.stack import Stack, Usage
 
@@ -30,7 +30,7 @@ def main() -> None:
             }
             stack = Stack(engine=arguments.engine, workers=arguments.workers, environment=limits)
             exits.enter_context(stack)
-        result = _load(arguments, stack)
+        result = load(arguments, stack)
     line = {"benchmark": "live", "engine": arguments.engine, "sessions": arguments.sessions, **result}
     print(json.dumps(line), flush=True)
     if stack is not None and stack.complaints:
@@ -50,7 +50,25 @@ def _arguments() -> argparse.Namespace:
     return arguments
 
 
-def _load(arguments: argparse.Namespace, stack: Stack | None) -> dict[str, Any]:
+class Measured(Protocol):
+    """A stack whose processes are looked at."""
+
+    @property
+    def url(self) -> str:
+        """The edge's address."""
+        ...
+
+    def usage(self) -> dict[str, Usage]:
+        """What each role uses."""
+        ...
+
+
+def load(arguments: argparse.Namespace, stack: Measured | None) -> dict[str, Any]:
+    """Run the load generator against `stack`, or the URL in the arguments without one; returns what it measured.
+
+    Raises:
+        SystemExit: if the load generator fails.
+    """
     url = stack.url if stack is not None else arguments.url
     command = [
         sys.executable, "-m", "benchmarks.loadgen", "--url", url, "--sessions", str(arguments.sessions),

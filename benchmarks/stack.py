@@ -70,7 +70,7 @@ class Stack:
 
     def usage(self) -> dict[str, Usage]:
         """What each role uses."""
-        return {role: _usage(pids) for role, pids in self.pids.items()}
+        return {role: usage_of(pids) for role, pids in self.pids.items()}
 
     @property
     def complaints(self) -> list[str]:
@@ -102,7 +102,8 @@ class Stack:
         self._directory.cleanup()
 
 
-def _usage(pids: list[int]) -> Usage:
+def usage_of(pids: list[int]) -> Usage:
+    """What these processes together have used so far, and hold now."""
     cpu_s = rss_mb = 0.0
     for pid in pids:
         # Past the command's name, which may hold anything: utime and stime are fields 14 and 15, rss is 24.

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import socket
+from collections.abc import Iterator
 
 import uvicorn
 from starlette.applications import Starlette
@@ -92,6 +94,11 @@ class EdgeServer(uvicorn.Server):
         """Serve by `config`, draining `core` at the end."""
         super().__init__(config)
         self._core = core
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process: Uvicorn would take them, and die of them once it is done."""
+        yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop accepting, tell the clients, close."""

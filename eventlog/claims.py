@@ -6,6 +6,8 @@ is pending it is that worker's claim. Everything a claim allows is checked insid
 
 from __future__ import annotations
 
+import random
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -25,6 +27,15 @@ GROUP = "processor"
 
 SET_ASIDE_MAX = 1000
 """Per partition: enough to see a pattern, few enough to list."""
+
+PARTITIONS_PER_TAKE = 16
+"""Asked for new entries in one round trip: a look at 64 takes four, and stops early where there is enough."""
+
+CLAIMS_PER_CALL = 200
+"""Renewed by one script: about 1 ms of Redis's time, for more would make appends wait."""
+
+STALL_SHARE = 3
+"""A call longer than this part of a lease is a stall: as long as the living may take from one renewal to the next."""
 
 _boundaries = msgspec.json.Decoder(tuple[int, ...])
 
@@ -61,43 +72,48 @@ class Claims:
         await self._each_partition("ensure_group", [])
 
     async def take_new(self, partitions: Iterable[PartitionKeys], room: int) -> list[Claim]:
-        """Claim up to about `room` entries that nobody had yet; each partition may give its share at most.
+        """Claim at most `room` entries that nobody had yet.
 
-        A lost answer leaves entries pending under this consumer; `take_over` brings them back after a lease.
+        A lost answer leaves entries pending under this consumer; `take_over` brings them back after a lease. What else
+        came is answered, so that trouble with one node of a cluster keeps nothing of the others back.
         """
         wanted = list(partitions)
         claims: list[Claim] = []
-        # Few partitions at a time, so that a worker with little room doesn't take much more than that.
-        for first in range(0, len(wanted), _PARTITIONS_PER_TAKE):
-            left = room - len(claims)
-            if left <= 0:
-                break
-            part = wanted[first : first + _PARTITIONS_PER_TAKE]
-            share = max(1, left // len(part))
-            answers = await self.server.execute_many(
-                [
-                    ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", share, "STREAMS", keys.sessions, ">")
-                    for keys in part
-                ]
-            )
-            if any(isinstance(answer, ResponseError) and _is_missing_group(answer) for answer in answers):
-                # Somebody emptied Redis under us, or a failover lost the group: what comes next needs it again.
-                await self.ensure_groups()
-                answers = [answer for answer in answers if not isinstance(answer, ResponseError)]
+        while wanted and (left := room - len(claims)) > 0:
+            # No more partitions than there is room for: each gives one at least.
+            count = min(PARTITIONS_PER_TAKE, left)
+            part, wanted = wanted[:count], wanted[count:]
+            answers = await self._read_new(part, left // len(part))
+            claims += [claim for answer in answers for claim in self._new_claims(answer)]
             for answer in answers:
-                if isinstance(answer, Exception):
+                if isinstance(answer, LogUnavailableError) and not claims:
                     raise answer
-                for _, entries in answer or ():
-                    claims += [self._claim(entry_id, fields[1], 1) for entry_id, fields in entries]
         return claims
 
     async def take_over(self, room: int) -> list[Claim]:
-        """Claim up to about `room` runs whose holders haven't renewed them for a lease, the own forgotten ones too.
+        """Claim at most `room` runs whose holders haven't renewed them for a lease, the own forgotten ones too.
 
         Own entries come with the token they have: a caller that runs them skips them.
+
+        In two steps: a look, and only then a claim that expires by Redis's own clock. A claim that was sent before
+        or during a stall of Redis must not run at its end, when renewals may still lie behind it in the queue.
         """
-        share = max(1, room // len(self.server.keys.partitions))
-        answers = await self._each_partition("take_over_claims", [self.consumer, self.lease_ms, share])
+        started = time.monotonic()
+        found = await self._find_abandoned()
+        random.shuffle(found)
+        part = found[:room]
+        if not part or (time.monotonic() - started) * 1000 > self.lease_ms / STALL_SHARE:
+            return []
+        answers = await self._run_all(
+            [
+                Call(
+                    script("take_over_claims"),
+                    [keys.sessions],
+                    [self.consumer, self.lease_ms, room // len(part), now_ms + self.lease_ms // STALL_SHARE],
+                )
+                for keys, now_ms in part
+            ]
+        )
         return [
             self._claim(entry_id, member, deliveries) for answer in answers for entry_id, member, deliveries in answer
         ]
@@ -105,13 +121,18 @@ class Claims:
     async def begin(self, claims: Sequence[Claim]) -> list[Begun]:
         """Where each run stands; a takeover counts as a suspicion, once. GONE and SEALED: nothing is left to do.
 
+        UNKNOWN: its call failed while others went through; left alone, the claim comes back after a lease.
+
         OK without a start: what the session began with is no event that this build knows, so it can't be processed.
         """
         answers = await self.server.run_many([self._beginning(claim) for claim in claims])
+        if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
+            raise answers[0]
         begun = []
         for answer in answers:
             if isinstance(answer, LogUnavailableError):
-                raise answer
+                begun.append(Begun(Code.UNKNOWN))
+                continue
             code, start, fields, last_fact = answer
             if code == Code.OK:
                 begun.append(Begun(Code.OK, _start(start), _checkpoint(fields), Position.parse(last_fact)))
@@ -121,30 +142,30 @@ class Claims:
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
         """Reset each claim's idle time; answers those that are lost."""
-        lost: list[Claim] = []
-        groups = self.server.groups(claims, lambda claim: claim.keys.partition.number)
-        answers = await self.server.run_many([_renewal(group) for group in groups])
-        for group, answer in zip(groups, answers, strict=True):
-            if isinstance(answer, LogUnavailableError):
-                raise answer
-            lost += [group[number - 1] for number in answer]
-        return lost
+        calls: list[list[Claim]] = []
+        for group in self.server.groups(claims, lambda claim: claim.keys.partition.number):
+            calls += [group[first : first + CLAIMS_PER_CALL] for first in range(0, len(group), CLAIMS_PER_CALL)]
+        answers = await self._run_all([_renewal(call) for call in calls])
+        return [call[number - 1] for call, answer in zip(calls, answers, strict=True) for number in answer]
 
-    async def hand_over(self, claims: Sequence[Claim]) -> None:
-        """Offer each run afresh: whoever has room takes it at once, and nobody is suspected. Lost ones are left."""
-        answers = await self.server.run_many(
+    async def hand_over(self, claims: Sequence[Claim], *, absolved: bool = False) -> None:
+        """Offer each run afresh: whoever has room takes it at once, and nobody is suspected. Lost ones are left.
+
+        `absolved` drops the suspicions that there were already.
+        """
+        await self._run_all(
             [
                 Call(
                     script("hand_over_claim"),
-                    [claim.keys.partition.sessions, claim.keys.partition.entries, claim.keys.partition.sessions_bell],
-                    [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member],
+                    [
+                        claim.keys.partition.sessions, claim.keys.partition.entries,
+                        claim.keys.partition.sessions_bell, claim.keys.checkpoint,
+                    ],
+                    [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, int(absolved)],
                 )
                 for claim in claims
             ]
-        )
-        for answer in answers:
-            if isinstance(answer, LogUnavailableError):
-                raise answer
+        )  # fmt: skip
 
     async def set_aside(self, claim: Claim, reason: str) -> Code:
         """Stop offering a run that keeps killing workers; its audio and facts stay."""
@@ -172,13 +193,47 @@ class Claims:
         return sum(await self._each_partition("retire_consumers", ["", silence_ms]))
 
     async def _each_partition(self, name: str, arguments: Sequence[str | int]) -> list[Any]:
-        answers = await self.server.run_many(
+        return await self._run_all(
             [Call(script(name), [keys.sessions], arguments) for keys in self.server.keys.partitions]
         )
+
+    async def _run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Every call's answer; raises if any has none, once all were tried."""
+        answers = await self.server.run_many(calls)
         for answer in answers:
             if isinstance(answer, LogUnavailableError):
                 raise answer
         return answers
+
+    async def _find_abandoned(self) -> list[tuple[PartitionKeys, int]]:
+        """The partitions with claims that are idle for a lease, each with its own server's clock (ms)."""
+        answers = await self._each_partition("find_abandoned", [self.lease_ms])
+        looked = zip(self.server.keys.partitions, answers, strict=True)
+        return [(keys, int(now_ms)) for keys, (now_ms, is_found) in looked if is_found]
+
+    async def _read_new(self, partitions: Sequence[PartitionKeys], count: int) -> list[Any]:
+        """Each partition's answer to a read of up to `count` new entries."""
+        answers = await self.server.execute_many(
+            [
+                ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, "STREAMS", keys.sessions, ">")
+                for keys in partitions
+            ]
+        )
+        if any(isinstance(answer, ResponseError) and _is_missing_group(answer) for answer in answers):
+            # Somebody emptied Redis under us, or a failover lost the group: what comes next needs it again.
+            await self.ensure_groups()
+        return answers
+
+    def _new_claims(self, answer: Any) -> list[Claim]:  # noqa: ANN401 - Redis's answer, or an exception
+        if isinstance(answer, LogUnavailableError):
+            return []
+        if isinstance(answer, Exception):
+            if isinstance(answer, ResponseError) and _is_missing_group(answer):
+                return []
+            raise answer
+        return [
+            self._claim(entry_id, fields[1], 1) for _, entries in answer or () for entry_id, fields in entries
+        ]
 
     def _beginning(self, claim: Claim) -> Call:
         keys, partition = claim.keys, claim.keys.partition
@@ -190,9 +245,6 @@ class Claims:
 
     def _claim(self, entry_id: bytes, member: bytes, deliveries: int) -> Claim:
         return Claim(self.server.keys.of_run(member.decode()), entry_id.decode(), self.consumer, deliveries)
-
-
-_PARTITIONS_PER_TAKE = 16
 
 
 def _is_missing_group(error: ResponseError) -> bool:

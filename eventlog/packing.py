@@ -11,7 +11,7 @@ from typing import Any
 import hiredis
 import redis.asyncio as redis
 from redis.asyncio.cluster import RedisCluster
-from redis.asyncio.connection import Connection, SSLConnection
+from redis.asyncio.connection import AbstractConnection, Connection, SSLConnection
 
 
 class _Packing:
@@ -34,7 +34,10 @@ class PackingSSLConnection(_Packing, SSLConnection):
     """A TLS connection."""
 
 
-_FASTER = {Connection: PackingConnection, SSLConnection: PackingSSLConnection}
+_FASTER: dict[type[AbstractConnection], type[Connection]] = {
+    Connection: PackingConnection,
+    SSLConnection: PackingSSLConnection,
+}
 
 
 def use_hiredis_packing(client: redis.Redis | RedisCluster) -> None:

@@ -24,6 +24,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from eventlog import keys as keys_module
+from eventlog.cancelling import honoured
+from eventlog.cluster import Rounds
 from eventlog.keys import Keys
 from eventlog.log import LogFullError, LogUnavailableError
 from eventlog.packing import use_hiredis_packing
@@ -75,7 +77,8 @@ class Server:
         self.client = client
         self.keys = keys
         self.url = url
-        self.is_cluster = isinstance(client, RedisCluster)
+        self._rounds = Rounds(client) if isinstance(client, RedisCluster) else None
+        self.is_cluster = self._rounds is not None
 
     async def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:  # noqa: ANN401 - a script's answer has the script's own shape
         """One script's answer.
@@ -108,19 +111,26 @@ class Server:
         return answers
 
     async def execute_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        """Each command's raw answer, or the exception it failed with, in order; pipelined.
+        """Each command's raw answer, or the exception it failed with, in order; pipelined, all nodes at once.
 
         Raises:
             LogUnavailableError: if no answer came at all.
         """
         if not commands:
             return []
+        with calling():
+            answers = await (self._rounds.execute(commands) if self._rounds else self._pipelined(commands))
+        judged = [_judged(answer) for answer in answers]
+        if all(isinstance(answer, LogUnavailableError) for answer in judged):
+            raise judged[0]
+        return judged
+
+    async def _pipelined(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)
-        with translated():
-            answers = await pipeline.execute(raise_on_error=False)
-        return [_judged(answer) for answer in answers]
+        answers: list[Any] = await pipeline.execute(raise_on_error=False)
+        return answers
 
     async def execute(self, *command: Argument) -> Any:  # noqa: ANN401 - Redis's answer has the command's own shape
         """One command's raw answer.
@@ -146,19 +156,17 @@ class Server:
 
     async def time_ms(self) -> int:
         """Redis's own clock, Unix ms."""
-        seconds, microseconds = await self.execute("TIME") if not self.is_cluster else await self._node_time()
+        if self._rounds:
+            with calling():
+                seconds, microseconds = await self._rounds.time()
+        else:
+            seconds, microseconds = await self.execute("TIME")
         return int(seconds) * 1000 + int(microseconds) // 1000
-
-    async def _node_time(self) -> tuple[int, int]:
-        assert isinstance(self.client, RedisCluster)  # noqa: S101 - narrows the type for the caller above
-        with translated():
-            answer: tuple[int, int] = await self.client.execute_command(
-                "TIME", target_nodes=self.client.get_default_node()
-            )
-        return answer
 
     async def close(self) -> None:
         """Close every connection."""
+        if self._rounds:
+            await self._rounds.close()
         await self.client.aclose()
 
 
@@ -180,13 +188,14 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
         redis.BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=timeout_s, **options)
     )
     use_hiredis_packing(client)
-    with translated():
+    with calling():
         info = await client.info("cluster")
     if info.get("cluster_enabled"):
         await client.aclose()
-        client = RedisCluster.from_url(url, **options)
+        # Zero: it shall learn moved slots one by one, for its other way closes every connection that others use.
+        client = RedisCluster.from_url(url, reinitialize_steps=0, **options)
         use_hiredis_packing(client)
-        with translated():
+        with calling():
             await client.initialize()
     for command in [name for name in client.response_callbacks if str(name).upper().startswith("X")]:
         del client.response_callbacks[command]  # raw stream answers: a tenth of the cost of redis-py's dictionaries
@@ -203,7 +212,7 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
 async def _refuse_eviction(server: Server) -> None:
     """A server that evicts keys when its memory is full throws speech away without a word."""
     nodes = {"target_nodes": RedisCluster.PRIMARIES} if server.is_cluster else {}
-    with translated():
+    with calling():
         info = await server.client.info("memory", **nodes)
     # One node answers for itself, several by their names.
     for memory in [info] if "maxmemory_policy" in info else info.values():
@@ -226,6 +235,13 @@ async def _agree_on_partitions(server: Server, partitions: int) -> None:
             f"set STENOLOG_PARTITIONS={stored}, or use an empty Redis"
         )
         raise DeploymentMismatchError(msg)
+
+
+@contextmanager
+def calling() -> Iterator[None]:
+    """Around every await of redis-py: `translated`, and no cancellation is lost."""
+    with honoured(), translated():
+        yield
 
 
 @contextmanager

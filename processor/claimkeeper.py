@@ -141,8 +141,9 @@ class ClaimKeeper:
         await self._claims.retire()
 
     async def _begin(self, claims: Sequence[Claim]) -> None:
-        surplus: list[Claim] = []
         for claim, began in zip(claims, await self._claims.begin(claims), strict=True):
+            if began.code == Code.UNKNOWN:
+                self.unsettle()  # the claim comes back after a lease
             if began.code != Code.OK:
                 continue  # lost again, or nothing is left to do
             run = self._active(claim, began)
@@ -150,11 +151,8 @@ class ClaimKeeper:
                 continue
             if began.checkpoint.suspicion > self._settings.suspicion_limit:
                 self._on_suspect(run)
-            elif self._holdings.room:
-                self._holdings.add(run)
             else:
-                surplus.append(claim)  # each partition gives one at least, however little room there is
-        await self._claims.hand_over(surplus)
+                self._holdings.add(run)
 
     def _active(self, claim: Claim, began: Begun) -> ActiveRun | None:
         if began.start is None:

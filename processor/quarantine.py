@@ -17,10 +17,17 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SoloTrial = Callable[[Claim], Awaitable[bool]]
-"""Processes a run alone in another process under the given claim until its next commit; says whether that lived."""
+"""Processes a run alone in another process under the given claim until its next commit; says whether that lived.
+
+Raises `UntriedError` if the trial could not be made.
+"""
 
 RENEWALS_PER_LEASE = 3
 """As for every other claim: two renewals may fail before it is lost."""
+
+
+class UntriedError(Exception):
+    """A trial could not be made, which says nothing about the run."""
 
 
 class Quarantine:
@@ -55,8 +62,11 @@ class Quarantine:
         async def guarded() -> None:
             try:
                 await work
-            except LogUnavailableError as error:
+            except (LogUnavailableError, UntriedError) as error:
+                # Not handed over: whoever has it next, a lease from now, may fare better, and nobody tries in a loop.
                 log.warning("quarantine interrupted; the claim runs out", extra={"error": str(error)})
+            except Exception:
+                log.exception("quarantine failed by a defect; the claim runs out")
 
         task = asyncio.get_running_loop().create_task(guarded(), name="quarantine")
         self._tasks.add(task)
@@ -64,14 +74,18 @@ class Quarantine:
 
     async def _trial(self, claim: Claim) -> None:
         log.warning("run killed workers repeatedly, trying it alone", extra={"run": claim.keys.member})
-        renewing = asyncio.create_task(self._renew(claim))
+        troubles: list[LogUnavailableError] = []
+        renewing = asyncio.create_task(self._renew(claim, troubles))
         try:
             lived = await self._try_alone(claim)
         finally:
             renewing.cancel()
             self._members.discard(claim.keys.member)
         if lived:
-            await self._claims.hand_over([claim])
+            # Absolved: one that waits for its speaker may not commit for long, and would be tried again all the time.
+            await self._claims.hand_over([claim], absolved=True)
+        elif troubles:
+            raise UntriedError(f"the log was away during the trial, which may be why it failed: {troubles[0]}")
         else:
             await self._set_aside(claim, "kept killing workers, and a process of its own")
 
@@ -79,10 +93,11 @@ class Quarantine:
         code = await self._claims.set_aside(claim, reason)
         log.error("run set aside", extra={"run": claim.keys.member, "reason": reason, "code": code.name})
 
-    async def _renew(self, claim: Claim) -> None:
+    async def _renew(self, claim: Claim, troubles: list[LogUnavailableError]) -> None:
         while True:
             await asyncio.sleep(self._claims.lease_ms / 1000 / RENEWALS_PER_LEASE)
             try:
                 await self._claims.renew([claim])
-            except LogUnavailableError:
+            except LogUnavailableError as error:
+                troubles.append(error)
                 log.warning("quarantined claim not renewed, trying again", extra={"run": claim.keys.member})

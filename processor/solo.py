@@ -13,6 +13,7 @@ from eventlog.log import Claim, Code
 from eventlog.redis_log import RedisLog
 from processor.committer import Committer
 from processor.holdings import Holdings
+from processor.quarantine import SoloTrial, UntriedError
 from processor.reader import Reader
 from processor.recognition import RecognitionQueue
 from processor.run import ActiveRun
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from eventlog.server import Server
-    from processor.quarantine import SoloTrial
     from processor.recognisers import Recogniser
     from processor.settings import WorkerSettings
 
@@ -30,6 +30,9 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 5.0
 """A suspect that has read all its audio and waits for more this long has survived what killed its workers."""
+
+UNABLE_STATUS = 2
+"""Exit status of a command that can't be used as it is called or set: it never came to try anything."""
 
 LOOK_S = 0.05
 """How often the trial is looked at; it takes seconds."""
@@ -51,12 +54,15 @@ def parse_claim(server: Server, arguments: Sequence[str]) -> Claim:
 
 
 def spawning(command: Sequence[str], timeout_s: float) -> SoloTrial:
-    """A trial that runs `command` with the claim's arguments and judges by its exit code."""
+    """A trial that runs `command` with the claim's arguments and judges by its exit status: 0 is life, 2 no answer."""
 
     async def trial(claim: Claim) -> bool:
-        process = await asyncio.create_subprocess_exec(*command, *claim_arguments(claim))
         try:
-            return await asyncio.wait_for(process.wait(), timeout_s) == 0
+            process = await asyncio.create_subprocess_exec(*command, *claim_arguments(claim))
+        except OSError as error:
+            raise UntriedError(f"no process could be started to try a run alone: {error}") from error
+        try:
+            status = await asyncio.wait_for(process.wait(), timeout_s)
         except TimeoutError:
             log.warning("solo trial took too long", extra={"run": claim.keys.member, "timeout_s": timeout_s})
             return False
@@ -64,6 +70,9 @@ def spawning(command: Sequence[str], timeout_s: float) -> SoloTrial:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+        if status == UNABLE_STATUS:
+            raise UntriedError("the process that should have tried a run alone could not be used as it is set")
+        return status == 0
 
     return trial
 

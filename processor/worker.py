@@ -24,8 +24,6 @@ from processor.reader import Reader
 from processor.recognition import RecognitionQueue
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from eventlog.server import Server
     from processor.recognisers import Recogniser
     from processor.run import ActiveRun
@@ -35,10 +33,6 @@ log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 3.0
 """Readiness turns red after 15 s of silence; a few lost beats shall not do that."""
-
-
-CANCEL_AGAIN_S = 0.05
-"""Redis-py waits for its writes by `asyncio.wait_for`, which on Python 3.11 may forget a cancellation."""
 
 
 def consumer_name() -> str:
@@ -129,7 +123,9 @@ class Worker:
     async def stop(self) -> None:
         """Stop working and hand every run over; safe to call twice, or before `start` has ended."""
         tasks, self._tasks = self._tasks, []
-        await _end(tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._keeper.finish_taking()
         await self._quarantine.stop()
         await self._bells.stop()
@@ -159,12 +155,3 @@ class Worker:
             except LogUnavailableError as error:
                 log.warning("heartbeat not written", extra={"error": str(error)})
             await asyncio.sleep(HEARTBEAT_S)
-
-
-async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
-    """Cancel tasks until they have ended."""
-    left = set(tasks)
-    while left:
-        for task in left:
-            task.cancel()
-        _, left = await asyncio.wait(left, timeout=CANCEL_AGAIN_S)

@@ -1,7 +1,6 @@
 """The edge as a process."""
 
 import asyncio
-import contextlib
 import logging
 import socket
 
@@ -22,8 +21,6 @@ async def serve_edge(settings: Settings, stop: asyncio.Event, listener: socket.s
         host, port = listener.getsockname()[:2]
         serving = edge_server(app, host=host, port=port)
         logger.info("edge listens", extra={"host": host, "port": port})
-        # Uvicorn would take the signals and die of them once it is done; here they set `stop`, as in every role.
-        serving.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         watch = asyncio.create_task(_passed_on(stop, serving))
         try:
             await serving.serve(sockets=[listener])

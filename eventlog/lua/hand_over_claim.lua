@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Purpose: give a claim back as a fresh entry, so that another worker gets it at once and nobody is suspected.
--- KEYS: 1 sessions (stream), 2 entries (hash), 3 sessions bell (channel)
--- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 member
+-- KEYS: 1 sessions (stream), 2 entries (hash), 3 sessions bell (channel), 4 checkpoint (hash)
+-- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 member, 5 whether suspicions are dropped (1 or 0)
 -- Returns: code: OK or LOST
 -- Atomic: all of it
 -- Retry: LOST, and nothing changes
@@ -10,6 +10,9 @@
 
 if not holds(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then
   return CODE.LOST
+end
+if ARGV[5] == '1' then
+  redis.call('HDEL', KEYS[4], 'suspicion', 'suspected')
 end
 forget(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
 offer(KEYS[1], KEYS[2], KEYS[3], ARGV[4])

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -17,6 +18,7 @@ from stenolog.client import Client, Message
 from stenolog.demo import blocks, recordings
 from tests.cli.commands import environment
 from tests.support.waiting import eventually
+from tests.support.watching import Watcher
 
 START_S = 60
 STOP_S = 40
@@ -40,6 +42,7 @@ class Up:
             self._command, env=environment(**self._variables), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             text=True, start_new_session=True,
         )
+        self._watcher = Watcher(self.process.pid, "TERM")  # it ends its roles and its server
         self._listener = threading.Thread(target=self._listen, daemon=True)
         self._listener.start()
         eventually(lambda: self.told("ready") or self.process.poll() is not None, START_S)
@@ -47,6 +50,7 @@ class Up:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._watcher.stop()
         if self.process.poll() is None:
             self.stop()
         self._listener.join(STOP_S)
@@ -138,6 +142,8 @@ class Conversation:
     def __init__(self, url: str, sentences: Sequence[int], *, realtime: bool = True) -> None:
         """Will stream these sentences to `url`."""
         self.heard: list[Message] = []
+        self.captioned: list[float] = []
+        """When each partial or final came, on the monotonic clock."""
         self.on_final: dict[int, Any] = {}
         """Called, once, when the final of that number comes."""
         self.on_partial: Any = None
@@ -155,6 +161,8 @@ class Conversation:
 
     def _take(self, message: Message) -> None:
         self.heard.append(message)
+        if message["type"] in {"partial", "final"}:
+            self.captioned.append(time.monotonic())
         if message["type"] == "final" and (action := self.on_final.pop(message["utterance"], None)):
             action()
         if message["type"] == "partial" and self.on_partial:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from stenolog.demo import recordings
+from stenolog.embedded import free_port
 from tests.cli.commands import ROOT, environment
 from tests.e2e.deployment import RATE_HZ, Conversation, undisturbed
-from tests.support.servers import free_port
 from tests.support.waiting import eventually
+from tests.support.watching import Watcher
 
 READY_S = 30
 STOP_S = 30
@@ -23,6 +24,7 @@ STOP_S = 30
 def procfile(port: int, **variables: str) -> Iterator[dict[str, subprocess.Popen[str]]]:
     """Every line of the Procfile as a process, by role."""
     processes: dict[str, subprocess.Popen[str]] = {}
+    watchers = []
     try:
         for line in (ROOT / "Procfile").read_text().splitlines():
             role, _, command = line.partition(":")
@@ -32,8 +34,11 @@ def procfile(port: int, **variables: str) -> Iterator[dict[str, subprocess.Popen
                 [sys.executable, "-m", "stenolog", *words[1:]], stderr=subprocess.PIPE, text=True,
                 env=environment(STENOLOG_PORT=str(port), STENOLOG_ENGINE="mock", **variables),
             )
+            watchers.append(Watcher(processes[role].pid))
         yield processes
     finally:
+        for watcher in watchers:
+            watcher.stop()
         for process in processes.values():
             process.kill()
             process.communicate()

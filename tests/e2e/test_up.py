@@ -8,7 +8,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
+import redis
 
+from stenolog.settings import Settings
 from tests.cli.commands import stenolog
 from tests.e2e.deployment import Conversation, Up, is_alive, undisturbed
 from tests.support.waiting import eventually
@@ -37,6 +39,12 @@ def fetched(url: str) -> dict[str, object]:
     with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own address
         found: dict[str, object] = json.load(answer)
     return found
+
+
+def expiries(up: Up, session_id: str) -> dict[str, int]:
+    """Every key with this session's id in its name, and the seconds that it has left; negative without a TTL."""
+    with redis.Redis.from_url(up.ready["redis"], decode_responses=True) as client:
+        return {str(key): int(client.ttl(key)) for key in client.scan_iter(f"*{session_id}*", count=1000)}
 
 
 def check(conversation: Conversation, end: dict[str, object], sentences: Sequence[int]) -> None:
@@ -88,6 +96,18 @@ async def test_sessions_are_listed(up: Up, tmp_path: Path) -> None:
     [row] = [row for row in rows if row["session_id"] == conversation.client.session_id]
     assert (row["state"], row["finals"]) == ("CLOSED", 1)
     assert conversation.client.session_id in stenolog("sessions", *options, cwd=tmp_path).stdout.decode()
+
+
+async def test_every_key_of_a_session_expires(up: Up) -> None:
+    """STITCH-5: while a session lives and after its end, whatever Redis key names it has a TTL of a day at most."""
+    conversation = Conversation(up.url, ONE, realtime=False)
+    found: list[dict[str, int]] = []
+    conversation.on_final[0] = lambda: found.append(expiries(up, conversation.client.session_id))
+    await conversation.hold()
+    found.append(expiries(up, conversation.client.session_id))
+    for keys in found:
+        assert len(keys) > 5
+        assert {key: ttl_s for key, ttl_s in keys.items() if not 0 < ttl_s <= Settings().session_ttl_s} == {}
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

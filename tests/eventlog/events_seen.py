@@ -55,7 +55,7 @@ FACTS: dict[str, Fact] = {
     "session_ended.v1.least": SessionEnded(reason="stop", audio_samples=0, utterances=0, sample_rate_hz=16_000),
 }  # fmt: skip
 
-_texts = st.text(st.characters(exclude_categories=("Cs",)))
+_texts = st.text(st.characters(codec="utf-8"))
 _counts = st.integers(0, 2**63 - 1)
 _floats = st.floats(allow_nan=False, allow_infinity=False)
 _json = st.recursive(

@@ -104,11 +104,11 @@ async def test_bells_follow_a_slot_to_its_new_node(cluster: TestServer) -> None:
     ear = Ear(connected)
     await ear.bells.start()
     await ear.bells.listening()
-    slot = cluster.nodes[0].client.execute_command("CLUSTER KEYSLOT", ear.channels[0])
+    slot = cluster.nodes[0].command("CLUSTER KEYSLOT", ear.channels[0])
     try:
         _move(cluster, slot, to=2)
         await eventually_async(lambda: ear.hears(0, 1, 63))
-        cluster.nodes[2].client.execute_command("SPUBLISH", ear.channels[0], "from the new node")
+        cluster.nodes[2].command("SPUBLISH", ear.channels[0], "from the new node")
         await eventually_async(lambda: (ear.channels[0], b"from the new node") in ear.heard)
     finally:
         _move(cluster, slot, to=0)
@@ -143,6 +143,6 @@ async def test_start_races_stop(ear: Ear) -> None:
 
 
 def _move(cluster: TestServer, slot: int, *, to: int) -> None:
-    node_id = cluster.nodes[to].client.execute_command("CLUSTER MYID")
+    node_id = cluster.nodes[to].command("CLUSTER MYID")
     for node in cluster.nodes:
-        node.client.execute_command("CLUSTER SETSLOT", slot, "NODE", node_id)
+        node.command("CLUSTER SETSLOT", slot, "NODE", node_id)

@@ -1,6 +1,8 @@
 """Claims on one server and on a cluster."""
 
 import asyncio
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -9,6 +11,7 @@ from eventlog.claims import GROUP, Begun, Claims, Swept
 from eventlog.codec import UPCASTERS, encode
 from eventlog.log import Checkpoint, Claim, Code, Committed
 from eventlog.positions import OPENED, START
+from eventlog.server import Call
 from tests.eventlog.acting import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
 
 FRESH = Begun(Code.OK, started("s1"), Checkpoint(), OPENED)
@@ -51,8 +54,47 @@ async def test_sessions_from_before_the_group_are_claimed(stage: Stage) -> None:
     assert (await stage.claimed(await stage.worker("b"))).keys.member == "s1 live"
 
 
-async def test_a_worker_takes_about_what_it_has_room_for(stage: Stage) -> None:
-    """A worker takes no more than its room and one of each partition, and leaves the rest to others."""
+@pytest.mark.parametrize("room", [1, 2, 5, 13])
+async def test_a_worker_never_takes_more_than_it_has_room_for(stage: Stage, room: int) -> None:
+    """However little room there is, neither new claims nor those of the dead exceed it, and all come in the end."""
+    await asyncio.gather(*(stage.opened(f"s{number}") for number in range(32)))
+    a, b = await stage.worker("a"), await stage.worker("b")
+    new: list[Claim] = []
+    while len(new) < 32:
+        claims = await a.take_new(stage.server.keys.partitions, room)
+        assert 1 <= len(claims) <= room
+        new += claims
+    for claim in new:
+        await stage.age(claim)
+    taken: list[Claim] = []
+    while len(taken) < 32:
+        claims = await b.take_over(room)
+        assert 1 <= len(claims) <= room
+        taken += claims
+    assert {claim.keys.member for claim in taken} == {claim.keys.member for claim in new}
+
+
+async def test_many_claims_are_renewed_in_several_calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many claims there are, no call holds more than its bound, and the lost ones of all calls are told."""
+    monkeypatch.setattr("eventlog.claims.CLAIMS_PER_CALL", 4)
+    await asyncio.gather(*(single.opened(f"s{number}") for number in range(10)))
+    a = await single.worker("a")
+    claims = await a.take_new(single.server.keys.partitions, 100)
+    stale = {number: claims[number]._replace(deliveries=7) for number in (0, 5, 9)}
+    sizes_seen: list[int] = []
+    run_many = single.server.run_many
+
+    async def counted(calls: Sequence[Call]) -> list[Any]:
+        sizes_seen.extend(len(call.keys) for call in calls)
+        return await run_many(calls)
+
+    monkeypatch.setattr(single.server, "run_many", counted)
+    assert await a.renew([stale.get(number, claim) for number, claim in enumerate(claims)]) == list(stale.values())
+    assert sizes_seen == [4, 4, 2]
+
+
+async def test_a_worker_shares_its_room_among_partitions(stage: Stage) -> None:
+    """A worker takes no more than its room, and leaves the rest to others."""
     await asyncio.gather(*(stage.opened(f"s{number}") for number in range(64)))
     a, b = await stage.worker("a"), await stage.worker("b")
     partitions = stage.server.keys.partitions

@@ -45,7 +45,7 @@ async def test_connections_pack_by_hiredis(server: Server) -> None:
     try:
         client = connected.client
         if isinstance(client, RedisCluster):
-            kinds = {node.connection_class for node in client.get_nodes()}
+            kinds: set[type] = {node.connection_class for node in client.get_nodes()}
         else:
             kinds = {client.connection_pool.connection_class}
         assert kinds == {PackingConnection}

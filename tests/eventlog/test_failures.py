@@ -71,10 +71,11 @@ async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server],
     stage, server = own
     await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
-    breaking, mending = {
+    commands: dict[str, tuple[tuple[str | int, ...], tuple[str | int, ...]]] = {
         "too few replicas": (("CONFIG SET", "min-replicas-to-write", 1), ("CONFIG SET", "min-replicas-to-write", 0)),
         "a replica": (("REPLICAOF", "127.0.0.1", free_port()), ("REPLICAOF", "NO", "ONE")),
-    }[trouble]
+    }
+    breaking, mending = commands[trouble]
     server.nodes[0].command(*breaking)
     for name, call in CALLS.items():
         if name not in READS:
@@ -144,14 +145,14 @@ async def test_a_dead_node_is_told_by_the_log_itself() -> None:
 def test_answers_that_pass_are_unavailability(answer: str) -> None:
     """What a server says that can't serve now is told as unavailable, for asking again helps."""
     with pytest.raises(LogUnavailableError), translated():
-        raise BaseParser.parse_error(answer)
+        raise BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("answer", ["BUSYGROUP Consumer Group name already exists", "WRONGTYPE no", "ERR what"])
 def test_answers_that_stay_are_defects(answer: str) -> None:
     """What a server would say again and again is told as what it is, and not retried for ever."""
     with pytest.raises(ResponseError), translated():
-        raise BaseParser.parse_error(answer)
+        raise BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
 
 
 async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:

@@ -17,7 +17,7 @@ TYPES = re.compile(r"(String|Hash|List|Stream|Sorted set|Set|Sharded channel)[,:
 NO_KEYS = {"run", "expiring", "audio_name"}
 
 # Anything but what separates the parts of a key and of a run's name; braces as well, which make hash tags.
-ids = st.text(st.characters(exclude_categories=("Cs",), exclude_characters=" :"), min_size=1, max_size=60)
+ids = st.text(st.characters(codec="utf-8", exclude_characters=" :"), min_size=1, max_size=60)
 runs = st.one_of(st.just(LIVE_RUN), ids)
 
 

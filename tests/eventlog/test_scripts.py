@@ -92,7 +92,7 @@ async def everything(stage: Stage) -> None:
 async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) -> None:
     """Each call of a script has the keys, of the types, and the number of arguments that the script's header names."""
     await everything(single)
-    wrong = []
+    wrong: list[tuple[str, str, object]] = []
     for call in calls:
         types = named_types(call.script.name)
         found = [(await single.do("TYPE", key)).decode() for key in call.keys]

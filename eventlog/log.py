@@ -114,7 +114,11 @@ class Commit(NamedTuple):
 
 
 class Committed(NamedTuple):
-    """The answer to a commit. `Code.OK` also when an earlier try of the same commit had already been written."""
+    """The answer to a commit. `Code.OK` also when an earlier try of the same commit had already been written.
+
+    `Code.UNKNOWN` when it alone got no answer: ask the very same commit again, for another one under its serial would
+    count as done.
+    """
 
     code: Code
     holder: str = ""

@@ -100,6 +100,8 @@ class RedisLog:
                 commands.append(("XREAD", "COUNT", count, "STREAMS", *streams, *ids))
         found: dict[SessionKeys, list[AudioEntry]] = {}
         for answer in await self.server.execute_many(commands):
+            if isinstance(answer, LogUnavailableError):
+                continue  # a node of the cluster is away; the other nodes' sessions go on
             if isinstance(answer, Exception):
                 raise answer
             for stream, entries in answer or ():
@@ -113,7 +115,8 @@ class RedisLog:
         committed = []
         for answer in answers:
             if isinstance(answer, LogUnavailableError):
-                raise answer
+                committed.append(Committed(Code.UNKNOWN))
+                continue
             code, holder, serial = answer
             committed.append(Committed(Code(code), holder.decode(), serial))
         return committed

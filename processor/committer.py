@@ -34,6 +34,7 @@ class Committer:
         self._holdings = holdings
         self._retention_s = audio_retention_s
         self._on_trouble = on_trouble
+        self._unanswered: list[tuple[ActiveRun, Commit]] = []
 
     async def run(self) -> None:
         """Commit until cancelled."""
@@ -44,7 +45,7 @@ class Committer:
     async def round(self) -> None:
         """Commit what is ready now, a bounded part of it."""
         ready = self._holdings.ready
-        commits: list[tuple[ActiveRun, Commit]] = []
+        commits, self._unanswered = [one for one in self._unanswered if one[0].held], []
         while ready and len(commits) < RUNS_PER_ROUND:
             run = ready.pop(next(iter(ready)))
             if commit := run.next_commit(self._retention_s * run.start.sample_rate_hz):
@@ -55,27 +56,32 @@ class Committer:
             answers = await self._commit([commit for _, commit in commits])
             for (run, commit), answer in zip(commits, answers, strict=True):
                 self._judge(run, commit, answer)
+        if self._unanswered:
+            self._on_trouble()
+            if len(self._unanswered) == len(commits):
+                await asyncio.sleep(RETRY_S)  # nobody answers: others' turn won't come sooner by asking harder
+            self._holdings.wake_committer.set()
 
     async def _commit(self, commits: list[Commit]) -> list[Committed]:
-        """Ask until there is an answer: a commit whose answer was lost is asked again, the same one."""
-        while True:
-            try:
-                return await self._log.commit(commits)
-            except LogUnavailableError as error:
-                log.warning("commit not answered, asking again", extra={"error": str(error), "commits": len(commits)})
-                self._on_trouble()
-                await asyncio.sleep(RETRY_S)
+        """Each one's answer; UNKNOWN where there was none."""
+        try:
+            return await self._log.commit(commits)
+        except LogUnavailableError as error:
+            log.warning("commits not answered, asking again", extra={"error": str(error), "commits": len(commits)})
+            return [Committed(Code.UNKNOWN)] * len(commits)
 
     def _judge(self, run: ActiveRun, commit: Commit, answer: Committed) -> None:
-        if answer.code == Code.OK:
+        if answer.code == Code.UNKNOWN:
+            self._unanswered.append((run, commit))  # the same one again: it may be written already
+        elif answer.code == Code.OK:
             run.committed(commit)
             if commit.ends:
                 self._holdings.drop(run)
             else:
                 self._holdings.mark_ready(run)
-            return
-        log.warning(
-            "run let go: commit refused",
-            extra={"run": run.claim.keys.member, "code": answer.code.name, "holder": answer.holder},
-        )
-        self._holdings.drop(run)
+        else:
+            log.warning(
+                "run let go: commit refused",
+                extra={"run": run.claim.keys.member, "code": answer.code.name, "holder": answer.holder},
+            )
+            self._holdings.drop(run)

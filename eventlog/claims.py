@@ -65,6 +65,8 @@ class Claims:
         self.server = server
         self.consumer = consumer
         self.lease_ms = lease_ms
+        self.due_ms = 0
+        """How long after the last `take_over` the next claim may be abandoned: looking sooner finds nothing."""
         self._ttl_s = session_ttl_s
 
     async def ensure_groups(self) -> None:
@@ -208,8 +210,13 @@ class Claims:
     async def _find_abandoned(self) -> list[tuple[PartitionKeys, int]]:
         """The partitions with claims that are idle for a lease, each with its own server's clock (ms)."""
         answers = await self._each_partition("find_abandoned", [self.lease_ms])
-        looked = zip(self.server.keys.partitions, answers, strict=True)
-        return [(keys, int(now_ms)) for keys, (now_ms, is_found) in looked if is_found]
+        looked = [
+            (keys, int(now_ms), idle_ms)
+            for keys, (now_ms, idle_ms) in zip(self.server.keys.partitions, answers, strict=True)
+        ]
+        left_ms = [self.lease_ms - idle_ms for _, _, idle_ms in looked if 0 < idle_ms < self.lease_ms]
+        self.due_ms = min(left_ms, default=self.lease_ms // 2)
+        return [(keys, now_ms) for keys, now_ms, idle_ms in looked if idle_ms >= self.lease_ms]
 
     async def _read_new(self, partitions: Sequence[PartitionKeys], count: int) -> list[Any]:
         """Each partition's answer to a read of up to `count` new entries."""

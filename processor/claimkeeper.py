@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 SWEEP_S = 1.0
 """All partitions are looked at this often, whatever the bells said: what a lost publish costs at most."""
 
+LOOK_MARGIN_S = 0.02
+"""After a claim has run out it is looked for: clocks are read a round trip apart."""
+
 TTL_SHARE = 8
 """Keys' TTLs are renewed after an eighth of their life, so several renewals may fail."""
 
@@ -52,6 +55,7 @@ class ClaimKeeper:
         self._on_poison = on_poison
         self._rung: set[PartitionKeys] = set()
         self._bell = asyncio.Event()
+        self._look_at = 0.0
         self._lease_s = settings.lease_ms / 1000
         self._clock_offset_ms: int | None = None
         self._calm_from = 0.0
@@ -72,11 +76,11 @@ class ClaimKeeper:
         while True:
             try:
                 # Not wait_for: on Python 3.11 it forgets a cancellation that comes together with the bell.
-                async with asyncio.timeout(SWEEP_S):
+                async with asyncio.timeout(self._pause_s()):
                     await self._bell.wait()
-                rung, self._rung = self._rung, set()
             except TimeoutError:
-                rung = set(self._claims.server.keys.partitions)
+                self._rung.update(self._claims.server.keys.partitions)
+            rung, self._rung = self._rung, set()
             self._bell.clear()
             try:
                 # Shielded: broken off, it could leave claims that nobody knows of until they run out.
@@ -87,6 +91,13 @@ class ClaimKeeper:
                 self.unsettle()
                 self.ring()
                 await asyncio.sleep(SWEEP_S)
+
+    def _pause_s(self) -> float:
+        """Until the next look is of use: a claim may have run out then, unless there is no room for it anyway."""
+        if not self._holdings.room:
+            return SWEEP_S
+        due_s = max(self._look_at, self._calm_from) - time.monotonic()
+        return min(SWEEP_S, max(LOOK_MARGIN_S, due_s))
 
     async def finish_taking(self) -> None:
         """Return when no take is under way any more; to be called when `run_taking` was cancelled."""
@@ -103,8 +114,10 @@ class ClaimKeeper:
             random.shuffle(partitions)
             await self._begin(await self._claims.take_new(partitions, room))
         self._watch_duration(started)
-        if self._holdings.room and time.monotonic() >= self._calm_from:
+        if self._holdings.room and time.monotonic() >= max(self._calm_from, self._look_at):
             taken = await self._claims.take_over(self._holdings.room)
+            # Not a second late, where it is known when the next claim runs out; never in a tight loop.
+            self._look_at = time.monotonic() + min(SWEEP_S, self._claims.due_ms / 1000 + LOOK_MARGIN_S)
             await self._begin([claim for claim in taken if claim.keys.member not in self._holdings])
             self._watch_duration(started)
 

@@ -41,14 +41,14 @@ class Partials:
         self._holdings = holdings
         self._recognition = recognition
         self._interval_s = settings.partial_interval_ms / 1000
-        self._pause_s = LOOK_S
-        self._per_round = max(1, int(settings.partials_per_s * self._pause_s))
+        self._per_round = settings.partials_per_s * LOOK_S
+        self._allowed = 0.0
         self._texts: list[tuple[str, bytes]] = []
 
     async def run(self) -> None:
         """Go on until cancelled."""
         while True:
-            await asyncio.sleep(self._pause_s)
+            await asyncio.sleep(LOOK_S)
             self._submit_due()
             await self._publish()
 
@@ -57,7 +57,9 @@ class Partials:
         due = [run for run in self._holdings if run.partial_due <= now]
         # Whoever waited longest comes first; under load everybody's partials thin out alike.
         due.sort(key=lambda run: run.partial_due)
-        room = min(self._per_round, self._recognition.room_for_partials)
+        # What the rate allows carries over to the next round as a fraction only: unused room is no right to a burst.
+        self._allowed = self._per_round + self._allowed % 1
+        room = min(int(self._allowed), self._recognition.room_for_partials)
         jobs: list[Job] = []
         for run in due:
             if len(jobs) >= room:

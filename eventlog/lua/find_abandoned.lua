@@ -1,12 +1,19 @@
 #!lua flags=allow-oom
--- Purpose: see whether any claim wasn't renewed for a lease, and what the time is; what is taken over comes after this.
+-- Purpose: see how long the longest idle claim wasn't renewed, and what the time is; what is taken over comes after this.
 -- KEYS: 1 sessions (stream)
 -- ARGV: 1 lease (ms)
--- Returns: {now (ms, this server's clock), 1 if there is such a claim or 0}
+-- Returns: {now (ms, this server's clock), idle time (ms) of the longest idle claim, 0 if none is idle for half a lease}
 -- Atomic: all of it
 -- Retry: harmless, it writes nothing
 --- @include "claim"
 --- @include "clock"
 
-local idle = redis.pcall('XPENDING', KEYS[1], GROUP, 'IDLE', ARGV[1], '-', '+', 1)
-return {now_ms(), (not idle.err and #idle > 0) and 1 or 0}
+-- The living renew each third of a lease, so what is idle for half of one is few, or a death.
+local idle = redis.pcall('XPENDING', KEYS[1], GROUP, 'IDLE', math.floor(tonumber(ARGV[1]) / 2), '-', '+', 100)
+local longest = 0
+if not idle.err then
+  for _, pending in ipairs(idle) do
+    longest = math.max(longest, pending[3])
+  end
+end
+return {now_ms(), longest}

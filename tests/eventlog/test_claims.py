@@ -383,3 +383,15 @@ async def test_an_emptied_redis_is_worked_with_again(stage: Stage) -> None:
     assert await a.take_new(partitions, 100) == []
     await stage.opened()
     assert (await stage.claimed(a)).keys.member == "s1 live"
+
+
+async def test_a_look_tells_when_the_next_claim_runs_out(stage: Stage) -> None:
+    """A look for abandoned claims says how long the next one has, so that nobody comes a sweep too late."""
+    await stage.opened()
+    a, b = await stage.worker("a"), await stage.worker("b")
+    claim = await stage.claimed(a)
+    assert await b.take_over(100) == []
+    assert b.due_ms == b.lease_ms // 2
+    await stage.age(claim, b.lease_ms * 3 // 4)
+    assert await b.take_over(100) == []
+    assert 0 < b.due_ms <= b.lease_ms // 4

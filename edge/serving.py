@@ -18,6 +18,11 @@ from edge.core import EdgeCore
 from edge.settings import EdgeSettings
 from edge.shortcut import Tap
 
+try:
+    from websockets.speedups import apply_mask
+except ImportError:  # a Python for which it has no wheel
+    from websockets.utils import apply_mask
+
 PING_INTERVAL_S = 20.0
 """Dead peers are noticed, and proxies that drop silent connections after 30 s and more are kept."""
 
@@ -32,6 +37,10 @@ BACKLOG = 2048
 
 SHORT_BYTES = 125
 """Longest payload whose length stands in a frame's second byte (RFC 6455, 5.2)."""
+
+
+WHOLE_BINARY, MASKED_16_BIT, HEADER_BYTES = 0x82, 0xFE, 8
+"""First and second byte of a whole binary frame that is masked and has a 16-bit length, and its header's size."""
 
 
 class EdgeProtocol(WebSocketsSansIOProtocol):
@@ -73,6 +82,42 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
     def abort(self) -> None:
         """Cut the connection, whatever still waits to be sent."""
         self.transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`: whole audio frames at the beginning are taken here, all else by the parser."""
+        taken = 0
+        conn = self.conn
+        if (
+            self._tap is not None
+            and conn.current_size is None
+            and conn.state is State.OPEN
+            and not (conn.reader.buffer or self.close_sent)
+            and self.queue.empty()
+        ):
+            taken = self._take_frames(data)
+        if taken < len(data):
+            super().data_received(data[taken:] if taken else data)
+
+    def _take_frames(self, data: bytes) -> int:
+        """Give the tap every whole, single, masked binary frame of 126 to 65,535 bytes; returns how many bytes it took.
+
+        That is RFC 6455, 5.2, for the one kind of frame that comes ten times a second and session; the general parser
+        takes a third of what such a frame costs.
+        """
+        at, end, view = 0, len(data), memoryview(data)
+        while end - at > HEADER_BYTES and data[at] == WHOLE_BINARY and data[at + 1] == MASKED_16_BIT:
+            if self._tap is None:
+                break
+            size = data[at + 2] << 8 | data[at + 3]
+            stop = at + HEADER_BYTES + size
+            if not SHORT_BYTES < size <= self.config.ws_max_size or stop > end:
+                break
+            payload = apply_mask(view[at + HEADER_BYTES : stop], data[at + 4 : at + HEADER_BYTES])
+            at = stop
+            if not self._tap(payload) and not self.read_paused:
+                self.read_paused = True
+                self.transport.pause_reading()
+        return at
 
     def handle_bytes(self, event: Frame) -> None:
         """See `WebSocketsSansIOProtocol`."""

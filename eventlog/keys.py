@@ -114,7 +114,7 @@ class SessionKeys:
 
     @cached_property
     def session(self) -> str:
-        """Hash: epoch, head, seen_ms, token, start; the append guard. Open, resume, append scripts. Session TTL."""
+        """Hash: guard ("epoch head"), seen_ms, token, start. Open, resume, append, seal scripts. Session TTL."""
         return f"{self._prefix}:session:{self.session_id}"
 
     @cached_property

@@ -161,23 +161,23 @@ async def _views(server: Server, runs: Sequence[RunKeys]) -> list[SessionView | 
     for keys in runs:
         commands += (
             ("HGETALL", keys.view),
-            ("HGET", keys.session.session, "head"),
+            ("HGET", keys.session.session, "guard"),
             ("HGET", keys.checkpoint, "cursor"),
         )
     answers = await _all(server, commands)
     return [_view(*answers[i : i + 3]) for i in range(0, len(answers), 3)]
 
 
-def _view(fields: Mapping[bytes, bytes], head: bytes | None, cursor: bytes | None) -> SessionView | None:
+def _view(fields: Mapping[bytes, bytes], guard: bytes | None, cursor: bytes | None) -> SessionView | None:
     if not fields:
         return None
     view = msgspec.convert(
         {name.decode(): value.decode() for name, value in fields.items()}, SessionView, strict=False
     )
-    if view.state == "CLOSED" or head is None or not view.sample_rate:
+    if view.state == "CLOSED" or guard is None or not view.sample_rate:
         return view
     processed = Position.parse(cursor or b"0-0").offset
-    end = Position.parse(head)
+    end = Position.parse(guard.partition(b" ")[2])
     appended = processed if end == SEALED else end.offset
     return msgspec.structs.replace(
         view,

@@ -14,7 +14,7 @@ if redis.call('EXISTS', KEYS[1]) == 1 then
   return {CODE.EXISTS, 0, '0-0'}
 end
 local now = now_ms()
-redis.call('HSET', KEYS[1], 'epoch', 1, 'head', '0-1', 'seen_ms', now, 'token', ARGV[1], 'start', ARGV[2])
+redis.call('HSET', KEYS[1], 'guard', '1 0-1', 'seen_ms', now, 'token', ARGV[1], 'start', ARGV[2])
 redis.call('XADD', KEYS[2], '0-1', 'event', ARGV[2], 'at_ms', now)
 redis.call('XADD', KEYS[3], '0-1', 'fact', ARGV[3])
 redis.call('EXPIRE', KEYS[1], ARGV[5])

@@ -7,18 +7,20 @@
 -- Retry: raises the epoch once more; the caller uses the last answer
 --- @include "codes"
 --- @include "clock"
+--- @include "guard"
 
-local state = redis.call('HMGET', KEYS[1], 'epoch', 'head', 'token', 'start')
+local state = redis.call('HMGET', KEYS[1], 'guard', 'token', 'start')
 if not state[1] then
   return {CODE.GONE, 0, '0-0', ''}
 end
-if state[3] ~= ARGV[1] then
+if state[2] ~= ARGV[1] then
   return {CODE.FORBIDDEN, 0, '0-0', ''}
 end
-if state[2] == END then
-  return {CODE.SEALED, 0, state[2], ''}
+local older, head = parts(state[1])
+if head == END then
+  return {CODE.SEALED, 0, head, ''}
 end
-local epoch = redis.call('HINCRBY', KEYS[1], 'epoch', 1)
-redis.call('HSET', KEYS[1], 'seen_ms', now_ms())
-redis.call('SPUBLISH', KEYS[2], cjson.encode({'s', ARGV[2], '', '', string.format('%.0f', epoch)}))
-return {CODE.OK, epoch, state[2], state[4]}
+local epoch = string.format('%.0f', tonumber(older) + 1)
+redis.call('HSET', KEYS[1], 'guard', epoch .. ' ' .. head, 'seen_ms', now_ms())
+redis.call('SPUBLISH', KEYS[2], cjson.encode({'s', ARGV[2], '', '', epoch}))
+return {CODE.OK, tonumber(epoch), head, state[3]}

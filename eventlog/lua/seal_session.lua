@@ -7,22 +7,24 @@
 -- Retry: SEALED, and nothing changes
 --- @include "codes"
 --- @include "clock"
+--- @include "guard"
 
-local state = redis.call('HMGET', KEYS[1], 'head', 'seen_ms')
+local state = redis.call('HMGET', KEYS[1], 'guard', 'seen_ms')
 if not state[1] then
   return {CODE.GONE, '0-0'}
 end
-if state[1] == END then
-  return {CODE.SEALED, state[1]}
+local epoch, head = parts(state[1])
+if head == END then
+  return {CODE.SEALED, head}
 end
 local now = now_ms()
 if tonumber(now) - tonumber(state[2]) < tonumber(ARGV[1]) then
-  return {CODE.NOT_IDLE, state[1]}
+  return {CODE.NOT_IDLE, head}
 end
-local offset = string.match(state[1], '^(%d+)-')
+local offset = string.match(head, '^(%d+)-')
 local event = string.gsub(ARGV[2], '"offset_samples":0', '"offset_samples":' .. offset)
 if not redis.call('XADD', KEYS[2], 'NOMKSTREAM', END, 'event', event, 'at_ms', now) then
-  return {CODE.GONE, state[1]}
+  return {CODE.GONE, head}
 end
-redis.call('HSET', KEYS[1], 'head', END)
-return {CODE.OK, state[1]}
+redis.call('HSET', KEYS[1], 'guard', epoch .. ' ' .. END)
+return {CODE.OK, head}

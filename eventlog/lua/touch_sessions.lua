@@ -6,11 +6,13 @@
 -- Atomic: per session
 -- Retry: harmless
 --- @include "clock"
+--- @include "guard"
 
 local touched = 0
 local now = now_ms()
 for i = 1, #KEYS do
-  if redis.call('HGET', KEYS[i], 'epoch') == ARGV[i] then
+  local guard = redis.call('HGET', KEYS[i], 'guard')
+  if guard and parts(guard) == ARGV[i] then
     redis.call('HSET', KEYS[i], 'seen_ms', now)
     touched = touched + 1
   end

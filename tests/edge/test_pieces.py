@@ -65,8 +65,7 @@ async def test_pieces_change_nothing(edge: Replica, largest: int) -> None:
         session_id = (await reader.readuntil(b'"resume_token"')).split(b'"session_id":"')[1][:36].decode()
         for piece in pieces(b"".join(sent for sent, _ in said), largest, dice):
             writer.write(piece)
-            await writer.drain()
-            await asyncio.sleep(0)
+            await asyncio.gather(writer.drain())  # a task, so that the edge has its turn after each piece
 
         async def is_there() -> bool:
             return b"".join(entry.pcm or b"" for entry in await entries(edge, session_id)) == audio

@@ -289,7 +289,7 @@ async def test_a_view_counts_what_is_appended_and_not_yet_processed(single: Serv
     async with running(single):
         await write(single, keys, [opened(keys)])
         await eventually_async(lambda: is_projected(single, keys, Position(0, 1)))
-    await single.execute("HSET", keys.session.session, "head", "48000-0")
+    await single.execute("HSET", keys.session.session, "guard", "1 48000-0")
     await single.execute("HSET", keys.checkpoint, "cursor", "16000-0")
     view = await read_view(single, keys)
     assert view is not None

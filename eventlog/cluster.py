@@ -94,7 +94,8 @@ class Rounds:
     def _node(self, command: Command) -> ClusterNode:
         name = str(command[0]).upper()
         at = command.index("STREAMS") + 1 if name in {"XREAD", "XREADGROUP"} else _KEY_AT.get(name, 1)
-        node = self._client.get_node_from_key(str(command[at]) if at < len(command) else "")
+        key = command[at] if at < len(command) else ""
+        node = self._client.get_node_from_key(key.decode() if isinstance(key, bytes) else str(key))
         assert node is not None  # noqa: S101 - only a search for replicas finds none
         return node
 

@@ -64,8 +64,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Sessions
     max_sessions: Annotated[int, _number(
-        "Sessions", "sessions", "Live sessions over all replicas. More than two slow cores carry; raise it with the machines that are added.",
-        least=1)] = 1000
+        "Sessions", "sessions", "Live sessions over all replicas. More than two slow cores carry; raise it "
+        "with the machines that are added.", least=1)] = 1000
     reservation_ttl_s: Annotated[int, _number(
         "Sessions", "s", "How long a crashed edge's reservations count against `max_sessions`; a living edge renews "
         "them three times as often.", least=3, most=60)] = 60

@@ -205,7 +205,8 @@ def is_sentence(text: str) -> bool:
 def test_nothing_is_left_for_later_or_tied_to_one_machine() -> None:
     """No file holds a note to do something later, a path of one machine or the host of a package index."""
     # Put together here, so that they don't stand in this file either.
-    hosts = [r"\.".join(parts) for parts in (("pypi", "org"), ("python.hosted".replace(".", ""), "org"), ("registry", "npmjs"))]
+    names = (("pypi", "org"), ("python.hosted".replace(".", ""), "org"), ("registry", "npmjs"))
+    hosts = [r"\.".join(parts) for parts in names]
     unwanted = re.compile("|".join([
         r"\b(TODO|FIXME|XXX)\b|(?<![\w.])/(work|root|home|Users)/\w", *hosts,
     ]))

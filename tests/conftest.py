@@ -1,11 +1,16 @@
 """Fixtures for all tests: real servers, started once when first asked for and emptied before each test."""
 
+import signal
 from collections.abc import Iterator
 
 import pytest
 
 from tests.support import servers
 from tests.support.servers import Server
+
+
+# A shell that runs the tests in the background lets them ignore Ctrl-C, and whatever they start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

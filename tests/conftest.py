@@ -8,7 +8,6 @@ import pytest
 from tests.support import servers
 from tests.support.servers import Server
 
-
 # A shell that runs the tests in the background lets them ignore Ctrl-C, and whatever they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

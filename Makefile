@@ -21,7 +21,7 @@ help:  ## List the targets
 run: run-environment  ## Start everything, stream the bundled recording, keep serving (ONCE=1 stops then; PORT=8000)
 	@trap : INT TERM; $(BIN)/stenolog up --demo $(UP_OPTIONS); code=$$?; [ $$code -eq 130 ] || exit $$code
 
-test: $(DEV_STAMP)  ## Run all tests (ARGS=... goes to pytest)
+test: $(DEV_STAMP)  ## Run all tests (ARGS=... goes to pytest; TEST_REDIS_SERVER=... runs them on another server binary)
 	@$(BIN)/python -m pytest $(ARGS)
 
 check: $(DEV_STAMP)  ## Lint, check types and the layers

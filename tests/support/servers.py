@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from stenolog.embedded import free_port
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 
+SERVER = os.environ.get("TEST_REDIS_SERVER") or str(get_binary_path())
+"""Another server's binary to run most tests on, such as Redis 7.0's."""
+
 CLUSTER_NODES = 3
 SLOTS = 16_384
 
@@ -29,7 +33,7 @@ class Node:
         self.port = free_port()
         self.log = directory / "server.log"
         command = [
-            str(get_binary_path()), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory),
+            SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory),
             "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", *options,
         ]
         with self.log.open("wb") as log:

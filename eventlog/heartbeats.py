@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import socket
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -25,6 +28,11 @@ class Heartbeat(NamedTuple):
     consumer: str
     age_ms: int
     payload: dict[str, Any]
+
+
+def process_name() -> str:
+    """A name that no other process has, and that tells an operator where to look: of consumers and heartbeats."""
+    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 async def write(server: Server, role: str, consumer: str, payload: Mapping[str, Any]) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import secrets
-import socket
 from typing import TYPE_CHECKING
 
 from eventlog.bells import Bells
 from eventlog.claims import Claims
+from eventlog.heartbeats import process_name
 from eventlog.heartbeats import write as write_heartbeat
 from eventlog.log import LogUnavailableError
 from eventlog.redis_log import RedisLog
@@ -35,11 +33,6 @@ HEARTBEAT_S = 3.0
 """Readiness turns red after 15 s of silence; a few lost beats shall not do that."""
 
 
-def consumer_name() -> str:
-    """A consumer name that no other process has, and that tells an operator where to look."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-
-
 class Worker:
     """One worker process's processing side."""
 
@@ -56,7 +49,7 @@ class Worker:
 
         The caller closes `server` and `recogniser` after `stop`.
         """
-        self.consumer = consumer or consumer_name()
+        self.consumer = consumer or process_name()
         self._server = server
         self._settings = settings
         self._log = RedisLog(server, session_ttl_s=settings.session_ttl_s)

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 
+from eventlog.heartbeats import process_name
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
@@ -22,7 +23,7 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
     """Project until stopped, then finish the rounds under way."""
     async with wiring.connected(settings) as server:
         runner = ProjectionRunner(
-            server, [_MAKERS[name](settings) for name in settings.projections], wiring.consumer_name(),
+            server, [_MAKERS[name](settings) for name in settings.projections], process_name(),
             session_ttl_s=settings.session_ttl_s, changes_max_notices=settings.changes_max_notices,
         )
         try:

@@ -4,14 +4,13 @@ import asyncio
 import contextlib
 import logging
 import os
-import secrets
-import socket
 import time
 from collections.abc import AsyncIterator
 
 import msgspec
 
 from edge.settings import EdgeSettings
+from eventlog.heartbeats import process_name
 from eventlog.log import LogUnavailableError
 from eventlog.server import Server, connect
 from processor.recognisers import Recogniser, load
@@ -73,11 +72,6 @@ async def _connected(url: str, partitions: int) -> Server:
             await asyncio.sleep(CONNECT_PAUSE_S)
 
 
-def consumer_name() -> str:
-    """A name that no other process has, and that tells an operator where to look."""
-    return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
-
-
 def segmenter_settings(settings: Settings) -> SegmenterSettings:
     """How new sessions are cut into utterances."""
     return SegmenterSettings(vad_mode=settings.vad_mode, hangover_ms=settings.hangover_ms)
@@ -106,7 +100,7 @@ def worker_settings(settings: Settings) -> WorkerSettings:
 def edge_settings(settings: Settings) -> EdgeSettings:
     """An edge's part of the settings."""
     return EdgeSettings(
-        name=consumer_name(),
+        name=process_name(),
         version=__version__,
         max_sessions=settings.max_sessions,
         reservation_ttl_s=settings.reservation_ttl_s,

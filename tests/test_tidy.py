@@ -32,7 +32,7 @@ LAYERS = {
 }
 # What computes only: given the same, it answers the same.
 PURE = re.compile(
-    r"processor/speech/.*|edge/lifecycle\.py|projections/(stitching|wire|.*folds?)\.py"
+    r"processor/(speech/.*|timeline\.py)|edge/lifecycle\.py|projections/(stitching|wire|.*folds?)\.py"
     r"|eventlog/(events|codec|keys|positions)\.py")
 IMPURE = {
     "redis", "asyncio", "starlette", "uvicorn", "httpx2", "websockets", "socket", "subprocess", "threading", "time",

@@ -97,3 +97,13 @@ async def test_partials_wait_while_finals_do(single: Deployment) -> None:
     recogniser.gate.set()
     await session.say(session.entries[-1:])
     await single.ended(session)
+
+
+async def test_no_partials_where_none_are_wanted(deployment: Deployment) -> None:
+    """With a rate of zero an open utterance is never recognised provisionally."""
+    session = await deployment.open(Story(talk(16_000, 2)))
+    worker = await deployment.started(partial_interval_ms=10, partials_per_s=0)
+    await session.say(session.entries[:20])
+    [run] = await eventually_async(lambda: [one for one in worker.holdings if one.timeline.open_utterances()])
+    worker._partials._submit_due()
+    assert run.partial_due == 0.0, "it was never its turn"

@@ -117,6 +117,48 @@ class LastBreath(RedisLog):
         return answers
 
 
+class Mumbling(RedisLog):
+    """A log that gives no answer to some commits at their first try: some of these are written, some aren't."""
+
+    def __init__(self, worker: Worker) -> None:
+        """Stand between `worker` and its log."""
+        super().__init__(worker._server, session_ttl_s=1_000)
+        self.unheard: dict[tuple[str, int], Commit] = {}
+        self.asked_again = 0
+        worker._committer._log = self
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
+        """Commit all but those that get lost, and answer UNKNOWN for each that is asked for the first time."""
+        answers = []
+        for commit in commits:
+            name = (commit.claim.keys.member, commit.checkpoint.serial)
+            first = name not in self.unheard
+            if not first:
+                assert commit is self.unheard[name], "the very same commit"
+                self.asked_again += 1
+            self.unheard[name] = commit
+            is_lost = first and commit.checkpoint.serial % 2 == 0
+            answer = Committed(Code.UNKNOWN) if is_lost else (await super().commit([commit]))[0]
+            answers.append(Committed(Code.UNKNOWN) if first else answer)
+        return answers
+
+
+async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether an unanswered commit was written or not, each fact is there once in the end (SAFE-1)."""
+    monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.committer.RETRY_S", 0.001)
+    sessions = [await deployment.spoken(EVENTFUL), await deployment.spoken(Story(talk()))]
+    worker = await deployment.worker()
+    log = Mumbling(worker)
+    await worker.start()
+    await deployment.ended(*sessions)
+    assert log.asked_again == len(log.unheard) > 2
+    for session in sessions:
+        assert await session.facts() == session.expected()
+
+
 async def test_death_at_every_commit_changes_nothing(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that each die right after one commit, its answer unheard, write together what one would (SAFE-1)."""
     monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import WebSocketRoute
 
 from edge import errors
+from edge.access import Authenticator
 from edge.core import EdgeCore
 from edge.errors import Trouble, WireError
 from edge.health import Health, json_response
+from edge.operations import Endpoints, routes
 from edge.settings import EdgeSettings
 from edge.stream import StreamEndpoint
 from edge.transcripts import Transcripts
@@ -30,18 +32,20 @@ STREAM_PATH = "/v1/transcribe/stream"
 _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
 
 
-def create_app(settings: EdgeSettings, server: Server, log: RedisLog) -> Starlette:
+GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (Health, Transcripts)
+"""Every group of HTTP operations; a new one is added here."""
+
+
+def create_app(
+    settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None
+) -> Starlette:
     """The application; `app.state.core` is its `EdgeCore`. It doesn't close `server`."""
-    core = EdgeCore(settings, server, log)
-    health, transcripts = Health(core), Transcripts(core)
+    core = EdgeCore(settings, server, log, authenticator)
+    operations = [operation for group in GROUPS for operation in group(core).operations()]
     app = Starlette(
         routes=[
             WebSocketRoute(STREAM_PATH, StreamEndpoint(core)),
-            Route("/v1/health", health.health),
-            Route("/v1/ready", health.ready),
-            Route("/v1/sessions", transcripts.sessions),
-            Route("/v1/sessions/{session_id}", transcripts.session),
-            Route("/v1/sessions/{session_id}/transcript", transcripts.transcript),
+            *routes(operations, core.access),
         ],
         exception_handlers={
             WireError: _told,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge import errors, wire
 from edge.errors import Trouble, WireError, error_message
-from edge.fanout import Listener
+from edge.fanout import Listener, Sink
 from edge.gatherer import Feeder
 from edge.lifecycle import Input, State, step
 from edge.opening import Session
@@ -43,7 +43,7 @@ _OUTCOMES: dict[Code, tuple[Trouble, str]] = {
 }
 
 
-class Connection:
+class Connection(Sink):
     """A session's connection, from `session_start` to the close."""
 
     def __init__(
@@ -248,7 +248,7 @@ class Connection:
 
     # What the feed brings
 
-    def on_event(self, body: str, *, last: bool) -> None:
+    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - for others
         """See `fanout.Sink`."""
         if last:
             self._end_body = body

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable
 
 from edge import errors
+from edge.access import Access, Authenticator, NoAuthentication
 from edge.connection import Connection
 from edge.fanout import Fanout
 from edge.gatherer import Gatherer
@@ -40,8 +41,10 @@ ROLE = "edge"
 class EdgeCore:
     """One edge process: its gatherer, fan-out, opener and connections."""
 
-    def __init__(self, settings: EdgeSettings, server: Server, log: RedisLog) -> None:
-        """Serve sessions in `log`, which lies on `server`."""
+    def __init__(
+        self, settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None
+    ) -> None:
+        """Serve sessions in `log`, which lies on `server`; without `authenticator` to everybody."""
         self.settings = settings
         self.server = server
         self.log = log
@@ -49,6 +52,7 @@ class EdgeCore:
             log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s
         )
         self.fanout = Fanout(server)
+        self.access = Access(log, authenticator or NoAuthentication())
         self.reservations = Reservations(server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s)
         self.opener = Opener(log, server.keys, self.reservations, settings)
         self.connections: set[Connection] = set()

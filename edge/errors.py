@@ -91,6 +91,46 @@ ODD_BYTES = Trouble(
 SESSION_CLOSING = Trouble(
     "session_closing", 0, 0, "A frame came after `stop`; it was dropped.", "Wait for `session_end`."
 )
+UNAUTHORIZED = Trouble(
+    "unauthorized", 1008, 401, "There is no token, or it is malformed, expired, or signed by nobody we know.",
+    "Ask your issuer for a new token.",
+)
+FORBIDDEN = Trouble("forbidden", 1008, 403, "The token's scopes don't allow this.", "Use a token that has the scope.")
+BAD_AUDIO = Trouble(
+    "bad_audio", 1008, 422, "The recording can't be decoded: not a format that is taken, cut off, or damaged.",
+    "Send WAV, FLAC, MP3, Ogg, WebM or MP4, or bare PCM; the message says what was found.",
+)
+TOO_LARGE = Trouble(
+    "too_large", 1009, 413, "The upload, or the request, is over its bound.", "Send it in parts, or a shorter one."
+)
+BAD_OFFSET = Trouble(
+    "bad_offset", 0, 409, "The chunk doesn't begin where the session's audio ends; the message says where that is.",
+    "Send from there.",
+)
+BAD_REQUEST = Trouble("bad_request", 0, 400, "The request's body or a header is malformed.", "See the message.")
+SESSION_ENDED = Trouble(
+    "session_ended", 0, 409, "The session has ended and takes no more audio.", "Fetch its transcript; start a new one."
+)
+TOO_MANY_REQUESTS = Trouble(
+    "too_many_requests", 1013, 429, "More requests than the tenant may make in a minute.",
+    "Wait as long as `Retry-After` says.",
+)
+TOO_MANY_LISTENERS = Trouble(
+    "too_many_listeners", 0, 429, "More event streams than a user, or this process, may have open.",
+    "Close some, or wait as long as `Retry-After` says.",
+)
+BAD_ORIGIN = Trouble(
+    "bad_origin", 1008, 403, "The page that asks is of an origin that isn't allowed.",
+    "Have its origin added to `STENOLOG_ALLOWED_ORIGINS`.",
+)
+SESSION_TOO_LONG = Trouble(
+    "session_too_long", 0, 0, "The session has as much audio as one may have; it is ended here.",
+    "Start a new session for what follows.",
+)
+NOT_ACCEPTABLE = Trouble(
+    "not_acceptable", 0, 406, "The transcript isn't to be had in any of the formats asked for.",
+    "Ask for JSON, plain text, SRT or WebVTT.",
+)
 NOT_FOUND = Trouble("not_found", 0, 404, "No such address.", "See docs/websocket.md.")
 METHOD_NOT_ALLOWED = Trouble(
     "method_not_allowed", 0, 405, "The address has no such method.", "See docs/websocket.md."

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Protocol
 
 import msgspec
 
 from eventlog.bells import Bells
 from eventlog.feed import FeedKind, FeedMessage, decode_message, read_feed
 from eventlog.keys import RunKeys
-from eventlog.positions import SEALED, START, Position
+from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.server import Server
 
 logger = logging.getLogger(__name__)
@@ -26,28 +25,28 @@ PAUSE_S = 0.5
 """After a failed catch-up; bells announce Redis's return, this covers what they don't see."""
 
 
-class Sink(Protocol):
-    """What a listener does with what it hears; none of it may block."""
+class Sink:
+    """What a listener does with what it hears: nothing, where a method isn't overridden. None of it may block."""
 
-    def on_event(self, body: str, *, last: bool) -> None:
-        """An event of the feed, each once and in order; `last` is the session's end."""
-        ...
+    __slots__ = ()
+
+    def on_event(self, position: Position, body: str, *, last: bool) -> None:
+        """An event of the feed, each once and in order, with its place there; `last` is the session's end."""
 
     def on_partial(self, body: str) -> None:
         """A provisional text."""
-        ...
+
+    def on_answer(self, body: str) -> None:
+        """A `ProvisionalAnswer`, perhaps to somebody else's request."""
 
     def on_document(self) -> None:
         """The stitched transcript can be read."""
-        ...
 
     def on_superseded(self, epoch: int) -> None:
         """A newer connection took the session."""
-        ...
 
     def on_reset(self) -> None:
         """The log went back behind what was heard: the feed comes anew."""
-        ...
 
 
 class Listener:
@@ -138,6 +137,8 @@ class Fanout:
             sink.on_document()
         elif kind == FeedKind.SUPERSEDED:
             sink.on_superseded(int(message.body))
+        elif kind == FeedKind.ANSWER:
+            sink.on_answer(message.body)
 
     async def _catch_up(self) -> None:
         while True:
@@ -172,15 +173,17 @@ class Fanout:
         return listener in self._listeners.get(listener.keys.member, ())
 
     async def last_position(self, keys: RunKeys) -> Position:
-        """Where the feed ends now.
+        """Where the feed ends now, facts that make no event included.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        entries = await self._server.execute("XREVRANGE", keys.feed, "+", "-", "COUNT", 1)
-        return Position.parse(entries[0][0]) if entries else START
+        applied = await self._server.execute("GET", keys.projected("feeds"))
+        position = Position.parse(applied or b"0-0")
+        return START if position == OPENED else position
 
 
 def _deliver(listener: Listener, position: Position, body: str) -> None:
     listener.position = position
-    listener.sink.on_event(body, last=position == SEALED)
+    if body:  # else a fact that clients don't hear of
+        listener.sink.on_event(position, body, last=position == SEALED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.core import EdgeCore
+from edge.operations import JSON, Answer, Operation
 from eventlog import heartbeats, keys
 from eventlog.log import LogUnavailableError
 
@@ -21,6 +23,14 @@ PROBE_CACHE_S = 0.5
 """Probes from any number of balancers cost Redis two looks a second."""
 
 WORKER_ROLE = "worker"
+
+
+class Liveness(msgspec.Struct):
+    """What ``/v1/health`` says."""
+
+    status: str
+    version: str
+    active_sessions: int
 
 
 class Readiness(msgspec.Struct):
@@ -46,14 +56,23 @@ class Health:
         self._last: Readiness | None = None
         self._lock = asyncio.Lock()
 
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.operations`."""
+        return (
+            Operation(
+                "GET", "/v1/health", "health", "Health", "Whether this process answers.", self.health, None,
+                [Answer(200, "It does.", {JSON: Liveness})],
+            ),
+            Operation(
+                "GET", "/v1/ready", "ready", "Health", "Whether a new session would be transcribed.", self.ready, None,
+                [Answer(200, "It would.", {JSON: Readiness}), Answer(503, "It would not.", {JSON: Readiness})],
+            ),
+        )  # fmt: skip
+
     async def health(self, _request: Request) -> Response:
         """200 as long as this process answers."""
-        body: dict[str, Any] = {
-            "status": "ok",
-            "version": self._core.settings.version,
-            "active_sessions": len(self._core.connections),
-        }
-        return json_response(body)
+        core = self._core
+        return json_response(Liveness("ok", core.settings.version, len(core.connections)))
 
     async def ready(self, _request: Request) -> Response:
         """200 if a new session would be transcribed, else 503."""

@@ -11,13 +11,21 @@ from typing import Any
 
 import msgspec
 
+CONTAINER = "container"
+"""`SessionStarted.encoding` of a session whose client sends a container's bytes; ``linear16`` is bare PCM."""
+
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):
     """Base of all events."""
 
 
 class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"):
-    """First entry of an audio stream: everything that is fixed for the session's life."""
+    """First entry of an audio stream: everything that is fixed for the session's life.
+
+    With `encoding` ``container`` the client's bytes go into an upload stream, and the claim holder decodes them. Then
+    `sample_rate_hz` is what it decodes to, and `channels` may be 0: as many as the recording has. The `SourceDescribed`
+    that follows says how many, and the start that the session's hash holds is replaced by one that says so too.
+    """
 
     session_id: str
     sample_rate_hz: int
@@ -26,6 +34,10 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     language: str = "en"
     engine: str = "whisper"
     tenant_id: str = ""
+    owner_id: str = ""
+    """Subject of the token that opened the session; empty without authentication."""
+    speaker_labels: str = "channel"
+    """``channel``: one label per channel; ``hash``: drawn from each utterance's samples."""
     segmenter: dict[str, Any] = {}
     """The segmenter's settings, version included, as its own JSON object; pinned so that an upgrade changes nothing."""
     started_ms: int = 0
@@ -42,16 +54,36 @@ class HoleFound(_Event, frozen=True, kw_only=True, tag="hole_found.v1"):
     samples: int
 
 
+class ProvisionalAsked(_Event, frozen=True, kw_only=True, tag="provisional_asked.v1"):
+    """Somebody waits for all that can be said of the audio before this: finals, and the open utterance as it stands."""
+
+    request: str
+    """Names the answer, which is published on the feed's channel."""
+
+
+class SourceDescribed(_Event, frozen=True, kw_only=True, tag="source_described.v1"):
+    """What a container holds, as its decoder found; the second entry of such a session's audio stream."""
+
+    sample_rate_hz: int
+    channels: int
+    container: str
+    codec: str
+    duration_samples: int = 0
+    """In all, as the container's own header says; 0 if it doesn't."""
+
+
 class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
-    """Last entry of an audio stream."""
+    """Last entry of an audio stream, or of an upload."""
 
     reason: str
-    """``stop`` (the client), ``idle`` (a sweep), ``deleted``, or ``failed``."""
+    """``stop`` (the client), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest duration), or ``failed``."""
     offset_samples: int
-    """The true offset of the end, since the entry's id is the largest there is."""
+    """The true offset of the end (of an upload: in bytes), since the entry's id is the largest there is."""
+    detail: str = ""
+    """Why it failed, for a person; never transcript text."""
 
 
-AudioEvent = SessionStarted | Finalized | HoleFound | SessionSealed
+AudioEvent = SessionStarted | Finalized | ProvisionalAsked | SourceDescribed | HoleFound | SessionSealed
 
 
 class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
@@ -64,6 +96,8 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
     language: str = "en"
     engine: str = "whisper"
     tenant_id: str = ""
+    owner_id: str = ""
+    encoding: str = "linear16"
     opened_ms: int = 0
 
 
@@ -91,6 +125,26 @@ class HoleNoted(_Event, frozen=True, kw_only=True, tag="hole_noted.v1"):
     sample_rate_hz: int
 
 
+class SourceNoted(_Event, frozen=True, kw_only=True, tag="source_noted.v1"):
+    """What the recording is; see `SourceDescribed`."""
+
+    sample_rate_hz: int
+    channels: int
+    container: str
+    codec: str
+    duration_samples: int = 0
+
+
+class ProgressNoted(_Event, frozen=True, kw_only=True, tag="progress_noted.v1"):
+    """The run is this far; stated where some time passes without any other fact."""
+
+    processed_samples: int
+    total_samples: int
+    """0 if nobody knows: a live stream, or a container that doesn't say."""
+    sample_rate_hz: int
+    noted_ms: int = 0
+
+
 class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
     """Last fact of a run."""
 
@@ -99,6 +153,8 @@ class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
     utterances: int
     sample_rate_hz: int
     ended_ms: int = 0
+    detail: str = ""
+    """Why it failed, for a person; never transcript text."""
 
 
-Fact = SessionOpened | UtteranceFinal | HoleNoted | SessionEnded
+Fact = SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | SessionEnded

@@ -29,6 +29,10 @@ class FeedKind(enum.StrEnum):
     """The stitched transcript is there."""
     SUPERSEDED = "s"
     """A newer connection took the session; `body` is its epoch."""
+    ANSWER = "a"
+    """What `ProvisionalAsked` waits for; `body` is a `ProvisionalAnswer`."""
+    STATUS = "t"
+    """In the status Stream too, under `position`, its number there."""
 
 
 class FeedMessage(msgspec.Struct, array_like=True, frozen=True):
@@ -41,6 +45,27 @@ class FeedMessage(msgspec.Struct, array_like=True, frozen=True):
     previous: str = ""
     body: str = ""
     """The JSON object that clients get, as text."""
+
+
+class OpenUtterance(msgspec.Struct, frozen=True, kw_only=True):
+    """An utterance that has not ended yet, as it would read now; times in seconds of audio."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+    confidence: float
+    speaker: str
+    channel: int
+
+
+class ProvisionalAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """All that can be said of the audio before a `ProvisionalAsked`."""
+
+    request: str
+    utterances: int
+    """So many finals come before it; they are in the log, and soon in the List."""
+    provisional: list[OpenUtterance]
 
 
 _encoder = msgspec.json.Encoder()

@@ -13,7 +13,7 @@ from eventlog.partitions import partition_of, tags
 LIVE_RUN = "live"
 """The run that a session's own client causes; every other run is a replay."""
 
-READ_MODELS = ("lists", "feeds", "sessions")
+READ_MODELS = ("lists", "feeds", "sessions", "status")
 """The projections that build read models in Redis."""
 
 _DEPLOYMENT = "{stenolog}"  # keys that count across partitions; a tag of their own, so one slot
@@ -27,6 +27,26 @@ def partition_count() -> str:
 def reservations() -> str:
     """Sorted set: session id by expiry in Redis ms. Edges (limit `max_sessions`). Members expire by score."""
     return f"{_DEPLOYMENT}:reservations"
+
+
+def tenant_reservations(tenant_id: str) -> str:
+    """Sorted set: as `reservations`, of one tenant (limit `max_sessions_per_tenant`). Members expire by score."""
+    return f"{_DEPLOYMENT}:reservations:{tenant_id}"
+
+
+def request_count(tenant_id: str, minute: int) -> str:
+    """String: requests of a tenant in one minute (Unix time / 60). Edges (limit `requests_per_minute`). TTL 2 min."""
+    return f"{_DEPLOYMENT}:requests:{tenant_id}:{minute}"
+
+
+def ticket(ticket_hash: str) -> str:
+    """String: what a short-lived ticket, known by its SHA-256, allows; JSON. Edges. TTL is the ticket's own."""
+    return f"{_DEPLOYMENT}:ticket:{ticket_hash}"
+
+
+def status_channel(session_id: str) -> str:
+    """Channel, not sharded: status messages of a session, for subscribers of Redis. Projection status. Public."""
+    return f"transcription:status:{session_id}"
 
 
 def heartbeats() -> str:
@@ -87,6 +107,15 @@ class PartitionKeys:
         """Sorted set: ``<session> <run>`` by end in ms, those of the last TTL. Projection sessions. Session TTL."""
         return f"{self._prefix}:ended-runs"
 
+    def tenant_runs(self, tenant_id: str) -> str:
+        """Sorted set: ``<session> <run>`` of one tenant by start in ms. Projection sessions. Session TTL."""
+        return f"{self._prefix}:tenant-runs:{tenant_id}"
+
+    @cached_property
+    def erased(self) -> str:
+        """Sorted set: ids of deleted sessions by time in ms, which nothing may bring back. Erase script; bounded."""
+        return f"{self._prefix}:erased"
+
     @cached_property
     def sessions_bell(self) -> str:
         """Sharded channel: rung when `sessions` has a new entry, so that workers look at once."""
@@ -123,6 +152,16 @@ class SessionKeys:
         return f"{self._prefix}:audio:{self.session_id}"
 
     @cached_property
+    def status(self) -> str:
+        """Stream: status messages, id = how many. Projection status. Session TTL, 300 s after the end. Public."""
+        return f"{self._prefix}:status:{self.session_id}"
+
+    @property
+    def upload(self) -> UploadKeys:
+        """The keys of the session's upload, for whatever takes those of a guarded stream."""
+        return UploadKeys(self.session_id, self.partition)
+
+    @cached_property
     def audio_name(self) -> bytes:
         """`audio` as Redis answers it."""
         return self.audio.encode()
@@ -145,6 +184,20 @@ class SessionKeys:
     def run(self, run: str = LIVE_RUN) -> RunKeys:
         """The keys of one run over this session's audio."""
         return RunKeys(self, run)
+
+
+class UploadKeys(SessionKeys):
+    """An upload is a guarded stream like a session's audio, counted in bytes: `session` and `audio` mean its own."""
+
+    @cached_property
+    def session(self) -> str:
+        """Hash: as `SessionKeys.session`, of a container's bytes. Open, resume, append, seal scripts. Session TTL."""
+        return f"{self._prefix}:upload-guard:{self.session_id}"
+
+    @cached_property
+    def audio(self) -> str:
+        """Stream: a container's bytes, control events; id = bytes. Append script; freed once decoded. Session TTL."""
+        return f"{self._prefix}:upload:{self.session_id}"
 
 
 class RunKeys:
@@ -192,16 +245,21 @@ class RunKeys:
         """Hash: as `SessionKeys.view`, but of this run; the live run's is the session's own."""
         return self.session.view if self.run == LIVE_RUN else self._key("view")
 
+    @property
+    def status(self) -> str:
+        """Stream: as `SessionKeys.status`, but of this run; the live run's is the session's own."""
+        return self.session.status if self.run == LIVE_RUN else self._key("status")
+
     def projected(self, projection: str) -> str:
         """String: position in `transcript` up to which `projection` has applied it. That projection. Session TTL."""
         return self._key(f"projected:{projection}")
 
     def expiring(self) -> tuple[str, ...]:
         """Every key of the run and its session that has the session TTL, whether it exists or not."""
-        session = self.session
+        session, upload = self.session, self.session.upload
         return (
-            session.session, session.audio, self.transcript, self.checkpoint, self.feed, self.list, self.document,
-            self.view, *(self.projected(name) for name in READ_MODELS),
+            session.session, session.audio, upload.session, upload.audio, self.transcript, self.checkpoint, self.feed,
+            self.list, self.document, self.view, self.status, *(self.projected(name) for name in READ_MODELS),
         )  # fmt: skip
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from eventlog.codec import decode_start, encode
-from eventlog.events import SessionOpened, SessionSealed, SessionStarted
+from eventlog.events import CONTAINER, SessionOpened, SessionSealed, SessionStarted
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
 from eventlog.positions import SEALED, Position
@@ -27,13 +27,27 @@ CHUNKS_PER_READ = 256
 _FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
 
 
+class Whereabouts(NamedTuple):
+    """How a session was started, whose it is, and where its log stands."""
+
+    start: SessionStarted
+    tenant_id: str
+    owner_id: str
+    epoch: int
+    head: Position
+
+
 class RedisLog:
     """`eventlog.log.EventLog` on Redis Streams; one per process, safe for concurrent use."""
 
-    def __init__(self, server: Server, *, session_ttl_s: int) -> None:
-        """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life."""
+    def __init__(self, server: Server, *, session_ttl_s: int, resume_token_ttl_s: int | None = None) -> None:
+        """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life.
+
+        A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner.
+        """
         self.server = server
         self._ttl_s = session_ttl_s
+        self._token_ttl_ms = 1000 * (session_ttl_s if resume_token_ttl_s is None else resume_token_ttl_s)
         self._chunk_bytes = float(_FIRST_GUESS_CHUNK_BYTES)
 
     async def open(self, keys: SessionKeys, start: SessionStarted, token_hash: str) -> Opened:
@@ -47,6 +61,8 @@ class RedisLog:
             language=start.language,
             engine=start.engine,
             tenant_id=start.tenant_id,
+            owner_id=start.owner_id,
+            encoding=start.encoding,
             opened_ms=start.started_ms,
         )
         code, epoch, head = await self.server.run(
@@ -54,17 +70,36 @@ class RedisLog:
             [
                 keys.session, keys.audio, run.transcript, partition.sessions, partition.entries,
                 partition.index, partition.changes, partition.sessions_bell, partition.changes_bell,
+                partition.erased, keys.upload.session, keys.upload.audio,
             ],
-            [token_hash, encode(start), encode(opened), run.member, self._ttl_s],
+            [
+                token_hash, encode(start), encode(opened), run.member, self._ttl_s, keys.session_id,
+                start.tenant_id, start.owner_id, self._token_ttl_ms, int(start.encoding == CONTAINER),
+            ],
         )  # fmt: skip
         return Opened(Code(code), epoch, Position.parse(head), start)
 
     async def resume(self, keys: SessionKeys, token_hash: str) -> Opened:
         """See `EventLog.resume`."""
         code, epoch, head, start = await self.server.run(
-            script("resume_session"), [keys.session, keys.partition.feed_channel], [token_hash, keys.run().member]
+            script("resume_session"), [keys.session, keys.partition.feed_channel],
+            [token_hash, keys.run().member, self._token_ttl_ms],
         )
         return Opened(Code(code), epoch, Position.parse(head), decode_start(start) if start else None)
+
+    async def whereabouts(self, keys: SessionKeys) -> Whereabouts | None:
+        """How a session was started, whose it is and where its log's head is; None if there is none.
+
+        For a session with an upload, pass `keys.upload` to hear of the upload's guard instead.
+        """
+        fields = await self.server.execute("HMGET", keys.session, "start", "tenant", "owner", "guard")
+        if fields[0] is None or fields[3] is None:
+            return None
+        epoch, _, head = fields[3].decode().partition(" ")
+        return Whereabouts(
+            decode_start(fields[0]), (fields[1] or b"").decode(), (fields[2] or b"").decode(),
+            int(epoch), Position.parse(head),
+        )  # fmt: skip
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """See `EventLog.append`. An append whose call failed raises for all only if every call did."""

@@ -36,11 +36,13 @@ class Feeds:
         # The first fact makes no event, so the first event follows nothing.
         previous = str(START if batch.after == OPENED else batch.after)
         for position, fact in batch.facts:
-            body, entry_id = event(fact), str(position)
-            if body is None:
+            if position == OPENED:
                 continue
-            message = FeedMessage(FeedKind.EVENT, batch.keys.member, entry_id, previous, body.decode())
-            ops.append(add(batch.keys.feed, entry_id, {"event": body}, most=self._max_events))
+            body, entry_id = event(fact), str(position)
+            # One without a body only moves the listeners on, so that what follows it shows no gap.
+            message = FeedMessage(FeedKind.EVENT, batch.keys.member, entry_id, previous, (body or b"").decode())
+            if body is not None:
+                ops.append(add(batch.keys.feed, entry_id, {"event": body}, most=self._max_events))
             ops.append(publish(batch.keys.partition.feed_channel, encode_message(message)))
             previous = entry_id
         return ops

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eventlog.events import Fact, HoleNoted, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import (
+    Fact,
+    HoleNoted,
+    ProgressNoted,
+    SessionEnded,
+    SessionOpened,
+    SourceNoted,
+    UtteranceFinal,
+)
 from eventlog.ops import Argument, Op, put_fields, rank, unrank, unrank_below
 from projections.projection import Batch, Command
 from projections.wire import seconds
@@ -66,6 +74,11 @@ def _fields(fact: Fact) -> dict[str, Argument]:
                 "finals": 0,
                 "audio_seconds": 0.0,
             }
+        case SourceNoted():
+            return {"channels": fact.channels, "sample_rate": fact.sample_rate_hz}
+        case ProgressNoted():
+            audio_seconds = seconds(fact.processed_samples, fact.sample_rate_hz)
+            return {"state": ACTIVE, "audio_seconds": audio_seconds, "last_ms": fact.noted_ms}
         case UtteranceFinal():
             return {
                 "state": ACTIVE,

@@ -5,7 +5,15 @@ from __future__ import annotations
 import msgspec
 
 from eventlog.documents import ListedFinal, encode_final
-from eventlog.events import Fact, HoleNoted, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import (
+    Fact,
+    HoleNoted,
+    ProgressNoted,
+    SessionEnded,
+    SessionOpened,
+    SourceNoted,
+    UtteranceFinal,
+)
 
 _DECIMALS = 3  # a millisecond of audio, and a thousandth of confidence: finer is noise
 
@@ -23,6 +31,8 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="se
     reason: str
     utterances: int
     audio_seconds: float
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    """Why it failed, if it did."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -53,13 +63,16 @@ def event(fact: Fact) -> bytes | None:
     match fact:
         case UtteranceFinal():
             return encode_final(listed(fact))
-        case SessionOpened():
-            return None  # a client hears of it as `session_start`, before there is a feed
+        case SessionOpened() | SourceNoted() | ProgressNoted():
+            return None  # the first is told as `session_start`, before there is a feed; the others as status
         case HoleNoted():
             rate = fact.sample_rate_hz
             return _encoder.encode(Hole(start=seconds(fact.start_samples, rate), end=seconds(fact.end_samples, rate)))
         case SessionEnded():
             audio_seconds = seconds(fact.audio_samples, fact.sample_rate_hz)
             return _encoder.encode(
-                Ended(reason=fact.reason, utterances=fact.utterances, audio_seconds=audio_seconds)
+                Ended(
+                    reason=fact.reason, utterances=fact.utterances, audio_seconds=audio_seconds,
+                    detail=fact.detail or msgspec.UNSET,
+                )
             )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import Any
 
@@ -13,17 +13,25 @@ from eventlog import keys
 EXAMPLE_SESSION = "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001"
 """Any id will do; this one only has to look like one."""
 
-_DEPLOYMENT_KEYS = (keys.partition_count, keys.reservations, keys.heartbeats)
+_DEPLOYMENT_KEYS: tuple[tuple[Callable[..., str], tuple[Any, ...]], ...] = (
+    (keys.partition_count, ()),
+    (keys.reservations, ()),
+    (keys.tenant_reservations, ("<tenant>",)),
+    (keys.request_count, ("<tenant>", "<minute>")),
+    (keys.ticket, ("<sha256>",)),
+    (keys.status_channel, ("<session>",)),
+    (keys.heartbeats, ()),
+)
 
 
 def rows() -> Iterator[tuple[str, str]]:
     """Each key's shape and what its docstring says of it."""
-    for function in _DEPLOYMENT_KEYS:
-        yield function(), inspect.getdoc(function) or ""
+    for function, arguments in _DEPLOYMENT_KEYS:
+        yield function(*arguments), inspect.getdoc(function) or ""
     session = keys.Keys(1).of(EXAMPLE_SESSION)
-    for holder in (session.partition, session, session.run("<run>")):
+    for holder in (session.partition, session, session.upload, session.run("<run>")):
         for name, member in vars(type(holder)).items():
-            if shape := _shape(holder, name, member):
+            if not name.startswith("_") and (shape := _shape(holder, name, member)):
                 yield _generic(shape, session.partition.tag), inspect.getdoc(_function(member)) or ""
 
 
@@ -43,8 +51,8 @@ def _function(member: Any) -> Any:  # noqa: ANN401 - a function, property or cac
 def _shape(holder: object, name: str, member: Any) -> str:  # noqa: ANN401 - whatever a class holds
     if isinstance(member, cached_property | property):
         value = getattr(holder, name)
-    elif callable(member) and list(inspect.signature(member).parameters) == ["self", "projection"]:
-        value = member(holder, "<projection>")
+    elif callable(member) and len(names := list(inspect.signature(member).parameters)) == 2:  # noqa: PLR2004 - self, and what it is of
+        value = member(holder, f"<{names[1].removesuffix('_id')}>")
     else:
         return ""
     return value if isinstance(value, str) and value.startswith("{") else ""

@@ -6,15 +6,20 @@ import msgspec
 from hypothesis import strategies as st
 
 from eventlog.events import (
+    CONTAINER,
     AudioEvent,
     Fact,
     Finalized,
     HoleFound,
     HoleNoted,
+    ProgressNoted,
+    ProvisionalAsked,
     SessionEnded,
     SessionOpened,
     SessionSealed,
     SessionStarted,
+    SourceDescribed,
+    SourceNoted,
     UtteranceFinal,
 )
 
@@ -29,9 +34,19 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
         tenant_id="t1", segmenter={"version": 1, "mode": 1, "hangover_ms": 700}, started_ms=CLOCK_MS,
     ),
     "session_started.v1.least": SessionStarted(session_id=SESSION_ID, sample_rate_hz=16_000),
+    "session_started.v1.upload": SessionStarted(
+        session_id=SESSION_ID, sample_rate_hz=16_000, channels=0, encoding=CONTAINER, tenant_id="t1", owner_id="ana",
+        speaker_labels="hash",
+    ),
     "finalized.v1": Finalized(),
+    "provisional_asked.v1": ProvisionalAsked(request="r1"),
+    "source_described.v1": SourceDescribed(
+        sample_rate_hz=16_000, channels=2, container="matroska", codec="opus", duration_samples=160_000,
+    ),
+    "source_described.v1.least": SourceDescribed(sample_rate_hz=16_000, channels=1, container="wav", codec="pcm_s16le"),
     "hole_found.v1": HoleFound(samples=1600),
     "session_sealed.v1": SessionSealed(reason="stop", offset_samples=END_SAMPLES),
+    "session_sealed.v1.failed": SessionSealed(reason="failed", offset_samples=0, detail="no audio in it"),
 }  # fmt: skip
 FACTS: dict[str, Fact] = {
     "session_opened.v1": SessionOpened(
@@ -39,6 +54,17 @@ FACTS: dict[str, Fact] = {
         tenant_id="t1", opened_ms=CLOCK_MS,
     ),
     "session_opened.v1.least": SessionOpened(session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=1),
+    "session_opened.v1.upload": SessionOpened(
+        session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=0, tenant_id="t1", owner_id="ana",
+        encoding=CONTAINER,
+    ),
+    "source_noted.v1": SourceNoted(
+        sample_rate_hz=16_000, channels=2, container="matroska", codec="opus", duration_samples=160_000,
+    ),
+    "source_noted.v1.least": SourceNoted(sample_rate_hz=16_000, channels=1, container="wav", codec="pcm_s16le"),
+    "progress_noted.v1": ProgressNoted(
+        processed_samples=80_000, total_samples=160_000, sample_rate_hz=16_000, noted_ms=CLOCK_MS,
+    ),
     "utterance_final.v1": UtteranceFinal(
         utterance=7, channel=1, start_samples=20_160, end_samples=148_800, decided_samples=172_800,
         sample_rate_hz=48_000, text='Grüße, "Ana" \u2028 \U0001f44b', confidence=0.93, speaker="2",
@@ -51,6 +77,10 @@ FACTS: dict[str, Fact] = {
     "hole_noted.v1": HoleNoted(start_samples=1600, end_samples=4800, sample_rate_hz=16_000),
     "session_ended.v1": SessionEnded(
         reason="idle", audio_samples=END_SAMPLES, utterances=8, sample_rate_hz=48_000, ended_ms=CLOCK_MS,
+    ),
+    "session_ended.v1.failed": SessionEnded(
+        reason="failed", audio_samples=0, utterances=0, sample_rate_hz=16_000, ended_ms=CLOCK_MS,
+        detail="no audio in it",
     ),
     "session_ended.v1.least": SessionEnded(reason="stop", audio_samples=0, utterances=0, sample_rate_hz=16_000),
 }  # fmt: skip

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from eventlog import keys as keys_module
-from eventlog.keys import LIVE_RUN, READ_MODELS, Keys, PartitionKeys, RunKeys, SessionKeys
+from eventlog.keys import LIVE_RUN, READ_MODELS, Keys, PartitionKeys, RunKeys, SessionKeys, UploadKeys
 
 KEYS = Keys(64)
 # Where all sessions are neighbours.
 KEYS_OF_ONE = Keys(1)
-TYPES = re.compile(r"(String|Hash|List|Stream|Sorted set|Set|Sharded channel)[,:]")
+TYPES = re.compile(r"(String|Hash|List|Stream|Sorted set|Set|Sharded channel|Channel)[,:]")
 # Methods about keys, and another form of one.
-NO_KEYS = {"run", "expiring", "audio_name"}
+NO_KEYS = {"run", "expiring", "audio_name", "upload"}
 
 # Anything but what separates the parts of a key and of a run's name; braces as well, which make hash tags.
 ids = st.text(st.characters(codec="utf-8", exclude_characters=" :"), min_size=1, max_size=60)
@@ -34,6 +34,8 @@ def texts(holder: object) -> dict[str, str]:
     for name in members(type(holder)):
         key = getattr(holder, name)
         found[name] = key("lists") if callable(key) else key
+    if isinstance(holder, SessionKeys):
+        found |= {f"upload {name}": getattr(holder.upload, name) for name in members(UploadKeys)}
     return found
 
 
@@ -94,11 +96,12 @@ def test_every_key_says_what_it_is() -> None:
     """The docstring of each key begins with its Redis type, and says what it holds."""
     documented = {
         f"{kind.__name__}.{name}": inspect.getdoc(inspect.getattr_static(kind, name))
-        for kind in (PartitionKeys, SessionKeys, RunKeys)
+        for kind in (PartitionKeys, SessionKeys, UploadKeys, RunKeys)
         for name in members(kind)
     }
     documented |= {name: inspect.getdoc(getattr(keys_module, name))
-                   for name in ("partition_count", "reservations", "heartbeats")}
+                   for name in ("partition_count", "reservations", "heartbeats", "tenant_reservations", "request_count", "ticket",
+                                "status_channel")}
     assert len(documented) > 20
     assert [name for name, text in documented.items() if not TYPES.match(text or "")] == []
 

@@ -28,7 +28,7 @@ _CHANGE = "Correct the query string."
 _GOES_ON = "The session goes on; the message changed nothing."
 
 BAD_SAMPLE_RATE = Trouble("bad_sample_rate", 1008, 400, "`sample_rate` is none of the supported ones.", _CHANGE)
-BAD_ENCODING = Trouble("bad_encoding", 1008, 400, "`encoding` isn't `linear16`.", _CHANGE)
+BAD_ENCODING = Trouble("bad_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CHANGE)
 BAD_CHANNELS = Trouble("bad_channels", 1008, 400, "`channels` isn't 1 or 2.", _CHANGE)
 BAD_LANGUAGE = Trouble("bad_language", 1008, 400, "`language` is no tag such as `en` or `pt-BR`.", _CHANGE)
 BAD_HANGOVER = Trouble("bad_hangover", 1008, 400, "`hangover_ms` isn't a whole number from 100 to 5000.", _CHANGE)
@@ -101,7 +101,7 @@ BAD_AUDIO = Trouble(
     "Send WAV, FLAC, MP3, Ogg, WebM or MP4, or bare PCM; the message says what was found.",
 )
 TOO_LARGE = Trouble(
-    "too_large", 1009, 413, "The upload, or the request, is over its bound.", "Send it in parts, or a shorter one."
+    "too_large", 0, 413, "The upload, or the request, is over its bound.", "Send it in parts, or a shorter one."
 )
 BAD_OFFSET = Trouble(
     "bad_offset", 0, 409, "The chunk doesn't begin where the session's audio ends; the message says where that is.",

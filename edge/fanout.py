@@ -178,8 +178,16 @@ class Fanout:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        applied = await self._server.execute("GET", keys.projected("feeds"))
-        position = Position.parse(applied or b"0-0")
+        found = await self._server.execute_many(
+            [("XREVRANGE", keys.feed, "+", "-", "COUNT", 1), ("GET", keys.projected("feeds"))]
+        )
+        for answer in found:
+            if isinstance(answer, Exception):
+                raise answer
+        entries, applied = found
+        position = max(
+            Position.parse(entries[0][0]) if entries else START, Position.parse(applied) if applied else START
+        )
         return START if position == OPENED else position
 
 

@@ -12,13 +12,15 @@ from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
 from edge import errors
+from edge.access import Principal, sees, unknown_session
 from edge.errors import Trouble, WireError
 from edge.parameters import Parameters
 from edge.settings import EdgeSettings
-from eventlog.events import SessionStarted
+from eventlog.events import CONTAINER, LINEAR16, SessionStarted
 from eventlog.keys import Keys, SessionKeys
-from eventlog.log import Code, EventLog, LogFullError, LogUnavailableError, Opened
+from eventlog.log import Code, LogFullError, LogUnavailableError, Opened
 from eventlog.positions import Position
+from eventlog.redis_log import RedisLog
 from eventlog.reservations import Reservations
 
 logger = logging.getLogger(__name__)
@@ -33,6 +35,9 @@ PATIENCE_S = 5.0
 
 PAUSE_S = 0.1
 
+DECODED_HZ = 16_000
+"""What containers are decoded to: the rate that detector and recognisers work at."""
+
 _REFUSALS: dict[Code, tuple[Trouble, str]] = {
     Code.GONE: (errors.UNKNOWN_SESSION, "there is no such session"),
     Code.FORBIDDEN: (errors.BAD_TOKEN, "the resume token is not this session's"),
@@ -44,6 +49,8 @@ class Session(NamedTuple):
     """An opened or resumed session, as its connection needs it."""
 
     keys: SessionKeys
+    stream: SessionKeys
+    """Of what the client appends to: the audio's, or the upload's where the client sends a container."""
     epoch: int
     head: Position
     start: SessionStarted
@@ -56,15 +63,15 @@ class Session(NamedTuple):
 class Opener:
     """Opens sessions under the deployment's limit."""
 
-    def __init__(self, log: EventLog, keys: Keys, reservations: Reservations, settings: EdgeSettings) -> None:
+    def __init__(self, log: RedisLog, keys: Keys, reservations: Reservations, settings: EdgeSettings) -> None:
         """Open in `log`, reserving in `reservations`."""
         self._log = log
         self._keys = keys
         self._reservations = reservations
         self._settings = settings
 
-    async def open(self, wanted: Parameters) -> Session:
-        """Open what `wanted` describes, or resume what it names.
+    async def open(self, wanted: Parameters, principal: Principal) -> Session:
+        """Open what `wanted` describes, or resume what it names, for `principal`.
 
         Raises:
             WireError: with what the client is to be told.
@@ -76,39 +83,48 @@ class Opener:
                 errors.SESSION_LIMIT_EXCEEDED, f"all {self._settings.max_sessions} sessions are taken; try again later"
             )
         try:
-            return await (self._resume(session_id, wanted) if wanted.session_id else self._create(session_id, wanted))
+            if wanted.session_id:
+                return await self._resume(session_id, wanted, principal)
+            return await self._create(session_id, wanted, principal)
         except BaseException:
             # Only a place taken just now: the session may be live on another connection.
             if reserved is Code.OK:
                 await self._release(session_id)
             raise
 
-    async def _create(self, session_id: str, wanted: Parameters) -> Session:
+    async def _create(self, session_id: str, wanted: Parameters, principal: Principal) -> Session:
         keys = self._keys.of(session_id)
         token = secrets.token_urlsafe(TOKEN_BYTES)
         token_hash = hash_token(token)
-        start = self._start(session_id, wanted)
+        start = self._start(session_id, wanted, principal)
         opened = await self._patiently(lambda: self._log.open(keys, start, token_hash))
         if opened.code is Code.EXISTS:  # an earlier try whose answer was lost: nobody else has this id
-            opened = await self._patiently(lambda: self._log.resume(keys, token_hash))
+            opened = await self._patiently(lambda: self._log.resume(_stream(keys, start), token_hash))
         return _session(keys, opened, token, wanted)
 
-    async def _resume(self, session_id: str, wanted: Parameters) -> Session:
+    async def _resume(self, session_id: str, wanted: Parameters, principal: Principal) -> Session:
         keys = self._keys.of(session_id)
         token_hash = hash_token(wanted.resume_token)
-        opened = await self._patiently(lambda: self._log.resume(keys, token_hash))
-        session = _session(keys, opened, wanted.resume_token, wanted)
-        _check_same(wanted, session.start)
-        return session
+        # Whatever is refused must change nothing, and a resume raises the epoch: so all checks come before it.
+        there = await self._patiently(lambda: self._log.whereabouts(keys))
+        if there is None or not sees(principal, there):
+            raise unknown_session()
+        _check_same(wanted, there.start)
+        opened = await self._patiently(lambda: self._log.resume(_stream(keys, there.start), token_hash))
+        return _session(keys, opened, wanted.resume_token, wanted)
 
-    def _start(self, session_id: str, wanted: Parameters) -> SessionStarted:
+    def _start(self, session_id: str, wanted: Parameters, principal: Principal) -> SessionStarted:
         segmenter = dict(self._settings.segmenter)
         if wanted.hangover_ms is not None:
             segmenter["hangover_ms"] = wanted.hangover_ms
+        is_container = wanted.encoding == CONTAINER
         return SessionStarted(
             session_id=session_id,
-            sample_rate_hz=wanted.sample_rate_hz or 16_000,
-            channels=wanted.channels or 1,
+            sample_rate_hz=DECODED_HZ if is_container else wanted.sample_rate_hz or 16_000,
+            channels=wanted.channels or (0 if is_container else 1),
+            encoding=wanted.encoding or LINEAR16,
+            tenant_id=principal.tenant_id,
+            owner_id=principal.subject,
             language=wanted.language or "en",
             engine=self._settings.engine,
             segmenter=segmenter,
@@ -143,9 +159,14 @@ def _session(keys: SessionKeys, opened: Opened, token: str, wanted: Parameters) 
     if opened.code is not Code.OK or opened.start is None:
         raise WireError(*_REFUSALS.get(opened.code, (errors.INTERNAL_ERROR, f"the log answered {opened.code.name}")))
     resumed = wanted.session_id is not None
+    stream = _stream(keys, opened.start)
     return Session(
-        keys, opened.epoch, opened.head, opened.start, token, hash_token(token), wanted.next_utterance, resumed
+        keys, stream, opened.epoch, opened.head, opened.start, token, hash_token(token), wanted.next_utterance, resumed
     )
+
+
+def _stream(keys: SessionKeys, start: SessionStarted) -> SessionKeys:
+    return keys.upload if start.encoding == CONTAINER else keys
 
 
 def _check_same(wanted: Parameters, start: SessionStarted) -> None:

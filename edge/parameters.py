@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl
 
 from edge import errors
 from edge.errors import Trouble, WireError
+from eventlog.events import CONTAINER, LINEAR16
 
 SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
 """What telephones, speech models, browsers and recorders produce; VAD and recognisers get 16 kHz made of it."""
@@ -72,8 +73,10 @@ def _one_of(
 
 def _encoding(given: Mapping[str, str]) -> str | None:
     encoding = given.get("encoding")
-    if encoding not in {None, "linear16"}:
-        raise WireError(errors.BAD_ENCODING, "encoding must be linear16: 16-bit little-endian PCM")
+    if encoding not in {None, LINEAR16, CONTAINER}:
+        raise WireError(
+            errors.BAD_ENCODING, "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)"
+        )
     return encoding
 
 

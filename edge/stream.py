@@ -7,7 +7,10 @@ import logging
 from collections.abc import MutableMapping
 from typing import Any
 
+from starlette.requests import HTTPConnection
+
 from edge import errors, parameters
+from edge.access import Scope
 from edge.connection import Connection, Receive
 from edge.core import EdgeCore
 from edge.errors import WireError, error_message
@@ -50,7 +53,8 @@ class StreamEndpoint:
         core = self._core
         if core.draining:
             raise WireError(errors.GOING_AWAY, "this replica shuts down")
-        session = await core.opener.open(parameters.parse(scope["query_string"]))
+        principal = await core.access.principal(HTTPConnection(scope), Scope.INGEST)
+        session = await core.opener.open(parameters.parse(scope["query_string"]), principal)
         connection = Connection(core, session, receive, outbox, shortcut)
         core.connections.add(connection)
         try:

@@ -11,8 +11,8 @@ from typing import Any
 
 import msgspec
 
-CONTAINER = "container"
-"""`SessionStarted.encoding` of a session whose client sends a container's bytes; ``linear16`` is bare PCM."""
+LINEAR16, CONTAINER = "linear16", "container"
+"""`SessionStarted.encoding`: bare PCM of 16-bit little-endian samples, or a container's bytes, to be decoded."""
 
 
 class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_defaults=True):

@@ -9,6 +9,7 @@ from edge import errors
 from edge.connection import MOST_ERRORS
 from edge.errors import TABLE, table_markdown
 from edge.serving import OVERSIZE_FACTOR
+from eventlog.positions import START
 from tests.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.edge.test_resume import resuming
 from tests.support.waiting import eventually_async
@@ -184,7 +185,7 @@ async def test_a_client_that_does_not_read_is_dropped(redis_url: str) -> None:
 
 
 def _flooded(connection: object, body: str) -> bool:
-    connection.on_event(body, last=False)  # type: ignore[attr-defined]
+    connection.on_event(START, body, last=False)  # type: ignore[attr-defined]
     return str(connection.state) == "closed"  # type: ignore[attr-defined]
 
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from eventlog.codec import UndecodableEventError, decode_start
-from eventlog.events import SessionStarted
+from eventlog.codec import UndecodableEventError, decode_fact, decode_start
+from eventlog.events import SessionStarted, SourceNoted
 from eventlog.keys import PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
 from eventlog.positions import Position
@@ -47,6 +47,8 @@ class Begun(NamedTuple):
     start: SessionStarted | None = None
     checkpoint: Checkpoint = Checkpoint()
     last_fact: Position = Position(0, 0)
+    total_samples: int = 0
+    """The recording's length, if a fact of this run says so already."""
 
 
 class Swept(NamedTuple):
@@ -135,9 +137,11 @@ class Claims:
             if isinstance(answer, LogUnavailableError):
                 begun.append(Begun(Code.UNKNOWN))
                 continue
-            code, start, fields, last_fact = answer
+            code, start, fields, last_fact, second = answer
             if code == Code.OK:
-                begun.append(Begun(Code.OK, _start(start), _checkpoint(fields), Position.parse(last_fact)))
+                begun.append(
+                    Begun(Code.OK, _start(start), _checkpoint(fields), Position.parse(last_fact), _total(second))
+                )
             else:
                 begun.append(Begun(Code(code)))
         return begun
@@ -270,6 +274,15 @@ def _start(data: bytes) -> SessionStarted | None:
         return decode_start(data)
     except UndecodableEventError:  # one such session mustn't keep the others of the same call from beginning
         return None
+
+
+def _total(second_fact: bytes) -> int:
+    """How long the recording is: the second fact of a recording's run; any other run has another there, or none."""
+    try:
+        fact = decode_fact(second_fact) if second_fact else None
+    except UndecodableEventError:
+        return 0
+    return fact.duration_samples if isinstance(fact, SourceNoted) else 0
 
 
 def _checkpoint(fields: Sequence[bytes]) -> Checkpoint:

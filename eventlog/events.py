@@ -38,10 +38,14 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     """Subject of the token that opened the session; empty without authentication."""
     speaker_labels: str = "channel"
     """``channel``: one label per channel; ``hash``: drawn from each utterance's samples."""
+    shared: bool = False
+    """Requests append, any number of them on any replica; else one connection at a time, which counts on that."""
     segmenter: dict[str, Any] = {}
     """The segmenter's settings, version included, as its own JSON object; pinned so that an upgrade changes nothing."""
     started_ms: int = 0
     """Wall clock of the edge, Unix ms."""
+    traceparent: str = ""
+    """W3C trace context of the request that opened the session; empty if it had none."""
 
 
 class Finalized(_Event, frozen=True, kw_only=True, tag="finalized.v1"):
@@ -99,6 +103,7 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
     owner_id: str = ""
     encoding: str = "linear16"
     opened_ms: int = 0
+    traceparent: str = ""
 
 
 class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v1"):

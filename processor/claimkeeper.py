@@ -9,6 +9,8 @@ import time
 from typing import TYPE_CHECKING
 
 from eventlog.log import Claim, Code, LogUnavailableError
+from eventlog.tracing import trace_id
+from processor.metrics import WorkerMetrics
 from processor.run import ActiveRun
 from processor.timeline import Timeline
 
@@ -46,6 +48,7 @@ class ClaimKeeper:
         *,
         on_suspect: Callable[[ActiveRun], None],
         on_poison: Callable[[Claim, str], None],
+        metrics: WorkerMetrics | None = None,
     ) -> None:
         """`on_suspect` gets a run that must be tried alone, `on_poison` a claim that this build can't even begin."""
         self._claims = claims
@@ -53,6 +56,7 @@ class ClaimKeeper:
         self._settings = settings
         self._on_suspect = on_suspect
         self._on_poison = on_poison
+        self._metrics = metrics or WorkerMetrics()
         self._rung: set[PartitionKeys] = set()
         self._bell = asyncio.Event()
         self._look_at = 0.0
@@ -60,6 +64,8 @@ class ClaimKeeper:
         self._clock_offset_ms: int | None = None
         self._calm_from = 0.0
         self._taking: asyncio.Future[None] | None = None
+        self.looked_at = time.monotonic()
+        """When a look for claims last went through, monotonic time in seconds."""
         self.unsettle()
 
     def ring(self, partition: PartitionKeys | None = None) -> None:
@@ -87,7 +93,7 @@ class ClaimKeeper:
                 self._taking = asyncio.ensure_future(self.take(rung))
                 await asyncio.shield(self._taking)
             except LogUnavailableError as error:
-                log.warning("no claims taken, trying again", extra={"error": str(error)})
+                log.warning("no claims taken, trying again", extra={"error": error})
                 self.unsettle()
                 self.ring()
                 await asyncio.sleep(SWEEP_S)
@@ -118,8 +124,10 @@ class ClaimKeeper:
             taken = await self._claims.take_over(self._holdings.room)
             # Not a second late, where it is known when the next claim runs out; never in a tight loop.
             self._look_at = time.monotonic() + min(SWEEP_S, self._claims.due_ms / 1000 + LOOK_MARGIN_S)
+            self._metrics.takeovers.inc(len(taken))
             await self._begin([claim for claim in taken if claim.keys.member not in self._holdings])
             self._watch_duration(started)
+        self.looked_at = time.monotonic()
 
     async def run_renewing(self) -> None:
         """Renew every claim each third of a lease, until cancelled."""
@@ -128,7 +136,7 @@ class ClaimKeeper:
             try:
                 await self.renew()
             except LogUnavailableError as error:
-                log.warning("claims not renewed, trying again", extra={"error": str(error)})
+                log.warning("claims not renewed, trying again", extra={"error": error})
                 self.unsettle()
 
     async def renew(self) -> None:
@@ -142,6 +150,7 @@ class ClaimKeeper:
             run = runs[claim]
             if run.held and not run.committing:  # a commit under way tells by itself; it may be the run's end
                 log.warning("claim lost", extra={"run": claim.keys.member})
+                self._metrics.lost.inc()
                 self._holdings.drop(run)
         await self._refresh(time.monotonic())
 
@@ -163,9 +172,11 @@ class ClaimKeeper:
             if run is None:
                 continue
             if began.checkpoint.suspicion > self._settings.suspicion_limit:
+                self._metrics.suspicions.inc()
                 self._on_suspect(run)
             else:
                 self._holdings.add(run)
+                log.info("run taken", extra={"run": claim.keys.member, "trace_id": trace_id(run.start.traceparent)})
 
     def _active(self, claim: Claim, began: Begun) -> ActiveRun | None:
         if began.start is None:
@@ -177,6 +188,7 @@ class ClaimKeeper:
             self._on_poison(claim, f"settings not of this build: {error}")
             return None
         run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, timeline)
+        run.total_samples = began.total_samples
         run.refreshed = time.monotonic()
         return run
 

@@ -7,6 +7,8 @@ import logging
 from typing import TYPE_CHECKING
 
 from eventlog.log import Code, Commit, Committed, EventLog, LogUnavailableError
+from eventlog.metering import Timed
+from processor.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -27,13 +29,19 @@ class Committer:
     """Takes runs with ready decisions and writes them; the only writer of facts in a worker."""
 
     def __init__(
-        self, log_: EventLog, holdings: Holdings, *, audio_retention_s: int, on_trouble: Callable[[], None]
-    ) -> None:
-        """Commit through `log_`; `on_trouble` is called when the log couldn't be reached."""
+        self, log_: EventLog, holdings: Holdings, *, audio_retention_s: int, on_trouble: Callable[[], None],
+        on_answers: Callable[[ActiveRun], None], metrics: WorkerMetrics | None = None,
+    ) -> None:  # fmt: skip
+        """Commit through `log_`; `on_trouble` is called when the log couldn't be reached.
+
+        `on_answers` gets a run with answers to questions that nothing undecided lies before any more.
+        """
         self._log = log_
         self._holdings = holdings
         self._retention_s = audio_retention_s
         self._on_trouble = on_trouble
+        self._on_answers = on_answers
+        self._metrics = metrics or WorkerMetrics()
         self._unanswered: list[tuple[ActiveRun, Commit]] = []
 
     async def run(self) -> None:
@@ -65,16 +73,20 @@ class Committer:
     async def _commit(self, commits: list[Commit]) -> list[Committed]:
         """Each one's answer; UNKNOWN where there was none."""
         try:
-            return await self._log.commit(commits)
+            with Timed(self._metrics.commit_s.observe):
+                return await self._log.commit(commits)
         except LogUnavailableError as error:
-            log.warning("commits not answered, asking again", extra={"error": str(error), "commits": len(commits)})
+            log.warning("commits not answered, asking again", extra={"error": error, "commits": len(commits)})
             return [Committed(Code.UNKNOWN)] * len(commits)
 
     def _judge(self, run: ActiveRun, commit: Commit, answer: Committed) -> None:
+        self._metrics.committed(answer.code)
         if answer.code == Code.UNKNOWN:
             self._unanswered.append((run, commit))  # the same one again: it may be written already
         elif answer.code == Code.OK:
-            run.committed(commit)
+            self._metrics.finals(run.committed(commit))
+            if run.answers:
+                self._on_answers(run)
             if commit.ends:
                 self._holdings.drop(run)
             else:

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from eventlog.events import CONTAINER
+from eventlog.keys import LIVE_RUN
 from processor.run import ActiveRun
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ class Holdings:
         self.ready: dict[str, ActiveRun] = {}
         """Runs whose first decision is ready to be committed, in the order in which they became so."""
         self.wake_committer = asyncio.Event()
+        self.uploads: dict[str, ActiveRun] = {}
+        """Those among the runs whose audio must be decoded first; a replay finds it decoded."""
         self._runs: dict[str, ActiveRun] = {}
 
     def __len__(self) -> int:
@@ -47,7 +51,10 @@ class Holdings:
 
     def add(self, run: ActiveRun) -> None:
         """Hold a run."""
-        self._runs[run.claim.keys.member] = run
+        keys = run.claim.keys
+        self._runs[keys.member] = run
+        if run.start.encoding == CONTAINER and keys.run == LIVE_RUN:
+            self.uploads[keys.member] = run
 
     def drop(self, run: ActiveRun) -> None:
         """Let go of a run: it is lost, handed over or over. What is under way for it comes to nothing."""
@@ -55,6 +62,7 @@ class Holdings:
         member = run.claim.keys.member
         if self._runs.get(member) is run:
             del self._runs[member]
+            self.uploads.pop(member, None)
         if self.ready.get(member) is run:
             del self.ready[member]
 

@@ -38,7 +38,7 @@ class Janitor:
             try:
                 await self.sweep()
             except LogUnavailableError as error:
-                log.warning("sweep broken off", extra={"error": str(error)})
+                log.warning("sweep broken off", extra={"error": error})
 
     async def sweep(self) -> None:
         """One sweep over everything."""
@@ -77,6 +77,10 @@ class Janitor:
         run = self._claims.server.keys.of_run(member)
         if run.run != LIVE_RUN:
             return
-        code = await self._log.seal(run.session, "idle", idle_ms=self._settings.idle_ms)
+        idle_ms = self._settings.idle_ms
+        code = await self._log.seal(run.session.upload, "idle", idle_ms=idle_ms)
+        # With an upload, the audio's end is its decoder's to tell: there may be hours of it to come yet.
+        if code == Code.GONE:
+            code = await self._log.seal(run.session, "idle", idle_ms=idle_ms)
         if code == Code.OK:
-            log.info("idle session ended", extra={"session": run.session_id})
+            log.info("idle session ended", extra={"session_id": run.session_id})

@@ -11,8 +11,9 @@ import msgspec
 
 from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.log import LogUnavailableError
-from processor.recognisers import Clip, RecogniserError, Recognition
+from processor.recognisers import RecogniserError, Recognition
 from processor.recognition import Job, RecognitionQueue
+from processor.speech import SHORTEST_MS
 
 if TYPE_CHECKING:
     from eventlog.server import Server
@@ -25,9 +26,6 @@ log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 """Between two looks for partials that are due: short against the interval, long against the cost of a thousand runs."""
-
-SHORTEST_MS = 300
-"""Less speech than this rarely holds a word, and Whisper invents one."""
 
 
 class Partials:
@@ -74,13 +72,6 @@ class Partials:
 
     def _job(self, run: ActiveRun, channel: int, utterance: Utterance) -> Job:
         rate_hz = run.start.sample_rate_hz
-        clip = Clip(
-            pcm=utterance.pcm,
-            sample_rate_hz=rate_hz,
-            language=run.start.language,
-            partial=True,
-            voiced_ms=utterance.voiced_ms,
-        )
         number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
 
         def done(result: Recognition | RecogniserError) -> None:
@@ -99,7 +90,7 @@ class Partials:
             message = FeedMessage(FeedKind.PARTIAL, keys.member, str(after), "", msgspec.json.encode(body).decode())
             self._texts.append((keys.partition.feed_channel, encode_message(message)))
 
-        return Job(clip, done, lambda: run.held)
+        return Job(run.clip(utterance, partial=True), done, lambda: run.held)
 
     async def _publish(self) -> None:
         texts, self._texts = self._texts, []

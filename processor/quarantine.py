@@ -7,7 +7,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from eventlog.log import Claim, LogUnavailableError
+from eventlog.log import Claim, Code, LogUnavailableError
+from processor.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from eventlog.claims import Claims
@@ -33,11 +34,14 @@ class UntriedError(Exception):
 class Quarantine:
     """Keeps suspected runs apart from the worker's own."""
 
-    def __init__(self, claims: Claims, holdings: Holdings, try_alone: SoloTrial) -> None:
+    def __init__(
+        self, claims: Claims, holdings: Holdings, try_alone: SoloTrial, metrics: WorkerMetrics | None = None
+    ) -> None:
         """Try suspects by `try_alone`; `holdings` never sees them."""
         self._claims = claims
         self._holdings = holdings
         self._try_alone = try_alone
+        self._metrics = metrics or WorkerMetrics()
         self._tasks: set[asyncio.Task[None]] = set()
         self._members: set[str] = set()
 
@@ -64,7 +68,7 @@ class Quarantine:
                 await work
             except (LogUnavailableError, UntriedError) as error:
                 # Not handed over: whoever has it next, a lease from now, may fare better, and nobody tries in a loop.
-                log.warning("quarantine interrupted; the claim runs out", extra={"error": str(error)})
+                log.warning("quarantine interrupted; the claim runs out", extra={"error": error})
             except Exception:
                 log.exception("quarantine failed by a defect; the claim runs out")
 
@@ -91,7 +95,11 @@ class Quarantine:
 
     async def _set_aside(self, claim: Claim, reason: str) -> None:
         code = await self._claims.set_aside(claim, reason)
-        log.error("run set aside", extra={"run": claim.keys.member, "reason": reason, "code": code.name})
+        if code != Code.OK:
+            log.info("run not set aside: not ours any more", extra={"run": claim.keys.member, "code": code.name})
+            return
+        self._metrics.set_aside.inc()
+        log.error("run set aside", extra={"run": claim.keys.member, "reason": reason})
 
     async def _renew(self, claim: Claim, troubles: list[LogUnavailableError]) -> None:
         while True:

@@ -12,6 +12,7 @@ from eventlog.log import AudioEntry, EventLog, LogUnavailableError
 from processor.recognisers import RecogniserError, Recognition
 from processor.recognition import Job, RecognitionQueue
 from processor.run import ActiveRun, PendingDecision
+from processor.speech import SHORTEST_MS, Utterance
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
-
-BYTES_PER_SAMPLE = 2  # 16-bit PCM, the only encoding the log holds
 
 LONGEST_REST_MS = 120
 """However long a client's chunks are, its control events shouldn't wait for longer."""
@@ -52,6 +51,10 @@ class Reader:
         self._settings = settings
         self._on_trouble = on_trouble
         self._on_poison = on_poison
+        self.consumed_at = time.monotonic()
+        """When a round of reads last went through, monotonic time in seconds."""
+        self.segmenting_s = 0.0
+        """Time spent on turning audio into decisions, so far."""
 
     async def run(self) -> None:
         """Read until cancelled; without pause while there is more than one read takes."""
@@ -67,11 +70,12 @@ class Reader:
             try:
                 found = await self._log.read(cursors, max_bytes_each=self._settings.read_bytes_each)
             except LogUnavailableError as error:
-                log.warning("audio not read, trying again", extra={"error": str(error)})
+                log.warning("audio not read, trying again", extra={"error": error})
                 self._on_trouble()
                 await asyncio.sleep(self._settings.tick_ms / 1000)
                 return
             await self._work(found, runs)
+        self.consumed_at = time.monotonic()
 
     def _rounds(self) -> list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]]:
         """Cursors to read, each session once a round: a replay reads the same stream as the live run."""
@@ -102,9 +106,11 @@ class Reader:
             if run.held:
                 self._take(run, entries)
                 self._rest(run, entries)
-            if time.monotonic() - yielded > YIELD_S:
+            if (worked_s := time.monotonic() - yielded) > YIELD_S:
+                self.segmenting_s += worked_s
                 await asyncio.sleep(0)
                 yielded = time.monotonic()
+        self.segmenting_s += time.monotonic() - yielded
 
     def _rest(self, run: ActiveRun, entries: list[AudioEntry]) -> None:
         """Don't ask before more is due: a live client's next chunk comes as much later as the last one is long.
@@ -114,7 +120,7 @@ class Reader:
         last = entries[-1]
         if last.pcm is None or len(entries) > 1:
             return  # a control event, or a backlog: look again at once
-        samples = len(last.pcm) // (BYTES_PER_SAMPLE * run.start.channels)
+        samples = len(last.pcm) // run.timeline.frame_bytes
         chunk_ms = min(samples * 1000 // run.start.sample_rate_hz, LONGEST_REST_MS)
         # A tick is taken off for the one that is on its way anyway, another for jitter.
         run.resting_ticks = max(0, chunk_ms // self._settings.tick_ms - 2)
@@ -134,14 +140,38 @@ class Reader:
                 decided = True
                 item = PendingDecision(decision)
                 run.pending.append(item)
+                if decision.source is not None:
+                    run.total_samples = decision.source.duration_samples
                 if decision.utterance is not None:
                     run.waiting_utterances += 1
-                    jobs.append(self._job(run, item))
+                    jobs.append(self._job(run, item, decision.utterance))
+                if decision.asked:
+                    jobs += self._asked(run, item)
         if decided:
             self._recognition.submit(*jobs)
             self._holdings.mark_ready(run)
 
-    def _job(self, run: ActiveRun, item: PendingDecision) -> Job:
+    def _asked(self, run: ActiveRun, item: PendingDecision) -> list[Job]:
+        """What must be recognised of open utterances before a question can be answered."""
+        jobs: list[Job] = []
+        for channel, utterance in item.decision.open:
+            if utterance.voiced_ms < SHORTEST_MS:
+                continue
+
+            def done(
+                result: Recognition | RecogniserError, channel: int = channel, utterance: Utterance = utterance
+            ) -> None:
+                item.awaited -= 1
+                if isinstance(result, Recognition):
+                    item.heard.append((channel, utterance, result))
+                    item.heard.sort(key=lambda one: one[0])
+                self._holdings.mark_ready(run)
+
+            item.awaited += 1
+            jobs.append(Job(run.clip(utterance, partial=True), done, lambda: run.held, asked=True))
+        return jobs
+
+    def _job(self, run: ActiveRun, item: PendingDecision, utterance: Utterance) -> Job:
         def done(result: Recognition | RecogniserError) -> None:
             if isinstance(result, RecogniserError):
                 self._on_poison(run, f"utterance before {item.decision.cursor}: {result}")
@@ -149,4 +179,4 @@ class Reader:
             item.recognition = result
             self._holdings.mark_ready(run)
 
-        return Job(run.clip(item.decision), done, lambda: run.held)
+        return Job(run.clip(utterance), done, lambda: run.held)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from processor.metrics import WorkerMetrics
 from processor.recognisers import Clip, Recogniser, RecogniserError, Recognition
 
 if TYPE_CHECKING:
@@ -29,21 +31,25 @@ class Job:
         clip: What to recognise.
         done: Called on the event loop with the recognition, or with the error that no retry will mend.
         wanted: Says whether anybody still waits for it; asked right before the work is done.
+        asked: A partial that somebody waits for: before all others, and `done` hears of a failure too.
     """
 
     clip: Clip
     done: Callable[[Recognition | RecogniserError], None]
     wanted: Callable[[], bool]
+    asked: bool = False
     failures: int = 0
 
 
 class RecognitionQueue:
     """Feeds one recogniser as many batches at once as it can use."""
 
-    def __init__(self, recogniser: Recogniser) -> None:
+    def __init__(self, recogniser: Recogniser, metrics: WorkerMetrics | None = None) -> None:
         """Use `recogniser`; the queue doesn't close it."""
+        self._metrics = metrics or WorkerMetrics()
         self._recogniser = recogniser
         self._finals: deque[Job] = deque()
+        self._asked: deque[Job] = deque()
         self._partials: deque[Job] = deque()
         self._running: set[asyncio.Task[None]] = set()
         self._timers: set[asyncio.TimerHandle] = set()
@@ -62,19 +68,21 @@ class RecognitionQueue:
         """
         most = self._recogniser.max_parallel
         free = max(1, most - 1) - len(self._running)
-        if self._finals or self._partials or free <= 0:
+        if self._finals or self._asked or self._partials or free <= 0:
             return 0
         return free * max(1, self._recogniser.max_batch // 2)
 
     def submit(self, *jobs: Job) -> None:
-        """Recognise clips: finals in the order handed in, partials when no final waits; together, where they fit."""
+        """Recognise clips: finals in the order handed in, then partials that somebody asked for, then the others."""
         for job in jobs:
-            (self._partials if job.clip.partial else self._finals).append(job)
+            queue = self._asked if job.asked else self._partials if job.clip.partial else self._finals
+            queue.append(job)
         self._dispatch()
 
     def close(self) -> None:
         """Drop what waits; calls that run end by themselves and tell nobody."""
         self._finals.clear()
+        self._asked.clear()
         self._partials.clear()
         for timer in self._timers:
             timer.cancel()
@@ -89,7 +97,7 @@ class RecognitionQueue:
             task.add_done_callback(self._finished)
 
     def _next_batch(self) -> list[Job]:
-        queue = self._finals or self._partials
+        queue = self._finals or self._asked or self._partials
         # An equal share for every free call: two clips on two cores take as long as one.
         free = self._recogniser.max_parallel - len(self._running)
         most = min(self._recogniser.max_batch, -(-len(queue) // free))
@@ -117,6 +125,7 @@ class RecognitionQueue:
 
     async def _call(self, clips: Sequence[Clip]) -> list[Recognition]:
         loop = asyncio.get_running_loop()
+        started = time.monotonic()
         try:
             return await loop.run_in_executor(self._threads, self._recognised, clips)
         except (RecogniserError, asyncio.CancelledError):
@@ -125,6 +134,9 @@ class RecognitionQueue:
             log.exception("recogniser failed", extra={"recogniser": self._recogniser.name, "clips": len(clips)})
             message = f"{type(error).__name__} in recogniser {self._recogniser.name}"
             raise RecogniserError(message, retryable=False) from error
+        finally:
+            seconds = time.monotonic() - started
+            self._metrics.recognised(self._recogniser.name, partial=clips[0].partial, seconds=seconds)
 
     def _recognised(self, clips: Sequence[Clip]) -> list[Recognition]:
         """What the recogniser makes of the clips, in its own thread."""
@@ -140,13 +152,15 @@ class RecognitionQueue:
             return
         for job in batch:
             if job.clip.partial:
+                if job.asked:
+                    job.done(error)  # its answer goes without the text
                 continue
             if not error.retryable:
                 job.done(error)
                 continue
             job.failures += 1
             delay_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** min(job.failures, 10))
-            log.warning("recognition failed, trying again", extra={"delay_s": delay_s, "error": str(error)})
+            log.warning("recognition failed, trying again", extra={"delay_s": delay_s, "error": error})
             self._again(job, delay_s)
 
     def _again(self, job: Job, delay_s: float) -> None:

@@ -6,10 +6,13 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from eventlog.events import Fact, HoleNoted, SessionEnded, SessionStarted, UtteranceFinal
+from eventlog.events import Fact, SessionStarted, UtteranceFinal
+from eventlog.feed import ProvisionalAnswer
 from eventlog.log import Checkpoint, Claim, Commit
-from eventlog.positions import SEALED, Position
+from eventlog.positions import Position
+from processor.facts import Numbered, Telling, position_of
 from processor.recognisers import Clip, Recognition
+from processor.speech import Utterance
 from processor.timeline import Decision, Timeline
 
 TRIM_STEP_S = 10
@@ -25,11 +28,19 @@ class PendingDecision:
 
     decision: Decision
     recognition: Recognition | None = None
+    decided_at: float = field(default_factory=time.monotonic)
+
+    awaited: int = 0
+    """For a question: how many open utterances are still being recognised."""
+    heard: list[Numbered] = field(default_factory=list)
+    """For a question: those that were."""
+    utterances: int = 0
+    """How many finals come before it; known once it is in a commit."""
 
     @property
     def is_ready(self) -> bool:
         """Whether it may be committed."""
-        return self.decision.utterance is None or self.recognition is not None
+        return not self.awaited and (self.decision.utterance is None or self.recognition is not None)
 
 
 @dataclass(slots=True, eq=False)
@@ -50,6 +61,8 @@ class ActiveRun:
         partial_due: Monotonic time in seconds from which the next partial may be made.
         trimmed_samples: Up to where audio was freed.
         refreshed: Monotonic time in seconds when its keys' TTLs were last renewed.
+        total_samples: The recording's length as its container tells it, 0 if that isn't known.
+        answers: What was asked and can be answered, since all before it is committed; whoever publishes takes it.
     """
 
     claim: Claim
@@ -65,15 +78,22 @@ class ActiveRun:
     partial_due: float = 0.0
     trimmed_samples: int = 0
     refreshed: float = 0.0
+    total_samples: int = 0
+    answers: list[ProvisionalAnswer] = field(default_factory=list)
 
-    def clip(self, decision: Decision) -> Clip:
-        """What the recogniser gets of a decision that has an utterance."""
-        utterance = decision.utterance
-        assert utterance is not None  # noqa: S101 - callers ask for decisions with speech only
+    @property
+    def uncommitted_s(self) -> float:
+        """Audio that was read past the last committed boundary, seconds."""
+        committed = min(self.checkpoint.boundaries, default=0)
+        return max(0, self.timeline.cursor.offset - committed) / self.start.sample_rate_hz
+
+    def clip(self, utterance: Utterance, *, partial: bool = False) -> Clip:
+        """What the recogniser gets of an utterance; `partial` while it is open."""
         return Clip(
             pcm=utterance.pcm,
             sample_rate_hz=self.start.sample_rate_hz,
             language=self.start.language,
+            partial=partial,
             voiced_ms=utterance.voiced_ms,
         )
 
@@ -102,66 +122,48 @@ class ActiveRun:
             self.claim,
             checkpoint,
             facts,
-            trim_before=self._trim_before(min(last.boundaries) - retention_samples),
+            trim_before=self._trim_before(min(last.boundaries, default=0) - retention_samples),
             ends=last.sealed is not None,
         )
 
-    def committed(self, commit: Commit) -> None:
-        """Note that `commit` is in the log: its decisions are done."""
-        for _ in range(self.committing):
-            if self.pending.popleft().decision.utterance is not None:
-                self.waiting_utterances -= 1
+    def committed(self, commit: Commit) -> list[float]:
+        """Note that `commit` is in the log: its decisions are done; returns when its utterances were decided."""
+        done = [self.pending.popleft() for _ in range(self.committing)]
+        spoken = [item.decided_at for item in done if item.decision.utterance is not None]
+        self.waiting_utterances -= len(spoken)
         self.committing = 0
+        telling = self._telling()
+        self.answers += [
+            telling.answer(item.decision.asked, item.utterances, item.heard) for item in done if item.decision.asked
+        ]
         self.checkpoint = commit.checkpoint
         if commit.facts:
             self.last_fact = commit.facts[-1][0]
         if commit.trim_before:
             self.trimmed_samples = commit.trim_before.offset
+        return spoken
+
+    def _telling(self) -> Telling:
+        return Telling(self.start, self.total_samples, _now_ms)
 
     def _facts(self, ready: list[PendingDecision]) -> tuple[list[tuple[Position, Fact]], int]:
         facts: list[tuple[Position, Fact]] = []
-        utterance, at = self.checkpoint.utterance, self.last_fact
+        telling, utterance, at = self._telling(), self.checkpoint.utterance, self.last_fact
+        before_samples = min(self.checkpoint.boundaries, default=0)
         for item in ready:
-            fact = self._fact(item, utterance)
-            if isinstance(fact, UtteranceFinal):
-                utterance += 1
-                at = Position(utterance, 0)
-            elif isinstance(fact, SessionEnded):
-                at = SEALED
-            elif fact is not None:
-                at = at.control()
-            if fact is not None:
+            item.utterances = utterance
+            for fact in telling.facts(item.decision, item.recognition, utterance, before_samples):
+                utterance += isinstance(fact, UtteranceFinal)
+                at = position_of(fact, at, utterance)
                 facts.append((at, fact))
+            before_samples = min(item.decision.boundaries, default=0)
         return facts, utterance
-
-    def _fact(self, item: PendingDecision, utterance: int) -> Fact | None:
-        decision, rate_hz = item.decision, self.start.sample_rate_hz
-        if decision.sealed is not None:
-            return SessionEnded(
-                reason=decision.sealed.reason,
-                audio_samples=decision.sealed.offset_samples,
-                utterances=utterance,
-                sample_rate_hz=rate_hz,
-                ended_ms=time.time_ns() // 1_000_000,
-            )
-        if decision.hole is not None:
-            return HoleNoted(start_samples=decision.hole[0], end_samples=decision.hole[1], sample_rate_hz=rate_hz)
-        if decision.utterance is None or item.recognition is None or not item.recognition.text:
-            return None  # silence, or noise in which nobody spoke
-        return UtteranceFinal(
-            utterance=utterance,
-            channel=decision.channel,
-            start_samples=decision.utterance.start_samples,
-            end_samples=decision.utterance.end_samples,
-            decided_samples=decision.utterance.decided_samples,
-            sample_rate_hz=rate_hz,
-            text=item.recognition.text,
-            confidence=round(item.recognition.confidence, 4),
-            speaker=str(decision.channel + 1),
-            committed_ms=time.time_ns() // 1_000_000,
-        )
 
     def _trim_before(self, keep_from_samples: int) -> Position | None:
         if keep_from_samples < self.trimmed_samples + TRIM_STEP_S * self.start.sample_rate_hz:
             return None
         return Position(keep_from_samples, 0)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -23,6 +23,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         changes_max_notices: Bound on each partition's `changes` stream.
         suspicion_limit: Deaths over one run without a commit after which it is tried alone.
         solo_timeout_s: How long that try may take.
+        decoders: How many containers it decodes at once at most; the others wait in line.
+        decode_ahead_s: How far decoding may be ahead of the checkpoint.
+        spool_bytes: How long an MP4 may be whose index comes last, and which is kept on disk meanwhile.
+        max_session_s: Audio of one container after which its session is ended.
     """
 
     lease_ms: int = 5_000
@@ -39,3 +43,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     changes_max_notices: int = 100_000
     suspicion_limit: int = 2
     solo_timeout_s: float = 120.0
+    decoders: int = 64
+    decode_ahead_s: int = 60
+    spool_bytes: int = 512 << 20
+    max_session_s: float = 14_400.0

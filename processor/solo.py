@@ -87,6 +87,7 @@ async def run_alone(server: Server, settings: WorkerSettings, recogniser: Recogn
     if began.code != Code.OK or began.start is None:
         return began.code in {Code.GONE, Code.SEALED}
     run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint))
+    run.total_samples = began.total_samples
     return await _process(RedisLog(server, session_ttl_s=settings.session_ttl_s), settings, recogniser, run)
 
 
@@ -98,7 +99,10 @@ async def _process(log_: RedisLog, settings: WorkerSettings, recogniser: Recogni
     reader = Reader(
         log_, holdings, recognition, settings, on_trouble=_ignore, on_poison=lambda _run, reason: failed.append(reason)
     )
-    committer = Committer(log_, holdings, audio_retention_s=settings.audio_retention_s, on_trouble=_ignore)
+    committer = Committer(
+        log_, holdings, audio_retention_s=settings.audio_retention_s, on_trouble=_ignore,
+        on_answers=lambda run: run.answers.clear(),
+    )  # fmt: skip
     tasks = [asyncio.create_task(reader.run()), asyncio.create_task(committer.run())]
     try:
         await _settled(run, failed, tasks)

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
 from eventlog.codec import decode_audio_event
-from eventlog.events import Finalized, HoleFound, SessionSealed, SessionStarted
+from eventlog.events import (
+    AudioEvent,
+    Finalized,
+    HoleFound,
+    ProvisionalAsked,
+    SessionSealed,
+    SessionStarted,
+    SourceDescribed,
+)
 from eventlog.log import AudioEntry, Checkpoint
 from eventlog.positions import Position
 from processor.speech import Boundary, Segmenter, SegmenterSettings, Utterance
@@ -26,8 +34,11 @@ class Decision:
         boundaries: Each channel's boundary then.
         channel: Whose utterance it is.
         utterance: The speech, or None.
-        hole: Start and end of missing audio in samples, or None.
+        hole: Start and end of missing audio in samples, or None; both the same if nobody knows how much is missing.
         sealed: The session's end, or None.
+        source: What the recording is, or None.
+        asked: Names a question for all that can be said by now, or empty; no boundary, and no fact.
+        open: Each channel's utterance that was open then, as far as heard; filled for a question alone.
     """
 
     cursor: Position
@@ -36,6 +47,9 @@ class Decision:
     utterance: Utterance | None = None
     hole: tuple[int, int] | None = None
     sealed: SessionSealed | None = None
+    source: SourceDescribed | None = None
+    asked: str = ""
+    open: tuple[tuple[int, Utterance], ...] = ()
 
 
 class Timeline:
@@ -50,14 +64,21 @@ class Timeline:
         """
         settings = msgspec.convert(start.segmenter, SegmenterSettings)
         boundaries = checkpoint.boundaries or (0,) * start.channels
+        self._settings = settings
         self._rate_hz = start.sample_rate_hz
-        self._channels = [Segmenter(settings, start.sample_rate_hz, at) for at in boundaries]
-        self._frame_bytes = _SAMPLE_BYTES * start.channels
+        self._begin(boundaries)
         self._taken = checkpoint.cursor
-        self._boundaries = list(boundaries)
         self.cursor = Position(min(boundaries), 0) if checkpoint.boundaries else Position(0, 0)
         """Read on after this entry."""
         self.ended = False
+
+    _channels: list[Segmenter]  # none yet, if the recording isn't described
+    _boundaries: list[int]
+
+    @property
+    def frame_bytes(self) -> int:
+        """Bytes of one sample of all channels; 0 while nobody knows how many there are."""
+        return _SAMPLE_BYTES * len(self._channels)
 
     def feed(self, entry: AudioEntry) -> list[Decision]:
         """Take the next entry and return what it decides; entries taken before the checkpoint decide nothing again.
@@ -73,9 +94,14 @@ class Timeline:
         """Each channel's utterance so far, where there is one: (channel, utterance)."""
         return [(number, heard) for number, channel in enumerate(self._channels) if (heard := channel.open_utterance())]
 
+    def _begin(self, boundaries: Sequence[int]) -> None:
+        """Segment as many channels as there are boundaries, from there."""
+        self._channels = [Segmenter(self._settings, self._rate_hz, at) for at in boundaries]
+        self._boundaries = list(boundaries)
+
     def _take_chunk(self, entry: AudioEntry, pcm: bytes) -> list[Decision]:
         channels = self._channels
-        start = entry.position.offset - len(pcm) // self._frame_bytes
+        start = entry.position.offset - len(pcm) // self.frame_bytes
         if len(channels) == 1 and channels[0].position_samples == start:
             # One channel without a gap, nearly every chunk there is: saves a tenth of what a chunk costs.
             return [self._decided(boundary, 0, entry.position) for boundary in channels[0].feed(pcm)]
@@ -102,14 +128,35 @@ class Timeline:
     def _take_event(self, entry: AudioEntry) -> list[Decision]:
         if entry.position <= self._taken or entry.event is None:
             return []
-        event = decode_audio_event(entry.event)
-        if isinstance(event, Finalized):
-            return self._all_channels(Segmenter.flush, entry.position)
-        if isinstance(event, HoleFound):
-            return self._skip(entry.position.offset, entry.position)
-        if isinstance(event, SessionSealed):
-            return self._end(event, entry.position)
-        return []
+        return self._decide(decode_audio_event(entry.event), entry.position)
+
+    def _decide(self, event: AudioEvent, position: Position) -> list[Decision]:
+        decisions: list[Decision] = []
+        match event:
+            case Finalized():
+                decisions = self._all_channels(Segmenter.flush, position)
+            case HoleFound(samples=0):
+                decisions = self._hole_of_unknown_length(position)
+            case HoleFound():
+                decisions = self._skip(position.offset, position)
+            case SourceDescribed():
+                decisions = self._describe(event, position)
+            case ProvisionalAsked(request=request):
+                heard = tuple(self.open_utterances())
+                decisions = [Decision(position, tuple(self._boundaries), asked=request, open=heard)]
+            case SessionSealed():
+                decisions = self._end(event, position)
+        return decisions
+
+    def _describe(self, event: SourceDescribed, position: Position) -> list[Decision]:
+        """Begin with as many channels as the recording has; it is described before its first sample."""
+        self._begin((0,) * event.channels)
+        return [Decision(position, tuple(self._boundaries), source=event)]
+
+    def _hole_of_unknown_length(self, position: Position) -> list[Decision]:
+        """A boundary where a container's bytes were lost, which may have been any amount of audio."""
+        decisions = self._all_channels(Segmenter.flush, self.cursor)
+        return [*decisions, Decision(position, tuple(self._boundaries), hole=(position.offset, position.offset))]
 
     def _end(self, event: SessionSealed, position: Position) -> list[Decision]:
         decisions = self._skip(event.offset_samples, self.cursor)
@@ -120,7 +167,7 @@ class Timeline:
 
     def _skip(self, end_samples: int, position: Position) -> list[Decision]:
         """Tell a hole, if audio up to `end_samples` is missing, after the utterances that it cuts off."""
-        missing_from = min(self._heard_up_to())
+        missing_from = min(self._heard_up_to(), default=end_samples)
         heard = self._heard(lambda channel: _skipped(channel, end_samples))
         if missing_from >= end_samples:
             return []

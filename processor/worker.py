@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import TYPE_CHECKING
 
 from eventlog.bells import Bells
@@ -12,10 +13,14 @@ from eventlog.heartbeats import process_name
 from eventlog.heartbeats import write as write_heartbeat
 from eventlog.log import LogUnavailableError
 from eventlog.redis_log import RedisLog
+from eventlog.uploads import Uploads
+from processor.answers import Answers
 from processor.claimkeeper import ClaimKeeper
 from processor.committer import Committer
+from processor.decoding.decoders import Decoders
 from processor.holdings import Holdings
 from processor.janitor import Janitor
+from processor.metrics import Readings, WorkerMetrics
 from processor.partials import Partials
 from processor.quarantine import Quarantine, SoloTrial
 from processor.reader import Reader
@@ -56,16 +61,25 @@ class Worker:
         claims = Claims(server, self.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s)
         self._claims = claims
         self.holdings = Holdings(settings.capacity)
-        self._recognition = RecognitionQueue(recogniser)
-        self._quarantine = Quarantine(claims, self.holdings, try_alone)
+        metrics = WorkerMetrics(server.meter.registry)
+        self._recognition = RecognitionQueue(recogniser, metrics)
+        self._quarantine = Quarantine(claims, self.holdings, try_alone, metrics)
         self._keeper = ClaimKeeper(
-            claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.set_aside
-        )
+            claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.set_aside,
+            metrics=metrics,
+        )  # fmt: skip
+        self._answers = Answers(server)
+        self._decoders = Decoders(
+            RedisLog(server, session_ttl_s=settings.session_ttl_s), Uploads(server), self.holdings, settings,
+            on_trouble=self._keeper.unsettle,
+        )  # fmt: skip
         self._committer = Committer(
             self._log,
             self.holdings,
             audio_retention_s=settings.audio_retention_s,
             on_trouble=self._keeper.unsettle,
+            on_answers=self._answers.take,
+            metrics=metrics,
         )
         self._reader = Reader(
             self._log,
@@ -76,6 +90,11 @@ class Worker:
             on_poison=self._poisoned,
         )
         self._partials = Partials(server, self.holdings, self._recognition, settings)
+        server.meter.read_when_asked(
+            Readings(
+                self.holdings, self._recognition, self._reader, self._decoders, settings.pending_utterances
+            )
+        )
         self._janitor = Janitor(self._log, claims, settings)
         self._bells = Bells(
             server, [keys.sessions_bell for keys in server.keys.partitions], self._on_bell, self._keeper.ring
@@ -99,6 +118,8 @@ class Worker:
                 ("reader", self._reader.run()),
                 ("committer", self._committer.run()),
                 ("partials", self._partials.run()),
+                ("decoders", self._decoders.run()),
+                ("answers", self._answers.run()),
                 ("janitor", self._janitor.run()),
                 ("heartbeat", self._beat()),
             )
@@ -126,7 +147,7 @@ class Worker:
         try:
             await self._keeper.hand_over_all()
         except LogUnavailableError as error:
-            log.warning("runs not handed over; others take them after the lease", extra={"error": str(error)})
+            log.warning("runs not handed over; others take them after the lease", extra={"error": error})
         log.info("worker stopped", extra={"consumer": self.consumer})
 
     def _on_bell(self, channel: str, _member: bytes) -> None:
@@ -138,13 +159,19 @@ class Worker:
 
     async def _beat(self) -> None:
         while True:
+            now = time.monotonic()
+            decided = [run.pending[0].decided_at for run in self.holdings if run.pending]
             signs = {
                 "runs": len(self.holdings),
                 "capacity": self.holdings.capacity,
                 "waiting_utterances": self._recognition.waiting,
+                "decoders": self._decoders.children,
+                # This task lives on when the loops hang that do the work; readiness asks for them.
+                "consumed_age_s": round(now - min(self._reader.consumed_at, self._keeper.looked_at), 3),
+                "oldest_decision_s": round(now - min(decided, default=now), 3),
             }
             try:
                 await write_heartbeat(self._server, "worker", self.consumer, signs)
             except LogUnavailableError as error:
-                log.warning("heartbeat not written", extra={"error": str(error)})
+                log.warning("heartbeat not written", extra={"error": error})
             await asyncio.sleep(HEARTBEAT_S)

@@ -1,6 +1,6 @@
 """Pure speech handling: voice detection, segmenting, resampling and the recognisers' guards."""
 
 from processor.speech.segmenter import Boundary, Segmenter, Utterance
-from processor.speech.settings import SAMPLE_RATES_HZ, SegmenterSettings
+from processor.speech.settings import SAMPLE_RATES_HZ, SHORTEST_MS, SegmenterSettings
 
-__all__ = ["SAMPLE_RATES_HZ", "Boundary", "Segmenter", "SegmenterSettings", "Utterance"]
+__all__ = ["SAMPLE_RATES_HZ", "SHORTEST_MS", "Boundary", "Segmenter", "SegmenterSettings", "Utterance"]

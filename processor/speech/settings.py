@@ -11,6 +11,9 @@ SEGMENTER_VERSION = 1
 FRAME_MS = 30
 """The longest frame that webrtcvad takes: the fewest calls per second of audio."""
 
+SHORTEST_MS = 300
+"""Less speech than this rarely holds a word, and Whisper invents one: nothing provisional is made of it."""
+
 BOUNDARY_GRID_MS = 10
 """Boundaries are multiples of this: whole samples at every rate, 44.1 kHz included."""
 

@@ -25,6 +25,7 @@ from eventlog.events import (
 
 SESSION_ID = "7d9f2b0c-6f3e-4c52-9a55-3b1f0d1c2e4a"
 CLOCK_MS = 1_767_225_600_000
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 END_SAMPLES = 2**53 + 1  # past what a double holds, so that a lossy codec shows
 
 # By golden file; "least" has only what the first build of that version had to write.
@@ -37,6 +38,9 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
     "session_started.v1.upload": SessionStarted(
         session_id=SESSION_ID, sample_rate_hz=16_000, channels=0, encoding=CONTAINER, tenant_id="t1", owner_id="ana",
         speaker_labels="hash",
+    ),
+    "session_started.v1.traced": SessionStarted(
+        session_id=SESSION_ID, sample_rate_hz=16_000, traceparent=TRACEPARENT,
     ),
     "finalized.v1": Finalized(),
     "provisional_asked.v1": ProvisionalAsked(request="r1"),
@@ -57,6 +61,9 @@ FACTS: dict[str, Fact] = {
     "session_opened.v1.upload": SessionOpened(
         session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=0, tenant_id="t1", owner_id="ana",
         encoding=CONTAINER,
+    ),
+    "session_opened.v1.traced": SessionOpened(
+        session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=1, traceparent=TRACEPARENT,
     ),
     "source_noted.v1": SourceNoted(
         sample_rate_hz=16_000, channels=2, container="matroska", codec="opus", duration_samples=160_000,

@@ -10,7 +10,7 @@ import msgspec
 
 from eventlog.claims import Claims
 from eventlog.codec import decode_fact, encode
-from eventlog.events import Fact, HoleNoted, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, AudioEntry, Checkpoint, Claim, Code
 from eventlog.positions import OPENED, SEALED, START, Position
@@ -199,8 +199,9 @@ def expected(story: Story, session_id: str) -> Facts:
         session_id=session_id, run="live", sample_rate_hz=start.sample_rate_hz, channels=start.channels
     )
     found: list[tuple[Position, Fact]] = [(OPENED, opened)]
-    count, rate_hz = 0, start.sample_rate_hz
+    count, rate_hz, passed = 0, start.sample_rate_hz, 0
     for decision in decisions:
+        told = len(found)
         if heard := decision.utterance:
             [recognition] = MockRecogniser().recognise([Clip(pcm=heard.pcm, sample_rate_hz=rate_hz)])
             final = UtteranceFinal(
@@ -228,12 +229,18 @@ def expected(story: Story, session_id: str) -> Facts:
                 sample_rate_hz=rate_hz,
             )
             found.append((SEALED, end))
+        before, passed = passed, min(decision.boundaries) // (5 * rate_hz)
+        if passed > before and len(found) == told:
+            progress = ProgressNoted(
+                processed_samples=min(decision.boundaries), total_samples=0, sample_rate_hz=rate_hz
+            )
+            found.append((found[-1][0].control(), progress))
     return [(at, encode(fact)) for at, fact in found]
 
 
 def timeless(fact: Fact) -> bytes:
     """The fact's bytes without the wall clock's part."""
-    for name in ("opened_ms", "committed_ms", "ended_ms"):
+    for name in ("opened_ms", "committed_ms", "ended_ms", "noted_ms"):
         if name in fact.__struct_fields__:
             fact = msgspec.structs.replace(fact, **{name: 0})
     return encode(fact)

@@ -1,0 +1,25 @@
+#!lua flags=allow-oom
+-- Purpose: make the holder of a claim the only one that decodes: raise the epoch of the session's audio.
+-- KEYS: 1 sessions (stream), 2 session (hash)
+-- ARGV: 1 entry, 2 consumer, 3 deliveries
+-- Returns: {code, epoch, head, start event}: OK, LOST, GONE or SEALED
+-- Atomic: all of it
+-- Retry: raises the epoch once more; the caller uses the last answer
+--- @include "codes"
+--- @include "claim"
+--- @include "guard"
+
+if not holds(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then
+  return {CODE.LOST, 0, '0-0', ''}
+end
+local state = redis.call('HMGET', KEYS[2], 'guard', 'start')
+if not state[1] or not state[2] then
+  return {CODE.GONE, 0, '0-0', ''}
+end
+local older, head = parts(state[1])
+if head == END then
+  return {CODE.SEALED, tonumber(older), head, state[2]}
+end
+local epoch = string.format('%.0f', tonumber(older) + 1)
+redis.call('HSET', KEYS[2], 'guard', epoch .. ' ' .. head)
+return {CODE.OK, tonumber(epoch), head, state[2]}

@@ -1,0 +1,15 @@
+#!lua flags=allow-oom
+-- Purpose: close an upload whose session has ended, and free its bytes.
+-- KEYS: 1 upload guard (hash), 2 upload (stream)
+-- ARGV: none
+-- Returns: 1 if there were bytes to free, else 0
+-- Atomic: all of it, so nothing can be appended to what was freed
+-- Retry: 0, and nothing changes
+--- @include "codes"
+--- @include "guard"
+
+local guard = redis.call('HGET', KEYS[1], 'guard')
+if guard then
+  redis.call('HSET', KEYS[1], 'guard', parts(guard) .. ' ' .. END)
+end
+return redis.call('UNLINK', KEYS[2])

@@ -1,0 +1,88 @@
+"""`python -m processor.decoding`: a container on standard input, a line of JSON and PCM on standard output."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import IO
+
+from processor.decoding.incoming import Incoming, Outgoing
+from processor.decoding.limits import allow_cpu, confine
+from processor.decoding.messages import SAMPLE_RATE_HZ, TROUBLE_STATUS, RefusedError, Trouble, encode_line
+from processor.decoding.sniffing import HEAD_BYTES, MP4, SCAN_BYTES, WAV, has_index, index_end, sniff, wav_duration_s
+
+ALLOWANCE_S = 60
+"""The CPU limit is raised after so much audio: rarely, and long before it matters."""
+
+
+def main() -> int:
+    """Decode until the end of the input; the exit status."""
+    arguments = _arguments()
+    confine(parent=arguments.parent or os.getppid(), file_bytes=arguments.spool_bytes + 1)
+    outgoing = Outgoing(1, 2 if arguments.marks else None)
+    incoming = Incoming(0, outgoing)
+    try:
+        cut_off = _decode(incoming, outgoing, arguments)
+    except RefusedError as error:
+        outgoing.flush()
+        return _told(str(error), TROUBLE_STATUS)
+    except MemoryError:
+        return _told("needs too much memory to decode", TROUBLE_STATUS)
+    return _told(cut_off, 0) if cut_off else 0
+
+
+def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespace) -> str:
+    """Decode everything; why it ended early, if it did."""
+    from processor.decoding.decoder import Decoder  # noqa: PLC0415 -- native libraries load within the limits
+
+    kind = sniff(head := incoming.peek(HEAD_BYTES))
+    file: Incoming | IO[bytes] = incoming
+    duration_s = wav_duration_s(head) if kind == WAV else None
+    if kind == MP4:
+        index = _index(incoming)
+        if not index:
+            file = spool = incoming.spooled(arguments.spool_bytes)
+            if not has_index(spool):
+                raise RefusedError("mp4 that is cut off: its index, which comes last, is missing")
+        elif b"mvex" in index:
+            duration_s = 0.0  # fragments follow, and the library would tell the length of the first
+    decoder = Decoder(file, kind, most_channels=arguments.channels, duration_s=duration_s)
+    allowed_s = 0
+    for pcm in decoder.pcm(lambda source: outgoing.write(encode_line(source))):
+        outgoing.write(pcm)
+        if decoder.decoded_samples > (allowed_s + ALLOWANCE_S) * SAMPLE_RATE_HZ:
+            allowed_s += ALLOWANCE_S
+            allow_cpu(allowed_s)
+    outgoing.flush()
+    if not decoder.cut_off:
+        return ""
+    return f"cut off or damaged after {decoder.decoded_samples / SAMPLE_RATE_HZ:.1f} s: {decoder.cut_off}"
+
+
+def _index(incoming: Incoming) -> bytes:
+    """The beginning of an MP4 up to the end of its index, or a mebibyte of it; empty if the media comes first."""
+    count = HEAD_BYTES
+    while (found := index_end(head := incoming.peek(count))) is None:
+        if len(head) < count:
+            return b""
+        count *= 2
+    return incoming.peek(min(found, SCAN_BYTES))
+
+
+def _told(message: str, status: int) -> int:
+    sys.stderr.buffer.write(encode_line(Trouble(message=message)))
+    return status
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
+    parser.add_argument("--channels", type=int, default=2, choices=(1, 2), help="most channels to give")
+    parser.add_argument("--spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
+    parser.add_argument("--marks", action="store_true", help="say on standard error when more input is waited for")
+    parser.add_argument("--parent", type=int, default=0, help="process id; end if that isn't the parent any more")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

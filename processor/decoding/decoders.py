@@ -1,0 +1,185 @@
+"""The worker's role that decodes: a pump for every upload it holds, a bounded number of children, one read for all."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from eventlog.keys import SessionKeys
+from eventlog.log import AudioEntry, Code, EventLog, LogUnavailableError, Opened
+from eventlog.positions import Position
+from eventlog.uploads import Uploads
+from processor.decoding.child import running
+from processor.decoding.messages import SAMPLE_RATE_HZ
+from processor.decoding.pump import AHEAD_LOOK_S, Bounds, FailedError, LimitReachedError, Pump
+from processor.decoding.uplink import RETRY_S, AgainError, AudioUplink, OverError, insisted
+
+if TYPE_CHECKING:
+    from processor.holdings import Holdings
+    from processor.run import ActiveRun
+    from processor.settings import WorkerSettings
+
+log = logging.getLogger(__name__)
+
+MOST_CRASHES = 3
+"""Children that ended for want of memory or by a defect, after which the recording is given up: two may be chance."""
+
+NO_PROCESS_S = 1.0
+"""Pause when no child can be started: the system is short of something, and others need it too."""
+
+
+class Decoders:
+    """Starts and ends pumps as runs are taken and let go; sits beside the reader, which reads what they append."""
+
+    def __init__(
+        self,
+        log_: EventLog,
+        uploads: Uploads,
+        holdings: Holdings,
+        settings: WorkerSettings,
+        *,
+        on_trouble: Callable[[], None],
+    ) -> None:
+        """Read and append through `log_`, which should be another than the reader's: it learns the chunks' size."""
+        self._log = log_
+        self._uploads = uploads
+        self._holdings = holdings
+        self._settings = settings
+        self._on_trouble = on_trouble
+        self._places = asyncio.Semaphore(settings.decoders)
+        self._pumps: dict[str, tuple[ActiveRun, asyncio.Task[None]]] = {}
+        self._wanted: dict[SessionKeys, tuple[Position, asyncio.Future[list[AudioEntry]]]] = {}
+        self._freeing: set[str] = set()
+        self.children = 0
+        """How many decoders run now."""
+
+    async def run(self) -> None:
+        """Go on until cancelled; then no child is left."""
+        try:
+            while True:
+                self._start_and_stop()
+                await self._read()
+                await asyncio.sleep(self._settings.tick_ms / 1000)
+        finally:
+            tasks = [task for _, task in self._pumps.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._pumps.clear()
+
+    def _start_and_stop(self) -> None:
+        for member, (run, task) in list(self._pumps.items()):
+            if task.done() and not run.held:
+                del self._pumps[member]
+            elif not run.held and member not in self._freeing:
+                task.cancel()
+        for member, run in self._holdings.uploads.items():
+            if member not in self._pumps:
+                self._pumps[member] = run, asyncio.create_task(self._decode(run), name=f"decode {member}")
+
+    async def _read(self) -> None:
+        """Read once for all pumps that wait for entries."""
+        if not self._wanted:
+            return
+        cursors = {keys: cursor for keys, (cursor, _) in self._wanted.items()}
+        try:
+            found = await self._log.read(cursors, max_bytes_each=self._settings.read_bytes_each)
+        except LogUnavailableError as error:
+            log.warning("uploads not read, trying again", extra={"error": error})
+            self._on_trouble()
+            await asyncio.sleep(RETRY_S)
+            return
+        for keys, entries in found.items():
+            if entries and keys in self._wanted and self._wanted[keys][0] == cursors[keys]:
+                _, future = self._wanted.pop(keys)
+                if not future.done():
+                    future.set_result(entries)
+
+    async def _next_entries(self, keys: SessionKeys, after: Position) -> list[AudioEntry]:
+        future: asyncio.Future[list[AudioEntry]] = asyncio.get_running_loop().create_future()
+        self._wanted[keys] = after, future
+        try:
+            return await future
+        finally:
+            if self._wanted.get(keys, (after, None))[1] is future:
+                del self._wanted[keys]
+
+    async def _decode(self, run: ActiveRun) -> None:
+        """Decode a run's upload to its end, from the beginning again if the log or a child fails."""
+        keys = run.claim.keys.session
+        crashes = 0
+        while run.held:
+            begun = await insisted(lambda: self._uploads.begin(run.claim), self._on_trouble)
+            if begun.code == Code.SEALED:
+                break
+            if begun.code != Code.OK or begun.start is None:
+                return  # gone, or somebody else's
+            try:
+                await self._attempt(run, begun, given_up=crashes >= MOST_CRASHES)
+            except OverError:
+                break
+            except AgainError:
+                await asyncio.sleep(RETRY_S)
+            except OSError as error:
+                log.warning("no decoder could be started, trying again", extra={"error": error})
+                await asyncio.sleep(NO_PROCESS_S)
+            except Exception:  # one recording must not end the worker, nor stay without an end
+                crashes += 1
+                log.exception("decoding failed", extra={"run": run.claim.keys.member, "crashes": crashes})
+            else:
+                break
+        # The run's end, which the seal brings about, must not keep the upload from being freed.
+        self._freeing.add(run.claim.keys.member)
+        try:
+            await insisted(lambda: self._uploads.free(keys), self._on_trouble)
+        finally:
+            self._freeing.discard(run.claim.keys.member)
+
+    async def _attempt(self, run: ActiveRun, begun: Opened, *, given_up: bool) -> None:
+        """Decode once and seal the audio."""
+        uplink = AudioUplink(self._log, self._uploads, run.claim.keys.session, begun, self._on_trouble)
+        reason, detail = "failed", "could not be decoded"
+        if not given_up:
+            reason, detail = await self._pumped(run, begun, uplink)
+        await uplink.seal(reason, detail)
+        log.info(
+            "upload decoded",
+            extra={"run": run.claim.keys.member, "reason": reason, "detail": detail, "samples": uplink.at.offset},
+        )
+
+    async def _pumped(self, run: ActiveRun, begun: Opened, uplink: AudioUplink) -> tuple[str, str]:
+        """The reason and the detail with which the audio ends."""
+        bounds = Bounds(
+            most_samples=int(self._settings.max_session_s * SAMPLE_RATE_HZ),
+            may_go_on=lambda samples: self._may_go_on(run, samples),
+        )
+        pump = Pump(run.claim.keys.session.upload, uplink, self._next_entries, bounds)
+        await pump.wait_for_bytes()
+        most_channels = 1 if begun.start is not None and begun.start.channels == 1 else 2
+        async with self._places:
+            self.children += 1
+            try:
+                sealed = await pump.run(
+                    lambda: running(channels=most_channels, spool_bytes=self._settings.spool_bytes)
+                )
+            except FailedError as error:
+                return pump.reason_without_bytes or "failed", "" if pump.reason_without_bytes else str(error)
+            except LimitReachedError:
+                return "limit", f"longer than {self._settings.max_session_s:g} s"
+            finally:
+                self.children -= 1
+        return sealed.reason, sealed.detail
+
+    async def _may_go_on(self, run: ActiveRun, samples: int) -> None:
+        """Wait while so many samples are too far ahead of the checkpoint, and the run has still to work on them."""
+        ahead_samples = self._settings.decode_ahead_s * SAMPLE_RATE_HZ
+
+        def is_ahead() -> bool:
+            is_far = samples - min(run.checkpoint.boundaries, default=0) > ahead_samples
+            # With nothing left to work on, only more audio moves the checkpoint.
+            return is_far and bool(run.pending or run.timeline.cursor.offset < samples)
+
+        while run.held and is_ahead():  # noqa: ASYNC110 -- what is waited for changes in four places
+            await asyncio.sleep(AHEAD_LOOK_S)

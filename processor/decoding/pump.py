@@ -1,0 +1,205 @@
+"""One upload through one decoder into the audio log, from its first byte to its end or failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+
+from eventlog.codec import UndecodableEventError, decode_audio_event
+from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalAsked, SessionSealed
+from eventlog.keys import SessionKeys
+from eventlog.log import AudioEntry
+from eventlog.positions import OPENED, Position
+from processor.decoding.child import Child, Outcome
+from processor.decoding.messages import SAMPLE_BYTES, decode_source
+from processor.decoding.uplink import AudioUplink
+
+log = logging.getLogger(__name__)
+
+CHUNK_BYTES = 65_536
+"""Of PCM in one entry: two seconds of mono; a reader's bound on a reply holds with it."""
+
+AHEAD_LOOK_S = 0.05
+"""Between two looks whether the checkpoint has come nearer: there are tens of seconds of audio to work on meanwhile."""
+
+PASSED_ON = (Finalized, ProvisionalAsked)
+
+NextEntries = Callable[[SessionKeys, Position], Awaitable[list[AudioEntry]]]
+"""Waits for entries after a position of an upload."""
+
+
+class FailedError(Exception):
+    """The recording can't be decoded; the message is for a person."""
+
+
+class LimitReachedError(Exception):
+    """The recording is longer than any may be."""
+
+
+class CrashedError(Exception):
+    """The child ended in a way that says nothing about the recording."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What one decoding may do.
+
+    Attributes:
+        most_samples: Audio after which the session is ended.
+        may_go_on: Waits while the samples given are too far ahead of what is processed.
+    """
+
+    most_samples: int
+    may_go_on: Callable[[int], Awaitable[None]]
+
+
+class Pump:
+    """Feeds one child and appends what it says; a takeover makes another one, from the first byte again."""
+
+    def __init__(self, upload: SessionKeys, uplink: AudioUplink, next_entries: NextEntries, bounds: Bounds) -> None:
+        """Read `upload` by `next_entries`, write by `uplink`."""
+        self._upload = upload
+        self._uplink = uplink
+        self._next_entries = next_entries
+        self._bounds = bounds
+        self._cursor = OPENED
+        self._offset_bytes = 0
+        self._fed_bytes = 0
+        self._is_listening = True
+        self._first: list[AudioEntry] = []
+        self._sealed: SessionSealed | None = None
+        self._early: list[AudioEvent] = []
+        self._taken_bytes = 0
+        self._all_taken = False
+        self._taken = asyncio.Event()
+
+    @property
+    def reason_without_bytes(self) -> str:
+        """Why an upload ended that never brought anything, unless its client said that this was all; else empty."""
+        sealed = self._sealed
+        return sealed.reason if sealed is not None and not self._fed_bytes and sealed.reason != "stop" else ""
+
+    async def wait_for_bytes(self) -> None:
+        """Return when there is something to decode, so that a place is taken only then."""
+        self._first = await self._next_entries(self._upload, self._cursor)
+
+    async def run(self, child_for: Callable[[], AbstractAsyncContextManager[Child]]) -> SessionSealed:
+        """Decode everything; the upload's end.
+
+        Raises:
+            FailedError: if there was nothing in it that could be decoded.
+            LimitReachedError: if there is more of it than may be.
+            CrashedError: if the child ended for another reason than the recording.
+            OverError, AgainError: see `processor.decoding.uplink`.
+            OSError: if no child could be started.
+        """
+        async with child_for() as child:
+            feeding = asyncio.create_task(self._feed(child))
+            try:
+                await self._take(child)
+                await self._judge(child, feeding)
+                return await feeding
+            finally:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+
+    async def _judge(self, child: Child, feeding: asyncio.Task[SessionSealed]) -> None:
+        outcome: Outcome = await child.outcome()
+        if feeding.done() and not feeding.cancelled() and (error := feeding.exception()):
+            raise error  # which is why the child was ended
+        if outcome.last_words:
+            log.info("decoder ended", extra={"session": self._upload.session_id, "words": outcome.last_words})
+        if not outcome.is_final:
+            raise CrashedError(outcome.last_words)
+        if outcome.trouble:
+            raise FailedError(outcome.trouble)
+
+    async def _feed(self, child: Child) -> SessionSealed:
+        """Hand in the upload, events at their place; ends the child if that goes wrong, so that nobody waits for it."""
+        try:
+            while self._sealed is None:
+                entries, self._first = self._first or await self._next_entries(self._upload, self._cursor), []
+                for entry in entries:
+                    await self._hand_in(child, entry)
+                    self._cursor = entry.position
+            await child.finish()
+        except BaseException:
+            child.kill()
+            raise
+        return self._sealed
+
+    async def _hand_in(self, child: Child, entry: AudioEntry) -> None:
+        if entry.event is not None:
+            await self._pass_on(child, _decoded(entry.event))
+        elif entry.pcm is not None:
+            start = entry.position.offset - len(entry.pcm)
+            # After a failover of Redis the edge may have cut what it sent again otherwise than before.
+            data = entry.pcm[max(0, self._offset_bytes - start) :]
+            self._fed_bytes += len(data)
+            if data and self._is_listening:
+                # A child may end before its input does, such as at the end that a header tells.
+                self._is_listening = await child.feed(data)
+        self._offset_bytes = max(self._offset_bytes, entry.position.offset)
+
+    async def _pass_on(self, child: Child, event: AudioEvent) -> None:
+        if isinstance(event, SessionSealed):
+            self._sealed = event
+            return
+        if isinstance(event, HoleFound):
+            event = HoleFound(samples=0)  # bytes are missing; nobody knows how much audio they were
+        elif not isinstance(event, PASSED_ON):
+            return
+        written_bytes = await child.drained(self._fed_bytes)
+        while not self._all_taken and (written_bytes is None or self._taken_bytes < written_bytes):
+            self._taken.clear()
+            await self._taken.wait()
+        if self._uplink.channels:
+            await self._uplink.event(event)
+        else:
+            self._early.append(event)  # the description is always the second entry
+
+    async def _take(self, child: Child) -> None:
+        """Append what the child says until it has said everything."""
+        await self._take_output(child)
+        self._all_taken = True
+        self._taken.set()
+
+    async def _take_output(self, child: Child) -> None:
+        line = await child.output.readline()
+        if not line.endswith(b"\n"):
+            return  # it ended without a word; its outcome says why
+        await self._uplink.describe(decode_source(line))
+        for event in self._early:
+            await self._uplink.event(event)
+        self._early.clear()
+        self._count(len(line))
+        frame_bytes = SAMPLE_BYTES * self._uplink.channels
+        left = b""
+        while piece := await child.output.read(CHUNK_BYTES - len(left)):
+            whole = left + piece
+            end = len(whole) - len(whole) % frame_bytes
+            left = whole[end:]
+            if end:
+                await self._append(whole[:end], frame_bytes)
+            self._count(len(piece))
+
+    async def _append(self, pcm: bytes, frame_bytes: int) -> None:
+        room = self._bounds.most_samples - self._uplink.at.offset
+        await self._uplink.audio(pcm[: room * frame_bytes])
+        if len(pcm) > room * frame_bytes:
+            raise LimitReachedError
+        await self._bounds.may_go_on(self._uplink.at.offset)
+
+    def _count(self, taken_bytes: int) -> None:
+        self._taken_bytes += taken_bytes
+        self._taken.set()
+
+
+def _decoded(data: bytes) -> AudioEvent:
+    try:
+        return decode_audio_event(data)
+    except UndecodableEventError as error:
+        raise FailedError("its upload holds an entry that this version doesn't know") from error

@@ -122,7 +122,7 @@ class Bells:
         if not expected:
             _log.error("bells lost by a defect, trying again", exc_info=error)
         elif not trouble:
-            _log.warning("bells lost, trying again: %s: %s", type(error).__name__, error)
+            _log.warning("bells lost, trying again", extra={"error": error})
         self._deaf.update(channels)
         self._listening.clear()
         return True

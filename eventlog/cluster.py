@@ -133,7 +133,7 @@ class Rounds:
         if any(task.get_name() == name for task in self._tasks):
             return
         if node is not None and error is not None:
-            log.warning("a node of the cluster is away", extra={"node": node.name, "error": str(error)})
+            log.warning("a node of the cluster is away", extra={"node": node.name, "error": error})
             self._away[node.name] = error
         task = asyncio.get_running_loop().create_task(self._heal(node), name=name)
         self._tasks.add(task)
@@ -156,6 +156,6 @@ class Rounds:
                 if node is not None and self._client.get_node(node_name=node.name) is node:
                     await node.execute_command("PING")
         except (RedisError, OSError) as error:
-            log.debug("still away: %s", error)
+            log.debug("still away", extra={"error": error})
             return False
         return True

@@ -33,6 +33,8 @@ class FeedKind(enum.StrEnum):
     """What `ProvisionalAsked` waits for; `body` is a `ProvisionalAnswer`."""
     STATUS = "t"
     """In the status Stream too, under `position`, its number there."""
+    GONE = "g"
+    """The session was erased; nothing comes any more."""
 
 
 class FeedMessage(msgspec.Struct, array_like=True, frozen=True):

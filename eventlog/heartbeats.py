@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from eventlog import errorcount
 from eventlog.keys import heartbeats
 from eventlog.scripts import script
 from eventlog.server import Server
@@ -19,6 +20,10 @@ FORGOTTEN_AFTER_MS = 300_000
 
 PAYLOAD_BYTES = 4096
 """A heartbeat says a few numbers; more would make every look at all of them dear."""
+
+
+ERRORS = "errors_5min"
+"""Field of every heartbeat: errors that its process logged in the last five minutes."""
 
 
 class Heartbeat(NamedTuple):
@@ -36,13 +41,13 @@ def process_name() -> str:
 
 
 async def write(server: Server, role: str, consumer: str, payload: Mapping[str, Any]) -> None:
-    """Say that `consumer` is alive as `role` (a word without spaces), and what it does.
+    """Say that `consumer` is alive as `role` (a word without spaces), what it does, and how many errors it logged.
 
     Raises:
         ValueError: if the payload is too large.
         LogUnavailableError: if Redis can't be reached.
     """
-    data = msgspec.json.encode(payload)
+    data = msgspec.json.encode({**payload, ERRORS: errorcount.OF_THIS_PROCESS.recent()})
     if len(data) > PAYLOAD_BYTES:
         raise ValueError(f"a heartbeat of {len(data)} bytes; at most {PAYLOAD_BYTES} are taken")
     await server.run(script("beat"), [heartbeats()], [f"{role} {consumer}", data, FORGOTTEN_AFTER_MS])

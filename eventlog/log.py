@@ -42,6 +42,8 @@ class Code(enum.IntEnum):
     """The session limit is reached."""
     UNKNOWN = 11
     """No script says this: the call failed while others of the same round went through. Ask again."""
+    TENANT_FULL = 12
+    """The tenant's own session limit is reached."""
 
 
 class Append(NamedTuple):

@@ -9,10 +9,11 @@ Argument = str | bytes | int | float
 
 
 class Op(NamedTuple):
-    """One write to a read model, or one message on a sharded channel."""
+    """One write to a read model, or one message on a channel."""
 
     command: str
     key: str
+    """Empty where there is none."""
     arguments: tuple[Argument, ...]
     expires: bool = True
     """Whether the key gets the session TTL anew."""
@@ -56,3 +57,13 @@ def unrank_below(key: str, score: float) -> Op:
 def publish(channel: str, message: bytes) -> Op:
     """Tell a sharded channel's listeners."""
     return Op("SPUBLISH", channel, (message,), expires=False)
+
+
+def announce(channel: str, message: bytes) -> Op:
+    """Tell a plain channel's listeners, who may be connected to any node; it has no slot, so it is no key."""
+    return Op("PUBLISH", "", (channel, message), expires=False)
+
+
+def expire(key: str, ttl_s: int) -> Op:
+    """Give a key `ttl_s` to live instead of the session TTL, whatever else is done to it in the same go."""
+    return Op("EXPIRE", key, (ttl_s,), expires=False)

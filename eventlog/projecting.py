@@ -6,8 +6,8 @@ read model and moves in the same script, so notices that are lost, doubled, late
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -23,6 +23,14 @@ NOTICES_PER_READ = 256
 
 RUNS_PER_PULL = 64
 """Runs in one script call: about 1 ms of Redis's time when each has news."""
+
+T = TypeVar("T")
+
+PARTITIONS_PER_READ = 64
+"""In one script call: 1 ms of Redis's time, most of it for the take-over of what was left."""
+
+RUNS_PER_APPLY = 64
+"""Runs in one script call: 2 ms of Redis's time; a call for each would cost both sides twice as much."""
 
 FACTS_PER_PULL = 200
 """Facts of one run in one pull: with 64 runs some 4 MB at worst; a run further behind is pulled again."""
@@ -101,19 +109,16 @@ class ProjectionLog:
             LogUnavailableError: if none can be reached.
         """
         asked = list(partitions)
-        answers = await self._isolated(
-            [
-                Call(
-                    script("read_changes"),
-                    [partition.changes, partition.walks],
-                    [
-                        self.projection, self.consumer, NOTICES_PER_READ,
-                        "" if idle_ms is None else idle_ms, int(partition.number in own),
-                    ],
-                )
-                for partition in asked
-            ]
-        )  # fmt: skip
+        idle: Argument = "" if idle_ms is None else idle_ms
+
+        def call(some: Sequence[PartitionKeys]) -> Call:
+            keys = [key for partition in some for key in (partition.changes, partition.walks)]
+            wanted = [int(partition.number in own) for partition in some]
+            return Call(
+                script("read_changes"), keys, [self.projection, self.consumer, NOTICES_PER_READ, idle, *wanted]
+            )
+
+        answers = await self._together(asked, lambda partition: partition.number, PARTITIONS_PER_READ, call)
         return [
             News(partition, _notices(answer[0]), answer[1].decode())
             for partition, answer in zip(asked, answers, strict=True)
@@ -126,18 +131,14 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if none can be reached.
         """
-        parts: list[list[RunKeys]] = []
-        by_partition: dict[int, list[RunKeys]] = {}
-        for run in runs:
-            by_partition.setdefault(run.partition.number, []).append(run)
-        for together in by_partition.values():
-            parts += [together[i : i + RUNS_PER_PULL] for i in range(0, len(together), RUNS_PER_PULL)]
-        answers = await self._isolated([self._pull_call(part, limit) for part in parts])
+        asked = list(runs)
+        answers = await self._together(
+            asked, lambda run: run.partition.number, RUNS_PER_PULL, lambda some: self._pull_call(some, limit)
+        )
         return [
-            _pulled(run, one)
-            for part, answer in zip(parts, answers, strict=True)
+            _pulled(run, answer)
+            for run, answer in zip(asked, answers, strict=True)
             if not isinstance(answer, Exception)
-            for run, one in zip(part, answer, strict=True)
         ]
 
     async def apply(self, applies: Sequence[Apply]) -> list[Applied]:
@@ -146,7 +147,9 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if no answer came at all.
         """
-        answers = await self._isolated([self._apply_call(apply) for apply in applies])
+        answers = await self._together(
+            applies, lambda apply: apply.keys.partition.number, RUNS_PER_APPLY, self._apply_call
+        )
         return [_applied(answer) for answer in answers]
 
     async def ack(self, notices: Mapping[PartitionKeys, Sequence[bytes]]) -> None:
@@ -197,17 +200,56 @@ class ProjectionLog:
         keys = [key for run in runs for key in (run.projected(self.projection), run.transcript)]
         return Call(script("pull_facts"), keys, [limit])
 
-    def _apply_call(self, apply: Apply) -> Call:
+    def _apply_call(self, applies: Sequence[Apply]) -> Call:
+        keys: list[str] = []
+        arguments: list[Argument] = [self._ttl_s]
+        for apply in applies:
+            own_keys, own_arguments = self._apply_parts(apply)
+            keys += own_keys
+            arguments += (len(own_keys), len(own_arguments), str(apply.expected), str(apply.new), *own_arguments)
+        return Call(script("apply_projection"), keys, arguments)
+
+    def _apply_parts(self, apply: Apply) -> tuple[list[str], list[Argument]]:
         keys = [apply.keys.projected(self.projection), apply.keys.transcript]
-        numbers: dict[str, int] = {}
-        arguments: list[Argument] = [str(apply.expected), str(apply.new), self._ttl_s]
+        numbers: dict[str, int] = {"": 0}
+        arguments: list[Argument] = []
         for op in apply.ops:
             number = numbers.get(op.key)
             if number is None:
                 keys.append(op.key)
                 number = numbers[op.key] = len(keys)
             arguments += (number, int(op.expires), len(op.arguments), op.command, *op.arguments)
-        return Call(script("apply_projection"), keys, arguments)
+        return keys, arguments
+
+    async def _together(
+        self, items: Sequence[T], partition: Callable[[T], int], most: int, call: Callable[[Sequence[T]], Call]
+    ) -> list[Any]:
+        """Each item's answer or exception, of calls with up to `most` items each.
+
+        Where a script fails at one item the others of its call are asked again, each alone, so that they go on.
+
+        Raises:
+            LogUnavailableError: if every call failed by that.
+        """
+        parts = [
+            group[i : i + most]
+            for group in self.server.groups(list(enumerate(items)), lambda one: partition(one[1]))
+            for i in range(0, len(group), most)
+        ]
+        found = await self._isolated([call([item for _, item in part]) for part in parts])
+        answers: dict[int, Any] = {}
+        for part, answer in zip(parts, found, strict=True):
+            whole = answer
+            if isinstance(answer, LogUnavailableError):
+                whole = [answer] * len(part)
+            elif isinstance(answer, Exception):
+                whole = [await self._first(call([item])) for _, item in part]
+            answers.update(zip((number for number, _ in part), whole, strict=True))
+        return [answers[number] for number in range(len(items))]
+
+    async def _first(self, call: Call) -> Any:  # noqa: ANN401 - as `_alone`
+        answer = await self._alone(call)
+        return answer if isinstance(answer, Exception) else answer[0]
 
     async def _isolated(self, calls: Sequence[Call]) -> list[Any]:
         """Each call's answer or exception: a script that fails on one partition or run leaves the others alone.

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
 from eventlog.documents import Document, ListedFinal, decode_document, decode_final, stitch
+from eventlog.events import SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.positions import SEALED, Position
-from eventlog.server import Argument, Server
+from eventlog.scripts import script
+from eventlog.server import Call, Server
 
 _MS = 1000
 
@@ -22,33 +23,27 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     run: str
     state: str
-    """CREATED, ACTIVE or CLOSED."""
+    """CREATED, ACTIVE, CLOSING (the client has ended it, and its last words are being worked on) or CLOSED."""
     tenant_id: str = ""
     language: str = ""
     engine: str = ""
+    encoding: str = ""
     sample_rate: int = 0
     channels: int = 1
     opened_ms: int = 0
+    age_s: float = 0.0
+    """Since it was opened, by Redis's clock."""
     last_ms: int = 0
     """Of the last fact, Unix ms."""
     ended_ms: int | None = None
     reason: str | None = None
+    detail: str | None = None
+    """Why it failed, for a person."""
     finals: int = 0
     audio_seconds: float = 0.0
     """Appended so far while it is open, processed in all once it is closed."""
     lag_seconds: float = 0.0
-    """Audio that is appended and not yet processed."""
-
-
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """Numbers over all sessions; of ended ones those whose keys still live."""
-
-    open: int
-    ended: int
-    audio_seconds: float
-    """Of the open ones, as `lag_seconds` and `finals`."""
-    lag_seconds: float
-    finals: int
+    """Audio that is appended and stands in no commit yet: what is being worked on, and the open utterance."""
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,95 +95,71 @@ async def read_view(server: Server, keys: RunKeys) -> SessionView | None:
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    [view] = await _views(server, [keys])
+    [view] = await read_views(server, [keys])
     return view
 
 
-async def list_sessions(server: Server, *, state: str | None = None, limit: int = 100) -> list[SessionView]:
-    """Runs, the latest first: open ones before ended ones; those in `state` only, if given.
-
-    The cost grows with `limit` and the number of partitions, not with the number of ended sessions.
-
-    Raises:
-        ValueError: if there is no such state.
-        LogUnavailableError: if Redis can't be reached.
-    """
-    if state not in {None, "CREATED", "ACTIVE", "CLOSED"}:
-        raise ValueError(f"no such state: {state!r}")
-    found: list[SessionView] = []
-    if state != "CLOSED":
-        # CREATED ones may be behind any number of ACTIVE ones, and the other way round: all that are open are read.
-        opened = await _latest(server, [partition.open_runs for partition in server.keys.partitions], None)
-        found += [view for view in await _views(server, opened) if view and state in {None, view.state}]
-    if state in {None, "CLOSED"} and len(found) < limit:
-        ended = await _latest(server, [partition.ended_runs for partition in server.keys.partitions], limit)
-        found += [view for view in await _views(server, ended) if view]
-    return list({(view.session_id, view.run): view for view in found}.values())[:limit]
-
-
-async def read_metrics(server: Server) -> Metrics:
-    """Numbers over all sessions; costs a look at each open one.
+async def read_views(server: Server, runs: Sequence[RunKeys]) -> list[SessionView | None]:
+    """State and numbers of each run, None for those that nobody knows.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    opened = await list_sessions(server, limit=_NO_LIMIT, state="CREATED")
-    opened += await list_sessions(server, limit=_NO_LIMIT, state="ACTIVE")
-    counts = await _all(server, [("ZCARD", partition.ended_runs) for partition in server.keys.partitions])
-    return Metrics(
-        open=len(opened),
-        ended=sum(counts),
-        audio_seconds=round(sum(view.audio_seconds for view in opened), 3),
-        lag_seconds=round(sum(view.lag_seconds for view in opened), 3),
-        finals=sum(view.finals for view in opened),
-    )
+    now_ms = await server.time_ms() if runs else 0
+    numbered = list(enumerate(runs))
+    groups = server.groups(numbered, lambda item: item[1].partition.number)
+    calls = [Call(script("read_views"), _keys_of_views(run for _, run in group), []) for group in groups]
+    views: list[SessionView | None] = [None] * len(numbered)
+    for group, answer in zip(groups, await server.run_many(calls), strict=True):
+        if isinstance(answer, LogUnavailableError):
+            raise answer
+        for (number, _), one in zip(group, answer, strict=True):
+            views[number] = _view(one[0], one[1], one[2], now_ms)
+    return views
 
 
-_NO_LIMIT = 2**31 - 1
+async def sum_views(server: Server, runs: Sequence[RunKeys]) -> list[list[int]]:
+    """The runs' numbers added up in several parts, each as ``sum_views.lua`` says.
+
+    Raises:
+        LogUnavailableError: if Redis can't be reached.
+    """
+    groups = server.groups(runs, lambda run: run.partition.number)
+    answers = await server.run_many([Call(script("sum_views"), _keys_of_views(group), []) for group in groups])
+    for answer in answers:
+        if isinstance(answer, LogUnavailableError):
+            raise answer
+    return answers
 
 
-async def _latest(server: Server, keys: Sequence[str], limit: int | None) -> list[RunKeys]:
-    stop = -1 if limit is None else limit - 1
-    ranked: list[tuple[float, str]] = []
-    for found in await _all(server, [("ZREVRANGE", key, 0, stop, "WITHSCORES") for key in keys]):
-        ranked += [(float(score), member.decode()) for member, score in zip(found[::2], found[1::2], strict=True)]
-    ranked.sort(reverse=True)
-    return [server.keys.of_run(member) for _, member in ranked[:limit]]
+def _keys_of_views(runs: Iterable[RunKeys]) -> list[str]:
+    return [key for run in runs for key in (run.view, run.session.session, run.checkpoint)]
 
 
-async def _views(server: Server, runs: Sequence[RunKeys]) -> list[SessionView | None]:
-    commands: list[tuple[Argument, ...]] = []
-    for keys in runs:
-        commands += (
-            ("HGETALL", keys.view),
-            ("HGET", keys.session.session, "guard"),
-            ("HGET", keys.checkpoint, "cursor"),
-        )
-    answers = await _all(server, commands)
-    return [_view(*answers[i : i + 3]) for i in range(0, len(answers), 3)]
+def view_of_start(start: SessionStarted, run: str) -> SessionView:
+    """What can be said of a session before its projection has heard of it."""
+    return SessionView(
+        session_id=start.session_id, run=run, state="CREATED", tenant_id=start.tenant_id, language=start.language,
+        engine=start.engine, encoding=start.encoding, sample_rate=start.sample_rate_hz, channels=start.channels,
+        opened_ms=start.started_ms, last_ms=start.started_ms,
+    )  # fmt: skip
 
 
-def _view(fields: Mapping[bytes, bytes], guard: bytes | None, cursor: bytes | None) -> SessionView | None:
-    if not fields:
+def _view(flat: Sequence[bytes], guard: bytes, cursor: bytes, now_ms: int) -> SessionView | None:
+    if not flat:
         return None
-    view = msgspec.convert(
-        {name.decode(): value.decode() for name, value in fields.items()}, SessionView, strict=False
-    )
-    if view.state == "CLOSED" or guard is None or not view.sample_rate:
-        return view
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    view = msgspec.convert(fields, SessionView, strict=False)
+    age_s = max(0.0, round((now_ms - view.opened_ms) / _MS, 3))
+    if view.state == "CLOSED" or not guard or not view.sample_rate:
+        return msgspec.structs.replace(view, age_s=age_s)
     processed = Position.parse(cursor or b"0-0").offset
     end = Position.parse(guard.partition(b" ")[2])
     appended = processed if end == SEALED else end.offset
     return msgspec.structs.replace(
         view,
+        state="CLOSING" if end == SEALED else view.state,
+        age_s=age_s,
         audio_seconds=max(view.audio_seconds, round(appended / view.sample_rate, 3)),
         lag_seconds=max(0.0, round((appended - processed) / view.sample_rate, 3)),
     )
-
-
-async def _all(server: Server, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    answers = await server.execute_many(commands)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer if isinstance(answer, LogUnavailableError) else LogUnavailableError(str(answer))
-    return answers

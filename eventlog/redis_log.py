@@ -64,6 +64,7 @@ class RedisLog:
             owner_id=start.owner_id,
             encoding=start.encoding,
             opened_ms=start.started_ms,
+            traceparent=start.traceparent,
         )
         code, epoch, head = await self.server.run(
             script("open_session"),

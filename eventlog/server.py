@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import (
     ClusterError,
+    NoPermissionError,
     NoScriptError,
     OutOfMemoryError,
     ReadOnlyError,
@@ -28,6 +29,7 @@ from eventlog.cancelling import honoured
 from eventlog.cluster import Rounds
 from eventlog.keys import Keys
 from eventlog.log import LogFullError, LogUnavailableError
+from eventlog.metering import Meter
 from eventlog.packing import use_hiredis_packing
 
 if TYPE_CHECKING:
@@ -72,8 +74,9 @@ class Call(NamedTuple):
 class Server:
     """A connection pool to one Redis or a Redis Cluster, and the keys of the deployment in it."""
 
-    def __init__(self, client: redis.Redis | RedisCluster, keys: Keys, url: str) -> None:
-        """Wrap a client made by `connect`."""
+    def __init__(self, client: redis.Redis | RedisCluster, keys: Keys, url: str, meter: Meter | None = None) -> None:
+        """Wrap a client made by `connect`; what its calls take goes to `meter`."""
+        self.meter = meter or Meter()
         self.client = client
         self.keys = keys
         self.url = url
@@ -99,10 +102,11 @@ class Server:
             LogUnavailableError: if no answer came at all.
             ResponseError: if a script itself failed, which is a defect.
         """
-        answers = await self.execute_many([_evalsha(call) for call in calls])
+        kind = _kind(call.script.name for call in calls)
+        answers = await self.execute_many([_evalsha(call) for call in calls], kind=kind)
         missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
         if missing:  # first use, or the server was restarted or failed over: EVAL runs and loads it
-            again = await self.execute_many([_eval(calls[number]) for number in missing])
+            again = await self.execute_many([_eval(calls[number]) for number in missing], kind=kind)
             for number, answer in zip(missing, again, strict=True):
                 answers[number] = answer
         for answer in answers:
@@ -110,15 +114,17 @@ class Server:
                 raise answer
         return answers
 
-    async def execute_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    async def execute_many(self, commands: Sequence[tuple[Argument, ...]], *, kind: str = "") -> list[Any]:
         """Each command's raw answer, or the exception it failed with, in order; pipelined, all nodes at once.
+
+        The metrics name the round trip by `kind`, or by its commands.
 
         Raises:
             LogUnavailableError: if no answer came at all.
         """
         if not commands:
             return []
-        with calling():
+        with self.meter.call(kind or _kind(str(command[0]) for command in commands)), calling():
             answers = await (self._rounds.execute(commands) if self._rounds else self._pipelined(commands))
         judged = [_judged(answer) for answer in answers]
         if all(isinstance(answer, LogUnavailableError) for answer in judged):
@@ -170,22 +176,58 @@ class Server:
         await self.client.aclose()
 
 
-async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: float = CALL_TIMEOUT_S) -> Server:
+class Tls(NamedTuple):
+    """Files (PEM) for ``rediss://``; empty for the system's authorities, and for no certificate of ours."""
+
+    ca_file: str = ""
+    cert_file: str = ""
+    key_file: str = ""
+
+    def options(self, url: str) -> dict[str, Any]:
+        """As redis-py has them; none for an address without TLS, whose connections know no such options."""
+        if not url.startswith("rediss://"):
+            return {}
+        given = {"ssl_ca_certs": self.ca_file, "ssl_certfile": self.cert_file, "ssl_keyfile": self.key_file}
+        return {name: path for name, path in given.items() if path}
+
+
+SYSTEM_TLS = Tls()
+"""Whatever the system trusts."""
+
+
+async def connect(
+    url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: float = CALL_TIMEOUT_S,
+    tls: Tls = SYSTEM_TLS,
+) -> Server:  # fmt: skip
     """Connect to the Redis at `url`, a single one or any node of a cluster, and agree on the number of partitions.
+
+    With ``rediss://`` its certificate is checked, by `tls`; a user and a password may stand in the address.
 
     Raises:
         LogUnavailableError: if it can't be reached.
-        DeploymentMismatchError: if the deployment has another number of partitions, or Redis would evict keys.
+        DeploymentMismatchError: if the deployment has another number of partitions, or Redis would evict keys, or its
+            user may do too little.
     """
+    try:
+        return await _connect(url, partitions, timeout_s, tls)
+    except NoPermissionError as error:
+        raise DeploymentMismatchError(f"the Redis user lacks a right (see docs/security.md): {error}") from error
+
+
+async def _connect(url: str, partitions: int, timeout_s: float, tls: Tls) -> Server:
+    meter = Meter()
     options: dict[str, Any] = {
         "protocol": 2,  # one shape of answers on every server; nothing here needs RESP3
         "socket_timeout": timeout_s,
         "socket_connect_timeout": timeout_s,
+        **tls.options(url),
     }
     # One more try covers a connection that the server closed while it lay in the pool.
     options["retry"] = Retry(ExponentialBackoff(base=0.01, cap=0.1), 1)
     client: redis.Redis | RedisCluster = redis.Redis.from_pool(
-        redis.BlockingConnectionPool.from_url(url, max_connections=CONNECTIONS, timeout=timeout_s, **options)
+        redis.BlockingConnectionPool.from_url(
+            url, max_connections=CONNECTIONS, timeout=timeout_s, redis_connect_func=meter.on_connect, **options
+        )
     )
     use_hiredis_packing(client)
     with calling():
@@ -194,12 +236,14 @@ async def connect(url: str, *, partitions: int = DEFAULT_PARTITIONS, timeout_s: 
         await client.aclose()
         # Zero: it shall learn moved slots one by one, for its other way closes every connection that others use.
         client = RedisCluster.from_url(url, reinitialize_steps=0, **options)
+        # It takes no such option, but hands what stands there on to the nodes that it finds.
+        client.connection_kwargs["redis_connect_func"] = meter.on_connect
         use_hiredis_packing(client)
         with calling():
             await client.initialize()
     for command in [name for name in client.response_callbacks if str(name).upper().startswith("X")]:
         del client.response_callbacks[command]  # raw stream answers: a tenth of the cost of redis-py's dictionaries
-    server = Server(client, Keys(partitions), url)
+    server = Server(client, Keys(partitions), url, meter)
     try:
         await _refuse_eviction(server)
         await _agree_on_partitions(server, partitions)
@@ -267,6 +311,12 @@ def _judged(answer: Any) -> Any:  # noqa: ANN401 - whatever Redis answered
             raise answer
     except (LogUnavailableError, RedisError) as error:
         return error
+
+
+def _kind(names: Iterable[str]) -> str:
+    """What a round trip is called in the metrics."""
+    found = set(names)
+    return found.pop() if len(found) == 1 else "mixed"
 
 
 def _evalsha(call: Call) -> tuple[Argument, ...]:

@@ -1,26 +1,28 @@
 #!lua flags=allow-oom
--- Purpose: apply what a projection made of a run's facts and move its position, if nobody else has done so meanwhile.
--- KEYS: 1 projected (string), 2 transcript (stream), then the operations' keys and channels
--- ARGV: 1 expected position, 2 new position, 3 TTL (s), then per operation: number of its key, expires (0 or 1),
---       number of arguments, command, arguments after the key; of XADD these begin MAXLEN ~ <length> <id>
--- Returns: {code, position, reason}: OK; STALE (somebody moved it); GONE (no facts any more); MISPLACED (the read model isn't
---          what the operations were made for)
--- Atomic: all of it or nothing; types and ids are checked before the first write
+-- Purpose: apply what a projection made of runs' facts and move its positions, where nobody else has done so meanwhile.
+-- KEYS: per run: projected (string), transcript (stream), then its operations' keys and channels
+-- ARGV: 1 TTL (s), then per run: number of its keys, number of arguments after these four, expected position, new position,
+--       then per operation: number of its key among the run's (0 for none), expires (0 or 1), number of arguments,
+--       command, arguments after the key; of XADD these begin MAXLEN ~ <length> <id>
+-- Returns: per run {code, position, reason}: OK; STALE (somebody moved it); GONE (no facts any more); MISPLACED (the read
+--          model isn't what the operations were made for)
+-- Atomic: of each run all or nothing; types and ids are checked before its first write
 -- Retry: STALE with the new position, and nothing changes
 --- @include "codes"
 --- @include "ids"
 
 local TYPES = {
   RPUSH = 'list', SET = 'string', HSET = 'hash', XADD = 'stream', ZADD = 'zset', ZREM = 'zset',
-  ZREMRANGEBYSCORE = 'zset', SPUBLISH = 'none',
+  ZREMRANGEBYSCORE = 'zset', SPUBLISH = 'none', PUBLISH = 'none', EXPIRE = 'any',
 }
-local HEADER = 3
+local TTL = ARGV[1]
+local HEADER = 4
 
-local function each_operation(visit)
-  local i = HEADER + 1
-  while i <= #ARGV do
-    local count = tonumber(ARGV[i + 2])
-    local reason = visit(KEYS[tonumber(ARGV[i])], ARGV[i + 1] == '1', ARGV[i + 3], i + 4, i + 3 + count)
+local function each_operation(first_key, i, last, visit)
+  while i <= last do
+    local number, count = tonumber(ARGV[i]), tonumber(ARGV[i + 2])
+    local key = number > 0 and KEYS[first_key + number - 1] or nil
+    local reason = visit(key, ARGV[i + 1] == '1', ARGV[i + 3], i + 4, i + 3 + count)
     if reason then
       return reason
     end
@@ -28,6 +30,7 @@ local function each_operation(visit)
   end
 end
 
+-- Keys are their run's own, but for the partition's, which no stream's ids are checked of.
 local last_ids = {}
 
 local function refused(key, _, command, first)
@@ -35,7 +38,13 @@ local function refused(key, _, command, first)
   if not wanted then
     return command .. ' is not allowed'
   end
-  local found = command == 'SPUBLISH' and 'none' or redis.call('TYPE', key).ok
+  if (key == nil) ~= (command == 'PUBLISH') then
+    return command .. ' with the wrong key'
+  end
+  if wanted == 'none' or wanted == 'any' then
+    return
+  end
+  local found = redis.call('TYPE', key).ok
   if found ~= 'none' and found ~= wanted then
     return command .. ' meets a ' .. found
   end
@@ -52,29 +61,54 @@ local function refused(key, _, command, first)
   end
 end
 
-local expiring = {[KEYS[1]] = true}
+local expiring, own_ttl
 
 local function perform(key, expires, command, first, last)
-  redis.call(command, key, unpack(ARGV, first, last))
+  if command == 'EXPIRE' then
+    own_ttl[key] = ARGV[first]
+    return
+  end
+  if key then
+    redis.call(command, key, unpack(ARGV, first, last))
+  else
+    redis.call(command, unpack(ARGV, first, last))
+  end
   if expires then
-    expiring[key] = true
+    expiring[key] = TTL
   end
 end
 
-local position = redis.call('GET', KEYS[1]) or '0-0'
-if position ~= ARGV[1] then
-  return {CODE.STALE, position, ''}
+local function apply(first_key, first, last, expected, new)
+  local projected = KEYS[first_key]
+  local position = redis.call('GET', projected) or '0-0'
+  if position ~= expected then
+    return {CODE.STALE, position, ''}
+  end
+  if redis.call('EXISTS', KEYS[first_key + 1]) == 0 then
+    return {CODE.GONE, position, ''}
+  end
+  local reason = each_operation(first_key, first, last, refused)
+  if reason then
+    return {CODE.MISPLACED, position, reason}
+  end
+  expiring, own_ttl = {[projected] = TTL}, {}
+  each_operation(first_key, first, last, perform)
+  redis.call('SET', projected, new)
+  for key, ttl in pairs(own_ttl) do
+    expiring[key] = ttl
+  end
+  for key, ttl in pairs(expiring) do
+    redis.call('EXPIRE', key, ttl)
+  end
+  return {CODE.OK, new, ''}
 end
-if redis.call('EXISTS', KEYS[2]) == 0 then
-  return {CODE.GONE, position, ''}
+
+local answers = {}
+local key, at = 1, 2
+while at <= #ARGV do
+  local last = at + HEADER - 1 + tonumber(ARGV[at + 1])
+  answers[#answers + 1] = apply(key, at + HEADER, last, ARGV[at + 2], ARGV[at + 3])
+  key = key + tonumber(ARGV[at])
+  at = last + 1
 end
-local reason = each_operation(refused)
-if reason then
-  return {CODE.MISPLACED, position, reason}
-end
-each_operation(perform)
-redis.call('SET', KEYS[1], ARGV[2])
-for key in pairs(expiring) do
-  redis.call('EXPIRE', key, ARGV[3])
-end
-return {CODE.OK, ARGV[2], ''}
+return answers

@@ -1,0 +1,16 @@
+#!lua flags=no-writes,allow-oom
+-- Purpose: read the state of many runs: their views, and what only the log itself knows of those that are open.
+-- KEYS: per run: view (hash), session (hash), checkpoint (hash)
+-- ARGV: none
+-- Returns: per run: {view as field/value list, guard, cursor}, both empty where there is none
+-- Atomic: each run's three belong together
+-- Retry: harmless
+local found = {}
+for i = 1, #KEYS, 3 do
+  found[#found + 1] = {
+    redis.call('HGETALL', KEYS[i]),
+    redis.call('HGET', KEYS[i + 1], 'guard') or '',
+    redis.call('HGET', KEYS[i + 2], 'cursor') or '',
+  }
+end
+return found

@@ -1,0 +1,47 @@
+"""How many errors there were lately."""
+
+import logging
+
+from eventlog import errorcount, heartbeats
+from eventlog.errorcount import MOST_COUNTED, WINDOW_S, ErrorCount
+from eventlog.server import connect
+
+
+def record(level: int) -> logging.LogRecord:
+    """A record of a severity."""
+    return logging.LogRecord("edge", level, "file", 1, "something", None, None)
+
+
+def test_errors_count_for_five_minutes() -> None:
+    """Errors and worse count, warnings don't, and each for five minutes by the clock (STITCH-8)."""
+    now_s = 1000.0
+    count = ErrorCount(lambda: now_s)
+    logger = logging.Logger("one")  # noqa: LOG001 - apart from the tree, whose other handlers would print
+    logger.addHandler(count)
+    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        logger.handle(record(level))
+    assert count.recent() == 2
+    now_s += WINDOW_S - 1
+    logger.handle(record(logging.ERROR))
+    assert count.recent() == 3
+    now_s += 2
+    assert count.recent() == 1
+
+
+def test_what_is_kept_is_bounded() -> None:
+    """An endless run of errors costs no more memory than the bound."""
+    count = ErrorCount()
+    for _ in range(2 * MOST_COUNTED):
+        count.handle(record(logging.ERROR))
+    assert count.recent() == MOST_COUNTED
+
+
+async def test_heartbeats_tell_the_count(redis_url: str) -> None:
+    """Each heartbeat says how many errors its process logged lately (STITCH-8)."""
+    server = await connect(redis_url)
+    before = errorcount.OF_THIS_PROCESS.recent()
+    errorcount.OF_THIS_PROCESS.handle(record(logging.ERROR))
+    await heartbeats.write(server, "worker", "one", {"runs": 1})
+    [beat] = await heartbeats.read_all(server)
+    assert beat.payload == {"runs": 1, heartbeats.ERRORS: before + 1}
+    await server.close()

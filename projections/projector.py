@@ -10,6 +10,7 @@ from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.projecting import NOTICES_PER_READ, News, ProjectionLog
 from projections.applier import Applier
+from projections.metrics import ProjectionMetrics
 from projections.projection import Projection
 
 SWEEP_S = 1.0
@@ -27,11 +28,11 @@ _log = logging.getLogger(__name__)
 class Projector:
     """The loop of one projection in one process; any number may run, also of the same projection."""
 
-    def __init__(self, projection: Projection, log: ProjectionLog) -> None:
+    def __init__(self, projection: Projection, log: ProjectionLog, metrics: ProjectionMetrics | None = None) -> None:
         """Project into the Redis that `log` reads."""
         self.projection = projection
         self.log = log
-        self.applier = Applier(projection, log)
+        self.applier = Applier(projection, log, metrics)
         self._partitions = log.server.keys.partitions
         self._rung = set(range(len(self._partitions)))
         self._woken = asyncio.Event()
@@ -76,7 +77,7 @@ class Projector:
         try:
             await self._ack()
         except LogUnavailableError as error:
-            _log.debug("notices not acked; they come again: %s", error)
+            _log.debug("notices not acked; they come again", extra={"error": error})
 
     async def _guarded_round(self, partitions: list[PartitionKeys], *, sweeping: bool) -> None:
         """A round whose failure leaves its partitions to the next sweep."""
@@ -85,12 +86,14 @@ class Projector:
             reached = await self.look(partitions, sweeping=sweeping)
         except LogUnavailableError as error:
             if not self._is_down:
-                _log.warning("projection %s waits for the log: %s", self.projection.name, error)
+                _log.warning(
+                    "projection waits for the log", extra={"projection": self.projection.name, "error": error}
+                )
             self._is_down = True
             self._doubtful |= numbers
         except Exception:  # noqa: BLE001 - see below
             # The projection must go on whatever this is; it is tried again at each sweep.
-            _log.exception("projection %s failed at a round", self.projection.name)
+            _log.exception("projection failed at a round", extra={"projection": self.projection.name})
             self._doubtful |= numbers
         else:
             self._is_down = False
@@ -128,7 +131,7 @@ class Projector:
     async def _walk(self, ordered: list[News]) -> None:
         """Look at every run of these partitions, since notices may have been missed."""
         if ordered:
-            _log.info("projection %s walks %d partitions", self.projection.name, len(ordered))
+            _log.info("projection walks", extra={"projection": self.projection.name, "partitions": len(ordered)})
         for news in ordered:
             async for runs in self.log.walk(news.partition):
                 if await self.applier.catch_up(runs):
@@ -140,4 +143,4 @@ class Projector:
         try:
             await heartbeats.write(self.log.server, f"projection.{self.projection.name}", self.log.consumer, payload)
         except LogUnavailableError as error:
-            _log.debug("heartbeat not written: %s", error)
+            _log.debug("heartbeat not written", extra={"error": error})

@@ -1,4 +1,4 @@
-"""All projections of one process: bells, loops, and the trimming of notices."""
+"""All projections of one process: bells, loops, and the sweep of open runs."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from collections.abc import Sequence
 
 from eventlog.bells import Bells
 from eventlog.log import LogUnavailableError
-from eventlog.projecting import ProjectionLog, trim_changes
+from eventlog.metering import Meter
+from eventlog.projecting import ProjectionLog
 from eventlog.server import Server
+from projections.metrics import ProjectionMetrics, Readings
 from projections.projection import Projection
 from projections.projector import Projector
 from projections.sweeping import sweep_open_runs
 
-TRIM_S = 10.0
-"""Between two trims of all partitions: at 1,000 notices a second some 2 MB wait for it."""
+SWEEP_S = 10.0
+"""Between two looks for open runs that have expired; nobody minds an expired one in a list for as long."""
 
 STOP_TIMEOUT_S = 5.0
 """A round takes milliseconds; past this Redis doesn't answer, and what is unacked comes again elsewhere."""
@@ -35,7 +37,7 @@ class ProjectionRunner:
         consumer: str,
         *,
         session_ttl_s: int,
-        changes_max_notices: int,
+        meter: Meter | None = None,
     ) -> None:
         """Project as `consumer`, which must be unique among the living processes.
 
@@ -44,14 +46,19 @@ class ProjectionRunner:
             projections: Which to run.
             consumer: Name in every consumer group, and in heartbeats and dead letters.
             session_ttl_s: Time to live of what is written, seconds.
-            changes_max_notices: Most notices kept in a partition's `changes`.
+            meter: Where to count and measure; nowhere without one.
         """
         self._server = server
-        self._most_notices = changes_max_notices
+        meter = meter or Meter()
+        metrics = ProjectionMetrics(meter.registry)
         self.projectors = [
-            Projector(projection, ProjectionLog(server, projection.name, consumer, session_ttl_s=session_ttl_s))
+            Projector(
+                projection, ProjectionLog(server, projection.name, consumer, session_ttl_s=session_ttl_s), metrics
+            )
             for projection in projections
         ]
+        self.readings = Readings(server, self.projectors)
+        meter.read_when_asked(self.readings)
         channels = {partition.changes_bell: partition.number for partition in server.keys.partitions}
         self._bells = Bells(
             server,
@@ -70,7 +77,8 @@ class ProjectionRunner:
             asyncio.create_task(projector.run(self._stopping), name=f"projection {projector.projection.name}")
             for projector in self.projectors
         ]
-        self._tasks.append(asyncio.create_task(self._trim_now_and_then(), name="trim"))
+        self._tasks.append(asyncio.create_task(self._sweep_now_and_then(), name="sweep"))
+        self._counting = asyncio.create_task(self.readings.keep_counting(), name="count notices")
         await self._bells.start()
 
     async def stop(self) -> None:
@@ -80,6 +88,8 @@ class ProjectionRunner:
         await self._bells.stop()
         tasks, self._tasks = self._tasks, []
         if tasks:
+            self._counting.cancel()
+            await asyncio.gather(self._counting, return_exceptions=True)
             _, late = await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
             for task in late:
                 task.cancel()
@@ -93,20 +103,15 @@ class ProjectionRunner:
         for projector in self.projectors:
             projector.ring(partition)
 
-    async def _trim_now_and_then(self) -> None:
+    async def _sweep_now_and_then(self) -> None:
         while not self._stopping.is_set():
-            # Spread out, or all processes would trim in the same instant.
+            # Spread out, or all processes would sweep in the same instant.
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), TRIM_S * random.uniform(0.5, 1.5))  # noqa: S311
+                await asyncio.wait_for(self._stopping.wait(), SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311
                 return
             try:
-                walking = await trim_changes(self._server, self._server.keys.partitions, most=self._most_notices)
                 await sweep_open_runs(self._server)
             except LogUnavailableError as error:
-                _log.debug("not trimmed: %s", error)
-                continue
-            except Exception:  # noqa: BLE001 - trimming must not end with one trouble; it is told and tried again
-                _log.exception("trimming failed")
-                continue
-            for name, partitions in walking.items():
-                _log.warning("projection %s fell behind the bound in %d partitions", name, partitions)
+                _log.debug("open runs not swept", extra={"error": error})
+            except Exception:  # noqa: BLE001 - sweeping must not end with one trouble; it is told and tried again
+                _log.exception("sweeping open runs failed")

@@ -14,6 +14,8 @@ from eventlog.events import (
     SourceNoted,
     UtteranceFinal,
 )
+from eventlog.keys import RunKeys
+from eventlog.listing import OPEN_RANK
 from eventlog.ops import Argument, Op, put_fields, rank, unrank, unrank_below
 from projections.projection import Batch, Command
 from projections.wire import seconds
@@ -25,36 +27,51 @@ _MS = 1000
 
 
 class Sessions:
-    """A hash per run, and per partition the open runs and those that ended within the TTL."""
+    """A hash per run; per partition the open runs, those that ended within the TTL, and each tenant's of both."""
 
     name = "sessions"
-    gather_s = 0.1
+    gather_s = 0.25
     """Listings and metrics: looked at now and then."""
 
     def __init__(self, *, session_ttl_s: int) -> None:
         """List ended runs for `session_ttl_s`, as long as their keys live."""
         self._ttl_ms = session_ttl_s * _MS
 
-    def reads(self, batch: Batch) -> Sequence[Command]:  # noqa: ARG002 - the protocol's signature
-        """Nothing: every field is stated anew by the facts."""
-        return ()
+    def reads(self, batch: Batch) -> Sequence[Command]:
+        """Whose run it is, where it ends in this batch: in its tenant's list it moves then."""
+        ends = any(isinstance(fact, SessionEnded) for _, fact in batch.facts)
+        return (("HMGET", batch.keys.view, "tenant_id"),) if ends else ()
 
-    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:  # noqa: ARG002 - as above
+    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
         """Put the fields that these facts state, the last one winning, and list the run where it belongs."""
         fields: dict[str, Argument] = {}
         ops: list[Op] = []
-        partition, member = batch.keys.partition, batch.keys.member
         for _, fact in batch.facts:
             fields.update(_fields(fact))
             if isinstance(fact, SessionOpened):
-                ops.append(rank(partition.open_runs, member, fact.opened_ms, expires=False))
+                ops += self._opened(batch.keys, fact)
             elif isinstance(fact, SessionEnded):
-                ops += (
-                    unrank(partition.open_runs, member),
-                    rank(partition.ended_runs, member, fact.ended_ms, expires=True),
-                    unrank_below(partition.ended_runs, fact.ended_ms - self._ttl_ms),
-                )
+                [[tenant_id]] = answers
+                ops += self._ended(batch.keys, fact, str(fields.get("tenant_id", (tenant_id or b"").decode())))
         return [put_fields(batch.keys.view, fields), *ops]
+
+    def _opened(self, keys: RunKeys, fact: SessionOpened) -> list[Op]:
+        partition = keys.partition
+        return [
+            rank(partition.open_runs, keys.member, fact.opened_ms, expires=False),
+            rank(partition.tenant_runs(fact.tenant_id), keys.member, OPEN_RANK + fact.opened_ms, expires=True),
+        ]
+
+    def _ended(self, keys: RunKeys, fact: SessionEnded, tenant_id: str) -> list[Op]:
+        partition, expired_ms = keys.partition, fact.ended_ms - self._ttl_ms
+        of_tenant = partition.tenant_runs(tenant_id)
+        return [
+            unrank(partition.open_runs, keys.member),
+            rank(partition.ended_runs, keys.member, fact.ended_ms, expires=True),
+            unrank_below(partition.ended_runs, expired_ms),
+            rank(of_tenant, keys.member, fact.ended_ms, expires=True),
+            unrank_below(of_tenant, expired_ms),
+        ]
 
 
 def _fields(fact: Fact) -> dict[str, Argument]:
@@ -67,6 +84,7 @@ def _fields(fact: Fact) -> dict[str, Argument]:
                 "tenant_id": fact.tenant_id,
                 "language": fact.language,
                 "engine": fact.engine,
+                "encoding": fact.encoding,
                 "sample_rate": fact.sample_rate_hz,
                 "channels": fact.channels,
                 "opened_ms": fact.opened_ms,
@@ -92,6 +110,7 @@ def _fields(fact: Fact) -> dict[str, Argument]:
             return {
                 "state": CLOSED,
                 "reason": fact.reason,
+                **({"detail": fact.detail} if fact.detail else {}),
                 "finals": fact.utterances,
                 "audio_seconds": seconds(fact.audio_samples, fact.sample_rate_hz),
                 "ended_ms": fact.ended_ms,

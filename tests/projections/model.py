@@ -17,6 +17,8 @@ class Model:
         """Starts empty, over a transcript stream with these facts."""
         self.keys: dict[str, Any] = {}
         self.messages: list[Any] = []
+        self.announced: list[Any] = []
+        self.ttl_s: dict[str, int] = {}
         self._first = [[str(position).encode(), [b"fact", encode(fact)]] for position, fact in facts[:1]]
 
     def project(
@@ -32,7 +34,14 @@ class Model:
             after = facts[-1][0]
 
     def _read(self, command: Command) -> object:
-        return list(self.keys.get(str(command[1]), [])) if command[0] == "LRANGE" else self._first
+        found = self.keys.get(str(command[1]), {})
+        if command[0] == "LRANGE":
+            return list(found)
+        if command[0] == "XREVRANGE":
+            return [[entry_id.encode(), fields] for entry_id, fields in list(found.items())[-1:]]
+        if command[0] == "HMGET":
+            return [str(found[name]).encode() if name in found else None for name in command[2:]]
+        return self._first
 
     def _rpush(self, key: str, *values: bytes) -> None:
         self.keys.setdefault(key, []).extend(values)
@@ -60,3 +69,9 @@ class Model:
 
     def _spublish(self, key: str, message: bytes) -> None:
         self.messages.append((key, message))
+
+    def _publish(self, _key: str, channel: str, message: bytes) -> None:
+        self.announced.append((channel, message))
+
+    def _expire(self, key: str, ttl_s: int) -> None:
+        self.ttl_s[key] = ttl_s

@@ -13,10 +13,11 @@ from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
 from projections.sessions import Sessions
+from projections.status import Status
 from tests.projections.facts import RATE_HZ, ended, final, keys_of, opened
 from tests.projections.model import Model
 
-PROJECTIONS: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=1000)]
+PROJECTIONS: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=1000), Status()]
 KEYS = keys_of("a-session")
 
 Facts = list[tuple[Position, Fact]]
@@ -54,6 +55,8 @@ def test_batches_do_not_matter(projection: Projection, run: tuple[Facts, list[Fa
     pieces.project(projection, KEYS, batches)
     assert pieces.keys == whole.keys
     assert pieces.messages == whole.messages
+    assert pieces.announced == whole.announced
+    assert pieces.ttl_s == whole.ttl_s
 
 
 @given(run=cut_runs())

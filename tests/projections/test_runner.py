@@ -14,11 +14,12 @@ from eventlog.claims import Claims
 from eventlog.documents import ListedFinal
 from eventlog.events import SessionStarted, UtteranceFinal
 from eventlog.feed import FeedKind, FeedMessage, decode_message, read_feed
-from eventlog.keys import RunKeys
+from eventlog.keys import READ_MODELS, RunKeys
+from eventlog.listing import list_sessions, read_metrics
 from eventlog.log import Checkpoint, Code, Commit
 from eventlog.positions import SEALED, START, Position
 from eventlog.projecting import ProjectionLog
-from eventlog.readmodels import list_sessions, read_document, read_list, read_metrics, read_transcript, read_view
+from eventlog.readmodels import read_document, read_list, read_transcript, read_view
 from eventlog.redis_log import RedisLog
 from eventlog.server import Server, connect
 from projections.feeds import Feeds
@@ -26,6 +27,7 @@ from projections.lists import Lists
 from projections.projection import Projection
 from projections.runtime import ProjectionRunner
 from projections.sessions import Sessions
+from projections.status import Status
 from projections.sweeping import sweep_open_runs
 from tests.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
@@ -35,8 +37,8 @@ TTL_S = 1000
 
 
 def all_projections() -> list[Projection]:
-    """The three that a deployment runs."""
-    return [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S)]
+    """Those that a deployment runs."""
+    return [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S), Status()]
 
 
 @asynccontextmanager
@@ -45,7 +47,7 @@ async def running(
 ) -> AsyncIterator[ProjectionRunner]:
     """A runner at work."""
     runner = ProjectionRunner(
-        log, projections or all_projections(), consumer, session_ttl_s=TTL_S, changes_max_notices=1000
+        log, projections or all_projections(), consumer, session_ttl_s=TTL_S
     )
     await runner.start()
     await runner.listening()
@@ -55,8 +57,8 @@ async def running(
 
 async def is_projected(log: Server, keys: RunKeys, end: Position = SEALED) -> bool:
     """True once each projection has applied everything up to `end`."""
-    stored = await log.execute_many([("GET", keys.projected(name)) for name in ("lists", "feeds", "sessions")])
-    return stored == [str(end).encode()] * 3
+    stored = await log.execute_many([("GET", keys.projected(name)) for name in READ_MODELS])
+    return stored == [str(end).encode()] * len(READ_MODELS)
 
 
 async def is_right(log: Server, keys: RunKeys, count: int) -> None:
@@ -92,7 +94,7 @@ async def test_listeners_hear_each_event_once_and_of_the_document(log: Server) -
     ear = Bells(log, [keys.partition.feed_channel], lambda _, data: heard.append(decode_message(data)), lambda: None)
     await ear.start()
     await ear.listening()
-    async with running(log):
+    async with running(log, projections=[Lists(), Feeds()]):
         for fact in conversation(keys, 3):
             await write(log, keys, [fact])
         await eventually_async(lambda: len(heard) == 5)
@@ -110,7 +112,7 @@ async def test_lost_notices_and_bells_cost_a_walk_at_most(log: Server) -> None:
     keys = a_run(log)
     async with running(log):
         await write(log, keys, conversation(keys, 5), with_notice=False)
-        for name in ("lists", "feeds", "sessions"):
+        for name in READ_MODELS:
             await log.execute("HSET", keys.partition.walks, name, "token")
         await eventually_async(lambda: is_projected(log, keys))
         await is_right(log, keys, 5)
@@ -147,7 +149,7 @@ async def test_a_consumer_that_dies_between_pull_and_apply_is_replaced(
     monkeypatch.setattr(projections.projector, "ABANDONED_MS", 50)
     monkeypatch.setattr(projections.projector, "SWEEP_S", 0.05)
     keys = a_run(log)
-    dead = [ProjectionLog(log, name, "dead", session_ttl_s=TTL_S) for name in ("lists", "feeds", "sessions")]
+    dead = [ProjectionLog(log, name, "dead", session_ttl_s=TTL_S) for name in READ_MODELS]
     for of in dead:
         [news] = await of.news([keys.partition])
         await of.finish_walk(keys.partition, news.walk)
@@ -220,7 +222,7 @@ async def test_an_undecodable_fact_is_dead_lettered_by_each(log: Server) -> None
     async with running(log):
         await write(log, keys, facts)  # type: ignore[arg-type]
         await eventually_async(lambda: is_projected(log, keys))
-    for name in ("lists", "feeds", "sessions"):
+    for name in READ_MODELS:
         [[_, fields]] = await log.execute("XRANGE", keys.partition.dead_letters(name), "-", "+")
         assert fields[1::2] == [name.encode(), keys.member.encode(), b"2-0", b"undecodable", b"c1"]
     assert [entry.utterance for entry in await read_list(log, keys)] == [0, 2]
@@ -242,9 +244,9 @@ async def test_projections_outlive_a_stalled_redis(single: Server, standalone: T
 async def test_projections_say_that_they_live(single: Server) -> None:
     """Each projection has a heartbeat with what it has done (SESS-5)."""
     async with running(single, "me"):
-        await eventually_async(lambda: heartbeats_of(single, 3))
+        await eventually_async(lambda: heartbeats_of(single, len(READ_MODELS)))
         found = await heartbeats.read_all(single)
-    assert {beat.role for beat in found} == {"projection.lists", "projection.feeds", "projection.sessions"}
+    assert {beat.role for beat in found} == {f"projection.{name}" for name in READ_MODELS}
     assert {beat.consumer for beat in found} == {"me"}
     assert all(beat.age_ms < 10_000 and beat.payload["applied"] == 0 for beat in found)
 
@@ -258,7 +260,7 @@ async def test_start_races_stop(single: Server) -> None:
     """Starting and stopping at once, in any order, leaves no task behind."""
     calls: list[Callable[[ProjectionRunner], object]] = [ProjectionRunner.start, ProjectionRunner.stop]
     for order in (calls, calls[::-1]):
-        runner = ProjectionRunner(single, all_projections(), "c", session_ttl_s=TTL_S, changes_max_notices=10)
+        runner = ProjectionRunner(single, all_projections(), "c", session_ttl_s=TTL_S)
         await asyncio.gather(*(call(runner) for call in order * 2))  # type: ignore[call-overload]
         await runner.stop()
         assert not runner._tasks
@@ -275,10 +277,10 @@ async def test_sessions_are_listed_latest_first(log: Server) -> None:
         for number, keys in enumerate(runs):
             end = [Position(0, 1), Position(1, 0), SEALED, SEALED][number]
             await eventually_async(lambda keys=keys, end=end: is_projected(log, keys, end))  # type: ignore[misc]
-    found = await list_sessions(log)
+    found = (await list_sessions(log)).views
     assert [view.session_id for view in found[:2]] == [runs[1].session_id, runs[0].session_id]
     assert [view.state for view in found] == ["ACTIVE", "CREATED", "CLOSED", "CLOSED"]
-    assert [view.state for view in await list_sessions(log, state="CLOSED", limit=1)] == ["CLOSED"]
+    assert [view.state for view in (await list_sessions(log, state="CLOSED", limit=1)).views] == ["CLOSED"]
     metrics = await read_metrics(log)
     assert (metrics.open, metrics.ended, metrics.finals, metrics.audio_seconds) == (2, 2, 1, 1.5)
 
@@ -307,7 +309,7 @@ async def test_an_open_run_whose_view_is_gone_is_listed_no_longer(log: Server) -
     await log.execute("DEL", lost.view)
     assert await sweep_open_runs(log) == 1
     assert await sweep_open_runs(log) == 0
-    assert [view.session_id for view in await list_sessions(log)] == [kept.session_id]
+    assert [view.session_id for view in (await list_sessions(log)).views] == [kept.session_id]
 
 
 async def test_a_live_transcript_is_stitched_on_the_fly(single: Server) -> None:
@@ -339,7 +341,7 @@ async def test_text_never_reaches_the_logs(single: Server, caplog: pytest.LogCap
         await write(single, keys, [opened(keys), (Position(1, 0), fact), unreadable])
         await eventually_async(lambda: is_projected(single, keys, Position(2, 0)))
     assert "secret" not in caplog.text
-    assert "set 1 facts" in caplog.text
+    assert "facts set aside" in caplog.text
 
 
 async def test_commits_of_a_real_claim_holder_are_projected(log: Server) -> None:

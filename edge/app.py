@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
 from edge import errors
-from edge.access import Authenticator
+from edge.access import Authenticator, NoAuthentication
 from edge.core import EdgeCore
+from edge.diagnostics import Diagnostics
 from edge.errors import Trouble, WireError
+from edge.events import Events
 from edge.health import Health, json_response
+from edge.lingering import Lingering, leaves_unread
+from edge.live import Live
+from edge.metrics import Metrics, Observed
 from edge.operations import Endpoints, routes
+from edge.recordings import Recordings
+from edge.sessions import Sessions
 from edge.settings import EdgeSettings
+from edge.specifications import Specifications
 from edge.stream import StreamEndpoint
+from edge.tickets import Tickets
 from edge.transcripts import Transcripts
 from eventlog.log import LogUnavailableError
 from eventlog.redis_log import RedisLog
@@ -29,19 +41,27 @@ logger = logging.getLogger(__name__)
 
 STREAM_PATH = "/v1/transcribe/stream"
 
+RETRIED = frozenset({429, 503})
+"""Statuses after which the same request may be made again, a second later unless told otherwise."""
+
 _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
 
 
-GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (Health, Transcripts)
+GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (
+    Health, Diagnostics, Metrics, Sessions, Transcripts, Tickets, Live, Recordings, Events,
+)  # fmt: skip
 """Every group of HTTP operations; a new one is added here."""
 
 
 def create_app(
-    settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None
-) -> Starlette:
+    settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None,
+    now: Callable[[], float] = time.time,
+) -> Starlette:  # fmt: skip
     """The application; `app.state.core` is its `EdgeCore`. It doesn't close `server`."""
-    core = EdgeCore(settings, server, log, authenticator)
+    core = EdgeCore(settings, server, log, authenticator, now)
     operations = [operation for group in GROUPS for operation in group(core).operations()]
+    secured = not isinstance(authenticator or NoAuthentication(), NoAuthentication)
+    operations += Specifications(settings.version, STREAM_PATH, tuple(operations), secured=secured).operations()
     app = Starlette(
         routes=[
             WebSocketRoute(STREAM_PATH, StreamEndpoint(core)),
@@ -53,10 +73,24 @@ def create_app(
             LogUnavailableError: _told_unavailable,
             Exception: _told_defect,
         },
+        middleware=[Middleware(Observed, metrics=core.metrics), *_cors(settings)],
         lifespan=_lifespan(core),
     )
     app.state.core = core
+    app.state.operations = tuple(operations)
     return app
+
+
+def _cors(settings: EdgeSettings) -> list[Middleware]:
+    """Lets the pages of the allowed origins read answers; there are no cookies that could be sent along."""
+    if not settings.allowed_origins:
+        return []
+    return [
+        Middleware(
+            CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["GET", "POST", "PUT", "DELETE"],
+            allow_headers=["*"], expose_headers=["location", "retry-after"],
+        )
+    ]  # fmt: skip
 
 
 def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncContextManager[None]]:
@@ -71,32 +105,39 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
     return running
 
 
-def _answer(trouble: Trouble, message: str, status: int = 0) -> Response:
+def _answer(request: Request, trouble: Trouble, message: str, status: int = 0) -> Response:
+    core: EdgeCore = request.app.state.core
+    core.metrics.trouble(trouble)
     body = {"error": {"code": trouble.code, "message": message}}
     return json_response(body, status or trouble.status or 500)
 
 
-async def _told(_request: Request, error: Exception) -> Response:
+async def _told(request: Request, error: Exception) -> Response:
     if not isinstance(error, WireError):
         raise error
-    return _answer(error.trouble, error.message)
+    answer = _answer(request, error.trouble, error.message)
+    if answer.status_code in RETRIED:
+        answer.headers["retry-after"] = str(error.retry_after_s or 1)
+    if answer.status_code == errors.UNAUTHORIZED.status:
+        answer.headers["www-authenticate"] = "Bearer"
+    return Lingering(answer) if leaves_unread(request) else answer
 
 
-async def _told_http(_request: Request, error: Exception) -> Response:
+async def _told_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    answer = _answer(_BY_STATUS.get(error.status_code, errors.BAD_QUERY), error.detail, error.status_code)
+    answer = _answer(request, _BY_STATUS.get(error.status_code, errors.BAD_QUERY), error.detail, error.status_code)
     answer.headers.update(error.headers or {})
     return answer
 
 
-async def _told_unavailable(_request: Request, _error: Exception) -> Response:
-    answer = _answer(errors.TRY_AGAIN, "Redis can't be reached now")
+async def _told_unavailable(request: Request, _error: Exception) -> Response:
+    answer = _answer(request, errors.TRY_AGAIN, "Redis can't be reached now")
     answer.headers["retry-after"] = "1"
     return answer
 
 
-async def _told_defect(_request: Request, _error: Exception) -> Response:
-    return _answer(errors.INTERNAL_ERROR, "a defect of the server; it is logged there")
+async def _told_defect(request: Request, _error: Exception) -> Response:
+    return _answer(request, errors.INTERNAL_ERROR, "a defect of the server; it is logged there")
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import TYPE_CHECKING, Any
 
 from edge import errors, wire
+from edge.catchup import CatchUp
 from edge.errors import Trouble, WireError, error_message
 from edge.fanout import Listener, Sink
 from edge.gatherer import Feeder
@@ -16,8 +18,8 @@ from edge.lifecycle import Input, State, step
 from edge.opening import Session
 from edge.outbox import Outbox
 from edge.shortcut import Shortcut
-from edge.uplink import BYTES_PER_SAMPLE, Seal, Uplink
-from eventlog.events import Finalized
+from edge.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
+from eventlog.events import CONTAINER, Finalized
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import START, Position
 
@@ -33,6 +35,9 @@ CLOSE_S = 10.0
 
 MOST_ERRORS = 20
 """Bad messages on one connection before it is closed: a broken client sends them forever, a slip never so many."""
+
+CONTAINER_ACK_BYTES = 4096
+"""Of a container between two acks: some 250 ms of what browsers record."""
 
 LOOK_S = 1.0
 """While the end is awaited the feed is read this often, in case the message about it was lost."""
@@ -61,20 +66,31 @@ class Connection(Sink):
         self._most_frame = settings.max_frame_bytes
         self._most_unacked = settings.unacked_bytes
         self._enqueue = core.gatherer.enqueue
-        bytes_per_s = start.sample_rate_hz * start.channels * BYTES_PER_SAMPLE
+        frame_bytes = frame_bytes_of(start)
+        # A container's own rate is unknown; what it decodes to is more.
+        bytes_per_s = start.sample_rate_hz * (start.channels or 2) * BYTES_PER_SAMPLE
         self.uplink = Uplink(
-            session.keys, session.epoch, session.head,
-            channels=start.channels, refill_bytes=int(settings.refill_s * bytes_per_s),
+            session.stream, session.epoch, session.head,
+            frame_bytes=frame_bytes, refill_bytes=int(settings.refill_s * bytes_per_s),
         )  # fmt: skip
         self.feeder = Feeder(self.uplink, self._settled, self._stalled)
         self.listener = Listener(session.keys.run(), START, self)
-        self._ack_samples = int(settings.ack_interval_ms * start.sample_rate_hz / 1000)
+        self.acks = 0
+        """Acks sent."""
+        is_container = start.encoding == CONTAINER
+        ack_samples = int(settings.ack_interval_ms * start.sample_rate_hz / 1000)
+        self._ack_samples = CONTAINER_ACK_BYTES if is_container else ack_samples
+        limit_samples = int(settings.max_session_s * start.sample_rate_hz)
+        # Of a container its decoder finds out how long it is.
+        self._most_bytes = sys.maxsize if is_container else max(0, limit_samples - session.head.offset) * frame_bytes
         self._ack_s = settings.ack_interval_ms / 1000
         self._told_samples = self.uplink.acked_samples
         self._moved_at = 0.0
         self._room = asyncio.Event()
         self._errors = 0
         self._finalized_at = -1
+        self._is_too_long = False
+        self._catch_up = CatchUp(core.fanout, self.listener, outbox, bound=settings.outbox_messages)
         self._end_body: str | None = None
         self._sealed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -102,6 +118,7 @@ class Connection(Sink):
         """Tell the client about `trouble` and, if it is fatal, close; the session itself can be resumed."""
         if self.state is State.CLOSED:
             return
+        self._core.metrics.trouble(trouble)
         if not self.outbox.post(error_message(trouble, message)):
             self._too_slow()
         elif trouble.fatal:
@@ -113,10 +130,12 @@ class Connection(Sink):
             self._tell_ack()
         self.fail(errors.GOING_AWAY, f"resume elsewhere; durable up to offset {self.uplink.acked_samples}")
 
-    def tell_trailing_ack(self, now: float) -> None:
-        """Send the ack that waits for a next chunk which doesn't come."""
+    def tell_what_waits(self, now: float) -> None:
+        """Send the ack that waits for a next chunk which doesn't come, and what a resume has missed as it is read."""
         if self._told_samples != self.uplink.acked_samples and now - self._moved_at >= self._ack_s:
             self._tell_ack()
+        if not self._catch_up.go_on(now):
+            self._too_slow()
 
     # What the socket brings
 
@@ -128,6 +147,7 @@ class Connection(Sink):
             last = await self._core.fanout.last_position(self.listener.keys)
         except LogUnavailableError:
             last = START  # better twice than not at all
+        self._catch_up.begin(last)
         wanted = self.session.next_utterance
         self.listener.position = last if wanted is None else min(last, Position(wanted, 0))
         self._core.fanout.look(self.listener)
@@ -150,7 +170,11 @@ class Connection(Sink):
     def _take_audio(self, data: bytes) -> bool:
         """Take a frame; False if no more should come for now. This runs for every frame there is."""
         size = len(data)
-        if self.state is State.ACTIVE and size <= self._most_frame:
+        if (
+            self.state is State.ACTIVE
+            and size <= self._most_frame
+            and self.uplink.received_bytes + size <= self._most_bytes
+        ):
             self.uplink.add_audio(data)
             self._enqueue(self.feeder, size)
         else:
@@ -158,15 +182,20 @@ class Connection(Sink):
         return self.uplink.unacked_bytes <= self._most_unacked
 
     def _take_unusual(self, data: bytes) -> None:
-        """The first frame, one that is too large, or one after `stop`."""
+        """The first frame, one that is too large, one past the longest duration, or one after `stop`."""
         if len(data) > self._most_frame:
             self._complain(
                 errors.FRAME_TOO_LARGE,
                 f"a frame has at most {self._most_frame} bytes; this one of {len(data)} was not taken",
             )
         elif self._happened(Input.AUDIO):
-            self.uplink.add_audio(data)
+            room = self._most_bytes - self.uplink.received_bytes
+            self.uplink.add_audio(data[:room])
             self._enqueue(self.feeder, len(data))
+            if len(data) > room:
+                self._is_too_long = True
+                self.uplink.add_control(Seal("limit"))
+                self._finish()
 
     def _take_text(self, text: str) -> None:
         try:
@@ -231,6 +260,7 @@ class Connection(Sink):
 
     def _tell_ack(self) -> None:
         self._told_samples = self.uplink.acked_samples
+        self.acks += 1
         self.outbox.post_ack(self._told_samples)
 
     def _refused(self, code: Code) -> None:
@@ -247,6 +277,10 @@ class Connection(Sink):
             self.fail(errors.TRY_AGAIN, f"Redis can't be written; durable up to offset {self.uplink.acked_samples}")
 
     # What the feed brings
+
+    def is_full(self) -> bool:
+        """See `fanout.Sink`."""
+        return self._catch_up.is_full()
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - for others
         """See `fanout.Sink`."""
@@ -272,6 +306,10 @@ class Connection(Sink):
         if epoch > self.uplink.epoch:
             self.fail(*_OUTCOMES[Code.SUPERSEDED])
 
+    def on_gone(self) -> None:
+        """See `fanout.Sink`."""
+        self.fail(*_OUTCOMES[Code.GONE])
+
     def on_reset(self) -> None:
         """See `fanout.Sink`."""
         if self.state is not State.CLOSED:
@@ -295,15 +333,32 @@ class Connection(Sink):
         # Unbounded here: either the log takes the end, or `_stalled` closes the connection.
         await self._sealed.wait()
         transcript = await self._await_transcript()
-        await self._core.release(self.session.keys.session_id)
+        self._core.metrics.ended(wire.end_reason(self._end_body))
+        await self._core.release(self.session.reservation)
         if self.state is State.CLOSED:
             return
         start = self.session.start
         url = f"/v1/sessions/{start.session_id}/transcript"
-        seconds = self.uplink.acked_samples / start.sample_rate_hz
+        is_container = start.encoding == CONTAINER
+        seconds = 0.0 if is_container else self.uplink.acked_samples / start.sample_rate_hz
+        close = self._tell_why()
         self.outbox.post_last(wire.session_end(self._end_body, transcript, url, seconds))
         self._happened(Input.FINISHED)
-        self._closed(1000, "")
+        self._closed(*close)
+
+    def _tell_why(self) -> tuple[int, str]:
+        """Tell what made the end come, if it wasn't asked for; returns how to close."""
+        match "limit" if self._is_too_long else wire.end_reason(self._end_body):
+            case "failed":
+                trouble, message = errors.BAD_AUDIO, wire.detail(self._end_body)
+            case "limit":
+                most_s = self._core.settings.max_session_s
+                trouble, message = errors.SESSION_TOO_LONG, f"a session has at most {most_s:g} s of audio"
+            case _:
+                return 1000, ""
+        self._core.metrics.trouble(trouble)
+        self.outbox.post_last(error_message(trouble, message))
+        return (trouble.close, trouble.code) if trouble.fatal else (1000, "")
 
     async def _await_transcript(self) -> str | None:
         try:
@@ -328,6 +383,7 @@ class Connection(Sink):
                     return
 
     def _too_slow(self) -> None:
+        self._core.metrics.trouble(errors.SLOW_CONSUMER)
         self.outbox.post_last(error_message(errors.SLOW_CONSUMER, "messages come faster than they are read"))
         self._closed(errors.SLOW_CONSUMER.close, errors.SLOW_CONSUMER.code)
 

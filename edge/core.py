@@ -13,19 +13,24 @@ from edge.connection import Connection
 from edge.fanout import Fanout
 from edge.gatherer import Gatherer
 from edge.lifecycle import State
+from edge.metrics import EdgeMetrics, Readings
 from edge.opening import Opener
 from edge.settings import EdgeSettings
+from edge.sse import EventStreams
 from eventlog import heartbeats, readmodels
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.redis_log import RedisLog
-from eventlog.reservations import Reservations
+from eventlog.reservations import Reservation, Reservations
 from eventlog.server import Server
 
 logger = logging.getLogger(__name__)
 
 ACK_SWEEP_S = 0.1
 """Between two looks for acks that wait for no further chunk; a client that paused hears of them soon after."""
+
+LAPSE_LOOK_S = 1.0
+"""Between two looks for connections whose token expired too long ago; the bound is meant in minutes."""
 
 HEARTBEAT_S = 1.0
 """Between two notes that this edge lives."""
@@ -42,21 +47,29 @@ class EdgeCore:
     """One edge process: its gatherer, fan-out, opener and connections."""
 
     def __init__(
-        self, settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None
-    ) -> None:
+        self, settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None,
+        now: Callable[[], float] = time.time,
+    ) -> None:  # fmt: skip
         """Serve sessions in `log`, which lies on `server`; without `authenticator` to everybody."""
         self.settings = settings
         self.server = server
         self.log = log
+        self.metrics = EdgeMetrics(server.meter)
         self.gatherer = Gatherer(
-            log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s
-        )
+            log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s,
+            meter=self.metrics.append_s.observe,
+        )  # fmt: skip
         self.fanout = Fanout(server)
-        self.access = Access(log, authenticator or NoAuthentication())
-        self.reservations = Reservations(server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s)
-        self.opener = Opener(log, server.keys, self.reservations, settings)
+        self.streams = EventStreams(self.fanout, settings)
+        self.access = Access(log, authenticator or NoAuthentication(), settings, now)
+        self.reservations = Reservations(
+            server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s,
+            tenant_limit=settings.max_sessions_per_tenant,
+        )  # fmt: skip
+        self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics)
         self.connections: set[Connection] = set()
         self.draining = False
+        server.meter.read_when_asked(Readings(self))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -66,6 +79,8 @@ class EdgeCore:
         self._spawn(self._regularly(ACK_SWEEP_S, self._sweep_acks))
         self._spawn(self._regularly(self.settings.reservation_ttl_s / 3, self._renew))
         self._spawn(self._regularly(HEARTBEAT_S, self._beat))
+        self._spawn(self._regularly(self.streams.sweep_s, self.streams.sweep))
+        self._spawn(self._regularly(LAPSE_LOOK_S, self._close_lapsed))
 
     async def stop(self) -> None:
         """End the background work; `drain` comes first where clients are to be told."""
@@ -78,6 +93,7 @@ class EdgeCore:
     async def drain(self) -> None:
         """Take no new connection, get what came into the log, tell every client to reconnect, wait for the goodbyes."""
         self.draining = True
+        self.streams.drain()
         deadline = time.monotonic() + DRAIN_S
         await self._until(lambda: self.gatherer.idle, deadline)
         for connection in tuple(self.connections):
@@ -87,12 +103,9 @@ class EdgeCore:
         for connection in tuple(self.connections):
             connection.leave()
 
-    async def release(self, session_id: str) -> None:
+    async def release(self, place: Reservation) -> None:
         """Free an ended session's place; if Redis is away, it frees itself."""
-        try:
-            await self.reservations.release([session_id])
-        except LogUnavailableError:
-            logger.info("a reservation was not released; it expires", extra={"session_id": session_id})
+        await self.opener.release(place)
 
     async def transcript(self, keys: RunKeys) -> str | None:
         """The stitched transcript's text, or None while there is none.
@@ -111,7 +124,7 @@ class EdgeCore:
         session = connection.session
         while connection.state is not State.CLOSED:
             try:
-                opened = await self.log.resume(session.keys, session.token_hash)
+                opened = await self.log.resume(session.stream, session.token_hash)
             except LogUnavailableError:
                 await asyncio.sleep(ACK_SWEEP_S)
                 continue
@@ -137,19 +150,26 @@ class EdgeCore:
             try:
                 await work()
             except LogUnavailableError as error:
-                logger.debug("left to the next round: %s", type(error).__name__)  # told loudly where appends fail
+                logger.debug("left to the next round", extra={"error": error})  # told loudly where appends fail
             except Exception:  # it must go on, whatever one round ran into
                 logger.exception("background work failed by a defect")
 
     async def _sweep_acks(self) -> None:
         now = time.monotonic()
         for connection in self.connections:
-            connection.tell_trailing_ack(now)
+            connection.tell_what_waits(now)
+
+    async def _close_lapsed(self) -> None:
+        for connection in tuple(self.connections):
+            left_s = self.access.lapses_in_s(connection.session.principal)
+            if left_s is not None and left_s <= 0:
+                connection.fail(errors.TOKEN_EXPIRED, "resume with a new token")
 
     async def _renew(self) -> None:
-        held = {one.session.keys.session_id: one for one in self.connections if one.state is not State.CLOSED}
+        held = {one.session.reservation: one for one in self.connections if one.state is not State.CLOSED}
         for connection, code in zip(held.values(), await self.reservations.take(list(held)), strict=True):
-            if code is Code.FULL:  # this process stood still for so long that its place went to somebody else
+            # This process stood still for so long that its place went to somebody else.
+            if code in {Code.FULL, Code.TENANT_FULL}:
                 connection.fail(errors.TRY_AGAIN, f"place lost; durable up to offset {connection.uplink.acked_samples}")
 
     async def _beat(self) -> None:

@@ -95,6 +95,10 @@ UNAUTHORIZED = Trouble(
     "unauthorized", 1008, 401, "There is no token, or it is malformed, expired, or signed by nobody we know.",
     "Ask your issuer for a new token.",
 )
+TOKEN_EXPIRED = Trouble(
+    "token_expired", 1008, 0, "The token expired `STENOLOG_AUTH_GRACE_S` ago, and the connection is still open.",
+    "Resume with a new token.",
+)
 FORBIDDEN = Trouble("forbidden", 1008, 403, "The token's scopes don't allow this.", "Use a token that has the scope.")
 BAD_AUDIO = Trouble(
     "bad_audio", 1008, 422, "The recording can't be decoded: not a format that is taken, cut off, or damaged.",
@@ -111,6 +115,10 @@ BAD_REQUEST = Trouble("bad_request", 0, 400, "The request's body or a header is 
 SESSION_ENDED = Trouble(
     "session_ended", 0, 409, "The session has ended and takes no more audio.", "Fetch its transcript; start a new one."
 )
+NOT_SHARED = Trouble(
+    "not_shared", 0, 409, "The session is fed by a WebSocket, and takes no audio from requests.",
+    "Open one with `POST /live/start`.",
+)
 TOO_MANY_REQUESTS = Trouble(
     "too_many_requests", 1013, 429, "More requests than the tenant may make in a minute.",
     "Wait as long as `Retry-After` says.",
@@ -124,7 +132,7 @@ BAD_ORIGIN = Trouble(
     "Have its origin added to `STENOLOG_ALLOWED_ORIGINS`.",
 )
 SESSION_TOO_LONG = Trouble(
-    "session_too_long", 0, 0, "The session has as much audio as one may have; it is ended here.",
+    "session_too_long", 0, 409, "The session has as much audio as one may have; it is ended here.",
     "Start a new session for what follows.",
 )
 NOT_ACCEPTABLE = Trouble(
@@ -143,11 +151,12 @@ TABLE: tuple[Trouble, ...] = tuple(value for value in list(globals().values()) i
 class WireError(Exception):
     """A trouble that the client is told about."""
 
-    def __init__(self, trouble: Trouble, message: str) -> None:
-        """`message` is for a person; it holds no transcript text."""
+    def __init__(self, trouble: Trouble, message: str, *, retry_after_s: int | None = None) -> None:
+        """`message` is for a person; it holds no transcript text. `retry_after_s` goes into an HTTP answer's header."""
         super().__init__(message)
         self.trouble = trouble
         self.message = message
+        self.retry_after_s = retry_after_s
 
 
 def error_message(trouble: Trouble, message: str) -> str:

@@ -1,17 +1,19 @@
-"""The feed's one reader per process: every session's events to its sockets."""
+"""The feed's one reader per process: every session's events, and its status messages, to whoever listens."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
 import msgspec
 
 from eventlog.bells import Bells
-from eventlog.feed import FeedKind, FeedMessage, decode_message, read_feed
+from eventlog.feed import FeedKind, FeedMessage, decode_message
 from eventlog.keys import RunKeys
+from eventlog.log import LogUnavailableError
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.server import Server
+from eventlog.server import Argument, Server
 
 logger = logging.getLogger(__name__)
 
@@ -24,14 +26,28 @@ FEED_PAGE = 1000
 PAUSE_S = 0.5
 """After a failed catch-up; bells announce Redis's return, this covers what they don't see."""
 
+CHECK_S = 30.0
+"""Each run's listeners are compared with its streams this often. A message is published by the script that makes it, so
+it is lost only with the connection, after which everything is read anyway: this is for what nobody thought of."""
+
+CHECK_EVERY_S = 1.0
+"""Between two parts of that: with 5,000 runs some 170 are looked at together, 2 ms of Redis's time."""
+
 
 class Sink:
     """What a listener does with what it hears: nothing, where a method isn't overridden. None of it may block."""
 
     __slots__ = ()
 
+    def is_full(self) -> bool:
+        """Whether it takes nothing now; once it does again, `Fanout.look` brings what it has missed."""
+        return False
+
     def on_event(self, position: Position, body: str, *, last: bool) -> None:
-        """An event of the feed, each once and in order, with its place there; `last` is the session's end."""
+        """An event, each once and in order, with its place in its stream; `last` is the session's end.
+
+        Of a listener of statuses these are the status messages, and none of them is `last`.
+        """
 
     def on_partial(self, body: str) -> None:
         """A provisional text."""
@@ -45,20 +61,31 @@ class Sink:
     def on_superseded(self, epoch: int) -> None:
         """A newer connection took the session."""
 
+    def on_gone(self) -> None:
+        """The session was erased."""
+
     def on_reset(self) -> None:
         """The log went back behind what was heard: the feed comes anew."""
 
 
 class Listener:
-    """One socket's place in one run's feed."""
+    """One socket's place in one run's feed, or among its status messages."""
 
-    __slots__ = ("keys", "position", "sink")
+    __slots__ = ("keys", "kind", "position", "sink")
 
-    def __init__(self, keys: RunKeys, position: Position, sink: Sink) -> None:
-        """Hear everything after `position`."""
+    def __init__(
+        self, keys: RunKeys, position: Position, sink: Sink, kind: FeedKind = FeedKind.EVENT
+    ) -> None:
+        """Hear everything of `kind`, `EVENT` or `STATUS`, after `position`."""
         self.keys = keys
         self.position = position
         self.sink = sink
+        self.kind = kind
+
+    @property
+    def stream(self) -> str:
+        """The key that it catches up from."""
+        return self.keys.feed if self.kind == FeedKind.EVENT else self.keys.status
 
 
 class Fanout:
@@ -71,22 +98,34 @@ class Fanout:
         self._behind: dict[Listener, bool] = {}
         self._reading: set[Listener] = set()
         self._wake = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
+        self._unchecked: list[str] = []
+        self._tasks: list[asyncio.Task[None]] = []
         channels = [partition.feed_channel for partition in server.keys.partitions]
         self._bells = Bells(server, channels, self._on_message, self._on_reset)
 
     async def start(self) -> None:
         """Begin to listen."""
-        self._task = asyncio.create_task(self._catch_up(), name="fanout")
+        self._tasks = [
+            asyncio.create_task(self._catch_up(), name="fanout"),
+            asyncio.create_task(self._check_now_and_then(), name="fanout check"),
+        ]
         await self._bells.start()
 
     async def stop(self) -> None:
         """Stop listening."""
         await self._bells.stop()
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def listening(self) -> None:
+        """Return as soon as every channel is heard."""
+        await self._bells.listening()
+
+    def count(self) -> int:
+        """How many listeners there are."""
+        return sum(map(len, self._listeners.values()))
 
     def add(self, listener: Listener) -> None:
         """Let `listener` hear what comes from now on; `look` gives it what there is."""
@@ -124,9 +163,9 @@ class Fanout:
         if kind == FeedKind.PARTIAL:
             if not message.position or Position.parse(message.position) >= listener.position:
                 sink.on_partial(message.body)
-        elif kind == FeedKind.EVENT:
+        elif kind in _STREAMED:
             position = Position.parse(message.position)
-            if position <= listener.position:
+            if kind != listener.kind or position <= listener.position or sink.is_full():
                 return
             behind = listener in self._behind or listener in self._reading
             if behind or Position.parse(message.previous or "0-0") != listener.position:
@@ -139,6 +178,8 @@ class Fanout:
             sink.on_superseded(int(message.body))
         elif kind == FeedKind.ANSWER:
             sink.on_answer(message.body)
+        elif kind == FeedKind.GONE:
+            sink.on_gone()
 
     async def _catch_up(self) -> None:
         while True:
@@ -152,22 +193,37 @@ class Fanout:
                 answers = await asyncio.gather(*reads, return_exceptions=True)
                 self._reading.clear()
                 if trouble := [answer for answer in answers if isinstance(answer, BaseException)]:
-                    logger.warning("feeds not read, trying again: %s", type(trouble[0]).__name__)
+                    logger.warning("feeds not read, trying again", extra={"error": trouble[0]})
                     for (listener, lost), answer in zip(some, answers, strict=True):
                         if isinstance(answer, BaseException) and self._knows(listener):
                             self.look(listener, lost=lost)
                     await asyncio.sleep(PAUSE_S)
 
     async def _read(self, listener: Listener, *, lost: bool) -> None:
-        if lost and await self.last_position(listener.keys) < listener.position:
-            listener.position = START
+        if listener.sink.is_full():
+            return  # it looks again when there is room
+        if lost and (end := await self._end(listener)) < listener.position:
+            # Events come anew from the start; of statuses the last one says it all.
+            is_status = listener.kind == FeedKind.STATUS and end > START
+            listener.position = Position(end.offset - 1, 0) if is_status else START
             listener.sink.on_reset()
-        events = await read_feed(self._server, listener.keys, listener.position, limit=FEED_PAGE)
-        for position, body in events:
-            if position > listener.position:
-                _deliver(listener, position, body.decode())
-        if len(events) == FEED_PAGE:
+        if listener.position == SEALED:
+            return  # nothing comes after the end, and Redis refuses a range that starts there
+        # In this order: what is applied by the first answer stands in the second.
+        applied, entries = await self._ask(
+            ("GET", listener.keys.projected("feeds")),
+            ("XRANGE", listener.stream, f"({listener.position}", "+", "COUNT", FEED_PAGE),
+        )
+        for entry_id, fields in entries:
+            if listener.sink.is_full():
+                return
+            if (position := Position.parse(entry_id)) > listener.position:
+                _deliver(listener, position, fields[1].decode())
+        if len(entries) == FEED_PAGE:
             self.look(listener)
+        elif listener.kind == FeedKind.EVENT and applied and (reached := Position.parse(applied)) > OPENED:
+            # Past facts that make no event, or each message after them would look like a gap.
+            listener.position = max(listener.position, reached)
 
     def _knows(self, listener: Listener) -> bool:
         return listener in self._listeners.get(listener.keys.member, ())
@@ -178,17 +234,63 @@ class Fanout:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        found = await self._server.execute_many(
-            [("XREVRANGE", keys.feed, "+", "-", "COUNT", 1), ("GET", keys.projected("feeds"))]
+        entries, applied = await self._ask(
+            ("XREVRANGE", keys.feed, "+", "-", "COUNT", 1), ("GET", keys.projected("feeds"))
         )
-        for answer in found:
-            if isinstance(answer, Exception):
-                raise answer
-        entries, applied = found
         position = max(
             Position.parse(entries[0][0]) if entries else START, Position.parse(applied) if applied else START
         )
         return START if position == OPENED else position
+
+    async def _end(self, listener: Listener) -> Position:
+        if listener.kind == FeedKind.EVENT:
+            return await self.last_position(listener.keys)
+        [entries] = await self._ask(("XREVRANGE", listener.stream, "+", "-", "COUNT", 1))
+        return Position.parse(entries[0][0]) if entries else START
+
+    async def _ask(self, *commands: tuple[Argument, ...]) -> list[Any]:
+        answers = await self._server.execute_many(commands)
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        return answers
+
+    async def _check_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            try:
+                await self.check(max(1, round(len(self._listeners) * CHECK_EVERY_S / CHECK_S)))
+            except LogUnavailableError as error:
+                logger.debug("listeners not checked", extra={"error": error})
+            except Exception:  # it must go on, whatever one look ran into
+                logger.exception("checking listeners failed by a defect")
+
+    async def check(self, runs: int) -> None:
+        """Look whether listeners of the next `runs` runs have missed anything; once all were looked at, begin again.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached.
+        """
+        self._unchecked = self._unchecked or list(self._listeners)
+        members, self._unchecked = self._unchecked[:runs], self._unchecked[runs:]
+        asked = [listener for member in members for listener in self._listeners.get(member, ())[:1]]
+        answers = await self._ask(*(
+            command for one in asked for command in (
+                ("EXISTS", one.keys.transcript),
+                ("XREVRANGE", one.keys.feed, "+", "-", "COUNT", 1),
+                ("XREVRANGE", one.keys.status, "+", "-", "COUNT", 1),
+            )
+        ))  # fmt: skip
+        for one, there, events, statuses in zip(asked, answers[::3], answers[1::3], answers[2::3], strict=True):
+            for listener in tuple(self._listeners.get(one.keys.member, ())):
+                found = events if listener.kind == FeedKind.EVENT else statuses
+                if not there:
+                    listener.sink.on_gone()
+                elif found and Position.parse(found[0][0]) != listener.position:
+                    self.look(listener, lost=True)
+
+
+_STREAMED = frozenset({FeedKind.EVENT, FeedKind.STATUS})
 
 
 def _deliver(listener: Listener, position: Position, body: str) -> None:

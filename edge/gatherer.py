@@ -12,6 +12,7 @@ from typing import Protocol
 from edge.uplink import Uplink
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, EventLog, LogUnavailableError
+from eventlog.metering import Timed
 
 logger = logging.getLogger(__name__)
 
@@ -64,8 +65,14 @@ class Gatherer:
     After a failure the same entries are sent again, in order, with back-off, for as long as their feeders stay.
     """
 
-    def __init__(self, log: AppendLog, *, flush_ms: float, flush_bytes: int, gone_s: float) -> None:
-        """Append to `log`; what a gone connection left is dropped once Redis has been away for `gone_s`."""
+    def __init__(
+        self, log: AppendLog, *, flush_ms: float, flush_bytes: int, gone_s: float,
+        meter: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        """Append to `log`; what a gone connection left is dropped once Redis has been away for `gone_s`.
+
+        `meter` is told how long each flush took, seconds.
+        """
         self._log = log
         self._gone_s = gone_s
         self._flushing = False
@@ -80,6 +87,8 @@ class Gatherer:
         self._failures = 0
         self.flushes = 0
         self.appends = 0
+        self.appended_bytes = 0
+        self._meter = meter
 
     def start(self) -> None:
         """Begin to flush."""
@@ -91,6 +100,11 @@ class Gatherer:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
+
+    @property
+    def waiting(self) -> int:
+        """Sessions that have something to append."""
+        return len(self._queue)
 
     @property
     def idle(self) -> bool:
@@ -147,10 +161,11 @@ class Gatherer:
             return
         try:
             self._flushing = True
-            answers = await self._log.append(appends)
+            with Timed(self._meter):
+                answers = await self._log.append(appends)
         except LogUnavailableError as error:
             if not self._failures:
-                logger.warning("log unavailable, holding back: %s", type(error).__name__)
+                logger.warning("log unavailable, holding back", extra={"error": error})
             self._failures += 1
             answers = [Appended(Code.UNKNOWN)] * len(appends)
         except Exception:  # one defect must not end the appends of all; connections give up after their bound
@@ -183,6 +198,7 @@ class Gatherer:
                 counts.append(len(mine))
                 appends += mine
                 size += sum(len(append.payload) for append in mine)
+        self.appended_bytes += size
         if self._queue:
             self._wake.set()
             self._full.set()

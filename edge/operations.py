@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
 
 from edge.access import Access, Principal, Scope
 from edge.errors import Trouble
@@ -66,6 +69,8 @@ class Operation(NamedTuple):
     troubles: Sequence[Trouble] = ()
     """Beside those that any operation may answer with: see `COMMON_TROUBLES` in `edge.openapi`."""
     description: str = ""
+    ticketed: bool = False
+    """Its handler authorises by `Access.listener`, which takes ``?ticket=`` in place of a token."""
 
 
 class Endpoints(Protocol):
@@ -91,16 +96,32 @@ def routes(operations: Iterable[Operation], access: Access) -> list[Route]:
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
     return [
-        Route(path, _dispatching(methods, access), methods=list(methods), name=path)
+        Route(path, _Dispatcher(methods, access), name=path)
         for path, methods in by_path.items()
     ]
 
 
-def _dispatching(methods: Mapping[str, Operation], access: Access) -> Handler:
-    async def endpoint(request: Request) -> Response:
-        operation = methods["GET" if request.method == "HEAD" else request.method]
-        if operation.scope is not None:
-            request.state.principal = await access.principal(request, operation.scope)
-        return await operation.handler(request)
+class _Dispatcher:
+    """One path's operations.
 
-    return endpoint
+    It is an ASGI application, so that every method comes here: Starlette would let those that this path lacks go on to
+    another that happens to match, such as ``/v1/sessions/{session_id}`` for ``metrics``.
+    """
+
+    def __init__(self, methods: Mapping[str, Operation], access: Access) -> None:
+        self._methods = methods
+        self._access = access
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        operation = self._methods.get("GET" if request.method == "HEAD" else request.method)
+        if operation is None:
+            raise HTTPException(405, headers={"allow": ", ".join(self._methods)})
+        request.scope["operation"] = operation.name  # for the metrics
+        if operation.scope is not None and not operation.ticketed:
+            request.state.principal = await self._access.principal(request, operation.scope)
+        return await operation.handler(request)

@@ -33,6 +33,11 @@ class Outbox:
         self._wake = asyncio.Event()
         self.done = False
 
+    @property
+    def waiting(self) -> int:
+        """Messages that are not sent yet."""
+        return len(self._queue)
+
     def post(self, text: str) -> bool:
         """Send `text` after what was posted before; False if the client is too slow for it."""
         if self._close or len(self._queue) >= self._bound:

@@ -35,6 +35,8 @@ class Parameters(NamedTuple):
     resume_token: str = ""
     next_utterance: int | None = None
     """When resuming: the first final that the client hasn't got."""
+    shared: bool = False
+    """Any number of requests may append; never by the client's wish, but by how it comes."""
 
 
 def parse(query_string: bytes) -> Parameters:

@@ -17,6 +17,7 @@ from websockets.protocol import State
 from edge.core import EdgeCore
 from edge.settings import EdgeSettings
 from edge.shortcut import Tap
+from edge.takeover import StreamingProtocol
 
 try:
     from websockets.speedups import apply_mask
@@ -162,6 +163,7 @@ def edge_server(app: Starlette, *, host: str, port: int, log_level: str = "warni
         host=host,
         port=port,
         loop="uvloop",
+        http=StreamingProtocol,
         ws=EdgeProtocol,
         ws_per_message_deflate=False,
         ws_max_size=settings.max_frame_bytes * OVERSIZE_FACTOR,

@@ -14,6 +14,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     """Of this process, unique among the edges: its field in the heartbeats."""
     version: str = ""
     max_sessions: int = 1000
+    max_sessions_per_tenant: int = 0
+    requests_per_minute: int = 6000
+    ticket_ttl_s: int = 60
+    auth_grace_s: float = 3600.0
+    allowed_origins: tuple[str, ...] = ()
     reservation_ttl_s: float = 60.0
     flush_ms: float = 10.0
     flush_bytes: int = 1_048_576
@@ -24,7 +29,16 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     outbox_messages: int = 256
     redis_gone_s: float = 30.0
     end_wait_s: float = 10.0
+    answer_wait_s: float = 60.0
+    max_upload_bytes: int = 536_870_912
+    max_session_s: float = 14_400.0
     ready_stale_s: float = 15.0
+    sse_keepalive_s: float = 15.0
+    sse_listeners: int = 10_000
+    sse_listeners_per_user: int = 100
+    sse_buffer_bytes: int = 65_536
+    sse_slow_s: float = 10.0
+    ready_lag_s: float = 30.0
     engine: str = "whisper"
     segmenter: dict[str, Any] = {}
     """Pinned into each session's start event; ``hangover_ms`` of the query string replaces its own."""

@@ -11,6 +11,7 @@ from starlette.requests import HTTPConnection
 
 from edge import errors, parameters
 from edge.access import Scope
+from edge.bearer import chosen_subprotocol
 from edge.connection import Connection, Receive
 from edge.core import EdgeCore
 from edge.errors import WireError, error_message
@@ -30,37 +31,39 @@ class StreamEndpoint:
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """One connection, from the handshake to its end."""
         await receive()  # websocket.connect
-        await send({"type": "websocket.accept"})
+        handshake = HTTPConnection(scope)
+        await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(handshake)})
         shortcut: Shortcut = scope.get("state", {}).get("shortcut") or NoShortcut()
         outbox = Outbox(send, shortcut.send_now, bound=self._core.settings.outbox_messages)
         writer = asyncio.create_task(_write(outbox))
         try:
-            await self._serve(scope, receive, outbox, shortcut)
+            await self._serve(handshake, receive, outbox, shortcut)
         except WireError as error:
+            self._core.metrics.trouble(error.trouble)
             outbox.post(error_message(error.trouble, error.message))
             outbox.close(error.trouble.close, error.trouble.code)
         except Exception:
             logger.exception("a connection failed by a defect")
+            self._core.metrics.trouble(errors.INTERNAL_ERROR)
             outbox.post_last(error_message(errors.INTERNAL_ERROR, "a defect of the server"))
             outbox.close(errors.INTERNAL_ERROR.close, errors.INTERNAL_ERROR.code)
         else:
             writer.cancel()  # the socket is closed
         await asyncio.gather(writer, return_exceptions=True)
 
-    async def _serve(
-        self, scope: MutableMapping[str, Any], receive: Receive, outbox: Outbox, shortcut: Shortcut
-    ) -> None:
+    async def _serve(self, handshake: HTTPConnection, receive: Receive, outbox: Outbox, shortcut: Shortcut) -> None:
         core = self._core
         if core.draining:
             raise WireError(errors.GOING_AWAY, "this replica shuts down")
-        principal = await core.access.principal(HTTPConnection(scope), Scope.INGEST)
-        session = await core.opener.open(parameters.parse(scope["query_string"]), principal)
+        principal = await core.access.principal(handshake, Scope.INGEST)
+        session = await core.opener.open(parameters.parse(handshake.scope["query_string"]), principal)
         connection = Connection(core, session, receive, outbox, shortcut)
         core.connections.add(connection)
         try:
             await connection.run()
         finally:
             core.connections.discard(connection)
+            core.metrics.left(connection)
 
 
 async def _write(outbox: Outbox) -> None:

@@ -1,4 +1,4 @@
-"""Sessions and their transcripts over HTTP, from the read models."""
+"""Transcripts over HTTP, in every format that they can be had as."""
 
 from __future__ import annotations
 
@@ -6,28 +6,18 @@ from collections.abc import Sequence
 
 import msgspec
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 
 from edge import errors
 from edge.access import Scope, unknown_session
 from edge.core import EdgeCore
-from edge.errors import WireError
+from edge.exports import Format, negotiated, render
 from edge.health import json_response
-from edge.operations import JSON, SESSION_ID, TEXT, Answer, Operation, Parameter, principal_of
+from edge.operations import JSON, SESSION_ID, Answer, Handler, Operation, principal_of
 from eventlog import readmodels
 from eventlog.documents import ListedFinal
-from eventlog.keys import RunKeys
 
-MOST_LISTED = 1000
-"""Sessions in one answer: some 300 kB."""
-
-STATES = ("CREATED", "ACTIVE", "CLOSED")
-
-
-class Listing(msgspec.Struct):
-    """What ``/v1/sessions`` says."""
-
-    sessions: list[readmodels.SessionView]
+_STRING = {"type": "string"}
 
 
 class TranscriptSoFar(msgspec.Struct):
@@ -35,12 +25,13 @@ class TranscriptSoFar(msgspec.Struct):
 
     session_id: str
     state: str
+    """``active`` or ``closed``."""
     transcript: str
     utterances: list[ListedFinal]
 
 
 class Transcripts:
-    """``/v1/sessions`` and below."""
+    """``/v1/sessions/{session_id}/transcript``, with and without a suffix."""
 
     def __init__(self, core: EdgeCore) -> None:
         """Read from the server of `core`."""
@@ -49,80 +40,49 @@ class Transcripts:
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.operations`."""
+        kinds = {one.media_type: _STRING for one in Format} | {JSON: TranscriptSoFar}
         return (
-            Operation(
-                "GET", "/v1/sessions", "list_sessions", "Sessions", "The sessions, the youngest first.",
-                self.sessions, Scope.READ, [Answer(200, "The sessions.", {JSON: Listing})],
-                [
-                    Parameter("state", "query", {"type": "string", "enum": [*map(str.lower, STATES)]}, "Only these."),
-                    Parameter(
-                        "limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}, "Most to list."
-                    ),
-                ],
-                troubles=[errors.BAD_QUERY],
-            ),
-            Operation(
-                "GET", "/v1/sessions/{session_id}", "get_session", "Sessions", "One session's state and numbers.",
-                self.session, Scope.READ, [Answer(200, "The session.", {JSON: readmodels.SessionView})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
-            ),
             Operation(
                 "GET", "/v1/sessions/{session_id}/transcript", "get_transcript", "Sessions",
                 "The transcript: whole if the session has ended, so far if it lives.",
                 self.transcript, Scope.READ,
-                [Answer(200, "The transcript.", {JSON: TranscriptSoFar, TEXT: {"type": "string"}})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [Answer(200, "The transcript, in the format that `Accept` likes best.", kinds)],
+                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.NOT_ACCEPTABLE],
             ),
+            *map(self._suffixed, Format),
         )  # fmt: skip
 
-    async def sessions(self, request: Request) -> Response:
-        """The sessions, the youngest first; ``?state=`` and ``?limit=`` narrow them down."""
-        limit = request.query_params.get("limit", "100")
-        if not (limit.isascii() and limit.isdigit() and 1 <= int(limit[:9]) <= MOST_LISTED):
-            raise WireError(errors.BAD_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
-        state = request.query_params.get("state")
-        if state is not None and state.upper() not in STATES:
-            raise WireError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
-        views = await readmodels.list_sessions(self._server, state=state and state.upper(), limit=int(limit))
-        return json_response(Listing(views))
-
-    async def session(self, request: Request) -> Response:
-        """One session's state and numbers."""
-        keys = await self._keys(request)
-        view = await readmodels.read_view(self._server, keys)
-        if view is None:
-            raise unknown_session()
-        return json_response(view)
+    def _suffixed(self, wanted: Format) -> Operation:
+        kind = TranscriptSoFar if wanted is Format.JSON else _STRING
+        return Operation(
+            "GET", f"/v1/sessions/{{session_id}}/transcript.{wanted.suffix}", f"get_transcript_{wanted.suffix}",
+            "Sessions", f"The transcript as {wanted.media_type}, whatever `Accept` says.",
+            self._answering(wanted), Scope.READ, [Answer(200, "The transcript.", {wanted.media_type: kind})],
+            [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+        )  # fmt: skip
 
     async def transcript(self, request: Request) -> Response:
-        """The transcript: whole if the session has ended, so far if it lives; JSON, or text by ``Accept``."""
-        keys = await self._keys(request)
-        found = await readmodels.read_transcript(self._server, keys)
-        if found is None:
-            raise unknown_session()
-        if _wants_text(request):
-            answer: Response = PlainTextResponse(found.transcript + "\n", headers={"cache-control": "no-store"})
-        else:
-            state = "closed" if found.is_final else "active"
-            answer = json_response(TranscriptSoFar(keys.session_id, state, found.transcript, found.utterances))
+        """The transcript in the format that ``Accept`` likes best."""
+        # Several lines of one header are one list.
+        answer = await self._answer(request, negotiated(", ".join(request.headers.getlist("accept"))))
         answer.headers["vary"] = "Accept"
         return answer
 
-    async def _keys(self, request: Request) -> RunKeys:
-        found = await self._access.session(principal_of(request), request.path_params["session_id"])
-        return found.keys.run()
+    def _answering(self, wanted: Format) -> Handler:
+        async def answer(request: Request) -> Response:
+            return await self._answer(request, wanted)
 
+        return answer
 
-def _wants_text(request: Request) -> bool:
-    """Whether plain text comes before JSON in ``Accept``, by quality and then by order; JSON unless asked otherwise."""
-    best, text = -1.0, False
-    for part in request.headers.get("accept", "").split(","):
-        kind, *options = (piece.strip().lower() for piece in part.split(";"))
-        quality = next((option[2:] for option in options if option.startswith("q=")), "1")
-        try:
-            weight = float(quality)
-        except ValueError:
-            continue
-        if kind in {"text/plain", "text/*", "application/json", "application/*", "*/*"} and weight > best:
-            best, text = weight, kind.startswith("text/")
-    return text
+    async def _answer(self, request: Request, wanted: Format) -> Response:
+        session = await self._access.session(principal_of(request), request.path_params["session_id"])
+        found = await readmodels.read_transcript(self._server, session.keys.run())
+        if found is None:
+            raise unknown_session()
+        if wanted is Format.JSON:
+            state = "closed" if found.is_final else "active"
+            session_id = session.keys.session_id
+            return json_response(TranscriptSoFar(session_id, state, found.transcript, found.utterances))
+        return Response(
+            render(wanted, found.utterances), headers={"cache-control": "no-store"}, media_type=wanted.media_type
+        )

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from eventlog.codec import encode
-from eventlog.events import AudioEvent, HoleFound, SessionSealed
+from eventlog.events import CONTAINER, AudioEvent, HoleFound, SessionSealed, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code
 from eventlog.positions import SEALED, Position
@@ -23,6 +23,11 @@ BYTES_PER_SAMPLE = 2  # linear16
 
 CONTROL_BYTES = 256
 """What a control event that waits is counted as: about the size of its object."""
+
+
+def frame_bytes_of(start: SessionStarted) -> int:
+    """What a stream's positions count: bytes of a container, else samples of all channels."""
+    return 1 if start.encoding == CONTAINER else BYTES_PER_SAMPLE * start.channels
 
 
 class Entry(NamedTuple):
@@ -54,9 +59,12 @@ class Uplink:
     )  # fmt: skip
 
     def __init__(
-        self, keys: SessionKeys, epoch: int, head: Position, *, channels: int, refill_bytes: int
+        self, keys: SessionKeys, epoch: int, head: Position, *, frame_bytes: int, refill_bytes: int
     ) -> None:
-        """Go on from the log's `head`; `refill_bytes` of acked audio are kept against a log that goes back."""
+        """Go on from the log's `head`; `refill_bytes` of acked audio are kept against a log that goes back.
+
+        Positions count `frame_bytes`: one sample of all channels, or 1 where a container's bytes come.
+        """
         self.keys = keys
         self.epoch = epoch
         self.head = head
@@ -73,7 +81,7 @@ class Uplink:
         """Entries sent again because the log went back."""
         self.lost_samples = 0
         """Samples that the log lost and that were no longer kept."""
-        self._frame_bytes = BYTES_PER_SAMPLE * channels
+        self._frame_bytes = frame_bytes
         self._refill_bytes = refill_bytes
         self._pending: list[bytes | AudioEvent | Seal] = []
         self._pending_bytes = 0

@@ -32,7 +32,9 @@ class SessionEnd(msgspec.Struct, kw_only=True, tag_field="type", tag="session_en
     """Where to fetch the transcript, if it wasn't there in time."""
 
 
-class _SessionStart(msgspec.Struct, kw_only=True, tag_field="type", tag="session_start"):
+class SessionStart(msgspec.Struct, kw_only=True, tag_field="type", tag="session_start"):
+    """The first message of a connection."""
+
     session_id: str
     resume_token: str
     offset: int
@@ -45,6 +47,7 @@ class _Ended(msgspec.Struct):
     reason: str
     utterances: int
     audio_seconds: float
+    detail: str = ""
 
 
 _controls = msgspec.json.Decoder(_Control)
@@ -80,10 +83,15 @@ def partial_channel(body: str) -> int:
 
 def session_start(session_id: str, token: str, offset_samples: int, sample_rate_hz: int) -> str:
     """The first message of a connection."""
-    message = _SessionStart(
+    message = SessionStart(
         session_id=session_id, resume_token=token, offset=offset_samples, sample_rate=sample_rate_hz
     )
     return msgspec.json.encode(message).decode()
+
+
+def end_reason(body: str | None) -> str:
+    """Why a session ended, from the feed's last event; ``stop`` where that hasn't come, as `session_end` says too."""
+    return _ended.decode(body).reason if body else "stop"
 
 
 def session_end(body: str | None, transcript: str | None, url: str, audio_seconds: float) -> str:
@@ -97,3 +105,8 @@ def session_end(body: str | None, transcript: str | None, url: str, audio_second
         transcript_url=url if transcript is None else msgspec.UNSET,
     )
     return msgspec.json.encode(message).decode()
+
+
+def detail(body: str | None) -> str:
+    """Why it failed, by the feed's last event; empty if it didn't."""
+    return _ended.decode(body).detail if body else ""

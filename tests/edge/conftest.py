@@ -15,6 +15,7 @@ from projections.lists import Lists
 from projections.projection import Projection
 from projections.runtime import ProjectionRunner
 from projections.sessions import Sessions
+from projections.status import Status
 from tests.edge.replicas import PARTITIONS, TTL_S, Replica, replica
 
 
@@ -36,8 +37,8 @@ async def path(redis_url: str) -> AsyncIterator[None]:
 async def behind(redis_url: str) -> AsyncIterator[None]:
     """Runs what turns audio into read models."""
     server = await connect(redis_url, partitions=PARTITIONS)
-    projections: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S)]
-    runner = ProjectionRunner(server, projections, "test", session_ttl_s=TTL_S, changes_max_notices=10_000)
+    projections: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S), Status()]
+    runner = ProjectionRunner(server, projections, "test", session_ttl_s=TTL_S)
     await Claims(server, "test", lease_ms=5000, session_ttl_s=TTL_S).ensure_groups()
     worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), try_alone=_never_alone)
     await runner.start()

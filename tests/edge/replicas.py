@@ -3,19 +3,22 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Any, Self
 
 import websockets
 from websockets.asyncio.client import ClientConnection
 
+from edge.access import Authenticator
 from edge.app import STREAM_PATH, create_app
 from edge.core import EdgeCore
+from edge.operations import Operation
 from edge.serving import EdgeServer, edge_server
 from edge.settings import EdgeSettings
 from eventlog.redis_log import RedisLog
-from eventlog.server import connect
+from eventlog.server import SYSTEM_TLS, Tls, connect
 from tests.support.waiting import eventually_async
 
 # Few, so that starting an edge and looking at all of them is quick.
@@ -47,9 +50,16 @@ class Replica:
         """Its address."""
         return f"http://127.0.0.1:{self.port}"
 
-    def connect(self, query: str = "") -> "Client":
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """What it answers to over HTTP."""
+        app: Any = self.serving.config.app
+        found: tuple[Operation, ...] = app.state.operations
+        return found
+
+    def connect(self, query: str = "", **options: Any) -> "Client":  # noqa: ANN401 - those of websockets
         """A client that connects when entered."""
-        return Client(f"ws://127.0.0.1:{self.port}{STREAM_PATH}?{query}")
+        return Client(f"ws://127.0.0.1:{self.port}{STREAM_PATH}?{query}", **options)
 
     async def leave(self) -> None:
         """Shuts it down as SIGTERM does."""
@@ -58,11 +68,15 @@ class Replica:
 
 
 @contextlib.asynccontextmanager
-async def replica(redis_url: str, *, timeout_s: float = 5.0, **settings: Any) -> AsyncIterator[Replica]:  # noqa: ANN401 - any setting
+async def replica(
+    redis_url: str, *, timeout_s: float = 5.0, authenticator: Authenticator | None = None,
+    now: Callable[[], float] = time.time, tls: Tls = SYSTEM_TLS, **settings: Any,  # noqa: ANN401 - any setting
+) -> AsyncIterator[Replica]:  # fmt: skip
     """Runs an edge on a port of its own."""
-    server = await connect(redis_url, partitions=PARTITIONS, timeout_s=timeout_s)
+    server = await connect(redis_url, partitions=PARTITIONS, timeout_s=timeout_s, tls=tls)
     log = RedisLog(server, session_ttl_s=TTL_S)
-    app = create_app(EdgeSettings(**{"engine": "mock", "end_wait_s": 10.0, **settings}), server, log)
+    edge_settings = EdgeSettings(**{"engine": "mock", "end_wait_s": 10.0, **settings})
+    app = create_app(edge_settings, server, log, authenticator, now)
     serving = edge_server(app, host="127.0.0.1", port=0)
     task = asyncio.create_task(serving.serve())
     await eventually_async(lambda: serving.started or task.done())
@@ -78,14 +92,17 @@ async def replica(redis_url: str, *, timeout_s: float = 5.0, **settings: Any) ->
 class Client:
     """A WebSocket client that keeps what it has been told."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - those of websockets
         """Will connect to `url`."""
         self.url = url
+        self._options = options
         self.told: list[dict[str, Any]] = []
         self.socket: ClientConnection
 
     async def __aenter__(self) -> Self:
-        self.socket = await websockets.connect(self.url, ping_interval=None, max_size=None, open_timeout=MESSAGE_S)
+        self.socket = await websockets.connect(
+            self.url, ping_interval=None, max_size=None, open_timeout=MESSAGE_S, **self._options
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -11,7 +11,7 @@ import pytest
 from eventlog import heartbeats
 from eventlog.keys import reservations
 from eventlog.log import Code
-from eventlog.reservations import Reservations
+from eventlog.reservations import Reservation, Reservations
 from eventlog.server import connect
 from tests.edge.replicas import PARTITIONS, Replica, replica
 from tests.edge.test_resume import resuming
@@ -21,35 +21,40 @@ from tests.support.waiting import eventually_async
 
 
 @contextlib.asynccontextmanager
-async def places(redis_url: str, limit: int) -> AsyncIterator[Reservations]:
+async def places(redis_url: str, limit: int, tenant_limit: int = 0) -> AsyncIterator[Reservations]:
     """The deployment's reservations."""
     server = await connect(redis_url, partitions=PARTITIONS)
-    yield Reservations(server, limit=limit, ttl_s=60)
+    yield Reservations(server, limit=limit, tenant_limit=tenant_limit, ttl_s=60)
     await server.close()
+
+
+def named(names: str, tenant_id: str = "acme") -> list[Reservation]:
+    """Reservations of sessions with one letter for an id."""
+    return [Reservation(name, tenant_id) for name in names]
 
 
 async def test_reservations_keep_the_limit(server: Server) -> None:
     """Whoever asks, never more than the limit are held; a release frees one; a second take renews (SESS-6)."""
     async with places(server.url, limit=2) as first, places(server.url, limit=2) as second:
         asked = zip([first, second] * 2, "abcd", strict=True)
-        taken = await asyncio.gather(*(place.take([name]) for place, name in asked))
+        taken = await asyncio.gather(*(place.take(named(name)) for place, name in asked))
         codes = [code for [code] in taken]
         assert sorted(codes) == [Code.OK, Code.OK, Code.FULL, Code.FULL]
         held = "abcd"[codes.index(Code.OK)]
-        assert await second.take([held]) == [Code.EXISTS]
+        assert await second.take(named(held)) == [Code.EXISTS]
         assert await first.held() == 2
-        await second.release([held])
-        assert await first.take(["e", "f"]) == [Code.OK, Code.FULL]
+        await second.release(named(held))
+        assert await first.take(named("ef")) == [Code.OK, Code.FULL]
 
 
 async def test_reservations_expire_by_the_clock_of_redis(redis_url: str) -> None:
     """A reservation that nobody renews frees itself, whatever the edges' clocks say (SESS-6)."""
     async with places(redis_url, limit=1) as place:
-        assert await place.take(["a"]) == [Code.OK]
+        assert await place.take(named("a")) == [Code.OK]
         expired_ms = await place._server.time_ms() - 1
         await place._server.execute("ZADD", reservations(), expired_ms, "a")
         assert await place.held() == 0
-        assert await place.take(["b"]) == [Code.OK]
+        assert await place.take(named("b")) == [Code.OK]
 
 
 async def test_the_limit_holds_over_replicas(redis_url: str) -> None:
@@ -112,6 +117,8 @@ async def test_health_is_about_this_process(edge: Replica) -> None:
 
 async def test_ready_needs_a_worker(edge: Replica) -> None:
     """Readiness is red without a worker that consumed lately, and green with one (SESS-5)."""
+    for name in ("lists", "feeds"):
+        await heartbeats.write(edge.core.server, f"projection.{name}", "p1", {})
     answer = await get(edge, "/v1/ready")
     assert (answer.status_code, answer.json()["redis"], answer.json()["workers"]) == (503, True, 0)
     await heartbeats.write(edge.core.server, "worker", "w1", {})

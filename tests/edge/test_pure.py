@@ -25,6 +25,14 @@ def test_every_state_is_reached_and_left() -> None:
     assert {state for state, _ in TABLE} == set(State) - {State.CLOSED}
 
 
+def test_the_table_is_complete() -> None:
+    """The table has every input of every state, but for a closed session's and for an end before it began (SESS-3)."""
+    absent = {(state, happened) for state in State for happened in Input} - set(TABLE)
+    impossible = {(State.CREATED, Input.FINISHED), (State.ACTIVE, Input.FINISHED)}
+    assert absent == impossible | {(State.CLOSED, happened) for happened in Input}
+    assert {step(*pair) for pair in absent} == {Step(state, accepted=False) for state in set(State) - {State.CLOSING}}
+
+
 @given(st.lists(st.sampled_from(Input)))
 def test_life_goes_forward(inputs: list[Input]) -> None:
     """Whatever happens in whatever order, a session never goes back to an earlier state (SESS-3)."""

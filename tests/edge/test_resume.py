@@ -10,10 +10,12 @@ import pytest
 from eventlog.codec import decode_audio_event
 from eventlog.events import HoleFound
 from eventlog.feed import FeedKind, FeedMessage, encode_message
-from eventlog.keys import SessionKeys
+from eventlog.keys import SessionKeys, reservations, tenant_reservations
 from eventlog.log import AudioEntry
 from eventlog.positions import START, Position
+from eventlog.reservations import Reservation
 from tests.edge.replicas import FRAME_SAMPLES, Client, Replica, frame, replica
+from tests.edge.tokens import NOW_S, bearer, guarded, token
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async
 
@@ -60,6 +62,55 @@ async def test_the_older_connection_is_superseded(redis_url: str) -> None:
             assert await older.closed() == 1008
             await newer.speak(1)
             await newer.acked(FRAME_SAMPLES)
+
+
+@pytest.mark.parametrize(("query", "text", "code"), [
+    ("&sample_rate=8000", token(), "settings_mismatch"),
+    ("&encoding=container", token(), "settings_mismatch"),
+    ("&channels=2", token(), "settings_mismatch"),
+    ("&language=de", token(), "settings_mismatch"),
+    ("&next_utterance=x", token(), "bad_next_utterance"),
+    ("x", token(), "bad_token"),
+    ("", token(tenant_id="other"), "unknown_session"),
+    ("", token(scope="read"), "forbidden"),
+    ("", token(exp=NOW_S - 1), "unauthorized"),
+])  # fmt: skip
+async def test_a_refused_resume_changes_nothing(redis_url: str, query: str, text: str, code: str) -> None:
+    """Whoever may not resume, or asks for something else, leaves the older connection as it was (SESS-9, SAFE-4)."""
+    async with guarded(redis_url) as edge, edge.connect(additional_headers=bearer(token())) as older:
+        start = await older.next()
+        key = edge.core.server.keys.of(start["session_id"]).session
+        before = await edge.core.server.execute("HGETALL", key)
+        async with edge.connect(resuming(start, query), additional_headers=bearer(text)) as newer:
+            assert (await newer.next())["code"] == code
+            assert await newer.closed() == 1008
+        assert await edge.core.server.execute("HGETALL", key) == before
+        await older.speak(1)
+        await older.acked(FRAME_SAMPLES)
+        assert await edge.core.reservations.held() == 1
+
+
+@pytest.mark.parametrize("who", [
+    {"sub": "bob"}, {"sub": "bob", "scope": "ingest"}, {"tenant_id": "*", "scope": "admin"},
+])  # fmt: skip
+async def test_a_resume_token_is_good_within_its_tenant(redis_url: str, who: dict[str, str]) -> None:
+    """Whoever of the tenant has the resume token, or an operator, goes on, and the session keeps its owner (SESS-9)."""
+    async with guarded(redis_url) as edge:
+        async with edge.connect(additional_headers=bearer(token())) as client:
+            start = await client.next()
+        async with edge.connect(resuming(start), additional_headers=bearer(token(**who))) as client:
+            assert (await client.next())["session_id"] == start["session_id"]
+        found = await edge.log.whereabouts(edge.core.server.keys.of(start["session_id"]))
+        assert found is not None
+        assert (found.tenant_id, found.owner_id) == ("acme", "ana")
+        assert [one.tenant_id for one in await reserved(edge)] == ["acme"]
+
+
+async def reserved(edge: Replica) -> list[Reservation]:
+    """All places that are held."""
+    found = await edge.core.server.execute("ZRANGE", tenant_reservations("acme"), 0, -1)
+    assert await edge.core.server.execute("ZCARD", reservations()) == len(found)
+    return [Reservation(name.decode(), "acme") for name in found]
 
 
 async def test_a_superseded_append_is_refused(redis_url: str) -> None:

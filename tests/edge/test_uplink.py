@@ -52,7 +52,7 @@ class Log:
 
 def uplink(*, channels: int = 1, refill_bytes: int = 1 << 20) -> Uplink:
     """An uplink of a fresh session."""
-    return Uplink(KEYS, 1, OPENED, channels=channels, refill_bytes=refill_bytes)
+    return Uplink(KEYS, 1, OPENED, frame_bytes=2 * channels, refill_bytes=refill_bytes)
 
 
 def drain(line: Uplink, log: Log) -> None:

@@ -1,0 +1,227 @@
+"""A transcript as JSON, plain text, SRT and WebVTT. No input or output."""
+
+from __future__ import annotations
+
+import enum
+import unicodedata
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from edge import errors
+from edge.errors import WireError
+from eventlog.documents import ListedFinal, stitch
+
+LINE_CHARACTERS = 42
+"""Of a caption, as broadcasters have it: what is read at a glance."""
+
+LINES_PER_CUE = 2
+"""As above; more would hide the picture."""
+
+_MS = 1000
+_CONTROLS = {code: None for code in range(32) if chr(code) not in "\t\n\r\v\f"} | {127: None}
+
+
+class Format(enum.Enum):
+    """What a transcript can be had as: its media type and its suffix."""
+
+    JSON = "application/json", "json"
+    TEXT = "text/plain", "txt"
+    VTT = "text/vtt", "vtt"
+    SRT = "application/x-subrip", "srt"
+
+    @property
+    def media_type(self) -> str:
+        """As in ``Accept`` and ``Content-Type``."""
+        return self.value[0]
+
+    @property
+    def suffix(self) -> str:
+        """As in an address or a file's name."""
+        return self.value[1]
+
+
+class Cue(NamedTuple):
+    """One caption: at most `LINES_PER_CUE` lines, for a while."""
+
+    start_ms: int
+    end_ms: int
+    channel: int
+    speaker: str
+    lines: tuple[str, ...]
+
+
+class _Range(NamedTuple):
+    """One part of an ``Accept`` header."""
+
+    kind: str
+    quality: float
+    place: int
+
+    def covers(self, media_type: str) -> int:
+        """How exactly it names `media_type`: 0 for not at all."""
+        if self.kind == media_type:
+            return 3
+        if self.kind == media_type.partition("/")[0] + "/*":
+            return 2
+        return int(self.kind == "*/*")
+
+
+def negotiated(accept: str) -> Format:
+    """The format that an ``Accept`` header likes best; JSON if it doesn't care.
+
+    Of each format the part that names it most exactly counts (RFC 9110, 12.5.1). Equal ones go by their order in
+    the header, then by ours.
+
+    Raises:
+        WireError: `not_acceptable` if it takes none of them.
+    """
+    ranges = list(_ranges(accept))
+    if not accept.strip():
+        return Format.JSON
+    best: tuple[float, int] = (0.0, 0)
+    chosen: Format | None = None
+    for candidate in Format:
+        fitting = [one for one in ranges if one.covers(candidate.media_type)]
+        if not fitting:
+            continue
+        exact = max(fitting, key=lambda one: one.covers(candidate.media_type))
+        if exact.quality > 0 and (exact.quality, -exact.place) > best:
+            best, chosen = (exact.quality, -exact.place), candidate
+    if chosen is None:
+        offered = ", ".join(one.media_type for one in Format)
+        raise WireError(errors.NOT_ACCEPTABLE, f"a transcript can be had as {offered}")
+    return chosen
+
+
+def _ranges(accept: str) -> Iterator[_Range]:
+    for place, part in enumerate(accept.split(",")):
+        kind, *options = (piece.strip().lower() for piece in part.split(";"))
+        quality = next((option[2:] for option in options if option.startswith("q=")), "1")
+        try:
+            weight = float(quality)
+        except ValueError:
+            continue
+        if 0 <= weight <= 1:
+            yield _Range(kind, weight, place)
+
+
+def render(wanted: Format, finals: Sequence[ListedFinal]) -> str:
+    """The finals as text, SRT or WebVTT.
+
+    Raises:
+        ValueError: for JSON, whose objects are the caller's own.
+    """
+    match wanted:
+        case Format.TEXT:
+            return plain_text(finals)
+        case Format.SRT:
+            return srt(finals)
+        case Format.VTT:
+            return vtt(finals)
+        case Format.JSON:
+            raise ValueError("JSON is encoded by whoever answers")
+
+
+def plain_text(finals: Sequence[ListedFinal]) -> str:
+    """The words; where several speak, a paragraph a turn with the speaker's name before it."""
+    if len({final.speaker for final in finals}) <= 1:
+        text = stitch(finals)
+        return f"{text}\n" if text else ""
+    turns: list[list[ListedFinal]] = []
+    for final in finals:
+        if not turns or turns[-1][0].speaker != final.speaker:
+            turns.append([])
+        turns[-1].append(final)
+    return "\n".join(f"{speaker_name(turn[0].speaker)}: {stitch(turn)}\n" for turn in turns)
+
+
+def srt(finals: Sequence[ListedFinal]) -> str:
+    """SubRip captions; where several speak, each says whose it is."""
+    several = len({final.speaker for final in finals}) > 1
+    blocks = []
+    for number, cue in enumerate(cues(finals, named=several), 1):
+        # The format has no escapes, and players take an arrow for a line of times.
+        text = "\n".join(cue.lines).replace("-->", "->")
+        blocks.append(f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def vtt(finals: Sequence[ListedFinal]) -> str:
+    """WebVTT captions, each in its speaker's voice."""
+    blocks = ["WEBVTT\n"]
+    for cue in cues(finals):
+        voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
+        text = voice + "\n".join(map(_escaped, cue.lines))
+        blocks.append(f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{text}\n")
+    return "\n".join(blocks)
+
+
+def speaker_name(label: str) -> str:
+    """What people read for a speaker's label: ``Speaker 1`` for ``1``."""
+    words = " ".join(label.translate(_CONTROLS).split())
+    return f"Speaker {words}" if words.isdigit() else words
+
+
+def cues(finals: Sequence[ListedFinal], *, named: bool = False) -> list[Cue]:
+    """Captions in the order of their starts; those of a channel never overlap. `named` begins each with its speaker."""
+    found: list[Cue] = []
+    free_ms: dict[int, int] = {}
+    for final in sorted(finals, key=lambda one: (one.start, one.utterance)):
+        start_ms = max(round(final.start * _MS), free_ms.get(final.channel, 0))
+        parts = list(_cues_of(final, start_ms, named=named))
+        if parts:
+            free_ms[final.channel] = parts[-1].end_ms
+            found += parts
+    return sorted(found, key=lambda cue: (cue.start_ms, cue.channel, cue.end_ms))
+
+
+def _cues_of(final: ListedFinal, start_ms: int, *, named: bool) -> Iterator[Cue]:
+    """The final's captions from `start_ms` on, its time given to them by their characters."""
+    speaker = speaker_name(final.speaker)
+    words = " ".join(final.text.translate(_CONTROLS).split())
+    if not words:
+        return
+    lines = wrapped(f"{speaker}: {words}" if named and speaker else words)
+    groups = [lines[first : first + LINES_PER_CUE] for first in range(0, len(lines), LINES_PER_CUE)]
+    sizes = [sum(map(len, group)) for group in groups]
+    # A millisecond each at least, since WebVTT has no captions of no time.
+    duration_ms = max(round(final.end * _MS) - start_ms, len(groups))
+    said, at_ms = 0, start_ms
+    for group, size in zip(groups, sizes, strict=True):
+        said += size
+        end_ms = max(at_ms + 1, start_ms + duration_ms * said // sum(sizes))
+        yield Cue(at_ms, end_ms, final.channel, speaker, tuple(group))
+        at_ms = end_ms
+
+
+def wrapped(text: str) -> list[str]:
+    """`text` in lines of at most `LINE_CHARACTERS`, broken between words, or within what is longer than a line."""
+    lines: list[str] = []
+    for word in (piece for whole in text.split() for piece in _pieces(whole)):
+        if lines and len(lines[-1]) + 1 + len(word) <= LINE_CHARACTERS:
+            lines[-1] += f" {word}"
+        else:
+            lines.append(word)
+    return lines
+
+
+def _pieces(word: str) -> Iterator[str]:
+    """A word in parts of at most a line: languages without spaces have very long ones."""
+    while len(word) > LINE_CHARACTERS:
+        cut = LINE_CHARACTERS
+        while cut > 1 and unicodedata.combining(word[cut]):  # an accent stays with its letter
+            cut -= 1
+        yield word[:cut]
+        word = word[cut:]
+    yield word
+
+
+def _escaped(text: str) -> str:
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _time(at_ms: int, point: str) -> str:
+    seconds, ms = divmod(at_ms, _MS)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours:02}:{minutes:02}:{seconds:02}{point}{ms:03}"

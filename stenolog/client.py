@@ -17,6 +17,9 @@ from stenolog.backlog import Backlog, BacklogError
 
 Message = dict[str, Any]
 
+CONTAINER_AHEAD_BYTES = 4_194_304
+"""As `AHEAD_S`, of a container, whose bytes say nothing of seconds: minutes of what browsers record."""
+
 AHEAD_S = 30.0
 """Audio that may wait for its ack: keeps a recogniser busy, and is what is sent again after an interruption."""
 
@@ -64,18 +67,29 @@ class Client:
     """
 
     def __init__(
-        self, url: str, *, sample_rate_hz: int, channels: int = 1, language: str = "", realtime: bool = False,
-        on_message: Callable[[Message], None], patience_s: float = PATIENCE_S,
+        self, url: str, *, sample_rate_hz: int | None, channels: int = 1, language: str = "", realtime: bool = False,
+        on_message: Callable[[Message], None], patience_s: float = PATIENCE_S, token: str = "",
     ) -> None:
-        """`url` is the edge's (http or ws); `on_message` is called with each message and must be quick."""
+        """`url` is the edge's (http or ws); `on_message` is called with each message and must be quick.
+
+        `token` goes with each handshake, for a deployment that asks for one. Without `sample_rate_hz` the blocks are
+        those of a container, a recording's file as it stands: positions count bytes, `channels` may be 0 for as many
+        as it has, and `realtime` means nothing.
+        """
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
         self.session_id = ""
-        self.backlog = Backlog(2 * channels)
+        self.backlog = Backlog(2 * channels if sample_rate_hz else 1)
         self._base = url
-        self._query = {"sample_rate": str(sample_rate_hz), "encoding": "linear16", "channels": str(channels)}
+        self._query = {"encoding": "linear16" if sample_rate_hz else "container"}
+        if channels:
+            self._query["channels"] = str(channels)
+        if sample_rate_hz:
+            self._query["sample_rate"] = str(sample_rate_hz)
+        self._most_ahead = AHEAD_S * sample_rate_hz if sample_rate_hz else CONTAINER_AHEAD_BYTES
         if language:
             self._query["language"] = language
-        self._rate_hz = sample_rate_hz
-        self._realtime = realtime
+        self._rate_hz = sample_rate_hz or 1
+        self._realtime = realtime and sample_rate_hz is not None
         self._on_message = on_message
         self._patience_s = patience_s
         self._resume_token = ""
@@ -109,7 +123,7 @@ class Client:
         try:
             async with connect(
                 stream_url(self._base, self._parameters()), compression=None, max_size=MESSAGE_BYTES,
-                open_timeout=OPEN_TIMEOUT_S, user_agent_header="stenolog",
+                open_timeout=OPEN_TIMEOUT_S, user_agent_header="stenolog", additional_headers=self._headers,
             ) as socket:
                 return await self._stream(socket, source)
         except InvalidURI as error:
@@ -174,7 +188,7 @@ class Client:
                 await socket.send(block)
             if source.is_dry:
                 break
-            while self.backlog.ahead_samples > AHEAD_S * self._rate_hz:
+            while self.backlog.ahead_samples > self._most_ahead:
                 self._room.clear()
                 await self._room.wait()
             await source.advance()
@@ -194,7 +208,7 @@ class Client:
 
         url = http_url(self._base, f"/v1/sessions/{self.session_id}/transcript")
         deadline = time.monotonic() + self._patience_s
-        async with httpx2.AsyncClient(timeout=OPEN_TIMEOUT_S) as client:
+        async with httpx2.AsyncClient(timeout=OPEN_TIMEOUT_S, headers=self._headers) as client:
             while time.monotonic() < deadline:
                 try:
                     answer = await client.get(url)

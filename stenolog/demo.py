@@ -26,7 +26,7 @@ def recordings() -> list[Path]:
     raise WavError("the bundled recording is not installed")
 
 
-async def show(url: str) -> str:
+async def show(url: str, token: str = "") -> str:
     """Stream the recording to the edge at `url` in real time, with captions; print and return the transcript.
 
     Raises:
@@ -41,7 +41,7 @@ async def show(url: str) -> str:
             duration_s += (header.frames or 0) / header.sample_rate_hz + PAUSE_S
             rate_hz = header.sample_rate_hz
     with Captions(sample_rate_hz=rate_hz, duration_s=duration_s) as captions:
-        client = Client(url, sample_rate_hz=rate_hz, realtime=True, on_message=captions.show)
+        client = Client(url, sample_rate_hz=rate_hz, realtime=True, on_message=captions.show, token=token)
         end = await client.run(blocks(paths))
     transcript = str(end.get("transcript") or "")
     print(transcript, flush=True)  # noqa: T201 - the command's result

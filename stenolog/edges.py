@@ -4,10 +4,12 @@ import asyncio
 import logging
 import socket
 
+from edge.access import Authenticator, NoAuthentication
 from edge.app import create_app
 from edge.serving import EdgeServer, edge_server
 from eventlog.redis_log import RedisLog
 from stenolog import wiring
+from stenolog.metrics import exposed
 from stenolog.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -15,9 +17,11 @@ logger = logging.getLogger(__name__)
 
 async def serve_edge(settings: Settings, stop: asyncio.Event, listener: socket.socket) -> None:
     """Accept on `listener` until stopped, then tell the clients and close."""
-    async with wiring.connected(settings) as server:
-        log = RedisLog(server, session_ttl_s=settings.session_ttl_s)
-        app = create_app(wiring.edge_settings(settings), server, log)
+    async with wiring.connected(settings) as server, exposed(server.meter, settings, "edge"):
+        log = RedisLog(
+            server, session_ttl_s=settings.session_ttl_s, resume_token_ttl_s=settings.resume_token_ttl_s
+        )
+        app = create_app(wiring.edge_settings(settings), server, log, authenticator(settings))
         host, port = listener.getsockname()[:2]
         serving = edge_server(app, host=host, port=port)
         logger.info("edge listens", extra={"host": host, "port": port})
@@ -26,6 +30,20 @@ async def serve_edge(settings: Settings, stop: asyncio.Event, listener: socket.s
             await serving.serve(sockets=[listener])
         finally:
             watch.cancel()
+
+
+def authenticator(settings: Settings) -> Authenticator:
+    """Who tells who asks, as the settings have it."""
+    if settings.auth == "off":
+        return NoAuthentication()
+    # Imported here: without authentication nothing needs the cryptography, which takes a while to load.
+    from edge.authentication import SharedSecret, TokenAuthenticator  # noqa: PLC0415
+    from edge.jwks import IssuerKeys  # noqa: PLC0415
+
+    keys = SharedSecret(settings.auth_secret) if settings.auth == "hs256" else IssuerKeys(settings.auth_jwks)
+    return TokenAuthenticator(
+        keys, issuer=settings.auth_issuer, audience=settings.auth_audience, leeway_s=settings.auth_leeway_s
+    )
 
 
 async def _passed_on(stop: asyncio.Event, serving: EdgeServer) -> None:

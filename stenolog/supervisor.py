@@ -111,7 +111,7 @@ class Supervisor:
             pause_s = min(RESTART_FIRST_S * 2.0 ** (min(kept.deaths, 10) - 1), RESTART_MOST_S)
             logger.warning(
                 "%s died (%s) and is started again in %.1f s", kept.role.name, _how(status), pause_s,
-                extra={"died": kept.role.name, "status": status},
+                extra={"died": kept.role.name, "status": status, "pause_s": pause_s},
             )
             await asyncio.sleep(pause_s)
             try:

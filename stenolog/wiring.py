@@ -12,7 +12,7 @@ import msgspec
 from edge.settings import EdgeSettings
 from eventlog.heartbeats import process_name
 from eventlog.log import LogUnavailableError
-from eventlog.server import Server, connect
+from eventlog.server import Server, Tls, connect
 from processor.recognisers import Recogniser, load
 from processor.settings import WorkerSettings
 from processor.speech import SegmenterSettings
@@ -53,22 +53,23 @@ async def connected(settings: Settings) -> AsyncIterator[Server]:
         LogUnavailableError: if Redis can't be reached for a while.
         DeploymentMismatchError: if the deployment has another number of partitions.
     """
-    server = await _connected(redis_url(settings), settings.partitions)
+    tls = Tls(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+    server = await _connected(redis_url(settings), settings.partitions, tls)
     try:
         yield server
     finally:
         await server.close()
 
 
-async def _connected(url: str, partitions: int) -> Server:
+async def _connected(url: str, partitions: int, tls: Tls) -> Server:
     deadline = time.monotonic() + CONNECT_S
     while True:
         try:
-            return await connect(url, partitions=partitions)
+            return await connect(url, partitions=partitions, tls=tls)
         except LogUnavailableError as error:
             if time.monotonic() > deadline:
                 raise
-            logger.info("waiting for Redis: %s", error)
+            logger.info("waiting for Redis", extra={"error": error})
             await asyncio.sleep(CONNECT_PAUSE_S)
 
 
@@ -94,6 +95,10 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         changes_max_notices=settings.changes_max_notices,
         suspicion_limit=settings.suspicion_limit,
         solo_timeout_s=settings.solo_timeout_s,
+        decoders=settings.decoders,
+        decode_ahead_s=settings.decode_ahead_s,
+        spool_bytes=settings.spool_bytes,
+        max_session_s=settings.max_session_s,
     )
 
 
@@ -103,6 +108,11 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         name=process_name(),
         version=__version__,
         max_sessions=settings.max_sessions,
+        max_sessions_per_tenant=settings.max_sessions_per_tenant,
+        requests_per_minute=settings.requests_per_minute,
+        ticket_ttl_s=settings.ticket_ttl_s,
+        auth_grace_s=settings.auth_grace_s,
+        allowed_origins=settings.allowed_origins,
         reservation_ttl_s=settings.reservation_ttl_s,
         flush_ms=settings.flush_ms,
         flush_bytes=settings.flush_bytes,
@@ -113,7 +123,16 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         outbox_messages=settings.outbox_messages,
         redis_gone_s=settings.redis_gone_s,
         end_wait_s=settings.end_wait_s,
+        answer_wait_s=settings.answer_wait_s,
+        max_upload_bytes=settings.max_upload_bytes,
+        max_session_s=settings.max_session_s,
         ready_stale_s=settings.ready_stale_s,
+        sse_keepalive_s=settings.sse_keepalive_s,
+        sse_listeners=settings.sse_listeners,
+        sse_listeners_per_user=settings.sse_listeners_per_user,
+        sse_buffer_bytes=settings.sse_buffer_bytes,
+        sse_slow_s=settings.sse_slow_s,
+        ready_lag_s=settings.ready_lag_s,
         engine=settings.engine,
         segmenter=msgspec.to_builtins(segmenter_settings(settings)),
     )

@@ -8,6 +8,7 @@ from processor.solo import parse_claim, run_alone, spawning
 from processor.worker import Worker
 from stenolog import wiring
 from stenolog.cli.errors import FAILED, UserError
+from stenolog.metrics import exposed
 from stenolog.settings import Settings
 
 
@@ -17,7 +18,7 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     # In a thread: a model takes seconds to load, and a signal meanwhile must be heard.
     recogniser = await asyncio.to_thread(wiring.recogniser, settings)
     try:
-        async with wiring.connected(settings) as server:
+        async with wiring.connected(settings) as server, exposed(server.meter, settings, "worker"):
             options = ["--data", settings.data_dir, "--engine", settings.engine]
             trial = spawning([sys.executable, "-m", "stenolog", "solo", *options], worker_settings.solo_timeout_s)
             worker = Worker(server, worker_settings, recogniser, try_alone=trial)

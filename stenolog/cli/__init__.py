@@ -36,6 +36,9 @@ def _options(*names: str) -> Callable[[Command], Command]:
             help="Directory of the embedded server.  [default: ./data]",
         ),
         "engine": click.option("--engine", metavar="whisper|mock|openai", help="Recogniser.  [default: whisper]"),
+        "metrics": click.option(
+            "--metrics-port", type=click.IntRange(0, 65_535), help="Offer Prometheus metrics there.  [default: 0, no]",
+        ),
         "follow": click.option("--follow-parent", is_flag=True, hidden=True, help="End when standard input closes."),
     }
 
@@ -61,7 +64,7 @@ def cli() -> None:
     "stenolog up --demo --once          show it on a recording, then stop\n"
     "REDIS_URL=redis://db:6379 stenolog up --workers 4"
 ))
-@_options("host", "port", "data", "engine")
+@_options("host", "port", "data", "engine", "metrics")
 @click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
 @click.option("--edges", type=click.IntRange(1, 64), default=1, show_default=True, help="Edge processes on one port.")
 @click.option("--demo", is_flag=True, help="Stream the bundled recording and show its captions.")
@@ -79,7 +82,7 @@ def up(*, workers: int, edges: int, demo: bool, once: bool, **overrides: Any) ->
 
 
 @cli.command(cls=_Examples, epilog="REDIS_URL=redis://db:6379 stenolog edge --port 8001")
-@_options("host", "port", "data", "engine", "follow")
+@_options("host", "port", "data", "engine", "metrics", "follow")
 @click.option("--descriptor", type=int, hidden=True, help="A listening socket that was inherited.")
 def edge(*, descriptor: int | None, follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
     """Run one edge: WebSockets and HTTP in, captions out.
@@ -92,7 +95,7 @@ def edge(*, descriptor: int | None, follow_parent: bool, **overrides: Any) -> No
 
 
 @cli.command(cls=_Examples, epilog="REDIS_URL=redis://db:6379 stenolog worker --engine whisper")
-@_options("data", "engine", "follow")
+@_options("data", "engine", "metrics", "follow")
 def worker(*, follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
     """Run one worker: it claims sessions, segments, recognises and commits.
 
@@ -115,7 +118,7 @@ def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
 
 @cli.command(cls=_Examples, epilog="stenolog project\nREDIS_URL=redis://db:6379 stenolog project lists feeds")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
-@_options("data", "follow")
+@_options("data", "metrics", "follow")
 def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
     """Run projections, all of them unless named: lists, feeds, sessions.
 
@@ -128,35 +131,107 @@ def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) ->
 
 @cli.command(cls=_Examples, epilog=(
     "stenolog transcribe meeting.wav > meeting.txt\n"
-    "ffmpeg -i talk.mp4 -f wav - | stenolog transcribe -\n"
+    "stenolog transcribe talk.mp4 --language de\n"
+    "arecord -f S16_LE -r 16000 -t wav | stenolog transcribe -\n"
     "stenolog transcribe call.wav --split-channels --json | jq .utterances"
 ))
 @click.argument("file", type=click.Path(allow_dash=True))
 @click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running edge.")
-@click.option("--realtime", is_flag=True, help="No faster than it was spoken.")
+@click.option("--realtime", is_flag=True, help="No faster than it was spoken; WAV only.")
 @click.option("--language", metavar="CODE", default="", help="Language spoken, such as en.")
 @click.option("--split-channels", is_flag=True, help="Keep the two channels of a stereo file apart, a speaker each.")
 @click.option("--json", "as_json", is_flag=True, help="Print the whole session_end object instead of the text.")
+@click.option("--token", envvar="STENOLOG_TOKEN", default="", help="Bearer token, where the edge asks for one.")
 def transcribe(**options: Any) -> None:  # noqa: ANN401
-    """Stream a WAV FILE (- is standard input) to a running edge and print its transcript.
+    """Send a recording FILE (- is standard input) to a running edge and print its transcript.
 
-    Captions and progress go to standard error, the transcript alone to standard output. An interrupted connection is
-    resumed where it was.
+    WAV, FLAC, MP3, Ogg, WebM and MP4 are taken, by their bytes, whatever the file is called. Captions and progress go
+    to standard error, the transcript alone to standard output. An interrupted connection is resumed where it was.
     """
     from stenolog.cli.transcribe import run  # noqa: PLC0415
 
     run(**options)
 
 
-@cli.command(cls=_Examples, epilog="stenolog sessions\nstenolog sessions --json | jq '.[].session_id'")
+@cli.command(cls=_Examples, epilog=(
+    "stenolog sessions\n"
+    "stenolog sessions --state active --tenant acme\n"
+    "stenolog sessions --json | jq '.[].session_id'"
+))
 @_options("data")
+@click.option("--state", type=click.Choice(["created", "active", "closing", "closed"]), help="Only these.")
+@click.option("--tenant", metavar="TENANT", help="Only this tenant's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most sessions listed.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def sessions(*, limit: int, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401
-    """List the sessions that Redis knows: state, audio, finals, age."""
+def sessions(*, limit: int, as_json: bool, state: str | None, tenant: str | None, **overrides: Any) -> None:  # noqa: ANN401
+    """List the sessions that Redis knows: state, tenant, age, audio, lag, finals."""
     from stenolog.cli.sessions import run  # noqa: PLC0415
 
-    run(overrides, limit=limit, as_json=as_json)
+    run(overrides, limit=limit, as_json=as_json, state=state, tenant=tenant)
+
+
+@cli.command(cls=_Examples, epilog=(
+    "stenolog export $SESSION --format srt > talk.srt\n"
+    "STENOLOG_TOKEN=$TOKEN stenolog export $SESSION --url https://stt.example.com --format vtt"
+))
+@click.argument("session")
+@click.option(
+    "--format", "form", type=click.Choice(["txt", "json", "srt", "vtt"]), default="txt", show_default=True,
+    help="Plain text, JSON, or captions as SubRip or WebVTT.",
+)
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running edge.")
+@click.option("--token", envvar="STENOLOG_TOKEN", default="", help="Bearer token, where the edge asks for one.")
+def export(**options: Any) -> None:  # noqa: ANN401
+    """Print the transcript of SESSION, so far if it lives: as text, JSON or captions."""
+    from stenolog.cli.export import run  # noqa: PLC0415
+
+    run(**options)
+
+
+@cli.command(cls=_Examples, epilog=(
+    "stenolog doctor                    the deployment on this machine\n"
+    "STENOLOG_TOKEN=$(stenolog token ...) stenolog doctor --url https://speech.example\n"
+    "stenolog doctor --json | jq '.checks[] | select(.ok | not)'"
+))
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running edge.")
+@click.option("--token", envvar="STENOLOG_TOKEN", default="", help="Bearer token, scopes ingest and read; better in "
+              "the environment as STENOLOG_TOKEN, where no list of processes shows it.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def doctor(**options: Any) -> None:  # noqa: ANN401
+    """Check a running deployment from outside, a line per check: exit status 0 if all is well, 1 if not.
+
+    It looks at every role and at Redis, transcribes a short recording as a session of its own, deletes it again, and
+    asks for errors that the roles logged in the last 5 minutes.
+    """
+    from stenolog.cli.doctor import run  # noqa: PLC0415
+
+    run(**options)
+
+
+@cli.command(cls=_Examples, epilog=(
+    "export STENOLOG_AUTH=hs256 STENOLOG_AUTH_SECRET=$(openssl rand -base64 32)\n"
+    "stenolog token --tenant acme --subject ana --scope ingest --scope read\n"
+    "stenolog token --tenant '*' --subject root --scope admin --ttl 300      an operator\n"
+    'curl -H "Authorization: Bearer $(stenolog token --scope read)" localhost:8000/v1/sessions'
+))
+@click.option("--tenant", default="default", show_default=True, help="Tenant that the token is of.")
+@click.option("--subject", default="developer", show_default=True, help="User that the token is of.")
+@click.option(
+    "--scope", "scopes", multiple=True, type=click.Choice(["ingest", "read", "admin"]), default=("ingest", "read"),
+    show_default=True, help="What it allows; may be given several times.",
+)
+@click.option(
+    "--ttl", "ttl_s", type=click.IntRange(1, 31_536_000), default=3600, show_default=True, metavar="SECONDS",
+    help="How long it is good.",
+)
+def token(*, tenant: str, subject: str, scopes: tuple[str, ...], ttl_s: int) -> None:
+    """Make a token for development, signed with STENOLOG_AUTH_SECRET.
+
+    The token alone goes to standard output. In production an issuer of your own makes them.
+    """
+    from stenolog.cli.token import run  # noqa: PLC0415
+
+    run(tenant=tenant, subject=subject, scopes=scopes, ttl_s=ttl_s)
 
 
 def main() -> None:

@@ -18,8 +18,15 @@ REFRESH_PER_S = 8
 class Captions:
     """Shows a session's messages as they come; a context manager around the live display."""
 
-    def __init__(self, *, sample_rate_hz: int, duration_s: float | None, console: Console | None = None) -> None:
-        """`duration_s` is the whole recording's, None if unknown."""
+    def __init__(
+        self, *, sample_rate_hz: int, duration_s: float | None, console: Console | None = None,
+        said: Callable[[float], str] | None = None,
+    ) -> None:  # fmt: skip
+        """`duration_s` is the whole recording's, None if unknown; `said` puts it into words, as minutes and seconds.
+
+        Where positions count something else than samples, so do all three.
+        """
+        self._said = said or _clock
         self._console = console or Console(stderr=True, highlight=False)
         self._rate_hz = sample_rate_hz
         self._partials: dict[int, str] = {}
@@ -27,7 +34,7 @@ class Captions:
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[heard]}"), TimeElapsedColumn(),
             console=self._console,
         )
-        self._task: TaskID = self._progress.add_task("heard", total=duration_s, heard="0:00")
+        self._task: TaskID = self._progress.add_task("heard", total=duration_s, heard="")
         self._duration_s = duration_s
         self._live = Live(
             console=self._console, refresh_per_second=REFRESH_PER_S, transient=True, get_renderable=self._rendered
@@ -52,8 +59,8 @@ class Captions:
 
     def _show_ack(self, message: Message) -> None:
         heard_s = message["offset"] / self._rate_hz
-        total = "" if self._duration_s is None else f" of {_clock(self._duration_s)}"
-        self._progress.update(self._task, completed=heard_s, heard=_clock(heard_s) + total)
+        total = "" if self._duration_s is None else f" of {self._said(self._duration_s)}"
+        self._progress.update(self._task, completed=heard_s, heard=self._said(heard_s) + total)
 
     def _show_partial(self, message: Message) -> None:
         self._partials[message.get("channel", 0)] = printable(message["text"])

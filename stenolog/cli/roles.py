@@ -56,12 +56,13 @@ def listen(settings: Settings) -> socket.socket:
     """A listening socket on the settings' host and port.
 
     Raises:
-        UserError: if the address isn't the loopback's, or is in use.
+        UserError: if the address isn't the loopback's while authentication is off, or is in use.
     """
-    if not is_loopback(settings.host):
+    if settings.auth == "off" and not is_loopback(settings.host):
         raise UserError(
             f"--host {settings.host}: without authentication, others must not reach this server; it listens on the "
-            "loopback address only (127.0.0.1). Put a proxy that authenticates in front of it.",
+            "loopback address only (127.0.0.1). Set STENOLOG_AUTH=hs256 and STENOLOG_AUTH_SECRET, or "
+            "STENOLOG_AUTH=jwks and STENOLOG_AUTH_JWKS, or put a proxy that authenticates in front of it.",
             UNABLE,
         )
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET

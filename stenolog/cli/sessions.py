@@ -10,31 +10,33 @@ from rich.console import Console
 from rich.table import Table
 
 from eventlog.keys import LIVE_RUN
-from eventlog.readmodels import SessionView, list_sessions
+from eventlog.listing import list_sessions
+from eventlog.readmodels import SessionView
 from stenolog.cli.errors import told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 
-_COLUMNS = ("session", "state", "opened", "audio s", "lag s", "finals", "language", "engine")
-_PIPED_WIDTH = 160  # without a terminal there is no width to fit into
+_COLUMNS = ("session", "state", "tenant", "opened", "age", "audio s", "lag s", "finals", "language", "engine", "ended")
+_COLOURS = {"ACTIVE": "green", "CLOSING": "yellow", "CREATED": "cyan"}
+_PIPED_WIDTH = 220  # without a terminal there is no width to fit into
 
 
-def run(overrides: Mapping[str, Any], *, limit: int, as_json: bool) -> None:
+def run(overrides: Mapping[str, Any], *, limit: int, as_json: bool, state: str | None, tenant: str | None) -> None:
     """Print the sessions, open ones first, as a table or as a JSON array."""
     with told():
-        found = asyncio.run(_sessions(load(**overrides), limit))
+        found = asyncio.run(_sessions(load(**overrides), limit, state and state.upper(), tenant))
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
     console = Console(highlight=False)
     if not console.is_terminal:
-        console.width = _PIPED_WIDTH
+        console = Console(highlight=False, no_color=True, width=_PIPED_WIDTH)
     console.print(_table(found))
 
 
-async def _sessions(settings: Settings, limit: int) -> Sequence[SessionView]:
+async def _sessions(settings: Settings, limit: int, state: str | None, tenant: str | None) -> Sequence[SessionView]:
     async with connected(settings) as server:
-        return await list_sessions(server, limit=limit)
+        return (await list_sessions(server, state=state, tenant_id=tenant, limit=limit)).views
 
 
 def _table(found: Sequence[SessionView]) -> Table:
@@ -43,5 +45,15 @@ def _table(found: Sequence[SessionView]) -> Table:
         name = view.session_id if view.run == LIVE_RUN else f"{view.session_id} {view.run}"
         opened = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.opened_ms / 1000))
         numbers = (f"{view.audio_seconds:.1f}", f"{view.lag_seconds:.1f}", str(view.finals))
-        table.add_row(name, view.state.lower(), opened, *numbers, view.language, view.engine)
+        table.add_row(
+            name, view.state.lower(), view.tenant_id, opened, _age(view.age_s), *numbers, view.language, view.engine,
+            view.reason or "", style=_COLOURS.get(view.state, "dim"),
+        )  # fmt: skip
     return table
+
+
+def _age(seconds: float) -> str:
+    """As a clock would show it: ``0:05``, ``12:34``, ``1:02:03``."""
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

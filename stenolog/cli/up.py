@@ -8,7 +8,7 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,7 @@ import uvloop
 from stenolog import logs
 from stenolog.cli.errors import FAILED, UNABLE, UserError, told
 from stenolog.cli.roles import listen
+from stenolog.cli.token import demo_token
 from stenolog.demo import show
 from stenolog.embedded import EmbeddedServer, EmbeddedServerError
 from stenolog.roles import stopped_by_signals
@@ -31,6 +32,8 @@ READY_S = 120.0
 
 GUARD_S = 1.0
 """Between two looks at the embedded server: edges hold their sockets for much longer than that."""
+
+LAST_PORT = 65_535
 
 READY_PAUSE_S = 0.1
 """Between two looks at /v1/ready while starting; a person does not notice it."""
@@ -77,6 +80,7 @@ class Deployment:
             *[Role("worker", ("worker",)) for _ in range(workers)],
             Role("project", ("project",)),
         ]
+        self._metrics = _with_metrics(self._roles, settings)
 
     async def serve(self, *, demo: bool, once: bool) -> None:
         """Run until a signal, or until the demo is over if it is all there is to do.
@@ -102,7 +106,7 @@ class Deployment:
         supervisor.was_ready = True
         self._announce(supervisor)
         if demo:
-            await show(self.url)
+            await show(self.url, demo_token(self._settings))
         if not once:
             if demo:
                 print(f"Serving at {self.url}; Ctrl-C ends it.")
@@ -147,11 +151,13 @@ class Deployment:
             "try": f"stenolog transcribe FILE.wav --url {self.url}",
         }
         if not sys.stderr.isatty():
-            logger.info("ready", extra={**told, "pids": supervisor.pids})
+            logger.info("ready", extra={**told, "pids": supervisor.pids, "metrics": self._metrics})
             return
         click.secho("Stenolog is ready.", fg="green", err=True)
         for name, value in told.items():
             click.echo(f"  {name:<8}{value}", err=True)
+        for where in self._metrics:
+            click.echo(f"  metrics {where['url']}  ({where['role']})", err=True)
 
     def _environment(self) -> dict[str, str]:
         """What the roles read: this process's environment, with what the options overruled."""
@@ -161,6 +167,23 @@ class Deployment:
             "STENOLOG_DATA_DIR": self._settings.data_dir, "STENOLOG_ENGINE": self._settings.engine,
         }
         return {**os.environ, **given}
+
+
+def _with_metrics(roles: Sequence[Role], settings: Settings) -> list[dict[str, str]]:
+    """Give each process a port for its metrics, if there shall be any, and say where which are.
+
+    Raises:
+        UserError: if there are fewer ports than processes.
+    """
+    first = settings.metrics_port
+    if first and first + len(roles) - 1 > LAST_PORT:
+        raise UserError(f"--metrics-port {first}: {len(roles)} processes need as many ports, up to {LAST_PORT}", UNABLE)
+    for number, role in enumerate(roles):
+        role.arguments = (*role.arguments, "--metrics-port", str(first and first + number))
+    host = f"[{settings.metrics_host}]" if ":" in settings.metrics_host else settings.metrics_host
+    return [
+        {"role": role.name, "url": f"http://{host}:{first + number}/metrics"} for number, role in enumerate(roles)
+    ] if first else []
 
 
 def _missing(url: str) -> str | None:

@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -10,6 +11,15 @@ from typing import Any, get_args, get_origin
 import msgspec
 
 from stenolog.settings.model import PREFIX, SECRETS, Field, Settings, fields
+
+SECRET_BYTES = 32
+"""RFC 7518, 3.2: a key for HS256 is at least as long as the hash."""
+
+CLIENT_VARIABLES = frozenset({"STENOLOG_TOKEN"})
+"""What commands that are clients of an edge read for themselves; roles in the same environment leave it alone."""
+
+# Scheme, host and port only (RFC 6454): browsers send nothing more, so anything else would never match.
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 
 
 class SettingsError(Exception):
@@ -76,7 +86,7 @@ def _unknown(given: Mapping[str, str]) -> list[str]:
     known = [field.variable for field in fields()]
     problems = []
     for name in sorted(given):
-        if name.startswith(PREFIX) and name not in known:
+        if name.startswith(PREFIX) and name not in known and name not in CLIENT_VARIABLES:
             nearest = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             problems.append(f"{name} is no setting{hint}")
@@ -110,5 +120,28 @@ def _check_together(settings: Settings) -> None:
         problems.append(
             f"STENOLOG_WORKER_TICK_MS: {settings.worker_tick_ms} is above a third of STENOLOG_LEASE_MS "
             f"({settings.lease_ms}), so that a claim could lapse between two ticks")
+    problems += _access_problems(settings)
     if problems:
         raise SettingsError(problems)
+
+
+def _access_problems(settings: Settings) -> list[str]:
+    problems = []
+    if settings.auth == "hs256" and len(settings.auth_secret.encode()) < SECRET_BYTES:
+        problems.append(
+            f"STENOLOG_AUTH_SECRET: STENOLOG_AUTH=hs256 needs a secret of at least {SECRET_BYTES} bytes; "
+            "make one with `openssl rand -base64 32`")
+    if settings.auth == "jwks" and not settings.auth_jwks:
+        problems.append("STENOLOG_AUTH_JWKS: STENOLOG_AUTH=jwks needs the address or the file of the issuer's keys")
+    scheme, separator, _ = settings.auth_jwks.partition("://")
+    if separator and scheme not in {"https", "http"}:
+        problems.append("STENOLOG_AUTH_JWKS: neither an https:// address nor the path of a file")
+    if bool(settings.redis_cert_file) != bool(settings.redis_key_file):
+        problems.append("STENOLOG_REDIS_CERT_FILE and STENOLOG_REDIS_KEY_FILE go together; one of them is unset")
+    if (settings.redis_ca_file or settings.redis_cert_file) and not (settings.redis_url or "").startswith("rediss://"):
+        problems.append("STENOLOG_REDIS_CA_FILE and its like need a REDIS_URL that begins with rediss://")
+    problems += [
+        f"STENOLOG_ALLOWED_ORIGINS: {origin!r} is no origin such as https://app.example.com, nor `*`"
+        for origin in settings.allowed_origins if origin != "*" and not _ORIGIN.fullmatch(origin)
+    ]
+    return problems

@@ -10,9 +10,9 @@ from msgspec import Meta
 PLAIN_NAMES = {"redis_url": "REDIS_URL"}
 PREFIX = "STENOLOG_"
 # Never shown: not in an error, not in a repr.
-SECRETS = frozenset({"openai_api_key", "redis_url"})
+SECRETS = frozenset({"openai_api_key", "redis_url", "auth_secret"})
 
-Projection = Literal["lists", "feeds", "sessions"]
+Projection = Literal["lists", "feeds", "sessions", "status"]
 
 
 def _text(group: str, why: str) -> Meta:
@@ -33,6 +33,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     redis_url: Annotated[str | None, _text(
         "General", "Redis or Valkey, 7.0 or later, one server or a cluster. Unset: `stenolog up` starts an embedded "
         "Valkey under `data_dir`; the other commands need it.")] = None
+    redis_ca_file: Annotated[str, _text(
+        "General", "Certificates (PEM) of the authority that signed Redis's, for a `rediss://` address. Unset: the "
+        "system's own.")] = ""
+    redis_cert_file: Annotated[str, _text(
+        "General", "Certificate (PEM) to show to a Redis that asks its clients for one.")] = ""
+    redis_key_file: Annotated[str, _text(
+        "General", "Key (PEM) of `redis_cert_file`.")] = ""
     host: Annotated[str, _text(
         "General", "Address that the edge listens on. Loopback, since without authentication nobody else may reach it.",
     )] = "127.0.0.1"
@@ -43,6 +50,43 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "it is easily found and removed.")] = "data"
     log_level: Annotated[Literal["debug", "info", "warning", "error"], _text(
         "General", "Least severity that is logged.")] = "info"
+    metrics_host: Annotated[str, _text(
+        "General", "Address that `metrics_port` is offered on. Loopback, since nobody is asked for a token there; the "
+        "numbers are the whole deployment's.")] = "127.0.0.1"
+    metrics_port: Annotated[int, _number(
+        "General", "port", "Port on which this process offers its metrics at `/metrics`; 0 for none. `stenolog up` "
+        "gives its processes this one and those after it, in order. An edge has them at its own `/metrics` as well.",
+        least=0, most=65_535)] = 0
+
+    # Who may what
+    auth: Annotated[Literal["off", "hs256", "jwks"], _text(
+        "Access", "How tokens (JWT) are checked: with the secret `auth_secret`, or with the issuer's public keys "
+        "`auth_jwks` (RS256, ES256). `off` only on a loopback `host`.")] = "off"
+    auth_secret: Annotated[str, _text(
+        "Access", "Secret of HS256 tokens, 32 bytes or more: a shorter one can be guessed from any token.")] = ""
+    auth_jwks: Annotated[str, _text(
+        "Access", "Address (`https://…`) or file of the issuer's key set. Fetched at need, kept while the issuer is "
+        "away.")] = ""
+    auth_issuer: Annotated[str, _text("Access", "Issuer (`iss`) that tokens must be of. Unset: any.")] = ""
+    auth_audience: Annotated[str, _text("Access", "Audience (`aud`) that tokens must be for. Unset: any.")] = ""
+    auth_leeway_s: Annotated[float, _number(
+        "Access", "s", "How far the issuer's clock may be from ours. Hosts that keep time by NTP differ by less.",
+        least=0, most=300)] = 5.0
+    auth_grace_s: Annotated[float, _number(
+        "Access", "s", "How long what is open stays open after its token has expired. Longer than most conversations, "
+        "so that none is cut by an expiry.", least=0)] = 3600.0
+    ticket_ttl_s: Annotated[int, _number(
+        "Access", "s", "Life of a ticket for event streams. Long enough to open one and to reconnect, short enough "
+        "that one in a proxy's log is worth nothing.", least=5, most=3600)] = 60
+    resume_token_ttl_s: Annotated[int, _number(
+        "Access", "s", "How long a resume token is good after its last use, if the session lives so long. A client "
+        "away for longer has given up.", least=60)] = 3600
+    requests_per_minute: Annotated[int, _number(
+        "Access", "requests", "Requests with scope `ingest` that a tenant may make in a minute; 0 for any number. Ten "
+        "clients that send ten chunks a second each by HTTP.", least=0)] = 6000
+    allowed_origins: Annotated[tuple[str, ...], _text(
+        "Access", "Origins of other sites whose pages may ask, such as `https://app.example.com`, separated by "
+        "commas; `*` for all. Unset: only pages from the edge's own host.")] = ()
 
     # The log
     partitions: Annotated[int, _number(
@@ -66,9 +110,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     max_sessions: Annotated[int, _number(
         "Sessions", "sessions", "Live sessions over all replicas. More than two slow cores carry; raise it "
         "with the machines that are added.", least=1)] = 1000
+    max_sessions_per_tenant: Annotated[int, _number(
+        "Sessions", "sessions", "Live sessions of one tenant over all replicas; 0 for no bound but `max_sessions`.",
+        least=0)] = 0
     reservation_ttl_s: Annotated[int, _number(
         "Sessions", "s", "How long a crashed edge's reservations count against `max_sessions`; a living edge renews "
         "them three times as often.", least=3, most=60)] = 60
+    max_session_s: Annotated[float, _number(
+        "Sessions", "s of audio", "Longest session; past it, it is ended and its client told. Half a working day: a "
+        "client that forgets to stop is no conversation.", least=1)] = 14_400.0
     idle_s: Annotated[int, _number(
         "Sessions", "s", "Silence of a client (no audio, no keepalive) after which its session is ended. Longer than "
         "any pause in a conversation that is still one.", least=1)] = 300
@@ -105,9 +155,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     end_wait_s: Annotated[float, _number(
         "Edge", "s", "How long the edge waits for the stitched transcript at a session's end before it answers with "
         "the transcript's URL. As long as a person waits for a page.", least=0)] = 10.0
+    answer_wait_s: Annotated[float, _number(
+        "Edge", "s", "How long a request that brings a recording is held for its transcript, before it is answered with "
+        "202 and the transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0
+    max_upload_bytes: Annotated[int, _number(
+        "Edge", "bytes", "Largest recording in one request. Five hours of 16 kHz mono WAV, a working week of Opus; "
+        "all of it may wait in Redis for its decoder.", least=1024)] = 536_870_912
     ready_stale_s: Annotated[float, _number(
         "Edge", "s", "Time without any worker having consumed after which `/v1/ready` is red: three leases.",
         least=1)] = 15.0
+    ready_lag_s: Annotated[float, _number(
+        "Edge", "s", "How long a session may wait for a worker, decided speech for its text, or a fact for the lists "
+        "and feeds, before `/v1/ready` is red. Captions that late are of no use to anybody.", least=1)] = 30.0
+    sse_keepalive_s: Annotated[float, _number(
+        "Edge", "s", "Time between two comments on an event stream on which nothing comes. Proxies close a connection "
+        "after 30 s of silence and more.", least=0.1)] = 15.0
+    sse_listeners: Annotated[int, _number(
+        "Edge", "listeners", "Event streams that one edge process has open at most. An idle one takes some 5 KiB; file "
+        "descriptors may be the nearer bound.", least=1)] = 10_000
+    sse_listeners_per_user: Annotated[int, _number(
+        "Edge", "listeners", "Of those, one user's, where tokens say who that is. More tabs than anybody has open, "
+        "and room for a dashboard.", least=1)] = 100
+    sse_buffer_bytes: Annotated[int, _number(
+        "Edge", "bytes", "What may wait in the process, and as much in the kernel, for a listener that doesn't read: "
+        "minutes of captions. Past it nothing more is sent until it has read.", least=4096)] = 65_536
+    sse_slow_s: Annotated[float, _number(
+        "Edge", "s", "How long a listener may leave all of that unread before it is dropped. Longer than a phone's "
+        "change of network takes.", least=0.1)] = 10.0
 
     # Worker
     lease_ms: Annotated[int, _number(
@@ -131,6 +205,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     solo_timeout_s: Annotated[float, _number(
         "Worker", "s", "Bound of that try, after which the session is set aside. Enough to load a model and to "
         "recognise a minute of speech on one slow core.", least=1)] = 120.0
+    decoders: Annotated[int, _number(
+        "Worker", "processes", "Recordings that one worker decodes at once; the others wait in line. A live browser "
+        "needs a decoder for as long as it speaks, so it is counted in browsers, not in cores: some 16 MB each, and a "
+        "hundredth of a core; recordings are held back by `decode_ahead_s`.", least=1)] = 64
+    decode_ahead_s: Annotated[int, _number(
+        "Worker", "s of audio", "How far a recording is decoded ahead of what is transcribed. Longer than any "
+        "utterance, so that recognition never waits; 2.5 MB in Redis.", least=30)] = 60
+    spool_bytes: Annotated[int, _number(
+        "Worker", "bytes", "Longest MP4 whose index stands at its end; it must be kept in a temporary file until then. "
+        "Half a gigabyte is many hours of sound.", least=1_048_576)] = 536_870_912
 
     # Speech
     vad_mode: Annotated[int, _number(
@@ -167,7 +251,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Projections
     projections: Annotated[tuple[Projection, ...], _text(
         "Projections", "What `stenolog up` and `stenolog project` run, separated by commas.",
-    )] = ("lists", "feeds", "sessions")
+    )] = ("lists", "feeds", "sessions", "status")
 
     def __repr__(self) -> str:
         """All fields, secrets hidden, since a repr ends up in logs."""

@@ -15,7 +15,7 @@ HELP_S = 0.6
 """Four times what it takes on an idle machine; importing the roles alone takes longer."""
 
 
-@pytest.mark.parametrize("command", ["up", "edge", "worker", "project", "transcribe", "sessions"])
+@pytest.mark.parametrize("command", ["up", "edge", "worker", "project", "transcribe", "sessions", "export"])
 def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     """Each command's help says what it does and gives an example, with exit status 0."""
     done = stenolog(command, "--help", cwd=tmp_path)
@@ -109,14 +109,15 @@ def test_an_unknown_engine_is_told_by_the_worker(redis_url: str, tmp_path: Path)
     ("name", "data", "message"),
     [
         ("missing.wav", None, b"missing.wav: No such file"),
-        ("song.wav", b"ID3 this is an mp3 file", b"not a WAV file"),
+        ("short.wav", b"RIFF\0\0\0\0WAVE", b"has no samples"),
+        ("song.mp3", b"ID3 this is an mp3 file", b"no edge answers at http://127.0.0.1:9"),
         ("fine.wav", wav(16_000), b"no edge answers at http://127.0.0.1:9"),
     ],
 )
 def test_transcribe_tells_what_keeps_it_from_working(
     name: str, data: bytes | None, message: bytes, tmp_path: Path
 ) -> None:
-    """No file, no WAV, no edge: a line of its own for each, nothing on standard output, exit status 1."""
+    """No file, a damaged WAV, no edge: a line of its own for each, nothing on standard output, exit status 1."""
     if data is not None:
         (tmp_path / name).write_bytes(data)
     done = stenolog("transcribe", name, "--url", "http://127.0.0.1:9", cwd=tmp_path)

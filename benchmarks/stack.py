@@ -47,6 +47,11 @@ class Stack:
         """The edge's address."""
         return str(self._ready["url"])
 
+    @property
+    def redis_url(self) -> str:
+        """Its Redis's address."""
+        return str(self._ready["redis"])
+
     def __enter__(self) -> Self:
         self._directory = tempfile.TemporaryDirectory(prefix="stenolog-bench-")
         command = [*self._command, "--data", self._directory.name]

@@ -68,6 +68,9 @@ class Sink:
         """The log went back behind what was heard: the feed comes anew."""
 
 
+_NOBODY = Sink()
+
+
 class Listener:
     """One socket's place in one run's feed, or among its status messages."""
 
@@ -81,6 +84,10 @@ class Listener:
         self.position = position
         self.sink = sink
         self.kind = kind
+
+    def let_go(self) -> None:
+        """Tell nobody any more, so that nothing leads back to whoever has it."""
+        self.sink = _NOBODY
 
     @property
     def stream(self) -> str:

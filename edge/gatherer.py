@@ -58,6 +58,13 @@ class Feeder:
         self.failing_since = 0.0
         self.touched_at = 0.0
 
+    def let_go(self) -> None:
+        """Tell nobody any more, so that nothing leads back to whoever has it; what is left is still appended."""
+        self.settled = self.stalled = _unheard
+
+
+def _unheard(_: float) -> None: ...
+
 
 class Gatherer:
     """Appends what all sessions have, every `flush_ms` or as soon as `flush_bytes` are there; one flush at a time.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 
 from starlette.requests import ClientDisconnect, Request
@@ -17,6 +18,9 @@ HELD_BYTES = 1_048_576
 
 FORM_BYTES = 65_536
 """What a form may have beside its recording; 32 fields of 1 KiB with their headers are less."""
+
+SILENCE_S = 60.0
+"""Without a byte of a recording that isn't over: its client has gone without a word, and a session waits for it."""
 
 FIELDS = frozenset({*OPTIONS, "session_id", "offset"})
 
@@ -94,7 +98,8 @@ class Incoming:
     async def _next(self) -> bytes | None:
         """What comes next of the recording, perhaps nothing; None at its end."""
         try:
-            data = await anext(self._stream, None)
+            async with asyncio.timeout(SILENCE_S):
+                data = await anext(self._stream, None)
             if data is None:
                 mark_read(self._request)
                 if self._form is not None:
@@ -104,6 +109,8 @@ class Incoming:
             piece = data if self._form is None else self._form.feed(data)
         except ClientDisconnect:
             raise WireError(errors.BAD_REQUEST, "the client went away before the end of its recording") from None
+        except TimeoutError:
+            raise WireError(errors.BAD_REQUEST, f"nothing came for {SILENCE_S:g} s") from None
         except FormError as error:
             raise WireError(errors.BAD_REQUEST, str(error)) from None
         self._size += len(piece)

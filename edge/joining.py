@@ -35,6 +35,8 @@ class Joined(NamedTuple):
     keys: SessionKeys
     start: SessionStarted
     tail: Tail
+    has_ended: bool
+    """Its audio has its end; so it may be before its upload has, by its decoder."""
 
     @property
     def reservation(self) -> Reservation:
@@ -55,7 +57,7 @@ async def shared(core: EdgeCore, principal: Principal, session_id: str) -> Joine
         raise WireError(errors.NOT_SHARED, "the session is fed by a WebSocket")
     stream = keys.upload if start.encoding == CONTAINER else keys
     tail = Tail(core.log, stream, start, patience_s=core.settings.redis_gone_s)
-    return Joined(keys, start, tail)
+    return Joined(keys, start, tail, found.whereabouts.head == SEALED)
 
 
 async def join(core: EdgeCore, principal: Principal, session_id: str) -> Joined:
@@ -66,8 +68,7 @@ async def join(core: EdgeCore, principal: Principal, session_id: str) -> Joined:
         LogUnavailableError: if Redis can't be reached.
     """
     joined = await shared(core, principal, session_id)
-    there = await core.log.whereabouts(joined.keys)
-    if there is None or there.head == SEALED:  # its decoder may have ended it, the upload still open
+    if joined.has_ended:
         raise WireError(errors.SESSION_ENDED, "the session has ended and takes no more audio")
     await joined.tail.look()
     await Place(core, joined.reservation).renew()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from edge import errors, formats, joining, livetypes, parameters
@@ -15,7 +16,7 @@ from edge.core import EdgeCore
 from edge.errors import WireError
 from edge.formats import HEAD_BYTES
 from edge.health import json_response
-from edge.incoming import FORM_BYTES, HELD_BYTES, Incoming, both
+from edge.incoming import FORM_BYTES, HELD_BYTES, SILENCE_S, Incoming, both
 from edge.lingering import mark_read
 from edge.livetypes import LiveResults, LiveStarted, LiveStatus, Mode, StartOptions, Taken, urls_of
 from edge.oneshot import record
@@ -182,10 +183,14 @@ class Live:
 async def _options(request: Request) -> Mapping[str, str]:
     """What the JSON body asks for."""
     body = b""
-    async for piece in request.stream():
-        body += piece
-        if len(body) > FORM_BYTES:
-            raise WireError(errors.BAD_REQUEST, f"the options have at most {FORM_BYTES} bytes")
+    try:
+        async with asyncio.timeout(SILENCE_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > FORM_BYTES:
+                    raise WireError(errors.BAD_REQUEST, f"the options have at most {FORM_BYTES} bytes")
+    except (ClientDisconnect, TimeoutError):
+        raise WireError(errors.BAD_REQUEST, "the options did not come whole") from None
     mark_read(request)
     if not body:
         return {}

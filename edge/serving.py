@@ -80,6 +80,13 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"\x81%c%b" % (len(payload), payload))
         return True
 
+    async def run_asgi(self) -> None:
+        """See `WebSocketsSansIOProtocol`: once it is over, what leads back here is let go of."""
+        await super().run_asgi()
+        self._tap = None
+        self.app_state = {}
+        self.scope = None  # type: ignore[assignment]
+
     def abort(self) -> None:
         """Cut the connection, whatever still waits to be sent."""
         self.transport.abort()
@@ -133,6 +140,18 @@ _quiet = logging.getLogger("uvicorn.websockets")
 _quiet.setLevel(logging.WARNING)
 
 
+class UpgradingProtocol(StreamingProtocol):
+    """Lets go of what leads back to it once a WebSocket takes its place.
+
+    Otherwise only the collector would free it, at its rare look at everything: some 5 KiB a session until then.
+    """
+
+    def handle_websocket_upgrade(self) -> None:
+        """See `HttpToolsProtocol`."""
+        super().handle_websocket_upgrade()
+        self.parser = self.scope = None  # type: ignore[assignment]
+
+
 class EdgeServer(uvicorn.Server):
     """A server that drains its connections before it closes them."""
 
@@ -163,7 +182,7 @@ def edge_server(app: Starlette, *, host: str, port: int, log_level: str = "warni
         host=host,
         port=port,
         loop="uvloop",
-        http=StreamingProtocol,
+        http=UpgradingProtocol,
         ws=EdgeProtocol,
         ws_per_message_deflate=False,
         ws_max_size=settings.max_frame_bytes * OVERSIZE_FACTOR,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
@@ -32,8 +33,21 @@ MOST_LISTED = 1000
 _MOST_DIGITS = 9  # far above the bound, and quick to convert
 _MOST_CHARACTERS = 256  # of a cursor, which has some 80, and of a tenant's id
 
-_OF_ALL = ""
-"""The kind of metrics that are over all tenants; a tenant's own are of kind ``=<tenant>``."""
+TENANTS_KEPT = 1000
+"""Whose metrics are kept for a moment: some 500 bytes each."""
+
+PAGES_KEPT = 32
+"""Of listings, for a moment: 10 MB at the very worst. Several dashboards ask for the same ones again and again."""
+
+
+class _Asked(NamedTuple):
+    """What a page of the listing, or metrics, are of."""
+
+    tenant_id: str | None
+    """None for all."""
+    state: str | None = None
+    limit: int = LISTED
+    after: Cursor | None = None
 
 
 class Listing(msgspec.Struct):
@@ -51,7 +65,8 @@ class Sessions:
         """Read from the server of `core`, and erase there."""
         self._server = core.server
         self._access = core.access
-        self._metrics = Recent(self._read_metrics)
+        self._pages = Recent(self._read_page, most=PAGES_KEPT)
+        self._metrics = Recent(self._read_metrics, most=TENANTS_KEPT)
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.operations`."""
@@ -74,7 +89,7 @@ class Sessions:
             # Before the one with a session's id, which would match it too.
             Operation(
                 "GET", "/v1/sessions/metrics", "get_session_metrics", "Sessions",
-                "Numbers over all sessions, at most a second old.", self.metrics, Scope.READ,
+                "Numbers over all sessions, about a second old.", self.metrics, Scope.READ,
                 [Answer(200, "The numbers.", {JSON: Metrics})], [tenant],
                 troubles=[errors.BAD_QUERY, errors.FORBIDDEN],
             ),
@@ -97,19 +112,14 @@ class Sessions:
         state = query.get("state")
         if state is not None and state.upper() not in STATES:
             raise WireError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
-        page = await list_sessions(
-            self._server,
-            state=state and state.upper(),
-            tenant_id=_tenant(principal_of(request), query),
-            limit=_limit(query),
-            after=_cursor(query),
-        )
-        return json_response(Listing(page.views, page.next and page.next.encoded()))
+        tenant_id = _tenant(principal_of(request), query)
+        asked = _Asked(tenant_id, state and state.upper(), _limit(query), _cursor(query))
+        return json_response(await self._pages.get(_kind(asked)))
 
     async def metrics(self, request: Request) -> Response:
         """Numbers over the sessions that the principal may see."""
-        tenant_id = _tenant(principal_of(request), request.query_params)
-        return json_response(await self._metrics.get(_OF_ALL if tenant_id is None else f"={tenant_id}"))
+        asked = _Asked(_tenant(principal_of(request), request.query_params))
+        return json_response(await self._metrics.get(_kind(asked)))
 
     async def session(self, request: Request) -> Response:
         """One session's state and numbers."""
@@ -126,11 +136,24 @@ class Sessions:
         found = await self._access.session(principal, request.path_params["session_id"], owner_only=True)
         if not await erase(self._server, found.keys, found.whereabouts.tenant_id):
             raise unknown_session()  # another call was quicker
+        self._pages.forget()
+        self._metrics.forget()
         logger.info("session erased", extra={"session_id": found.keys.session_id, "subject": principal.subject})
         return Response(status_code=204)
 
+    async def _read_page(self, kind: str) -> msgspec.Raw:
+        asked = msgspec.json.decode(kind, type=_Asked)
+        page = await list_sessions(
+            self._server, state=asked.state, tenant_id=asked.tenant_id, limit=asked.limit, after=asked.after
+        )
+        return msgspec.Raw(msgspec.json.encode(Listing(page.views, page.next and page.next.encoded())))
+
     async def _read_metrics(self, kind: str) -> Metrics:
-        return await read_metrics(self._server, None if kind == _OF_ALL else kind[1:])
+        return await read_metrics(self._server, msgspec.json.decode(kind, type=_Asked).tenant_id)
+
+
+def _kind(asked: _Asked) -> str:
+    return msgspec.json.encode(asked).decode()
 
 
 def _text(name: str, description: str) -> Parameter:

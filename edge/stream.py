@@ -62,6 +62,10 @@ class StreamEndpoint:
         try:
             await connection.run()
         finally:
+            # Nothing may lead back to it, or only the collector's rare look at everything would free what it holds.
+            shortcut.tap(None)
+            connection.listener.let_go()
+            connection.feeder.let_go()
             core.connections.discard(connection)
             core.metrics.left(connection)
 

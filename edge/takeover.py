@@ -70,8 +70,8 @@ class StreamingProtocol(BoundedHeads):
 
     def take_over(self, ends: StreamEnds, *, buffer_bytes: int) -> bool:
         """Let go of everything but the transport; False if this answer can't be taken over."""
-        cycle = self.cycle
-        if cycle.disconnected or not cycle.chunked_encoding or self.pipeline or self.transport.is_closing():
+        cycle = self.cycle  # of the last request: another one may already wait in the pipeline
+        if self.pipeline or cycle.disconnected or not cycle.chunked_encoding or self.transport.is_closing():
             return False
         cycle.disconnected = True  # so that Uvicorn doesn't mind that the application ends without an end of its answer
         self._ends = ends
@@ -115,6 +115,8 @@ class StreamingProtocol(BoundedHeads):
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
         super().connection_lost(exc)
+        if self.scope is not None:
+            self.scope["state"].pop(STATE_KEY, None)  # a cycle that would wait for the garbage collector
         ends, self._ends = self._ends, None
         if ends is not None:
             ends.on_lost()

@@ -11,7 +11,8 @@ import msgspec
 from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.readmodels import SessionView, read_views, sum_views
-from eventlog.server import Argument, Server
+from eventlog.scripts import script
+from eventlog.server import Call, Server
 
 OPEN_RANK = 10**14
 """Added to an open run's start (Unix ms) to rank it before all that have ended, which are ranked by their end.
@@ -137,13 +138,12 @@ async def read_metrics(server: Server, tenant_id: str | None = None) -> Metrics:
     place = Cursor(2 * OPEN_RANK, "")
     while ranked := await _next(server, source, place, OPEN_RANK, RANKS_PER_LOOK):
         place = Cursor(ranked[-1].rank, ranked[-1].member)
-        for first in range(0, len(ranked), RUNS_PER_LOOK):
-            runs = [server.keys.of_run(one.member) for one in ranked[first : first + RUNS_PER_LOOK]]
-            for created, active, closing, *sums in await sum_views(server, runs):
-                for name, count in zip(states, (created, active, closing), strict=True):
-                    states[name] += count
-                finals, audio_ms, lag_ms = finals + sums[0], audio_ms + sums[1], lag_ms + sums[2]
-                oldest_ms = max(oldest_ms, sums[3])
+        runs = [server.keys.of_run(one.member) for one in ranked]
+        for created, active, closing, *sums in await sum_views(server, runs):
+            for name, count in zip(states, (created, active, closing), strict=True):
+                states[name] += count
+            finals, audio_ms, lag_ms = finals + sums[0], audio_ms + sums[1], lag_ms + sums[2]
+            oldest_ms = max(oldest_ms, sums[3])
     ended = await _count_ended(server, tenant_id)
     return Metrics(
         open=sum(states.values()), states={**states, "closed": ended}, ended=ended, finals=finals,
@@ -196,8 +196,7 @@ async def _next(server: Server, source: _Source, place: Cursor, lowest: int, wan
         found: list[_Ranked] = []
         horizon = -1
         """No partition that has more has any above this rank that isn't `found`."""
-        ranges = [("ZREVRANGEBYSCORE", key, high, low, "WITHSCORES", "LIMIT", 0, each) for key in keys]
-        for key, answer in zip(keys, await _all(server, ranges), strict=True):
+        for key, answer in zip(keys, await _ranked(server, source, (high, low, each)), strict=True):
             mine = [
                 _Ranked(int(float(score)) + source.added, member.decode(), key)
                 for member, score in zip(answer[::2], answer[1::2], strict=True)
@@ -214,8 +213,19 @@ async def _next(server: Server, source: _Source, place: Cursor, lowest: int, wan
 
 async def _count_ended(server: Server, tenant_id: str | None) -> int:
     [source] = _sources(tenant_id, "CLOSED")
-    keys = [source.key_of(partition) for partition in server.keys.partitions]
-    return sum(await _all(server, [("ZCOUNT", key, "-inf", OPEN_RANK - 1) for key in keys]))
+    return sum(answer[0] for answer in await _ranked(server, source, (OPEN_RANK - 1, 0, 0)))
+
+
+async def _ranked(server: Server, source: _Source, arguments: Sequence[int]) -> list[list[Any]]:
+    """What ``rank_runs.lua`` says of each partition, in their order."""
+    groups = server.groups(server.keys.partitions, lambda partition: partition.number)
+    calls = [Call(script("rank_runs"), list(map(source.key_of, group)), arguments) for group in groups]
+    found: list[list[Any]] = []
+    for answer in await server.run_many(calls):
+        if isinstance(answer, LogUnavailableError):
+            raise answer
+        found += answer
+    return found
 
 
 def _order(one: _Ranked) -> tuple[int, str]:
@@ -225,11 +235,3 @@ def _order(one: _Ranked) -> tuple[int, str]:
 def _follows(one: _Ranked, place: Cursor) -> bool:
     # At the very start there is no member yet, and all of that rank are to come.
     return one.rank < place.rank or (one.rank == place.rank and (not place.member or one.member < place.member))
-
-
-async def _all(server: Server, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    answers = await server.execute_many(commands)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer if isinstance(answer, LogUnavailableError) else LogUnavailableError(str(answer))
-    return answers

@@ -101,6 +101,8 @@ class Timeline:
 
     def _take_chunk(self, entry: AudioEntry, pcm: bytes) -> list[Decision]:
         channels = self._channels
+        if not channels:
+            raise ValueError("audio of a recording that isn't described")
         start = entry.position.offset - len(pcm) // self.frame_bytes
         if len(channels) == 1 and channels[0].position_samples == start:
             # One channel without a gap, nearly every chunk there is: saves a tenth of what a chunk costs.

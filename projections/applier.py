@@ -14,9 +14,16 @@ from projections.metrics import ProjectionMetrics
 from projections.planning import Decoded, Plan, decoded, first_only, plan, refused
 from projections.projection import Projection
 
+URGENT_RUNS_PER_ROUND = 256
+"""Runs pulled together where somebody waits: each round is three round trips, and with 200 facts a run some 15 MB at
+worst."""
+
 RUNS_PER_ROUND = 64
-"""Runs pulled together: with 200 facts each some 4 MB at worst. Other runs wait, and the other projections of this
-process too, no longer than that takes: some milliseconds, where each has a fact or two."""
+"""As many where nobody does: the other projections of this process, and Redis's other clients, wait no longer than
+that takes, some milliseconds."""
+
+URGENT_GATHER_S = 0.01
+"""Whoever gathers news for longer than this has time."""
 
 _log = logging.getLogger(__name__)
 
@@ -29,6 +36,7 @@ class Applier:
         self._metrics = metrics or ProjectionMetrics()
         self._projection = projection
         self._log = log
+        self._most_runs = URGENT_RUNS_PER_ROUND if projection.gather_s <= URGENT_GATHER_S else RUNS_PER_ROUND
         self._cautious: set[str] = set()  # runs whose read model refused something: fact by fact, to find which
         self.applied = 0
         self.dead_lettered = 0
@@ -42,7 +50,7 @@ class Applier:
         todo = {run.member: run for run in runs}
         failed: set[int] = set()
         while todo:
-            part = [todo.pop(member) for member in list(todo)[:RUNS_PER_ROUND]]
+            part = [todo.pop(member) for member in list(todo)[: self._most_runs]]
             again, unreached = await self._step([run for run in part if run.partition.number not in failed])
             todo.update((run.member, run) for run in again)
             failed |= unreached

@@ -34,6 +34,9 @@ MILESTONES = (10, 25, 50, 75, 90)
 LIVE_EVERY_S = 3.0
 """Audio between two messages of a live stream: often enough to show life, rarely enough to cost nothing."""
 
+ROUNDING_S = 0.001
+"""Both sides of a milestone are rounded to this, and one that is reached to the sample must not be missed by it."""
+
 MAX_MESSAGES = 1_000
 """Some 50 minutes of a live stream; who comes back later has no use for older ones."""
 
@@ -134,7 +137,7 @@ def _further(told: Told, fact_ms: int, processed: float) -> Iterator[StatusMessa
             yield _processing(told, fact_ms, progress=None, duration_processed=processed, message=words)
         return
     for percent in MILESTONES:
-        if (last.progress or 0) < percent <= 100 * processed / total:
+        if (last.progress or 0) < percent <= 100 * (processed + ROUNDING_S) / total:
             words = f"{percent} % transcribed: {in_words(processed)} of {in_words(total)}."
             yield _processing(told, fact_ms, progress=percent, duration_processed=processed, message=words)
 

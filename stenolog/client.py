@@ -215,7 +215,7 @@ class Client:
                     document = answer.json() if answer.status_code == httpx2.codes.OK else {}
                 except (httpx2.HTTPError, ValueError):
                     document = {}
-                if document.get("reason"):
+                if document.get("state") == "closed":
                     return {"type": "session_end", **document}
                 await asyncio.sleep(RETRY_FIRST_S)
         raise ClientError(f"the session ended, and its transcript is not there yet; look at {url}")

@@ -6,12 +6,14 @@ import re
 from tests.support import tree
 
 CITED = re.compile(r"\b[A-Z]+-\d+\b")
-# The ids of the requirements that the whole path is built for. It may only grow.
+# The ids of the requirements that are built by now. It may only grow.
 REQUIRED = {
-    "STITCH-1", "STITCH-2", "STITCH-3", "STITCH-4", "STITCH-5", "STITCH-6",
-    "SESS-1", "SESS-3", "SESS-5", "SESS-6", "SESS-7", "SESS-8", "SESS-9", "SESS-10",
-    "SAFE-1", "SAFE-2", "SAFE-3",
-    "OPS-1", "OPS-2",
+    "STITCH-1", "STITCH-2", "STITCH-3", "STITCH-4", "STITCH-5", "STITCH-6", "STITCH-7", "STITCH-8",
+    "LIVE-1", "LIVE-2", "LIVE-3", "LIVE-4", "LIVE-5", "LIVE-6",
+    "STATUS-1", "STATUS-2", "STATUS-3", "STATUS-4", "STATUS-5", "STATUS-6", "STATUS-7",
+    "SESS-1", "SESS-2", "SESS-3", "SESS-4", "SESS-5", "SESS-6", "SESS-7", "SESS-8", "SESS-9", "SESS-10",
+    "SAFE-1", "SAFE-2", "SAFE-3", "SAFE-4",
+    "OPS-1", "OPS-2", "OPS-3",
 }  # fmt: skip
 
 

@@ -76,7 +76,7 @@ def test_bad_values_are_all_named_with_what_is_allowed() -> None:
         "STENOLOG_PORT: 'abc' is not a whole number of at least 0 and at most 65535 (port)",
         "STENOLOG_LOG_LEVEL: 'loud' is not one of debug, info, warning, error",
         "STENOLOG_LEASE_MS: '1' is not a whole number of at least 500 (ms)",
-        "STENOLOG_PROJECTIONS: 'lists,kafka' is not any of lists, feeds, sessions, separated by commas",
+        "STENOLOG_PROJECTIONS: 'lists,kafka' is not any of lists, feeds, sessions, status, separated by commas",
     ]
 
 

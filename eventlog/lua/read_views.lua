@@ -2,10 +2,12 @@
 -- Purpose: read the state of many runs: their views, and what only the log itself knows of those that are open.
 -- KEYS: per run: view (hash), session (hash), checkpoint (hash)
 -- ARGV: none
--- Returns: per run: {view as field/value list, guard, cursor}, both empty where there is none
+-- Returns: {now (ms), then per run: {view as field/value list, guard, cursor}, both empty where there is none}
 -- Atomic: each run's three belong together
 -- Retry: harmless
-local found = {}
+--- @include "clock"
+
+local found = {now_ms()}
 for i = 1, #KEYS, 3 do
   found[#found + 1] = {
     redis.call('HGETALL', KEYS[i]),

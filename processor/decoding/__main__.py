@@ -47,7 +47,7 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
                 raise RefusedError("mp4 that is cut off: its index, which comes last, is missing")
         elif b"mvex" in index:
             duration_s = 0.0  # fragments follow, and the library would tell the length of the first
-    decoder = Decoder(file, kind, most_channels=arguments.channels, duration_s=duration_s)
+    decoder = Decoder(file, kind, channels=arguments.channels, duration_s=duration_s)
     allowed_s = 0
     for pcm in decoder.pcm(lambda source: outgoing.write(encode_line(source))):
         outgoing.write(pcm)
@@ -57,7 +57,7 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
     outgoing.flush()
     if not decoder.cut_off:
         return ""
-    return f"cut off or damaged after {decoder.decoded_samples / SAMPLE_RATE_HZ:.1f} s: {decoder.cut_off}"
+    return f"ends after {decoder.decoded_samples / SAMPLE_RATE_HZ:.1f} s: {decoder.cut_off}"
 
 
 def _index(incoming: Incoming) -> bytes:
@@ -77,7 +77,7 @@ def _told(message: str, status: int) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
-    parser.add_argument("--channels", type=int, default=2, choices=(1, 2), help="most channels to give")
+    parser.add_argument("--channels", type=int, default=0, choices=(0, 1, 2), help="to give; 0: two if they differ")
     parser.add_argument("--spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
     parser.add_argument("--marks", action="store_true", help="say on standard error when more input is waited for")
     parser.add_argument("--parent", type=int, default=0, help="process id; end if that isn't the parent any more")

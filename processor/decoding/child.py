@@ -151,7 +151,7 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def running(*, channels: int, spool_bytes: int) -> AsyncIterator[Child]:
-    """A child of at most `channels` channels, which ends with the block.
+    """A child that makes `channels` channels (0: two if they differ), which ends with the block.
 
     Raises:
         OSError: if no process can be started now.

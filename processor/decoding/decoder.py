@@ -15,6 +15,7 @@ from av.container import InputContainer
 
 from processor.decoding.messages import SAMPLE_BYTES, SAMPLE_RATE_HZ, RefusedError, Source
 from processor.decoding.sniffing import Kind
+from processor.decoding.twins import Twins, channels_of
 
 CODECS = (
     "opus", "vorbis", "aac", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac",
@@ -53,9 +54,11 @@ class Decoder:
     """Decodes one audio track; everything that can't be read is left out, as far as the rest can."""
 
     def __init__(
-        self, file: Readable | IO[bytes], kind: Kind, *, most_channels: int, duration_s: float | None = None
+        self, file: Readable | IO[bytes], kind: Kind, *, channels: int, duration_s: float | None = None
     ) -> None:
-        """Open `file`, which is of `kind`; more than two channels become one, `most_channels` 1 makes it always one.
+        """Open `file`, which is of `kind`; more than two channels become one, and so do any with `channels` 1.
+
+        With `channels` 0 two become one if they are the same (see `twins`), with 2 they stay apart.
 
         `duration_s` is what its header was already seen to say, 0 for nothing; None: what the library finds.
 
@@ -63,7 +66,7 @@ class Decoder:
             RefusedError: if there is no audio in it that is taken.
         """
         self._kind = kind
-        self._most_channels = most_channels
+        self._channels_wanted = channels
         self._duration_s = duration_s
         try:
             self._container: InputContainer = av.open(
@@ -87,17 +90,31 @@ class Decoder:
         Raises:
             RefusedError: if there was nothing to decode.
         """
-        for frame in self._frames():
+        twins, held = Twins(), list[AudioFrame]()
+        for frame in self._resampled_frames():
             if self.source is None:
-                self.source = self._described(frame)
-                on_source(self.source)
-            for resampled in self._resampled(frame):
-                yield self._samples(resampled)
-        if self._resampler is not None:
-            for resampled in self._resampler.resample(None):
-                yield self._samples(resampled)
+                held.append(frame)
+                channels = self._channels(frame, twins)
+                if channels is None:
+                    continue
+                self._describe(channels, on_source)
+                yield from map(self._samples, held)
+                held.clear()
+            else:
+                yield self._samples(frame)
+        if held:
+            self._describe(1 if twins.verdict() else 2, on_source)
+            yield from map(self._samples, held)
         if self.source is None:
             raise RefusedError(f"{self._kind.name} in which no audio could be decoded")
+
+    def _channels(self, frame: AudioFrame, twins: Twins) -> int | None:
+        """How many channels are worth being kept; None: not known yet."""
+        has = frame.layout.nb_channels
+        if has == 2 and self._channels_wanted == 0:  # noqa: PLR2004 -- a pair
+            same = twins.are_one(_interleaved(frame))
+            return None if same is None else 1 if same else 2
+        return has if has <= min(2, self._channels_wanted or 2) else 1
 
     def _audio_stream(self) -> AudioStream:
         for stream in self._container.streams.audio:
@@ -132,14 +149,14 @@ class Decoder:
             if packet is None:
                 return
 
-    def _described(self, frame: AudioFrame) -> Source:
-        channels = frame.layout.nb_channels
-        return Source(
+    def _describe(self, channels: int, on_source: Callable[[Source], None]) -> None:
+        self.source = Source(
             container=self._kind.name,
             codec=self._stream.codec_context.name.removesuffix("float"),
-            channels=channels if channels <= min(2, self._most_channels) else 1,
+            channels=channels,
             duration_samples=self._duration_samples(),
         )
+        on_source(self.source)
 
     def _duration_samples(self) -> int:
         stream = self._stream
@@ -150,6 +167,12 @@ class Decoder:
         else:
             seconds = (self._container.duration or 0) / av.time_base
         return int(seconds * SAMPLE_RATE_HZ) if 0 < seconds < LONGEST_CLAIM_S else 0
+
+    def _resampled_frames(self) -> Iterator[AudioFrame]:
+        for frame in self._frames():
+            yield from self._resampled(frame)
+        if self._resampler is not None:
+            yield from self._resampler.resample(None)
 
     def _resampled(self, frame: AudioFrame) -> list[AudioFrame]:
         if not RATES_HZ[0] <= frame.sample_rate <= RATES_HZ[1]:
@@ -168,13 +191,21 @@ class Decoder:
         assert self.source is not None  # noqa: S101 -- the first frame has described it
         self.decoded_samples += frame.samples
         has, wants = frame.layout.nb_channels, self.source.channels
-        data = bytes(frame.planes[0])[: frame.samples * has * SAMPLE_BYTES]
+        data = _interleaved(frame)
         if has == wants:
             return data
+        if has == 2:  # noqa: PLR2004 -- a pair
+            left, right = channels_of(data)
+            if left == right:
+                return left.tobytes()
         import numpy as np  # noqa: PLC0415 -- half of the start's time, and few recordings need it
 
         mixed = np.frombuffer(data, "<i2").reshape(-1, has).mean(axis=1).astype("<i2")
         return np.repeat(mixed, wants).tobytes()
+
+
+def _interleaved(frame: AudioFrame) -> bytes:
+    return bytes(frame.planes[0])[: frame.samples * frame.layout.nb_channels * SAMPLE_BYTES]
 
 
 def _reason(error: Exception) -> str:

@@ -14,7 +14,7 @@ from eventlog.uploads import Uploads
 from processor.decoding.child import running
 from processor.decoding.messages import SAMPLE_RATE_HZ
 from processor.decoding.pump import AHEAD_LOOK_S, Bounds, FailedError, LimitReachedError, Pump
-from processor.decoding.uplink import RETRY_S, AgainError, AudioUplink, OverError, insisted
+from processor.decoding.uplink import RETRY_S, AgainError, AudioUplink, insisted
 
 if TYPE_CHECKING:
     from processor.holdings import Holdings
@@ -108,19 +108,15 @@ class Decoders:
 
     async def _decode(self, run: ActiveRun) -> None:
         """Decode a run's upload to its end, from the beginning again if the log or a child fails."""
-        keys = run.claim.keys.session
         crashes = 0
         while run.held:
-            begun = await insisted(lambda: self._uploads.begin(run.claim), self._on_trouble)
-            if begun.code == Code.SEALED:
-                break
-            if begun.code != Code.OK or begun.start is None:
-                return  # gone, or somebody else's
             try:
-                await self._attempt(run, begun, given_up=crashes >= MOST_CRASHES)
-            except OverError:
+                if not await self._decoded(run, given_up=crashes >= MOST_CRASHES):
+                    return
                 break
-            except AgainError:
+            except AgainError as again:
+                # Gone, and yet its guard is there: the stream isn't as the guard believes, and won't be next time.
+                crashes += again.code == Code.GONE
                 await asyncio.sleep(RETRY_S)
             except OSError as error:
                 log.warning("no decoder could be started, trying again", extra={"error": error})
@@ -128,14 +124,23 @@ class Decoders:
             except Exception:  # one recording must not end the worker, nor stay without an end
                 crashes += 1
                 log.exception("decoding failed", extra={"run": run.claim.keys.member, "crashes": crashes})
-            else:
-                break
+                await asyncio.sleep(RETRY_S)
+        else:
+            return  # whoever has the run now needs the upload
         # The run's end, which the seal brings about, must not keep the upload from being freed.
         self._freeing.add(run.claim.keys.member)
         try:
-            await insisted(lambda: self._uploads.free(keys), self._on_trouble)
+            await insisted(lambda: self._uploads.free(run.claim.keys.session), self._on_trouble)
         finally:
             self._freeing.discard(run.claim.keys.member)
+
+    async def _decoded(self, run: ActiveRun, *, given_up: bool) -> bool:
+        """Whether the audio has its end now; if not, the session is gone, or somebody else's."""
+        begun = await insisted(lambda: self._uploads.begin(run.claim), self._on_trouble)
+        if begun.code == Code.OK and begun.start is not None:
+            await self._attempt(run, begun, given_up=given_up)
+            return True
+        return begun.code == Code.SEALED
 
     async def _attempt(self, run: ActiveRun, begun: Opened, *, given_up: bool) -> None:
         """Decode once and seal the audio."""
@@ -157,12 +162,12 @@ class Decoders:
         )
         pump = Pump(run.claim.keys.session.upload, uplink, self._next_entries, bounds)
         await pump.wait_for_bytes()
-        most_channels = 1 if begun.start is not None and begun.start.channels == 1 else 2
+        channels = 0 if begun.start is None else begun.start.channels
         async with self._places:
             self.children += 1
             try:
                 sealed = await pump.run(
-                    lambda: running(channels=most_channels, spool_bytes=self._settings.spool_bytes)
+                    lambda: running(channels=channels, spool_bytes=self._settings.spool_bytes)
                 )
             except FailedError as error:
                 return pump.reason_without_bytes or "failed", "" if pump.reason_without_bytes else str(error)

@@ -93,7 +93,7 @@ class Pump:
             FailedError: if there was nothing in it that could be decoded.
             LimitReachedError: if there is more of it than may be.
             CrashedError: if the child ended for another reason than the recording.
-            OverError, AgainError: see `processor.decoding.uplink`.
+            AgainError: if the log isn't where it was believed to be.
             OSError: if no child could be started.
         """
         async with child_for() as child:
@@ -111,7 +111,7 @@ class Pump:
         if feeding.done() and not feeding.cancelled() and (error := feeding.exception()):
             raise error  # which is why the child was ended
         if outcome.last_words:
-            log.info("decoder ended", extra={"session": self._upload.session_id, "words": outcome.last_words})
+            log.info("decoder ended", extra={"session_id": self._upload.session_id, "words": outcome.last_words})
         if not outcome.is_final:
             raise CrashedError(outcome.last_words)
         if outcome.trouble:

@@ -25,12 +25,16 @@ RETRY_S = 0.2
 Answer = TypeVar("Answer")
 
 
-class OverError(Exception):
-    """Nothing is left to do here: the audio has its end, the session is gone, or somebody else decodes it."""
-
-
 class AgainError(Exception):
-    """The log isn't where it was believed to be: begin anew, which repeats harmlessly."""
+    """The log isn't where it was believed to be: begin anew, which repeats harmlessly, or learn that it is over.
+
+    Attributes:
+        code: What the log said.
+    """
+
+    def __init__(self, code: Code) -> None:
+        super().__init__(code.name)
+        self.code = code
 
 
 async def insisted(call: Callable[[], Awaitable[Answer]], on_trouble: Callable[[], None]) -> Answer:
@@ -79,7 +83,7 @@ class AudioUplink:
             lambda: self._uploads.describe(self._keys, self._epoch, start, event), self._on_trouble
         )
         if answer.code != Code.OK and not (answer.code == Code.MISPLACED and answer.head >= self.at):
-            self._refused(answer.code)
+            raise AgainError(answer.code)
         self._head = self.at
 
     async def audio(self, pcm: bytes) -> None:
@@ -111,13 +115,6 @@ class AudioUplink:
             self._on_trouble()
             await asyncio.sleep(RETRY_S)
         # An earlier try may have been written although its answer was lost.
-        if answer.code == Code.OK or (answer.code == Code.MISPLACED and answer.head == position):
-            self._head = position
-        else:
-            self._refused(answer.code)
-
-    def _refused(self, code: Code) -> None:
-        if code in {Code.GONE, Code.SEALED}:
-            raise OverError
-        # Superseded: by whoever has the claim now, if it isn't we; misplaced: the log lost something.
-        raise AgainError
+        if answer.code != Code.OK and not (answer.code == Code.MISPLACED and answer.head == position):
+            raise AgainError(answer.code)
+        self._head = position

@@ -64,3 +64,15 @@ def test_realtime_needs_a_wav_file(tmp_path: Path) -> None:
     done = stenolog("transcribe", "song.mp3", "--realtime", cwd=tmp_path)
     assert done.returncode == 2
     assert b"WAV" in done.stderr
+
+
+async def test_a_transcript_that_comes_late_is_fetched(redis_url: str, tmp_path: Path) -> None:
+    """Where the end comes before its transcript is stitched, the transcript is fetched and printed (STITCH-4)."""
+    recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
+    (tmp_path / "talk").write_bytes(recorded)
+    async with behind(redis_url), replica(redis_url, end_wait_s=0) as edge:
+        done = await asyncio.to_thread(stenolog, "transcribe", "talk", "--url", edge.http, cwd=tmp_path)
+        async with client_of(edge) as client:
+            answer = await client.post("/v1/transcribe?channels=1", content=recorded)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == answer.json()["transcript"] != ""

@@ -48,6 +48,15 @@ def test_what_comes_before_a_cut_is_kept(name: str) -> None:
     assert longest > len(talk()) / 2
 
 
+@pytest.mark.parametrize("seed", [0, 14])
+def test_what_comes_before_broken_structure_is_kept(seed: int) -> None:
+    """Where a container's own structure breaks, decoding ends with what came before it, and that is no failure."""
+    found = decoded(damaged(recording("mp4 in fragments"), seed))
+    assert found.status == 0
+    assert len(found.samples) > 30_000
+    assert found.message == f"ends after {len(found.samples) / 16_000:.1f} s: it is damaged or cut off"
+
+
 def test_an_mp4_cut_before_its_index_says_so() -> None:
     """An MP4 whose index came last and is missing can't be decoded, and its failure names the reason."""
     found = decoded(recording("mp4 with its index last")[:-600])

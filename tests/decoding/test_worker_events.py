@@ -4,11 +4,21 @@ import asyncio
 
 import pytest
 
-from eventlog.events import Finalized, HoleFound, HoleNoted, ProvisionalAsked, SourceDescribed, UtteranceFinal
+from eventlog.events import (
+    Finalized,
+    HoleFound,
+    HoleNoted,
+    ProvisionalAsked,
+    SessionEnded,
+    SourceDescribed,
+    UtteranceFinal,
+)
 from eventlog.positions import OPENED, Position
+from tests.decoding.children import decoded
 from tests.decoding.recordings import recording
-from tests.decoding.uploads import Upload, ended, opened
+from tests.decoding.uploads import Upload, ended, opened, sent
 from tests.processor.deployment import Deployment, abandon, held
+from tests.support.servers import Server
 from tests.support.waiting import eventually_async
 
 LEASE_MS = 250
@@ -112,3 +122,28 @@ async def test_another_worker_decodes_again_harmlessly(deployment: Deployment, n
     assert (await undisturbed.facts())[1:] == (await killed.facts())[1:]
     for upload in (undisturbed, killed):
         await eventually_async(upload.is_freed)
+
+
+async def test_lost_answers_only_delay(standalone: Server, single: Deployment) -> None:
+    """A log whose connections break again and again while it is decoded to holds every sample once (SAFE-1)."""
+    data = recording("flac", 2)
+    upload = await sent(single, data)
+    await single.started(read_bytes_each=20_000)
+    [node] = standalone.nodes
+    breaks = 0
+
+    async def look() -> bool:
+        nonlocal breaks
+        if await upload.has_ended():
+            return True
+        if breaks < 25:
+            breaks += 1
+            node.command("CLIENT KILL TYPE normal SKIPME yes")
+        return False
+
+    await eventually_async(look, 60)
+    assert breaks > 3
+    assert await upload.pcm() == decoded(data).pcm
+    *_, (_, last) = await upload.told()
+    assert isinstance(last, SessionEnded)
+    assert (last.reason, last.audio_samples) == ("stop", len(decoded(data).samples))

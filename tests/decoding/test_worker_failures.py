@@ -10,9 +10,11 @@ import pytest
 from eventlog.events import SessionEnded, SessionSealed, UtteranceFinal
 from eventlog.log import Code
 from eventlog.positions import OPENED
+from eventlog.uploads import Uploads
 from processor.decoding import decoders
 from processor.decoding.child import running
 from processor.worker import Worker
+from tests.decoding.children import decoded
 from tests.decoding.hostile import NEVER_TAKEN
 from tests.decoding.recordings import FORMATS, encoded, recording
 from tests.decoding.uploads import Upload, ended, opened, sent
@@ -213,10 +215,23 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
     await upload.send(data[: len(data) // 2])
     worker = await single.started(lease_ms=300)
     await decoding(worker)
+    await eventually_async(upload.pcm, 20)
+    [run] = worker.holdings
     thief = await single.claims("thief", lease_ms=30)
-    await eventually_async(lambda: thief.take_over(10))
+    stolen = await eventually_async(lambda: thief.take_over(10))
+    begun = await Uploads(single.server).begin(stolen[0])
+    await upload.send(data[len(data) // 2 :])
+    await upload.seal()
     await eventually_async(lambda: children_of(os.getpid()) == [])
-    await eventually_async(lambda: worker._decoders.children == 0)
+    await eventually_async(lambda: worker._decoders.children == 0 and not len(worker.holdings))
+    about = await single.log.whereabouts(upload.keys)
+    assert about is not None
+    assert (about.epoch, about.head) == (begun.epoch, begun.head)
+    await worker._decoders._decode(run)
+    assert not await upload.is_freed(), "whoever has the claim now needs it"
+    await thief.hand_over(stolen)
+    await ended([upload])
+    assert await upload.pcm() == decoded(data).pcm
 
 
 async def test_decoders_are_bounded_and_wait_for_bytes(single: Deployment) -> None:

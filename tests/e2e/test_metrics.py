@@ -83,7 +83,7 @@ async def converse(up: Up, canaries: list[str]) -> list[dict[str, Any]]:
 
 
 def test_every_role_offers_its_metrics_and_logs_no_secret(tmp_path: Path) -> None:
-    """Each role's metrics, all documented, can be scraped, and its log is JSON without text or secrets (OPS-3, SAFE-4)."""
+    """Each role's metrics, all documented, can be scraped, and its log is JSON without text or secrets (OPS-3)."""
     canaries: list[str] = []
     first = free_ports(3)
     with Up(

@@ -198,7 +198,7 @@ async def test_requests_of_a_tenant_are_limited(redis_url: str) -> None:
 async def test_without_authentication_there_is_no_such_limit(redis_url: str) -> None:
     """Where there are no tenants, requests aren't counted."""
     async with replica(redis_url, requests_per_minute=1) as edge:
-        assert [(await post(edge, "")).status_code for _ in range(3)].count(429) == 0
+        assert [(await post(edge, "none")).status_code for _ in range(3)].count(429) == 0
 
 
 async def test_a_count_expires(redis_url: str) -> None:

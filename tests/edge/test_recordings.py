@@ -11,8 +11,10 @@ from eventlog.codec import decode_audio_event
 from eventlog.events import SessionSealed
 from eventlog.log import Append, Appended, AudioEntry, LogFullError
 from eventlog.positions import START
+from tests.decoding.recordings import FORMATS, recording
 from tests.edge.replicas import Replica, replica
 from tests.edge.speaking import PCM, RECORDINGS, SECOND, client_of, refusal, speech
+from tests.processor.audio import talk
 from tests.support.waiting import eventually_async
 
 WEBM = {"content-type": "audio/webm;codecs=opus"}
@@ -149,6 +151,17 @@ async def test_nobody_is_listened_to_for_ever(redis_url: str, monkeypatch: pytes
         writer.close()
 
 
+async def test_a_client_that_falls_silent_is_given_up(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recording that stops coming is refused after a bound, and leaves nothing behind (SESS-10)."""
+    monkeypatch.setattr("edge.incoming.SILENCE_S", 0.2)
+    reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
+    writer.write(b"POST /v1/transcribe HTTP/1.1\r\nhost: x\r\ncontent-type: audio/l16\r\n"
+                 b"content-length: 100000\r\n\r\n" + bytes(1000))
+    assert b" 400 " in await reader.readline()
+    writer.close()
+    assert await nothing_is_left(edge)
+
+
 async def test_a_field_that_comes_too_late_is_told(edge: Replica) -> None:
     """A field behind a long recording is refused rather than ignored, one behind a short one is heeded (LIVE-1)."""
     async with client_of(edge) as client:
@@ -253,6 +266,30 @@ async def test_a_browser_s_recording_is_transcribed(redis_url: str, name: str) -
     assert typed.json()["utterances"] == bare.json()["utterances"]
     assert 6 < typed.json()["audio_seconds"] < 9
     assert typed.json()["transcript"]
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("name", sorted(FORMATS))
+async def test_every_format_is_transcribed(redis_url: str, name: str) -> None:
+    """Each format that is taken is known by its bytes and has the length that it was recorded with (LIVE-5, SESS-2)."""
+    recorded = recording(name)
+    async with replica(redis_url) as edge, client_of(edge) as client:
+        answer = await client.post("/v1/transcribe", content=recorded)
+    assert answer.status_code == 200, answer.text
+    assert abs(answer.json()["audio_seconds"] - len(talk(16_000, 1)) / 16_000) < 0.3
+    assert answer.json()["transcript"]
+
+
+@pytest.mark.usefixtures("path")
+async def test_samples_of_every_rate_are_taken(redis_url: str) -> None:
+    """Bare samples are taken at each rate, mono and stereo, and last as long as their rate says (LIVE-5)."""
+    async with replica(redis_url) as edge, client_of(edge) as client:
+        for rate_hz in (8_000, 16_000, 24_000, 44_100, 48_000):
+            for channels in (1, 2):
+                kind = f"audio/l16;rate={rate_hz};channels={channels}"
+                content = bytes(2 * channels * rate_hz)
+                answer = await client.post("/v1/transcribe", content=content, headers={"content-type": kind})
+                assert (answer.json()["audio_seconds"], answer.json()["sample_rate"]) == (1.0, rate_hz)
 
 
 @pytest.mark.usefixtures("path")

@@ -1,5 +1,7 @@
 """Event streams over real sockets: what they say, when they end, what a listener costs."""
 
+import io
+import wave
 from collections.abc import AsyncIterator
 
 import pytest
@@ -9,7 +11,7 @@ from eventlog.positions import SEALED
 from projections.runtime import ProjectionRunner
 from tests.edge.conftest import behind
 from tests.edge.listening import Ear, Told, open_session, projecting, status_of, tell, transcript_of
-from tests.edge.replicas import Replica, frame, replica
+from tests.edge.replicas import RATE_HZ, Replica, frame, replica
 from tests.projections.facts import ended, final
 from tests.support.waiting import eventually_async
 
@@ -60,6 +62,23 @@ async def test_a_session_is_followed_to_its_end(redis_url: str) -> None:
     assert events[-1].kind == "session_end"
     assert events[-1].data["transcript"] == end["transcript"]
     assert (status.ended, transcript.ended) == (True, True)
+
+
+async def test_a_recording_is_followed_to_its_end(redis_url: str) -> None:
+    """Of a recording that is uploaded the status tells its length and each milestone up to 100 % (STATUS-3)."""
+    async with replica(redis_url) as edge, behind(redis_url), edge.connect("encoding=container") as sender:
+        start = await sender.next()
+        async with status_of(edge, start["session_id"]) as status:
+            recording = io.BytesIO()
+            with wave.open(recording, "wb") as wav:
+                wav.setparams((1, 2, RATE_HZ, 0, "NONE", ""))
+                wav.writeframes(b"".join(frame(number) for number in range(1, 60)))
+            await sender.send(recording.getvalue())
+            await sender.send("stop")
+            told = [one.data for one in await status.all()]
+    assert told[-1]["status"] == "completed"
+    assert {one["duration_total"] for one in told[1:]} == {5.9}
+    assert [one["progress"] for one in told if one["progress"]] == [10, 25, 50, 75, 90, 100]
 
 
 @pytest.mark.usefixtures("projected")

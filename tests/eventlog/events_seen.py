@@ -42,6 +42,7 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
     "session_started.v1.traced": SessionStarted(
         session_id=SESSION_ID, sample_rate_hz=16_000, traceparent=TRACEPARENT,
     ),
+    "session_started.v1.shared": SessionStarted(session_id=SESSION_ID, sample_rate_hz=16_000, shared=True),
     "finalized.v1": Finalized(),
     "provisional_asked.v1": ProvisionalAsked(request="r1"),
     "source_described.v1": SourceDescribed(
@@ -101,7 +102,7 @@ _json = st.recursive(
     max_leaves=6,
 )
 _by_type: dict[object, st.SearchStrategy[object]] = {
-    str: _texts, int: _counts, float: _floats,
+    str: _texts, int: _counts, float: _floats, bool: st.booleans(),
     dict[str, Any]: st.dictionaries(_texts, _json, max_size=3),
 }  # fmt: skip
 

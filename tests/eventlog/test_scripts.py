@@ -13,6 +13,7 @@ from eventlog.claims import GROUP
 from eventlog.erasing import erase
 from eventlog.events import SourceDescribed
 from eventlog.lag import read_lag
+from eventlog.listing import list_sessions
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
 from eventlog.readmodels import read_views, sum_views
@@ -103,6 +104,7 @@ async def everything(stage: Stage) -> None:
     await heartbeats.write(stage.server, "worker", "a", {"runs": 1})
     await read_views(stage.server, [keys.run()])
     await sum_views(stage.server, [keys.run()])
+    assert (await list_sessions(stage.server)).views == []
     assert (await read_lag(stage.server)).unclaimed_s >= 0
     await erase(stage.server, keys, "t1")
 

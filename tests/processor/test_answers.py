@@ -1,7 +1,7 @@
 """Questions about an open utterance: answered once all before them is committed, without a boundary or a fact."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 import msgspec
 import pytest
@@ -12,7 +12,7 @@ from eventlog.events import ProvisionalAsked
 from eventlog.feed import FeedKind, ProvisionalAnswer, decode_message
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, Position
-from processor.recognisers import Clip
+from processor.recognisers import Clip, RecogniserError
 from processor.recognisers.mock import MockRecogniser
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session, finals_in, held
@@ -61,8 +61,7 @@ async def test_a_question_is_answered_with_the_open_utterance(deployment: Deploy
     """The answer counts the finals before it and tells the open utterance as it would read now (LIVE-1)."""
     heard = await listen(deployment)
     session = await deployment.open(Story(talk()))
-    recogniser = HeldRecogniser()
-    recogniser.gate.set()
+    recogniser = HeldRecogniser(is_open=True)
     await deployment.started(recogniser, partials_per_s=0)
     finals = finals_in(session.expected())
     amid = (finals[2].start_samples + 12_000) // 1_600 * 1_600
@@ -127,6 +126,25 @@ async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, list
     recogniser.gate.set()
     [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
     assert answer.utterances == await session.finals() > 0
+
+
+async def test_a_question_is_answered_although_the_engine_fails(single: Deployment, listen: Listen) -> None:
+    """Where the open utterance can't be recognised the answer goes without it, and holds nothing up."""
+
+    def refuse(clips: Sequence[Clip]) -> None:
+        if any(clip.partial for clip in clips):
+            raise RecogniserError("no partials here", retryable=False)
+
+    heard = await listen(single)
+    recogniser = HeldRecogniser(is_open=True)
+    recogniser.fail = refuse
+    session = await single.open(Story(talk()))
+    await session.say(asked(session, (finals_in(session.expected())[2].start_samples + 12_000, "now?")))
+    await single.started(recogniser, partials_per_s=0)
+    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    assert (answer.utterances, answer.provisional) == (2, [])
+    await single.ended(session)
+    assert await session.facts() == session.expected()
 
 
 async def test_a_question_is_taken_once(deployment: Deployment) -> None:

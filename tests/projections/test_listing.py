@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eventlog.listing import OPEN_RANK, Cursor, list_sessions, read_metrics
+from eventlog.positions import SEALED
 from eventlog.server import Server, connect
 from projections.sweeping import sweep_open_runs
 from tests.projections.facts import RATE_HZ
@@ -121,6 +122,19 @@ async def test_a_sealed_session_is_closing(few: Server) -> None:
     assert [view.state for view in (await list_sessions(few)).views] == ["CLOSING"]
     assert [view.state for view in (await list_sessions(few, state="CLOSING")).views] == ["CLOSING"]
     assert (await list_sessions(few, state="ACTIVE")).views == []
+
+
+async def test_an_end_that_its_view_has_not_heard_of_has_no_position(few: Server) -> None:
+    """Between its last commit and its view a session keeps the audio of its last final; the end's id is no length."""
+    await write(few, Made("s1", "t", "ACTIVE", 1))
+    run = few.keys.of("s1").run()
+    for key, field, value in (
+        (run.session.session, "guard", f"1 {SEALED}"), (run.checkpoint, "cursor", str(SEALED)),
+    ):  # fmt: skip
+        await few.execute("HSET", key, field, value)
+    [view] = (await list_sessions(few)).views
+    assert (view.state, view.audio_seconds, view.lag_seconds) == ("CLOSING", 1.5, 0.0)
+    assert (await read_metrics(few)).audio_seconds == 1.5
 
 
 async def test_what_has_expired_leaves_the_lists(few: Server) -> None:

@@ -108,6 +108,13 @@ def test_a_header_that_lied_is_no_progress() -> None:
     assert told([*recording(100, (26, 1)), end(40)])[-1]["duration_total"] == 40.0
 
 
+def test_a_milestone_reached_to_the_sample_is_told() -> None:
+    """A recording of any length is at 25 % once a quarter of its samples is processed, however seconds are rounded."""
+    for samples in range(40_000, 40_400, 4):
+        total_s = samples / RATE_HZ
+        assert told(recording(total_s, (total_s / 4, 1)))[-1]["progress"] == 25
+
+
 def test_a_live_stream_is_told_every_few_seconds() -> None:
     """Of a live stream there is a message for each 3 s of audio at most, without progress or total (STATUS-3)."""
     facts = [start(), *progressed((1, 1_000), (2.9, 2_900), (3.1, 3_100), (5, 5_000), (9, 9_000))]

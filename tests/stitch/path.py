@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from edge.app import create_app
 from edge.serving import edge_server
@@ -49,6 +49,8 @@ PARTITIONS = 2
 # Each example is seconds of somebody's speech through the whole path; a run of all properties stays within a minute.
 bounded = settings(
     max_examples=25, deadline=None,
+    # Without shrinking: most failures show by a wait that ends after ten seconds, and few speakers are drawn anyway.
+    phases=(Phase.explicit, Phase.reuse, Phase.generate),
     # Sessions have ids of their own, so examples may share one Redis; a path takes longer to start than to use.
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip

@@ -1,0 +1,52 @@
+"""What calls of Redis leave in the metrics, on one server and on a cluster."""
+
+import pytest
+
+import eventlog.server
+from eventlog.log import LogUnavailableError
+from eventlog.server import connect
+from tests.support.scraping import Samples, of, samples
+from tests.support.servers import Server
+from tests.support.waiting import eventually_async
+
+CONNECTIONS = "stenolog_redis_connections_opened_total"
+
+
+def scraped(server: eventlog.server.Server) -> Samples:
+    """The metrics of a connection now."""
+    return samples(server.meter.exposition("")[0].decode())
+
+
+async def test_round_trips_are_timed_by_what_is_in_them(server: Server) -> None:
+    """A round trip is timed under its command, or as mixed if it has several kinds (OPS-3)."""
+    connected = await connect(server.url)
+    key = connected.keys.partitions[0].sessions
+    await connected.execute("XLEN", key)
+    await connected.execute_many([("XLEN", key), ("XLEN", key)])
+    await connected.execute_many([("XLEN", key), ("EXISTS", key)])
+    found = scraped(connected)
+    await connected.close()
+    count = "stenolog_redis_call_seconds_count"
+    assert (of(found, count, call="XLEN"), of(found, count, call="mixed")) == (2, 1)
+    assert of(found, CONNECTIONS) > 0
+
+
+async def test_a_redis_that_is_away_shows(standalone: Server) -> None:
+    """Calls that find Redis away are counted, and so are the connections that are made when it is back (OPS-3)."""
+    connected = await connect(standalone.url, timeout_s=0.5)
+    await connected.execute("EXISTS", "x")
+    before = of(scraped(connected), CONNECTIONS)
+    standalone.pause_ms(1500)
+    with pytest.raises(LogUnavailableError):
+        await connected.execute("EXISTS", "x")
+    assert of(scraped(connected), "stenolog_redis_unavailable_total", call="EXISTS") >= 1
+
+    async def is_back() -> bool:
+        try:
+            return bool(await connected.execute("EXISTS", "x") == 0)
+        except LogUnavailableError:
+            return False
+
+    await eventually_async(is_back)
+    assert of(scraped(connected), CONNECTIONS) > before
+    await connected.close()

@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 KEY := $(shell { pwd; cat requirements.lock requirements-dev.lock pyproject.toml; } | cksum | tr ' ' '-')
 RUN_STAMP := $(VENV)/.run-$(KEY)
 DEV_STAMP := $(VENV)/.dev-$(KEY)
+# Tests at a time: most of them wait for clocks and processes, so three keep two cores busy.
+JOBS := 3
 UP_OPTIONS = $(if $(PORT),--port "$(PORT)") $(if $(filter-out 0,$(ONCE)),--once)
 
 .DEFAULT_GOAL := help
@@ -21,8 +23,8 @@ help:  ## List the targets
 run: run-environment  ## Start everything, stream the bundled recording, keep serving (ONCE=1 stops then; PORT=8000)
 	@trap : INT TERM; $(BIN)/stenolog up --demo $(UP_OPTIONS); code=$$?; [ $$code -eq 130 ] || exit $$code
 
-test: $(DEV_STAMP)  ## Run all tests (ARGS=... goes to pytest; TEST_REDIS_SERVER=... runs them on another server binary)
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(DEV_STAMP)  ## Run all tests (JOBS=3 at a time; ARGS=... goes to pytest; TEST_REDIS_SERVER=... runs them on another server binary)
+	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: $(DEV_STAMP)  ## Lint, check types and the layers
 	@$(BIN)/ruff check .

@@ -162,7 +162,7 @@ def _view(flat: Sequence[bytes], guard: bytes, cursor: bytes, now_ms: int) -> Se
     if view.state == "CLOSED" or not guard or not view.sample_rate:
         return msgspec.structs.replace(view, age_s=age_s)
     consumed = Position.parse(cursor or b"0-0")
-    # The end's own position says nothing of where it is; for the moment until the view hears of it, the last final does.
+    # The end's id says nothing of where it is; for the moment until the view hears of it, the last final does.
     processed = 0 if consumed == SEALED else consumed.offset
     end = Position.parse(guard.partition(b" ")[2])
     appended = processed if end == SEALED else end.offset

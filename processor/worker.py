@@ -71,7 +71,7 @@ class Worker:
         self._answers = Answers(server)
         self._decoders = Decoders(
             RedisLog(server, session_ttl_s=settings.session_ttl_s), Uploads(server), self.holdings, settings,
-            on_trouble=self._keeper.unsettle,
+            on_trouble=self._keeper.unsettle, on_answers=self._answers.take,
         )  # fmt: skip
         self._committer = Committer(
             self._log,

@@ -22,8 +22,8 @@ class Lists:
     """One JSON entry per final, in order; the document when the run ends."""
 
     name = "lists"
-    gather_s = 0.05
-    """At a session's end its client waits for the document; 50 ms it doesn't notice."""
+    gather_s = 0.1
+    """At a session's end its client waits for the document; a tenth of a second it doesn't notice."""
 
     def reads(self, batch: Batch) -> Sequence[Command]:
         """The List so far and the run's first fact, if the run ends in this batch."""

@@ -22,7 +22,33 @@ ABANDONED_MS = 5000
 BEAT_S = 2.0
 """Between two heartbeats: readiness allows 15 s, so that several may fail."""
 
+SLICES = 8
+"""Parts of a sweep: all at once would hold up the news of every partition, a fiftieth of a second in each."""
+
 _log = logging.getLogger(__name__)
+
+
+class Turns:
+    """Which partitions to sweep when: each once in a period, in slices, as many as there was time for."""
+
+    def __init__(self, partitions: int, period_s: float) -> None:
+        """At first all are due."""
+        self._partitions = partitions
+        self._period_s = period_s
+        self._slice = 0
+        self._swept_at = float("-inf")
+
+    def next_at(self, *, whole: bool) -> float:
+        """When to sweep again; `whole`: not before all are due."""
+        return self._swept_at + (self._period_s if whole else self._period_s / SLICES)
+
+    def take(self, now: float) -> list[int]:
+        """The partitions that are due."""
+        due = min(SLICES, max(1, int((now - self._swept_at) * SLICES / self._period_s))) if self._slice else SLICES
+        slices = {(self._slice + number) % SLICES for number in range(due)}
+        self._slice = self._slice + due
+        self._swept_at = now
+        return [number for number in range(self._partitions) if number % SLICES in slices]
 
 
 class Projector:
@@ -44,20 +70,22 @@ class Projector:
 
     def ring(self, partition: int | None = None) -> None:
         """Look at a partition, or at all, as soon as possible."""
-        self._rung.update(range(len(self._partitions)) if partition is None else (partition,))
+        if partition is None:
+            self._rung.update(range(len(self._partitions)))
+        else:
+            self._rung.add(partition)
         self._woken.set()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Project until `stopping` is set; finishes the round it is in."""
         clock = asyncio.get_running_loop().time
-        sweep_at = beat_at = 0.0
+        turns = Turns(len(self._partitions), SWEEP_S)
+        beat_at = 0.0
         while not stopping.is_set():
-            await self._wait(sweep_at - clock())
-            sweeping = clock() >= sweep_at
-            numbers = range(len(self._partitions)) if sweeping else sorted(self._rung - self._doubtful)
-            self._rung.clear()
-            if sweeping:
-                sweep_at = clock() + SWEEP_S
+            await self._wait(turns.next_at(whole=self._is_down) - clock())
+            sweeping = clock() >= turns.next_at(whole=self._is_down)
+            numbers = turns.take(clock()) if sweeping else sorted(self._rung - self._doubtful)
+            self._rung.difference_update(numbers)
             await self._guarded_round([self._partitions[number] for number in numbers], sweeping=sweeping)
             if not self._is_down and clock() >= beat_at:
                 beat_at = clock() + BEAT_S

@@ -30,8 +30,8 @@ class Sessions:
     """A hash per run; per partition the open runs, those that ended within the TTL, and each tenant's of both."""
 
     name = "sessions"
-    gather_s = 0.25
-    """Listings and metrics: looked at now and then."""
+    gather_s = 0.5
+    """Listings and metrics: looked at now and then, and most facts then come several at once."""
 
     def __init__(self, *, session_ttl_s: int) -> None:
         """List ended runs for `session_ttl_s`, as long as their keys live."""

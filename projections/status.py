@@ -44,7 +44,8 @@ LONGEST_ESTIMATE_MS = 365 * 24 * 3600 * 1000
 """An end further away than a year is no estimate, but a header that lies."""
 
 MOST_KNOWN = 4_096
-"""Last messages remembered, 4 MB: most runs' next facts come soon, and each read saved is a tenth of their cost."""
+"""Last messages remembered, 4 MB: most runs' next facts come soon, and each read saved is a tenth of their cost. Half
+of it must be more than twice the runs of a round."""
 
 _MS = 1000
 
@@ -62,23 +63,30 @@ class Status:
     """A Stream of messages per run, published as they are made."""
 
     name = "status"
-    gather_s = 0.25
-    """Told every few seconds at most; nobody notices a quarter of one."""
+    gather_s = 0.5
+    """Told every few seconds at most; nobody minds half of one, and most facts then come several at once."""
 
     def __init__(self) -> None:
         """Remembers nothing yet."""
-        # A fold is a function of run, position and facts, so what one led to stays true, applied or not.
+        # A fold is a function of run, position and facts, so what one led to stays true, applied or not. In two
+        # halves, the younger of which `reads` renews: none that it counted on is gone by the time of the fold.
         self._known: dict[tuple[str, Position], Told] = {}
+        self._known_before: dict[tuple[str, Position], Told] = {}
 
     def reads(self, batch: Batch) -> Sequence[Command]:
         """The last message, unless this is the beginning, or it is remembered."""
-        if batch.after == START or (batch.keys.member, batch.after) in self._known:
+        place = batch.keys.member, batch.after
+        if batch.after == START or place in self._known:
+            return ()
+        if (told := self._known_before.get(place)) is not None:
+            self._remember(place, told)
             return ()
         return (("XREVRANGE", batch.keys.status, "+", "-", "COUNT", 1),)
 
     def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
         """Add and publish what these facts give reason to tell."""
-        known = self._known.get((batch.keys.member, batch.after))
+        place = batch.keys.member, batch.after
+        known = self._known.get(place) or self._known_before.get(place)
         told = known or _told(batch.keys, answers[0] if answers else ())
         ops: list[Op] = []
         for _, fact in batch.facts:
@@ -92,10 +100,8 @@ class Status:
         return ops
 
     def _remember(self, place: tuple[str, Position], told: Told) -> None:
-        if len(self._known) >= MOST_KNOWN:
-            for oldest in list(self._known)[: MOST_KNOWN // 2]:
-                del self._known[oldest]
-        self._known.pop(place, None)
+        if len(self._known) >= MOST_KNOWN // 2:
+            self._known, self._known_before = {}, self._known
         self._known[place] = told
 
 

@@ -32,8 +32,8 @@ LAYERS = {
 }
 # What computes only: given the same, it answers the same.
 PURE = re.compile(
-    r"processor/(speech/.*|timeline\.py)|edge/lifecycle\.py|projections/(stitching|wire|.*folds?)\.py"
-    r"|eventlog/(events|codec|keys|positions)\.py")
+    r"processor/(speech/.*|decoding/(sniffing|twins)\.py|(timeline|facts)\.py)|edge/(lifecycle|exports|forms|formats)\.py"
+    r"|projections/(stitching|wire|lists|feeds|sessions|status)\.py|eventlog/(events|codec|keys|positions)\.py")
 IMPURE = {
     "redis", "asyncio", "starlette", "uvicorn", "httpx2", "websockets", "socket", "subprocess", "threading", "time",
 }

@@ -15,7 +15,7 @@ local TYPES = {
   RPUSH = 'list', SET = 'string', HSET = 'hash', XADD = 'stream', ZADD = 'zset', ZREM = 'zset',
   ZREMRANGEBYSCORE = 'zset', SPUBLISH = 'none', PUBLISH = 'none', EXPIRE = 'any',
 }
-local TTL = ARGV[1]
+local TTL = tonumber(ARGV[1])
 local HEADER = 4
 
 local function each_operation(first_key, i, last, visit)
@@ -74,7 +74,7 @@ local function perform(key, expires, command, first, last)
     redis.call(command, unpack(ARGV, first, last))
   end
   if expires then
-    expiring[key] = TTL
+    expiring[key] = true
   end
 end
 
@@ -91,13 +91,17 @@ local function apply(first_key, first, last, expected, new)
   if reason then
     return {CODE.MISPLACED, position, reason}
   end
-  expiring, own_ttl = {[projected] = TTL}, {}
+  expiring, own_ttl = {}, {}
   each_operation(first_key, first, last, perform)
-  redis.call('SET', projected, new)
-  for key, ttl in pairs(own_ttl) do
-    expiring[key] = ttl
+  redis.call('SET', projected, new, 'EX', TTL)
+  for key in pairs(expiring) do
+    -- A fiftieth of its time early is as good, and a TTL that is only looked at goes into no file and to no replica.
+    local left = own_ttl[key] and TTL or redis.call('TTL', key)
+    if left < TTL * 0.98 or left > TTL then
+      redis.call('EXPIRE', key, TTL)
+    end
   end
-  for key, ttl in pairs(expiring) do
+  for key, ttl in pairs(own_ttl) do
     redis.call('EXPIRE', key, ttl)
   end
   return {CODE.OK, new, ''}

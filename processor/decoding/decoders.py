@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from eventlog.events import ProvisionalAsked
+from eventlog.feed import ProvisionalAnswer
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Code, EventLog, LogUnavailableError, Opened
 from eventlog.positions import Position
@@ -41,6 +43,7 @@ class Decoders:
         settings: WorkerSettings,
         *,
         on_trouble: Callable[[], None],
+        on_answers: Callable[[ActiveRun], None],
     ) -> None:
         """Read and append through `log_`, which should be another than the reader's: it learns the chunks' size."""
         self._log = log_
@@ -48,6 +51,7 @@ class Decoders:
         self._holdings = holdings
         self._settings = settings
         self._on_trouble = on_trouble
+        self._on_answers = on_answers
         self._places = asyncio.Semaphore(settings.decoders)
         self._pumps: dict[str, tuple[ActiveRun, asyncio.Task[None]]] = {}
         self._wanted: dict[SessionKeys, tuple[Position, asyncio.Future[list[AudioEntry]]]] = {}
@@ -159,6 +163,7 @@ class Decoders:
         bounds = Bounds(
             most_samples=int(self._settings.max_session_s * SAMPLE_RATE_HZ),
             may_go_on=lambda samples: self._may_go_on(run, samples),
+            nothing_yet=lambda asked: self._nothing_yet(run, asked),
         )
         pump = Pump(run.claim.keys.session.upload, uplink, self._next_entries, bounds)
         await pump.wait_for_bytes()
@@ -176,6 +181,10 @@ class Decoders:
             finally:
                 self.children -= 1
         return sealed.reason, sealed.detail
+
+    def _nothing_yet(self, run: ActiveRun, asked: ProvisionalAsked) -> None:
+        run.answers.append(ProvisionalAnswer(request=asked.request, utterances=0, provisional=[]))
+        self._on_answers(run)
 
     async def _may_go_on(self, run: ActiveRun, samples: int) -> None:
         """Wait while so many samples are too far ahead of the checkpoint, and the run has still to work on them."""

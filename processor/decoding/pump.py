@@ -50,10 +50,12 @@ class Bounds:
     Attributes:
         most_samples: Audio after which the session is ended.
         may_go_on: Waits while the samples given are too far ahead of what is processed.
+        nothing_yet: Answers who asks before there is any audio: nothing was said.
     """
 
     most_samples: int
     may_go_on: Callable[[int], Awaitable[None]]
+    nothing_yet: Callable[[ProvisionalAsked], None]
 
 
 class Pump:
@@ -158,6 +160,8 @@ class Pump:
             await self._taken.wait()
         if self._uplink.channels:
             await self._uplink.event(event)
+        elif isinstance(event, ProvisionalAsked):
+            self._bounds.nothing_yet(event)  # who asks waits, perhaps before sending the piece that tells more
         else:
             self._early.append(event)  # the description is always the second entry
 

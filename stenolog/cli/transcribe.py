@@ -71,7 +71,7 @@ def upload(
     size_mb = None if size_bytes is None else size_bytes / MEGABYTE
     with Captions(sample_rate_hz=MEGABYTE, duration_s=size_mb, said=lambda sent: f"{sent:.1f} MB") as captions:
         client = Client(
-            url, sample_rate_hz=None, channels=0 if split_channels else 1, language=language, on_message=captions.show,
+            url, sample_rate_hz=None, channels=2 if split_channels else 1, language=language, on_message=captions.show,
             token=token,
         )  # fmt: skip
         return uvloop.run(client.run(source.blocks()))

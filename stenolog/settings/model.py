@@ -156,8 +156,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Edge", "s", "How long the edge waits for the stitched transcript at a session's end before it answers with "
         "the transcript's URL. As long as a person waits for a page.", least=0)] = 10.0
     answer_wait_s: Annotated[float, _number(
-        "Edge", "s", "How long a request that brings a recording is held for its transcript, before it is answered with "
-        "202 and the transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0
+        "Edge", "s", "How long a request that brings a recording is held for its transcript, before it is answered "
+        "with 202 and the transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0
     max_upload_bytes: Annotated[int, _number(
         "Edge", "bytes", "Largest recording in one request. Five hours of 16 kHz mono WAV, a working week of Opus; "
         "all of it may wait in Redis for its decoder.", least=1024)] = 536_870_912

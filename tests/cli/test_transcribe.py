@@ -44,7 +44,7 @@ async def test_channels_are_kept_apart_if_asked(edge: Replica, tmp_path: Path) -
     )
     assert done.returncode == 0, done.stderr
     async with client_of(edge) as client:
-        answer = await client.post("/v1/transcribe", content=recorded)
+        answer = await client.post("/v1/transcribe?channels=2", content=recorded)
     assert {one["speaker"] for one in answer.json()["utterances"]} == {"1", "2"}
     assert json.loads(done.stdout)["transcript"] == answer.json()["transcript"]
 

@@ -8,7 +8,6 @@ from eventlog.events import (
     Finalized,
     HoleFound,
     HoleNoted,
-    ProvisionalAsked,
     SessionEnded,
     SourceDescribed,
     UtteranceFinal,
@@ -58,19 +57,19 @@ async def test_an_event_comes_after_what_was_decoded_before_it(deployment: Deplo
 
 
 async def test_an_early_event_waits_for_the_description(single: Deployment) -> None:
-    """What was asked before anything could be decoded comes right after the description, which is always second."""
+    """What came before anything could be decoded comes right after the description, which is always second."""
     data = recording("ogg")
     upload = await opened(single)
-    await upload.tell(ProvisionalAsked(request="early"))
+    await upload.tell(Finalized())
     await upload.send(data[:50])
-    await upload.tell(ProvisionalAsked(request="still early"))
+    await upload.tell(HoleFound(samples=1))
     await single.started()
     await upload.send(data[50:])
     await upload.seal()
     await ended([upload])
     positions = [(at, type(event)) for at, event in await upload.events()]
     assert positions[1:4] == [
-        (OPENED.control(), SourceDescribed), (Position(0, 3), ProvisionalAsked), (Position(0, 4), ProvisionalAsked),
+        (OPENED.control(), SourceDescribed), (Position(0, 3), Finalized), (Position(0, 4), HoleFound),
     ]  # fmt: skip
 
 

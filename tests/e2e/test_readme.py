@@ -1,18 +1,20 @@
 """The examples of README.md, run as they are printed."""
 
+import json
 import re
-import shlex
+import shutil
 import subprocess
 import sys
-import urllib.request
 from pathlib import Path
+
+import pytest
 
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
 from stenolog.wav import Recording
 from tests.cli.commands import ROOT, TIMEOUT_S, environment
-from tests.e2e.deployment import Conversation, Up
+from tests.e2e.deployment import Up
 
 PRINTED = "127.0.0.1:8000"
 """The address in the examples: where `make run` serves."""
@@ -37,12 +39,6 @@ def finals(path: Path) -> list[str]:
     return [recognition.text for recognition in MockRecogniser().recognise(clips)]
 
 
-def fetched(url: str, headers: dict[str, str]) -> str:
-    """The body at an address of the deployment."""
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as answer:  # noqa: S310 - our own address
-        return str(answer.read().decode())
-
-
 def test_the_python_example_prints_the_finals(tmp_path: Path) -> None:
     """The Python program in README.md, as printed but for the port, prints each final of its recording."""
     [code] = examples("python")
@@ -58,16 +54,21 @@ def test_the_python_example_prints_the_finals(tmp_path: Path) -> None:
     assert done.stdout.splitlines() == finals(ROOT / path)
 
 
-async def test_the_curl_examples_are_answered(tmp_path: Path) -> None:
-    """Each address that README.md gives to curl is answered, the transcript as plain text."""
-    commands = [shlex.split(line) for code in examples("sh") for line in code.splitlines() if line.startswith("curl ")]
-    assert len(commands) == 3
+@pytest.mark.skipif(not shutil.which("curl"), reason="the examples use curl")
+def test_the_curl_examples_work(tmp_path: Path) -> None:
+    """The examples for curl in README.md, typed one after the other, do what they say."""
+    typed = "\n".join(code for code in examples("sh") if "curl " in code)
+    assert typed.count("curl ") == 9
     with Up(tmp_path) as up:
-        conversation = Conversation(up.url, (4,), realtime=False)
-        end = await conversation.hold()
-        answers = {}
-        for *options, address in commands:
-            url = address.replace(f"http://{PRINTED}", up.url).replace("$SESSION", conversation.client.session_id)
-            answers[address] = fetched(url, dict(option.split(": ") for option in options if ": " in option))
-    [transcript] = [text for address, text in answers.items() if address.endswith("/transcript")]
-    assert transcript.split() == str(end["transcript"]).split()
+        script = 'curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n' + typed
+        done = subprocess.run(
+            ["/bin/bash", "-euo", "pipefail", "-c", script.replace(f"http://{PRINTED}", up.url)], cwd=ROOT,
+            env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    [text] = finals(ROOT / "speech/sense-0870.wav")
+    said = done.stdout
+    assert json.loads(said.splitlines()[0])["transcript"] == text
+    assert said.count("WEBVTT") == 1
+    assert said.count("event: session_end") == said.count('"status":"completed"') == 1
+    assert said.count(" --> ") > 1

@@ -100,8 +100,8 @@ def test_every_key_says_what_it_is() -> None:
         for name in members(kind)
     }
     documented |= {name: inspect.getdoc(getattr(keys_module, name))
-                   for name in ("partition_count", "reservations", "heartbeats", "tenant_reservations", "request_count", "ticket",
-                                "status_channel")}
+                   for name in ("partition_count", "reservations", "heartbeats", "tenant_reservations", "request_count",
+                                "ticket", "status_channel")}
     assert len(documented) > 20
     assert [name for name, text in documented.items() if not TYPES.match(text or "")] == []
 

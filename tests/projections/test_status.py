@@ -8,11 +8,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+import projections.status
 from eventlog.events import CONTAINER, Fact, ProgressNoted, SessionEnded, SessionOpened, SourceNoted
 from eventlog.feed import FeedKind, decode_message
 from eventlog.keys import status_channel
-from eventlog.positions import OPENED, SEALED, Position
+from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.statuses import in_words
+from projections.projection import Batch
 from projections.status import Status
 from tests.projections.facts import RATE_HZ, keys_of
 from tests.projections.model import Model
@@ -201,3 +203,21 @@ def test_durations_in_words() -> None:
     """Durations read as a person says them."""
     words = [in_words(seconds) for seconds in (0, 12.4, 59.4, 63, 3600, 3725)]
     assert words == ["0 s", "12 s", "59 s", "1 min 3 s", "1 h 0 min", "1 h 2 min"]
+
+
+def test_what_is_forgotten_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more runs than are remembered, each is still told in a row, whichever round its facts come in."""
+    monkeypatch.setattr(projections.status, "MOST_KNOWN", 128)
+    status, runs = Status(), [keys_of(f"session-{number}") for number in range(300)]
+    facts = [start(), *progressed(*((3.5 * number, 1_000 * number) for number in range(1, 6)))]
+    model = Model(facts)
+    after = START
+    for position, fact in facts:
+        for first in range(0, len(runs), 30):
+            batches = [Batch(keys, after, [(position, fact)]) for keys in runs[first : first + 30]]
+            answers = [[model._read(command) for command in status.reads(batch)] for batch in batches]
+            for batch, answer in zip(batches, answers, strict=True):
+                for op in status.fold(batch, answer):
+                    getattr(model, "_" + op.command.lower())(op.key, *op.arguments)
+        after = position
+    assert {tuple(model.keys[keys.status]) for keys in runs} == {tuple(f"{number}-0" for number in range(1, 7))}

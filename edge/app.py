@@ -16,23 +16,23 @@ from starlette.responses import Response
 from starlette.routing import WebSocketRoute
 
 from edge import errors
-from edge.access import Authenticator, NoAuthentication
+from edge.auth.access import Authenticator, NoAuthentication
+from edge.auth.tickets import Tickets
+from edge.contract.operations import Endpoints, routes
+from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
-from edge.diagnostics import Diagnostics
 from edge.errors import Trouble, WireError
-from edge.events import Events
-from edge.health import Health, json_response
-from edge.lingering import Lingering, leaves_unread
-from edge.live import Live
+from edge.ingest.live import Live
+from edge.ingest.recordings import Recordings
 from edge.metrics import Metrics, Observed
-from edge.operations import Endpoints, routes
-from edge.recordings import Recordings
-from edge.sessions import Sessions
+from edge.server.lingering import Lingering, leaves_unread
 from edge.settings import EdgeSettings
-from edge.specifications import Specifications
-from edge.stream import StreamEndpoint
-from edge.tickets import Tickets
-from edge.transcripts import Transcripts
+from edge.sockets.stream import StreamEndpoint
+from edge.streams.events import Events
+from edge.views.diagnostics import Diagnostics
+from edge.views.health import Health, json_response
+from edge.views.sessions import Sessions
+from edge.views.transcripts import Transcripts
 from eventlog.log import LogUnavailableError
 from eventlog.redis_log import RedisLog
 from eventlog.server import Server

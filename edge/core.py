@@ -8,15 +8,15 @@ import time
 from collections.abc import Awaitable, Callable
 
 from edge import errors
-from edge.access import Access, Authenticator, NoAuthentication
-from edge.connection import Connection
-from edge.fanout import Fanout
-from edge.gatherer import Gatherer
-from edge.lifecycle import State
+from edge.auth.access import Access, Authenticator, NoAuthentication
 from edge.metrics import EdgeMetrics, Readings
-from edge.opening import Opener
 from edge.settings import EdgeSettings
-from edge.sse import EventStreams
+from edge.sockets.connection import Connection
+from edge.sockets.gatherer import Gatherer
+from edge.sockets.lifecycle import State
+from edge.sockets.opening import Opener
+from edge.streams.fanout import Fanout
+from edge.streams.sse import EventStreams
 from eventlog import heartbeats, readmodels
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError

@@ -14,15 +14,15 @@ from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from edge import errors
-from edge.access import Scope
+from edge.auth.access import Scope
+from edge.contract.operations import TEXT, Answer, Operation, principal_of
 from edge.errors import Trouble, WireError
-from edge.operations import TEXT, Answer, Operation, principal_of
 from eventlog import tracing
 from eventlog.metering import OPENMETRICS, Meter, Reading
 
 if TYPE_CHECKING:
-    from edge.connection import Connection
     from edge.core import EdgeCore
+    from edge.sockets.connection import Connection
 
 FLUSH_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """A flush takes some milliseconds; what takes a second holds sockets back."""
@@ -178,7 +178,7 @@ class Metrics:
         self._meter = core.server.meter
 
     def operations(self) -> Sequence[Operation]:
-        """See `edge.operations`."""
+        """See `edge.contract.operations`."""
         return (
             Operation(
                 "GET", "/metrics", "metrics", "Health", "This process's metrics, for Prometheus.", self.metrics,

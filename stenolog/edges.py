@@ -4,9 +4,9 @@ import asyncio
 import logging
 import socket
 
-from edge.access import Authenticator, NoAuthentication
 from edge.app import create_app
-from edge.serving import EdgeServer, edge_server
+from edge.auth.access import Authenticator, NoAuthentication
+from edge.server.serving import EdgeServer, edge_server
 from eventlog.redis_log import RedisLog
 from stenolog import wiring
 from stenolog.metrics import exposed
@@ -37,8 +37,8 @@ def authenticator(settings: Settings) -> Authenticator:
     if settings.auth == "off":
         return NoAuthentication()
     # Imported here: without authentication nothing needs the cryptography, which takes a while to load.
-    from edge.authentication import SharedSecret, TokenAuthenticator  # noqa: PLC0415
-    from edge.jwks import IssuerKeys  # noqa: PLC0415
+    from edge.auth.authentication import SharedSecret, TokenAuthenticator  # noqa: PLC0415
+    from edge.auth.jwks import IssuerKeys  # noqa: PLC0415
 
     keys = SharedSecret(settings.auth_secret) if settings.auth == "hs256" else IssuerKeys(settings.auth_jwks)
     return TokenAuthenticator(

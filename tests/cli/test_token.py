@@ -7,8 +7,8 @@ import jwt
 import pytest
 from starlette.requests import HTTPConnection
 
-from edge.access import Principal, Scope
-from edge.authentication import SharedSecret, TokenAuthenticator
+from edge.auth.access import Principal, Scope
+from edge.auth.authentication import SharedSecret, TokenAuthenticator
 from tests.cli.commands import stenolog
 
 SECRET = "a secret of the tests, and long enough"

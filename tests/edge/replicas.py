@@ -11,11 +11,11 @@ from typing import Any, Self
 import websockets
 from websockets.asyncio.client import ClientConnection
 
-from edge.access import Authenticator
 from edge.app import STREAM_PATH, create_app
+from edge.auth.access import Authenticator
+from edge.contract.operations import Operation
 from edge.core import EdgeCore
-from edge.operations import Operation
-from edge.serving import EdgeServer, edge_server
+from edge.server.serving import EdgeServer, edge_server
 from edge.settings import EdgeSettings
 from eventlog.redis_log import RedisLog
 from eventlog.server import SYSTEM_TLS, Tls, connect

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from edge.access import Scope
-from edge.operations import Operation
+from edge.auth.access import Scope
+from edge.contract.operations import Operation
 from edge.settings import EdgeSettings
 from eventlog import keys as keys_module
 from tests.edge.replicas import FRAME_SAMPLES, Replica

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from edge import heads
+from edge.server import heads
 from tests.edge.replicas import FRAME_SAMPLES, Replica
 from tests.support.waiting import eventually_async
 

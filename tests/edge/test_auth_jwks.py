@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from starlette.requests import HTTPConnection
 
-from edge.access import Principal
-from edge.authentication import TokenAuthenticator
+from edge.auth.access import Principal
+from edge.auth.authentication import TokenAuthenticator
+from edge.auth.jwks import COOL_DOWN_S, MOST_BYTES, REFRESH_S, IssuerKeys, read_keys
 from edge.errors import WireError
-from edge.jwks import COOL_DOWN_S, MOST_BYTES, REFRESH_S, IssuerKeys, read_keys
 from tests.edge.tokens import Clock, bearer, claims, token
 from tests.support.waiting import eventually_async
 

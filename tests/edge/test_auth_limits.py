@@ -8,9 +8,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge.access import Scope
+from edge.auth.access import Scope
+from edge.auth.limits import RequestLimit
 from edge.errors import WireError
-from edge.limits import RequestLimit
 from eventlog.keys import request_count, reservations, tenant_reservations
 from eventlog.log import Code
 from eventlog.reservations import Reservation, Reservations

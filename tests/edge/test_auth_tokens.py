@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.requests import HTTPConnection
 
-from edge.access import Principal, Scope
+from edge.auth.access import Principal, Scope
 from edge.errors import WireError
 from tests.edge.tokens import NOW_S, SECRET, Clock, authenticator, claims, token
 

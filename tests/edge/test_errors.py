@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from edge import errors
-from edge.connection import MOST_ERRORS
 from edge.errors import TABLE, table_markdown
-from edge.serving import OVERSIZE_FACTOR
+from edge.server.serving import OVERSIZE_FACTOR
+from edge.sockets.connection import MOST_ERRORS
 from eventlog.positions import START
 from tests.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.edge.test_resume import resuming

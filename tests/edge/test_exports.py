@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import WireError
-from edge.exports import LINE_CHARACTERS, LINES_PER_CUE, Format, cues, negotiated, plain_text, srt, vtt
+from edge.views.exports import LINE_CHARACTERS, LINES_PER_CUE, Format, cues, negotiated, plain_text, srt, vtt
 from eventlog.documents import ListedFinal
 from tests.edge.captions import Caption, parse_srt, parse_vtt
 from tests.edge.replicas import Replica

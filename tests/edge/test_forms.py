@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import formats
 from edge.errors import WireError
-from edge.forms import FIELD_BYTES, FIELDS, FormError, FormReader
+from edge.ingest import formats
+from edge.ingest.forms import FIELD_BYTES, FIELDS, FormError, FormReader
 from tests.edge.speaking import RECORDINGS, speech
 
 TYPE = "multipart/form-data; boundary=frontier"

@@ -17,7 +17,7 @@ from schemathesis.specs.openapi import checks
 from starlette.applications import Starlette
 
 from edge import errors
-from edge.operations import Operation
+from edge.contract.operations import Operation
 from tests.edge.conftest import behind
 from tests.edge.replicas import Replica, replica
 from tests.edge.speaking import client_of, speech

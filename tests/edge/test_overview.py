@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from edge import overview
-from edge.overview import Recent
+from edge.views import overview
+from edge.views.overview import Recent
 from tests.support.waiting import eventually_async
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge import wire
 from edge.errors import WireError
-from edge.lifecycle import TABLE, Input, State, Step, diagram, step
-from edge.outbox import Outbox
-from edge.parameters import Parameters, parse
+from edge.sockets import wire
+from edge.sockets.lifecycle import TABLE, Input, State, Step, diagram, step
+from edge.sockets.outbox import Outbox
+from edge.sockets.parameters import Parameters, parse
 
 DOCS = Path(__file__).parents[2] / "docs" / "websocket.md"
 

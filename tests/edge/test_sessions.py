@@ -6,7 +6,7 @@ import httpx2
 import pytest
 from starlette.requests import HTTPConnection
 
-from edge.access import ANYBODY, Principal, Scope
+from edge.auth.access import ANYBODY, Principal, Scope
 from edge.errors import UNAUTHORIZED, WireError
 from tests.edge.replicas import Replica, replica
 from tests.edge.test_stream import spoken

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from edge.sse import DRAIN_RETRY_MS, SLOW_RETRY_MS
+from edge.streams.sse import DRAIN_RETRY_MS, SLOW_RETRY_MS
 from projections.runtime import ProjectionRunner
 from tests.edge.listening import Ear, Told, open_session, projecting, status_of, tell, transcript_of
 from tests.edge.replicas import Replica, replica

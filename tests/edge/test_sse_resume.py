@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge.fanout import Fanout, Listener
+from edge.streams.fanout import Fanout, Listener
 from eventlog.events import Fact, HoleNoted
 from eventlog.feed import FeedMessage
 from eventlog.positions import SEALED, START, Position

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from edge.errors import WireError
-from edge.tail import Tail
+from edge.ingest.tail import Tail
 from eventlog.events import SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError

@@ -7,7 +7,7 @@ from typing import Any
 
 import jwt
 
-from edge.authentication import SharedSecret, TokenAuthenticator
+from edge.auth.authentication import SharedSecret, TokenAuthenticator
 from tests.edge.replicas import Replica, replica
 
 SECRET = "a secret of the tests, long enough for every algorithm that a test may try"

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, Phase, settings
 
 from edge.app import create_app
-from edge.serving import edge_server
+from edge.server.serving import edge_server
 from edge.settings import EdgeSettings
 from eventlog.codec import decode_audio_event
 from eventlog.documents import ListedFinal, decode_final

@@ -1,0 +1,49 @@
+"""Tickets for event streams: an `EventSource` can't send a token, so it shows what its page fetched with one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge import errors
+from edge.auth.access import Scope
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, principal_of
+from edge.core import EdgeCore
+from edge.views.health import json_response
+
+
+class Ticket(msgspec.Struct):
+    """What ``/v1/sessions/{session_id}/ticket`` says."""
+
+    ticket: str
+    """For ``?ticket=`` of the session's event streams."""
+    expires_in_s: int
+
+
+class Tickets:
+    """``/v1/sessions/{session_id}/ticket``."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Issue them by the access of `core`."""
+        self._access = core.access
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        return (
+            Operation(
+                "POST", "/v1/sessions/{session_id}/ticket", "issue_ticket", "Sessions",
+                "A short-lived ticket for the session's event streams.", self.issue, Scope.READ,
+                [Answer(200, "The ticket.", {JSON: Ticket})], [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                description="It opens them any number of times until it expires, and nothing else.",
+            ),
+        )  # fmt: skip
+
+    async def issue(self, request: Request) -> Response:
+        """A ticket that allows what the caller's token allows, of this session's event streams."""
+        principal = principal_of(request)
+        found = await self._access.session(principal, request.path_params["session_id"])
+        ticket = await self._access.issue_ticket(principal, found)
+        return json_response(Ticket(ticket, self._access.ticket_ttl_s))

@@ -1,0 +1,1 @@
+"""What the edge answers, as data, and the documents made of it."""

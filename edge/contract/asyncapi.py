@@ -1,0 +1,150 @@
+"""The AsyncAPI document of the WebSocket, made of the types and tables that its messages come from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from edge import errors
+from edge.sockets import wire
+from edge.sockets.parameters import HANGOVER_MS, SAMPLE_RATES_HZ
+from eventlog.documents import ListedFinal
+from eventlog.events import CONTAINER, LINEAR16
+
+STREAM_DOCUMENT_PATH = "/asyncapi.json"
+
+STREAM = "stream"
+
+_SCHEMA = "#/components/schemas/{name}"
+
+
+class Ack(msgspec.Struct, kw_only=True, tag_field="type", tag="ack"):
+    """Audio up to `offset` is durable."""
+
+    offset: int
+    """Samples per channel from the session's start; bytes of a container."""
+
+
+class Partial(msgspec.Struct, kw_only=True, tag_field="type", tag="partial"):
+    """The open utterance so far; the next partial or its final replaces it. Times are seconds of audio."""
+
+    utterance: int
+    text: str
+    start: float
+    end: float
+    channel: int
+
+
+class Hole(msgspec.Struct, kw_only=True, tag_field="type", tag="hole"):
+    """Acked audio between these seconds was lost by Redis and could not be filled again."""
+
+    start: float
+    end: float
+
+
+class Reset(msgspec.Struct, kw_only=True, tag_field="type", tag="reset"):
+    """Redis lost events that were told: forget the finals so far, all that there are come anew."""
+
+
+def document(version: str, stream_path: str) -> dict[str, Any]:
+    """The AsyncAPI 3.0 document of the WebSocket at `stream_path`."""
+    schemas = _schemas()
+    sent = {name: _json(name) for name in schemas if name not in CONTROLS}
+    taken = {"audio": _AUDIO, **{name: _json(name) for name in CONTROLS}}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Stenolog's WebSocket", "version": version,
+            "description": "Audio in, captions out. docs/websocket.md tells how to resume after a break.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {
+            STREAM: {
+                "address": stream_path,
+                "title": "One session's connection",
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*taken, *sent)},
+                "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
+            }
+        },
+        "operations": {
+            "take": _operation("receive", "What a client sends.", taken),
+            "tell": _operation("send", "What a client hears.", sent),
+        },
+        "components": {"messages": {**taken, **sent}, "schemas": {**schemas, **_controls()}},
+    }  # fmt: skip
+
+
+CONTROLS: Mapping[str, str] = {
+    "finalize": "End the open utterance here.",
+    "keepalive": "The session lives, though it is silent.",
+    "stop": "End the session.",
+    "start": "Answered by `already_started`: the query string carries the options.",
+}
+"""What a client may send as text, and what it does."""
+
+_AUDIO = {
+    "name": "audio",
+    "contentType": "application/octet-stream",
+    "summary": "A binary frame of any size up to the bound: PCM, or a container's bytes; a sample may be split.",
+    "payload": {"type": "string", "format": "binary"},
+}
+
+
+def _controls() -> dict[str, Any]:
+    return {
+        name: {
+            "type": "object", "required": ["type"], "description": does, "properties": {"type": {"const": name}},
+        }
+        for name, does in CONTROLS.items()
+    }  # fmt: skip
+
+
+def _schemas() -> dict[str, Any]:
+    """What the server says, by the `type` of its messages; nothing that isn't listed stands in one."""
+    kinds = [wire.SessionStart, Ack, Partial, ListedFinal, Hole, Reset, wire.SessionEnd]
+    _, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMA)
+    named = {component["properties"]["type"]["enum"][0]: component for component in components.values()}
+    named["error"] = {
+        "description": "Something went wrong; `fatal` ones are followed by the close.",
+        "type": "object",
+        "required": ["type", "code", "message", "fatal"],
+        "properties": {
+            "type": {"const": "error"},
+            "code": {"type": "string", "enum": [one.code for one in errors.TABLE]},
+            "message": {"type": "string"},
+            "fatal": {"type": "boolean"},
+        },
+    }
+    return {name: {**schema, "additionalProperties": False} for name, schema in named.items()}
+
+
+def _json(name: str) -> dict[str, Any]:
+    return {"name": name, "contentType": "application/json", "payload": {"$ref": _SCHEMA.format(name=name)}}
+
+
+def _operation(action: str, summary: str, messages: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "action": action,
+        "summary": summary,
+        "channel": {"$ref": f"#/channels/{STREAM}"},
+        "messages": [{"$ref": f"#/channels/{STREAM}/messages/{name}"} for name in messages],
+    }
+
+
+def _query() -> dict[str, Any]:
+    """The query string of the handshake."""
+    return {
+        "type": "object",
+        "properties": {
+            "sample_rate": {"type": "integer", "enum": [*SAMPLE_RATES_HZ], "default": 16_000},
+            "encoding": {"type": "string", "enum": [LINEAR16, CONTAINER], "default": LINEAR16},
+            "channels": {"type": "integer", "enum": [1, 2], "default": 1},
+            "language": {"type": "string", "default": "en"},
+            "hangover_ms": {"type": "integer", "minimum": HANGOVER_MS[0], "maximum": HANGOVER_MS[-1]},
+            "session_id": {"type": "string", "format": "uuid", "description": "To resume; needs `resume_token`."},
+            "resume_token": {"type": "string"},
+            "next_utterance": {"type": "integer", "minimum": 0},
+        },
+    }

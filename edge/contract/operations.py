@@ -1,0 +1,127 @@
+"""What the edge answers over HTTP, as data: routes, authorisation and the OpenAPI document all come from it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple, Protocol
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import Receive, Send
+from starlette.types import Scope as AsgiScope
+
+from edge.auth.access import Access, Principal, Scope
+from edge.errors import Trouble
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+JSON, TEXT = "application/json", "text/plain"
+
+
+class Parameter(NamedTuple):
+    """A parameter of an operation; those of the path are always required."""
+
+    name: str
+    place: Literal["path", "query", "header"]
+    schema: Mapping[str, Any]
+    """JSON Schema."""
+    description: str
+    required: bool = False
+
+
+class Body(NamedTuple):
+    """What an operation takes as its body."""
+
+    kinds: Mapping[str, Any]
+    """By media type: a msgspec type, or a mapping that is a JSON Schema itself."""
+    description: str
+    required: bool = True
+
+
+class Answer(NamedTuple):
+    """One of an operation's answers; troubles are listed apart."""
+
+    status: int
+    description: str
+    kinds: Mapping[str, Any] = {}
+    """By media type: a msgspec type, or a mapping that is a JSON Schema itself; empty for no body."""
+    headers: Mapping[str, str] = {}
+    """By name: what it says."""
+
+
+class Operation(NamedTuple):
+    """One method of one path."""
+
+    method: Literal["GET", "POST", "PUT", "DELETE"]
+    path: str
+    name: str
+    """The document's operationId."""
+    group: str
+    summary: str
+    handler: Handler
+    scope: Scope | None
+    """What the caller's token must allow; None where anybody may ask."""
+    answers: Sequence[Answer]
+    parameters: Sequence[Parameter] = ()
+    body: Body | None = None
+    troubles: Sequence[Trouble] = ()
+    """Beside those that any operation may answer with: see `COMMON_TROUBLES` in `edge.contract.openapi`."""
+    description: str = ""
+    ticketed: bool = False
+    """Its handler authorises by `Access.listener`, which takes ``?ticket=`` in place of a token."""
+
+
+class Endpoints(Protocol):
+    """Some operations that belong together."""
+
+    def operations(self) -> Sequence[Operation]:
+        """What they answer to."""
+        ...
+
+
+SESSION_ID = Parameter("session_id", "path", {"type": "string", "format": "uuid"}, "The session's id.", required=True)
+
+
+def principal_of(request: Request) -> Principal:
+    """Who asks; known wherever an operation has a scope."""
+    principal: Principal = request.state.principal
+    return principal
+
+
+def routes(operations: Iterable[Operation], access: Access) -> list[Route]:
+    """One route per path, whose methods are those of its operations; each authorised before its handler runs."""
+    by_path: dict[str, dict[str, Operation]] = {}
+    for operation in operations:
+        by_path.setdefault(operation.path, {})[operation.method] = operation
+    return [
+        Route(path, _Dispatcher(methods, access), name=path)
+        for path, methods in by_path.items()
+    ]
+
+
+class _Dispatcher:
+    """One path's operations.
+
+    It is an ASGI application, so that every method comes here: Starlette would let those that this path lacks go on to
+    another that happens to match, such as ``/v1/sessions/{session_id}`` for ``metrics``.
+    """
+
+    def __init__(self, methods: Mapping[str, Operation], access: Access) -> None:
+        self._methods = methods
+        self._access = access
+
+    async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive, send)
+        response = await self._answer(request)
+        await response(scope, receive, send)
+
+    async def _answer(self, request: Request) -> Response:
+        operation = self._methods.get("GET" if request.method == "HEAD" else request.method)
+        if operation is None:
+            raise HTTPException(405, headers={"allow": ", ".join(self._methods)})
+        request.scope["operation"] = operation.name  # for the metrics
+        if operation.scope is not None and not operation.ticketed:
+            request.state.principal = await self._access.principal(request, operation.scope)
+        return await operation.handler(request)

@@ -1,0 +1,1 @@
+"""Audio by plain HTTP: recordings, and sessions fed by requests."""

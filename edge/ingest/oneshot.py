@@ -1,0 +1,111 @@
+"""One request, one recording, one session: opened, filled, sealed, and waited for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import urlencode
+
+from edge import errors
+from edge.auth.access import Principal
+from edge.errors import WireError
+from edge.ingest import formats
+from edge.ingest.incoming import Incoming
+from edge.ingest.outcome import Outcome
+from edge.ingest.places import Place
+from edge.ingest.tail import Tail
+from edge.sockets import parameters
+from edge.sockets.opening import Session
+from edge.sockets.uplink import frame_bytes_of
+from eventlog.documents import Document
+from eventlog.erasing import erase
+from eventlog.events import CONTAINER, SessionStarted
+from eventlog.log import LogUnavailableError
+
+if TYPE_CHECKING:
+    from edge.core import EdgeCore
+
+logger = logging.getLogger(__name__)
+
+
+class Recorded(NamedTuple):
+    """What came of a recording; no document if it isn't there yet."""
+
+    session_id: str
+    document: Document | None
+
+
+async def record(core: EdgeCore, incoming: Incoming, principal: Principal) -> Recorded:
+    """Put a recording into a session of its own and wait for its transcript.
+
+    Raises:
+        WireError: what the client is to be told; then no session is left.
+    """
+    if core.draining:
+        raise _leaving()
+    asked = formats.wanted(incoming.options, incoming.content_type, incoming.held)
+    if incoming.is_whole and not incoming.held:
+        raise WireError(errors.BAD_AUDIO, "the recording is empty")
+    # Not shared: nobody else is told its id before all of it is there.
+    session = await core.opener.open(parameters.parse(urlencode(asked).encode()), principal)
+    session_id = session.keys.session_id
+    place = Place(core, session.reservation)
+    async with place.held():
+        with Outcome(core, session.keys.run()) as outcome:
+            try:
+                await _fill(core, session, incoming, place, outcome)
+            except BaseException:
+                await abandon(core, session)
+                raise
+            return Recorded(session_id, await outcome.document(core.settings.answer_wait_s))
+
+
+async def abandon(core: EdgeCore, session: Session) -> None:
+    """Erase a session whose client never heard of it; if Redis is away, it ends as an idle one."""
+    try:
+        await erase(core.server, session.keys, session.start.tenant_id)
+        core.metrics.ended("deleted")
+    except LogUnavailableError:
+        logger.info("a session was not erased; it will be idle", extra={"session_id": session.keys.session_id})
+
+
+async def _fill(
+    core: EdgeCore, session: Session, incoming: Incoming, place: Place, outcome: Outcome
+) -> None:
+    tail = Tail(core.log, session.stream, session.start, patience_s=core.settings.redis_gone_s)
+    frame_bytes = frame_bytes_of(session.start)
+    reason, rest = "stop", b""
+    try:
+        await tail.look()
+        async for piece in incoming.pieces():
+            data = rest + piece
+            rest = data[len(data) - len(data) % frame_bytes :]
+            whole = data[: len(data) - len(rest)]
+            room = room_bytes(core, session.start, tail)
+            await tail.append(whole[:room])
+            if len(whole) > room:
+                reason = "limit"
+                break
+            if outcome.has_ended:  # the decoder has said already that it is no recording
+                break
+            place.check()
+            if core.draining:
+                raise _leaving()
+        await tail.seal(reason)
+        core.metrics.ended(reason)
+    except WireError as error:
+        if error.trouble is not errors.SESSION_ENDED:
+            raise  # else ended from outside, or as one that can't be decoded: the outcome says so
+
+
+def room_bytes(core: EdgeCore, start: SessionStarted, tail: Tail) -> int:
+    """How much more a session may have; of a container its decoder knows, not the edge."""
+    if start.encoding == CONTAINER:
+        return sys.maxsize
+    most = int(core.settings.max_session_s * start.sample_rate_hz) * frame_bytes_of(start)
+    return max(0, most - tail.end_bytes)
+
+
+def _leaving() -> WireError:
+    return WireError(errors.GOING_AWAY, "this replica shuts down; send the recording to another")

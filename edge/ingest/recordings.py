@@ -1,0 +1,76 @@
+"""``POST /v1/transcribe``: one request, one recording, one transcript."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge import errors
+from edge.auth.access import Scope
+from edge.contract.operations import JSON, Answer, Operation, principal_of
+from edge.core import EdgeCore
+from edge.ingest import livetypes
+from edge.ingest.incoming import Incoming
+from edge.ingest.live import RECORDING
+from edge.ingest.oneshot import record
+from edge.views.exports import Format, negotiated, render
+from edge.views.health import json_response
+from eventlog.documents import Document
+
+
+class Pending(msgspec.Struct):
+    """A recording that takes longer than a request is held."""
+
+    session_id: str
+    transcript_url: str
+    events_url: str
+
+
+class Recordings:
+    """Whole recordings in one request."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Serve by `core`."""
+        self._core = core
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        return (
+            Operation(
+                "POST", "/v1/transcribe", "transcribe", "Recordings", "Transcribe a recording.",
+                self.transcribe, Scope.INGEST,
+                [
+                    Answer(
+                        200, "Its transcript.",
+                        {one.media_type: Document if one is Format.JSON else {"type": "string"} for one in Format},
+                        {"Vary": "Accept"},
+                    ),
+                    Answer(202, "It takes longer: where the transcript will be.", {JSON: Pending}),
+                ],
+                livetypes.OPTIONS, livetypes.recording("file"), [*RECORDING, errors.NOT_ACCEPTABLE],
+            ),
+        )  # fmt: skip
+
+    async def transcribe(self, request: Request) -> Response:
+        """See `operations`."""
+        core = self._core
+        wanted = negotiated(request.headers.get("accept", ""))  # before anything is taken in vain
+        incoming = await Incoming(request, core.settings.max_upload_bytes).begin()
+        recorded = await record(core, incoming, principal_of(request))
+        if recorded.document is not None:
+            return _rendered(wanted, recorded.document)
+        urls = livetypes.urls_of(recorded.session_id)
+        return json_response(Pending(recorded.session_id, urls.transcript, urls.events), 202)
+
+
+def _rendered(wanted: Format, document: Document) -> Response:
+    if wanted is Format.JSON:
+        answer = json_response(document)
+    else:
+        headers = {"cache-control": "no-store"}
+        answer = Response(render(wanted, document.utterances), headers=headers, media_type=wanted.media_type)
+    answer.headers["vary"] = "Accept"
+    return answer

@@ -1,0 +1,204 @@
+"""The end of a session's stream, where requests append: many of them, on any replica, none of which keeps any state."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+from edge import errors
+from edge.auth.access import unknown_session as _unknown
+from edge.errors import WireError
+from edge.sockets.uplink import CHUNK_BYTES, frame_bytes_of
+from eventlog.codec import encode
+from eventlog.events import ProvisionalAsked, SessionStarted
+from eventlog.keys import SessionKeys
+from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
+from eventlog.positions import SEALED, Position
+from eventlog.redis_log import RedisLog
+
+APPEND_BYTES = 1_048_576
+"""In one call: some milliseconds of Redis's time."""
+
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
+"""After a failed call, doubling: a dropped connection is back at once, a failover takes seconds."""
+
+
+class Tail:
+    """Appends to a stream that others append to as well, so every call starts from where the log says that its end is.
+
+    Nothing is appended twice: after a call whose fate is unknown, what stands where it would have put its entry is
+    compared with it.
+    """
+
+    def __init__(self, log: RedisLog, stream: SessionKeys, start: SessionStarted, *, patience_s: float) -> None:
+        """Append to `stream` of a session started by `start`; a log that is away or full is waited for that long."""
+        self._log = log
+        self._stream = stream
+        self._frame_bytes = frame_bytes_of(start)
+        self._patience_s = patience_s
+        self._epoch = 0
+        self._head = Position(0, 0)
+        self._waited_since = 0.0
+        self._failures = 0
+        self._is_unsure = False
+
+    @property
+    def end_bytes(self) -> int:
+        """Where the stream ends, as far as is known."""
+        return self._head.offset * self._frame_bytes
+
+    async def look(self) -> None:
+        """Find out where the stream ends.
+
+        Raises:
+            WireError: `session_ended`, `unknown_session`, or `try_again` if the log stays away.
+        """
+        while True:
+            try:
+                there = await self._log.whereabouts(self._stream)
+            except LogUnavailableError as error:
+                await self._pause(error)
+                continue
+            if there is None:
+                raise _unknown()
+            if there.head == SEALED:
+                raise _ended()
+            self._calm()
+            self._epoch, self._head = there.epoch, there.head
+            return
+
+    async def append(self, data: bytes, at_bytes: int | None = None) -> int:
+        """Append whole samples: at `at_bytes`, less what is there already, or at the end; returns where they end.
+
+        Raises:
+            WireError: as `look`; `bad_offset` if the stream ends before `at_bytes`.
+        """
+        end = self.end_bytes if at_bytes is None else at_bytes + len(data)
+        while data:
+            if at_bytes is not None:
+                data = self._what_is_new(data, end - len(data))
+            taken = await self._append_some([(part, True) for part in _parts(data, self._frame_bytes)])
+            data = data[taken * CHUNK_BYTES :] if taken else data
+            end = self.end_bytes if at_bytes is None and taken else end
+        return end
+
+    async def ask(self, request: str) -> None:
+        """Append the question for all that can be said so far.
+
+        Raises:
+            WireError: as `look`.
+        """
+        while not await self._append_some([(encode(ProvisionalAsked(request=request)), False)]):
+            pass
+
+    async def seal(self, reason: str) -> bool:
+        """End the stream; False if it had its end.
+
+        Raises:
+            WireError: `unknown_session`, or `try_again` if the log stays away.
+        """
+        while True:
+            try:
+                code = await self._log.seal(self._stream, reason)
+            except LogUnavailableError as error:
+                await self._pause(error)
+                continue
+            if code is Code.GONE:
+                raise _unknown()
+            return code is Code.OK
+
+    def _what_is_new(self, data: bytes, at_bytes: int) -> bytes:
+        there = self.end_bytes - at_bytes
+        if there < 0:
+            raise WireError(
+                errors.BAD_OFFSET, f"the session's audio ends at {self.end_bytes}, and the chunk begins at {at_bytes}"
+            )
+        return data[there:]
+
+    async def _append_some(self, payloads: Sequence[tuple[bytes, bool]]) -> int:
+        """Try once; returns how many of the payloads, in order, are in the log now."""
+        appends = self._placed(payloads)
+        if not appends:
+            return 0
+        try:
+            answers = await self._log.append(appends)
+        except LogFullError as error:  # nothing was written
+            await self._pause(error)
+            return 0
+        except LogUnavailableError as error:
+            self._is_unsure = True
+            await self._pause(error)
+            return 0
+        for number, (append, answer) in enumerate(zip(appends, answers, strict=True)):
+            if answer.code is not Code.OK:
+                return number + await self._refused(append, answer)
+            self._head = append.position
+            self._calm()
+        return len(appends)
+
+    def _placed(self, payloads: Sequence[tuple[bytes, bool]]) -> list[Append]:
+        after, appends = self._head, []
+        for payload, is_audio in payloads:
+            position = after.advanced(len(payload) // self._frame_bytes) if is_audio else after.control()
+            appends.append(Append(self._stream, self._epoch, after, position, payload, is_audio))
+            after = position
+        return appends
+
+    async def _refused(self, append: Append, answer: Appended) -> int:
+        """Learn from a refusal; 1 if the entry is in the log nevertheless."""
+        if answer.code is Code.UNKNOWN:
+            self._is_unsure = True
+            await self._pause(LogUnavailableError("no answer"))
+            return 0
+        if answer.code is Code.GONE:
+            raise _unknown()
+        if answer.code is Code.SEALED:
+            raise _ended()
+        if self._is_unsure and await self._is_there(append):
+            self._failures = 0
+            self._head = append.position
+            return 1  # those after it may be there too
+        self._calm()
+        went_back = answer.head < append.after
+        self._epoch, self._head = answer.epoch, answer.head
+        if went_back:  # a failover that lost what was not replicated; never stitched over
+            raise WireError(errors.TRY_AGAIN, f"Redis lost audio; send again what comes after offset {self.end_bytes}")
+        return 0
+
+    async def _is_there(self, append: Append) -> bool:
+        """Whether the very entry stands where it was to be put; one of another request would differ."""
+        while True:
+            try:
+                found = await self._log.read({self._stream: append.after}, max_bytes_each=CHUNK_BYTES)
+            except LogUnavailableError as error:
+                await self._pause(error)
+                continue
+            for entry in found.get(self._stream, [])[:1]:
+                return entry.position == append.position and append.payload in {entry.pcm, entry.event}
+            return False
+
+    def _calm(self) -> None:
+        self._is_unsure = False
+        self._failures = 0
+
+    async def _pause(self, error: LogUnavailableError) -> None:
+        now = time.monotonic()
+        if not self._failures:
+            self._waited_since = now
+        self._failures += 1
+        if now - self._waited_since >= self._patience_s:
+            state = "is full" if isinstance(error, LogFullError) else "can't be reached"
+            raise WireError(errors.TRY_AGAIN, f"Redis {state} now; durable up to offset {self.end_bytes}") from error
+        await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1)))
+
+
+def _parts(data: bytes, frame_bytes: int) -> list[bytes]:
+    """As much as one call takes, in entries."""
+    # CHUNK_BYTES is a multiple of every frame's size (1, 2 and 4 bytes).
+    whole = min(len(data) - len(data) % frame_bytes, APPEND_BYTES)
+    return [data[first : min(first + CHUNK_BYTES, whole)] for first in range(0, whole, CHUNK_BYTES)]
+
+
+def _ended() -> WireError:
+    return WireError(errors.SESSION_ENDED, "the session has ended and takes no more audio")

@@ -1,0 +1,1 @@
+"""Uvicorn as the edge needs it."""

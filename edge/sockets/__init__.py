@@ -1,0 +1,1 @@
+"""The WebSocket: connections, their way into the log and back."""

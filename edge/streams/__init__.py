@@ -1,0 +1,1 @@
+"""What is heard of sessions, and server-sent events of it."""

@@ -1,0 +1,103 @@
+"""What `stenolog doctor` asks: which processes live, whether Redis takes writes, how many errors there were."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge.auth.access import Scope
+from edge.contract.operations import JSON, Answer, Operation, principal_of
+from edge.core import EdgeCore
+from edge.views.health import PROBE_TIMEOUT_S, json_response
+from eventlog import heartbeats, keys
+from eventlog.heartbeats import ERRORS, Heartbeat
+from eventlog.log import LogUnavailableError
+
+_MS = 1000
+
+
+class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
+    """One role of one process."""
+
+    role: str
+    """``edge``, ``worker``, or ``projection.<name>``."""
+    name: str
+    """Host, process id and a random part; for an operator alone, since it tells about machines."""
+    alive: bool
+    age_s: float
+    """Since its last sign of life."""
+    errors_5min: int
+    """Errors that its process logged in the last five minutes; one process may have several roles."""
+
+
+class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``/v1/diagnostics`` says."""
+
+    version: str
+    engine: str
+    """Of the sessions that this edge opens."""
+    redis: bool
+    """Whether Redis took a write."""
+    redis_write_ms: float | None
+    errors_5min: int
+    """Over all processes, those that died within five minutes too."""
+    processes: list[ProcessReport]
+
+
+class Diagnostics:
+    """The deployment as its heartbeats show it."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Look at the deployment of `core`."""
+        self._core = core
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        return (
+            Operation(
+                "GET", "/v1/diagnostics", "diagnostics", "Health", "What is up, and what went wrong lately.",
+                self.diagnose, Scope.READ, [Answer(200, "What was found.", {JSON: Diagnosis})],
+            ),
+        )  # fmt: skip
+
+    async def diagnose(self, request: Request) -> Response:
+        """Always 200: what can't be found out is a finding."""
+        core = self._core
+        write_ms, beats = None, list[Heartbeat]()
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                started = time.perf_counter()
+                await core.server.execute("SET", keys.partition_count(), len(core.server.keys.partitions))
+                write_ms = round((time.perf_counter() - started) * _MS, 3)
+                beats = await heartbeats.read_all(core.server)
+        except (TimeoutError, LogUnavailableError):
+            write_ms = None
+        named = principal_of(request).any_tenant
+        reports = [_report(beat, core.settings.ready_stale_s, named=named) for beat in beats]
+        return json_response(
+            Diagnosis(
+                version=core.settings.version, engine=core.settings.engine, redis=write_ms is not None,
+                redis_write_ms=write_ms, errors_5min=_errors(beats), processes=reports,
+            )
+        )  # fmt: skip
+
+
+def _report(beat: Heartbeat, stale_s: float, *, named: bool) -> ProcessReport:
+    age_s = beat.age_ms / _MS
+    return ProcessReport(
+        role=beat.role, name=beat.consumer if named else "", alive=age_s <= stale_s, age_s=age_s,
+        errors_5min=beat.payload.get(ERRORS, 0),
+    )  # fmt: skip
+
+
+def _errors(beats: Sequence[Heartbeat]) -> int:
+    """Each process once: its roles have one log."""
+    by_process: dict[str, int] = {}
+    for beat in beats:
+        by_process[beat.consumer] = max(by_process.get(beat.consumer, 0), beat.payload.get(ERRORS, 0))
+    return sum(by_process.values())

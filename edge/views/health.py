@@ -1,0 +1,185 @@
+"""Liveness and readiness."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge.contract.operations import JSON, Answer, Operation
+from edge.core import EdgeCore
+from edge.views.overview import Recent
+from eventlog import heartbeats, keys
+from eventlog.lag import Lag, read_lag
+from eventlog.log import LogUnavailableError
+
+PROBE_TIMEOUT_S = 2.0
+"""Balancers give up on a probe after some seconds; a Redis that takes longer isn't one to send clients to."""
+
+EDGE_ROLE, WORKER_ROLE, PROJECTION_ROLE = "edge", "worker", "projection."
+
+CAPTIONS = ("lists", "feeds")
+"""The projections without which no client gets its words: without them it is red."""
+
+
+class Liveness(msgspec.Struct):
+    """What ``/v1/health`` says."""
+
+    status: str
+    version: str
+    active_sessions: int
+
+
+class Readiness(msgspec.Struct):
+    """What ``/v1/ready`` says."""
+
+    ready: bool
+    redis: bool
+    workers: int
+    """Processes that have consumed lately."""
+    projections: dict[str, int]
+    """By name: processes that were heard of lately."""
+    active_sessions: int
+    """Connected to this edge."""
+    all_active_sessions: int
+    """Connected to any edge."""
+    lag_s: float
+    """What waited longest for its captions: a session for a worker, speech for its text, a fact for lists and feeds."""
+    draining: bool
+    reasons: list[str]
+    """Why not, for a person."""
+    warnings: list[str]
+    """What is amiss but keeps no client from its words."""
+
+
+class _Probe(NamedTuple):
+    """What was found at one look."""
+
+    redis: bool = False
+    beats: Sequence[heartbeats.Heartbeat] = ()
+    lag: Lag = Lag(0.0, {})
+
+
+class Health:
+    """The two probes."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Probe what `core` depends on."""
+        self._core = core
+        self._probes = Recent(self._probe)
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        return (
+            Operation(
+                "GET", "/v1/health", "health", "Health", "Whether this process answers.", self.health, None,
+                [Answer(200, "It does.", {JSON: Liveness})],
+            ),
+            Operation(
+                "GET", "/v1/ready", "ready", "Health", "Whether a new session would be transcribed.", self.ready, None,
+                [Answer(200, "It would.", {JSON: Readiness}), Answer(503, "It would not.", {JSON: Readiness})],
+            ),
+        )  # fmt: skip
+
+    async def health(self, _request: Request) -> Response:
+        """200 as long as this process answers."""
+        core = self._core
+        return json_response(Liveness("ok", core.settings.version, len(core.connections)))
+
+    async def ready(self, _request: Request) -> Response:
+        """200 if a new session would be transcribed, else 503."""
+        found = self._judged(await self._probes.get())
+        return json_response(found, 200 if found.ready else 503)
+
+    async def _probe(self, _kind: str) -> _Probe:
+        server = self._core.server
+        try:
+            async with asyncio.timeout(PROBE_TIMEOUT_S):
+                # A write, since a full or read-only Redis is no use. SET of what is there changes nothing.
+                await server.execute("SET", keys.partition_count(), len(server.keys.partitions))
+                return _Probe(redis=True, beats=await heartbeats.read_all(server), lag=await read_lag(server))
+        except (TimeoutError, LogUnavailableError):
+            return _Probe()
+
+    def _judged(self, probe: _Probe) -> Readiness:
+        core, stale_ms = self._core, self._core.settings.ready_stale_s * 1000
+        alive = [beat for beat in probe.beats if beat.age_ms <= stale_ms]
+        workers = [beat for beat in alive if beat.role == WORKER_ROLE and _silent_ms(beat) <= stale_ms]
+        projections = dict.fromkeys(keys.READ_MODELS, 0)
+        for beat in alive:
+            if beat.role.startswith(PROJECTION_ROLE):
+                name = beat.role.removeprefix(PROJECTION_ROLE)
+                projections[name] = projections.get(name, 0) + 1
+        others = [beat for beat in alive if beat.role == EDGE_ROLE and beat.consumer != core.settings.name]
+        reasons = list(self._reasons(probe, workers, projections))
+        return Readiness(
+            ready=not reasons, redis=probe.redis, workers=len(workers), projections=projections,
+            active_sessions=len(core.connections),
+            all_active_sessions=len(core.connections) + int(sum(_number(beat, "active_sessions") for beat in others)),
+            lag_s=max(lag_s for _, lag_s in _lags(probe, workers)), draining=core.draining,
+            reasons=reasons, warnings=list(self._warnings(probe, projections)),
+        )  # fmt: skip
+
+    def _reasons(
+        self, probe: _Probe, workers: Sequence[heartbeats.Heartbeat], projections: dict[str, int]
+    ) -> Iterator[str]:
+        settings = self._core.settings
+        if self._core.draining:
+            yield "shutting down"
+        if not probe.redis:
+            yield "Redis can't be written"
+            return
+        if not workers:
+            yield f"no worker has consumed for {settings.ready_stale_s:g} s"
+        for name in CAPTIONS:
+            if not projections[name]:
+                yield f"projection {name} hasn't been heard of for {settings.ready_stale_s:g} s"
+        for what, lag_s in _lags(probe, workers):
+            if lag_s > settings.ready_lag_s:
+                yield f"{what} for {lag_s:.0f} s"
+
+    def _warnings(self, probe: _Probe, projections: dict[str, int]) -> Iterator[str]:
+        if not probe.redis:
+            return
+        settings = self._core.settings
+        for name, count in projections.items():
+            if name in CAPTIONS:
+                continue
+            if not count:
+                yield f"projection {name} hasn't been heard of for {settings.ready_stale_s:g} s"
+            elif (lag_s := probe.lag.projections_s.get(name, 0.0)) > settings.ready_lag_s:
+                yield f"a notice waits for projection {name} for {lag_s:.0f} s"
+
+
+def _lags(probe: _Probe, workers: Sequence[heartbeats.Heartbeat]) -> Iterator[tuple[str, float]]:
+    """What keeps words from clients, and for how long by now."""
+    yield "a session waits for a worker", probe.lag.unclaimed_s
+    yield "speech waits for its text", max(map(_waited_s, workers), default=0.0)
+    for name in CAPTIONS:
+        yield f"a notice waits for projection {name}", probe.lag.projections_s.get(name, 0.0)
+
+
+def _silent_ms(beat: heartbeats.Heartbeat) -> float:
+    """How long a worker has read nothing and looked for no claims, as far as one can know."""
+    return beat.age_ms + 1000 * _number(beat, "consumed_age_s")
+
+
+def _waited_s(beat: heartbeats.Heartbeat) -> float:
+    """How long a worker's oldest decision has waited by now to be recognised and committed."""
+    waited_s = _number(beat, "oldest_decision_s")
+    return waited_s + beat.age_ms / 1000 if waited_s else 0.0
+
+
+def _number(beat: heartbeats.Heartbeat, name: str) -> float:
+    value = beat.payload.get(name, 0)
+    return value if isinstance(value, int | float) else 0
+
+
+def json_response(body: Any, status: int = 200) -> Response:  # noqa: ANN401 - anything that msgspec encodes
+    """A JSON answer that nobody caches."""
+    headers = {"cache-control": "no-store"}
+    return Response(msgspec.json.encode(body), status, headers=headers, media_type="application/json")

@@ -1,0 +1,189 @@
+"""Sessions over HTTP: which there are, how they are, numbers over all of them, and their end."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge import errors
+from edge.auth.access import Principal, Scope, unknown_session
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, principal_of
+from edge.core import EdgeCore
+from edge.errors import WireError
+from edge.views.health import json_response
+from edge.views.overview import Recent
+from eventlog import readmodels
+from eventlog.erasing import erase
+from eventlog.listing import STATES, Cursor, Metrics, list_sessions, read_metrics
+from eventlog.readmodels import SessionView, view_of_start
+
+logger = logging.getLogger(__name__)
+
+LISTED = 100
+"""Sessions in one answer unless asked otherwise: some 30 kB."""
+
+MOST_LISTED = 1000
+"""Sessions in one answer: some 300 kB."""
+
+_MOST_DIGITS = 9  # far above the bound, and quick to convert
+_MOST_CHARACTERS = 256  # of a cursor, which has some 80, and of a tenant's id
+
+TENANTS_KEPT = 1000
+"""Whose metrics are kept for a moment: some 500 bytes each."""
+
+PAGES_KEPT = 32
+"""Of listings, for a moment: 10 MB at the very worst. Several dashboards ask for the same ones again and again."""
+
+
+class _Asked(NamedTuple):
+    """What a page of the listing, or metrics, are of."""
+
+    tenant_id: str | None
+    """None for all."""
+    state: str | None = None
+    limit: int = LISTED
+    after: Cursor | None = None
+
+
+class Listing(msgspec.Struct):
+    """What ``/v1/sessions`` says."""
+
+    sessions: list[SessionView]
+    next_cursor: str | None
+    """For the next page; null on the last one."""
+
+
+class Sessions:
+    """``/v1/sessions`` and below, transcripts aside."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Read from the server of `core`, and erase there."""
+        self._server = core.server
+        self._access = core.access
+        self._pages = Recent(self._read_page, most=PAGES_KEPT)
+        self._metrics = Recent(self._read_metrics, most=TENANTS_KEPT)
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        tenant = _text("tenant", "An operator's choice of one tenant; others have no choice.")
+        return (
+            Operation(
+                "GET", "/v1/sessions", "list_sessions", "Sessions",
+                "The sessions: open ones first, each kind the latest first.",
+                self.sessions, Scope.READ, [Answer(200, "Some of the sessions.", {JSON: Listing})],
+                [
+                    Parameter("state", "query", {"type": "string", "enum": [*map(str.lower, STATES)]}, "Only these."),
+                    Parameter(
+                        "limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}, "Most to list."
+                    ),
+                    _text("cursor", "`next_cursor` of the page before."),
+                    tenant,
+                ],
+                troubles=[errors.BAD_QUERY, errors.FORBIDDEN],
+            ),
+            # Before the one with a session's id, which would match it too.
+            Operation(
+                "GET", "/v1/sessions/metrics", "get_session_metrics", "Sessions",
+                "Numbers over all sessions, about a second old.", self.metrics, Scope.READ,
+                [Answer(200, "The numbers.", {JSON: Metrics})], [tenant],
+                troubles=[errors.BAD_QUERY, errors.FORBIDDEN],
+            ),
+            Operation(
+                "GET", "/v1/sessions/{session_id}", "get_session", "Sessions", "One session's state and numbers.",
+                self.session, Scope.READ, [Answer(200, "The session.", {JSON: SessionView})],
+                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+            ),
+            Operation(
+                "DELETE", "/v1/sessions/{session_id}", "delete_session", "Sessions",
+                "End the session if it lives, and erase all there is of it.",
+                self.delete, Scope.INGEST, [Answer(204, "Nothing is left of it but its id.")],
+                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+            ),
+        )  # fmt: skip
+
+    async def sessions(self, request: Request) -> Response:
+        """A page of the sessions that the principal may see."""
+        query = request.query_params
+        state = query.get("state")
+        if state is not None and state.upper() not in STATES:
+            raise WireError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
+        tenant_id = _tenant(principal_of(request), query)
+        asked = _Asked(tenant_id, state and state.upper(), _limit(query), _cursor(query))
+        return json_response(await self._pages.get(_kind(asked)))
+
+    async def metrics(self, request: Request) -> Response:
+        """Numbers over the sessions that the principal may see."""
+        asked = _Asked(_tenant(principal_of(request), request.query_params))
+        return json_response(await self._metrics.get(_kind(asked)))
+
+    async def session(self, request: Request) -> Response:
+        """One session's state and numbers."""
+        found = await self._access.session(principal_of(request), request.path_params["session_id"])
+        run = found.keys.run()
+        view = await readmodels.read_view(self._server, run)
+        if view is None:  # just opened: its projection is a moment behind
+            view = view_of_start(found.whereabouts.start, run.run)
+        return json_response(view)
+
+    async def delete(self, request: Request) -> Response:
+        """End and erase a session; its owner may, and an admin of its tenant."""
+        principal = principal_of(request)
+        found = await self._access.session(principal, request.path_params["session_id"], owner_only=True)
+        if not await erase(self._server, found.keys, found.whereabouts.tenant_id):
+            raise unknown_session()  # another call was quicker
+        self._pages.forget()
+        self._metrics.forget()
+        logger.info("session erased", extra={"session_id": found.keys.session_id, "subject": principal.subject})
+        return Response(status_code=204)
+
+    async def _read_page(self, kind: str) -> msgspec.Raw:
+        asked = msgspec.json.decode(kind, type=_Asked)
+        page = await list_sessions(
+            self._server, state=asked.state, tenant_id=asked.tenant_id, limit=asked.limit, after=asked.after
+        )
+        return msgspec.Raw(msgspec.json.encode(Listing(page.views, page.next and page.next.encoded())))
+
+    async def _read_metrics(self, kind: str) -> Metrics:
+        return await read_metrics(self._server, msgspec.json.decode(kind, type=_Asked).tenant_id)
+
+
+def _kind(asked: _Asked) -> str:
+    return msgspec.json.encode(asked).decode()
+
+
+def _text(name: str, description: str) -> Parameter:
+    return Parameter(name, "query", {"type": "string", "maxLength": _MOST_CHARACTERS}, description)
+
+
+def _tenant(principal: Principal, query: Mapping[str, str]) -> str | None:
+    """Whose sessions are asked for; None for everybody's."""
+    wanted = query.get("tenant")
+    if wanted is not None and len(wanted) > _MOST_CHARACTERS:
+        raise WireError(errors.BAD_QUERY, f"tenant has at most {_MOST_CHARACTERS} characters")
+    if principal.any_tenant:
+        return wanted
+    if wanted not in {None, principal.tenant_id}:
+        raise WireError(errors.FORBIDDEN, "only an operator may ask for another tenant's sessions")
+    return principal.tenant_id
+
+
+def _limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit", str(LISTED))
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:_MOST_DIGITS]) <= MOST_LISTED):
+        raise WireError(errors.BAD_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
+    return int(text)
+
+
+def _cursor(query: Mapping[str, str]) -> Cursor | None:
+    text = query.get("cursor")
+    if text is None:
+        return None
+    try:
+        return Cursor.decoded(text[:_MOST_CHARACTERS])
+    except ValueError:
+        raise WireError(errors.BAD_QUERY, "cursor must be the next_cursor of an earlier page") from None

@@ -1,0 +1,88 @@
+"""Transcripts over HTTP, in every format that they can be had as."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from edge import errors
+from edge.auth.access import Scope, unknown_session
+from edge.contract.operations import JSON, SESSION_ID, Answer, Handler, Operation, principal_of
+from edge.core import EdgeCore
+from edge.views.exports import Format, negotiated, render
+from edge.views.health import json_response
+from eventlog import readmodels
+from eventlog.documents import ListedFinal
+
+_STRING = {"type": "string"}
+
+
+class TranscriptSoFar(msgspec.Struct):
+    """What ``/v1/sessions/{session_id}/transcript`` says as JSON."""
+
+    session_id: str
+    state: str
+    """``active`` or ``closed``."""
+    transcript: str
+    utterances: list[ListedFinal]
+
+
+class Transcripts:
+    """``/v1/sessions/{session_id}/transcript``, with and without a suffix."""
+
+    def __init__(self, core: EdgeCore) -> None:
+        """Read from the server of `core`."""
+        self._server = core.server
+        self._access = core.access
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        kinds = {one.media_type: _STRING for one in Format} | {JSON: TranscriptSoFar}
+        return (
+            Operation(
+                "GET", "/v1/sessions/{session_id}/transcript", "get_transcript", "Sessions",
+                "The transcript: whole if the session has ended, so far if it lives.",
+                self.transcript, Scope.READ,
+                [Answer(200, "The transcript, in the format that `Accept` likes best.", kinds)],
+                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.NOT_ACCEPTABLE],
+            ),
+            *map(self._suffixed, Format),
+        )  # fmt: skip
+
+    def _suffixed(self, wanted: Format) -> Operation:
+        kind = TranscriptSoFar if wanted is Format.JSON else _STRING
+        return Operation(
+            "GET", f"/v1/sessions/{{session_id}}/transcript.{wanted.suffix}", f"get_transcript_{wanted.suffix}",
+            "Sessions", f"The transcript as {wanted.media_type}, whatever `Accept` says.",
+            self._answering(wanted), Scope.READ, [Answer(200, "The transcript.", {wanted.media_type: kind})],
+            [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+        )  # fmt: skip
+
+    async def transcript(self, request: Request) -> Response:
+        """The transcript in the format that ``Accept`` likes best."""
+        # Several lines of one header are one list.
+        answer = await self._answer(request, negotiated(", ".join(request.headers.getlist("accept"))))
+        answer.headers["vary"] = "Accept"
+        return answer
+
+    def _answering(self, wanted: Format) -> Handler:
+        async def answer(request: Request) -> Response:
+            return await self._answer(request, wanted)
+
+        return answer
+
+    async def _answer(self, request: Request, wanted: Format) -> Response:
+        session = await self._access.session(principal_of(request), request.path_params["session_id"])
+        found = await readmodels.read_transcript(self._server, session.keys.run())
+        if found is None:
+            raise unknown_session()
+        if wanted is Format.JSON:
+            state = "closed" if found.is_final else "active"
+            session_id = session.keys.session_id
+            return json_response(TranscriptSoFar(session_id, state, found.transcript, found.utterances))
+        return Response(
+            render(wanted, found.utterances), headers={"cache-control": "no-store"}, media_type=wanted.media_type
+        )

@@ -35,6 +35,8 @@ bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
 	@$(BIN)/python -m benchmarks.log
 	@$(BIN)/python -m benchmarks.asr
 	@$(BIN)/python -m benchmarks.bare --sessions 500 --seconds 15 --rounds 2
+	@$(BIN)/python -m benchmarks.sse
+	@$(BIN)/python -m benchmarks.listing
 	@$(BIN)/python -m benchmarks.live --sessions 1000 --seconds 30 --engine mock
 	@$(BIN)/python -m benchmarks.live --sessions 16 --seconds 60 --engine whisper
 

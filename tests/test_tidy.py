@@ -32,7 +32,8 @@ LAYERS = {
 }
 # What computes only: given the same, it answers the same.
 PURE = re.compile(
-    r"processor/(speech/.*|decoding/(sniffing|twins)\.py|(timeline|facts)\.py)|edge/(sockets/(lifecycle|uplink|wire|parameters)|views/exports|ingest/(forms|formats))\.py"
+    r"processor/(speech/.*|decoding/(sniffing|twins)\.py|(timeline|facts)\.py)"
+    r"|edge/(sockets/(lifecycle|uplink|wire|parameters)|views/exports|ingest/(forms|formats))\.py"
     r"|projections/(stitching|wire|lists|feeds|sessions|status)\.py|eventlog/(events|codec|keys|positions)\.py")
 IMPURE = {
     "redis", "asyncio", "starlette", "uvicorn", "httpx2", "websockets", "socket", "subprocess", "threading", "time",

@@ -40,5 +40,6 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     sse_slow_s: float = 10.0
     ready_lag_s: float = 30.0
     engine: str = "whisper"
+    speaker_labels: str = "channel"
     segmenter: dict[str, Any] = {}
     """Pinned into each session's start event; ``hangover_ms`` of the query string replaces its own."""

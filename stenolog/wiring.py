@@ -134,6 +134,7 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         sse_slow_s=settings.sse_slow_s,
         ready_lag_s=settings.ready_lag_s,
         engine=settings.engine,
+        speaker_labels=settings.speaker_labels,
         segmenter=msgspec.to_builtins(segmenter_settings(settings)),
     )
 

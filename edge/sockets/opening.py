@@ -166,6 +166,7 @@ class Opener:
             language=wanted.language or "en",
             engine=self._settings.engine,
             segmenter=segmenter,
+            speaker_labels=self._settings.speaker_labels,
             started_ms=time.time_ns() // 1_000_000,
             traceparent=tracing.current.get(),
         )

@@ -223,6 +223,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hangover_ms: Annotated[int, _number(
         "Speech", "ms", "Pause that ends an utterance. Shorter answers sooner and cuts sentences; 300 ms multiplied "
         "the errors.", least=100, most=5000)] = 700
+    speaker_labels: Annotated[Literal["channel", "hash"], _text(
+        "Speech", "Whose an utterance is: `channel` numbers the channels from 1, which is all that is known of who "
+        "speaks; `hash` draws a label from the utterance's samples, so that the same audio has the same one anywhere. "
+        "Pinned at each session's start.")] = "channel"
     partial_interval_ms: Annotated[int, _number(
         "Speech", "ms", "Time between two provisional texts of an open utterance, while there is room. A second "
         "reads as live; each costs a recognition.", least=100)] = 1000

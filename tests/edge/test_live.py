@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import re
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -308,3 +309,15 @@ async def test_results_of_a_session_that_an_end_came_to_are_whole(edge: Replica,
     assert await edge.log.seal(edge.core.server.keys.of(session_id), "idle") is Code.OK
     answer = await http.post(f"/live/{session_id}/audio", content=b"ab", headers=PCM)
     assert refusal(answer) == (409, "session_ended")
+
+
+@pytest.mark.usefixtures("path")
+async def test_the_same_audio_has_the_same_label_if_asked_for(redis_url: str) -> None:
+    """With labels by hash two replicas give an utterance the same one, whichever session it is in (LIVE-4)."""
+    labels = []
+    for _ in range(2):
+        async with replica(redis_url, speaker_labels="hash") as edge, client_of(edge) as client:
+            answer = await client.post("/v1/transcribe", content=speech(1), headers=PCM)
+            labels.append([one["speaker"] for one in answer.json()["utterances"]])
+    assert labels[0] == labels[1] != []
+    assert all(re.fullmatch("speaker-[0-9a-f]{4}", label) for label in labels[0])

@@ -179,9 +179,19 @@ class RedisLog:
 
     async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
         """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""
+        [code] = await self.seal_many([keys], reason, idle_ms=idle_ms)
+        if code == Code.UNKNOWN:
+            raise LogUnavailableError("the session's node doesn't answer")
+        return code
+
+    async def seal_many(self, sessions: Sequence[SessionKeys], reason: str, *, idle_ms: int = 0) -> list[Code]:
+        """As `seal`, of many sessions in one round trip; UNKNOWN for those whose node can't be reached."""
         event = encode(SessionSealed(reason=reason, offset_samples=0))
-        code, _ = await self.server.run(script("seal_session"), [keys.session, keys.audio], [idle_ms, event])
-        return Code(code)
+        calls = [Call(script("seal_session"), [keys.session, keys.audio], [idle_ms, event]) for keys in sessions]
+        return [
+            Code.UNKNOWN if isinstance(answer, LogUnavailableError) else Code(answer[0])
+            for answer in await self.server.run_many(calls)
+        ]
 
     def _commit_call(self, commit: Commit) -> Call:
         claim, checkpoint = commit.claim, commit.checkpoint

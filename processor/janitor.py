@@ -11,12 +11,17 @@ from eventlog.log import Code, LogUnavailableError
 from eventlog.projecting import trim_changes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from eventlog.claims import Claims
-    from eventlog.keys import PartitionKeys
+    from eventlog.keys import PartitionKeys, SessionKeys
     from eventlog.redis_log import RedisLog
     from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
+
+SPREAD = 0.25
+"""Share of the time between two sweeps that one takes; ends are punctual to that."""
 
 SILENT_LEASES = 60
 """A consumer is deleted after this many leases of silence: long after its claims were taken over."""
@@ -45,6 +50,8 @@ class Janitor:
         server = self._claims.server
         for partition in server.keys.partitions:
             await self._sweep_partition(partition)
+            # Thousands of sessions in one go would hold up their audio for a noticeable time.
+            await asyncio.sleep(SPREAD * self._settings.sweep_s / len(server.keys.partitions))
         await self._forget_expired()
         walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
         if walking:
@@ -59,8 +66,7 @@ class Janitor:
             swept = await self._claims.sweep(partition, cursor)
             if swept.offered:
                 log.warning("runs without entry offered again", extra={"runs": swept.offered})
-            for member in swept.members:
-                await self._end_if_idle(member)
+            await self._end_idle(swept.members)
             cursor = swept.cursor
             if cursor == "0":
                 return
@@ -73,14 +79,16 @@ class Janitor:
             [("ZREMRANGEBYSCORE", keys.index, "-inf", f"({oldest_ms}") for keys in server.keys.partitions]
         )
 
-    async def _end_if_idle(self, member: str) -> None:
-        run = self._claims.server.keys.of_run(member)
-        if run.run != LIVE_RUN:
-            return
-        idle_ms = self._settings.idle_ms
-        code = await self._log.seal(run.session.upload, "idle", idle_ms=idle_ms)
+    async def _end_idle(self, members: Sequence[str]) -> None:
+        runs = map(self._claims.server.keys.of_run, members)
+        sessions = [run.session for run in runs if run.run == LIVE_RUN]
         # With an upload, the audio's end is its decoder's to tell: there may be hours of it to come yet.
-        if code == Code.GONE:
-            code = await self._log.seal(run.session, "idle", idle_ms=idle_ms)
-        if code == Code.OK:
-            log.info("idle session ended", extra={"session_id": run.session_id})
+        codes = await self._seal([keys.upload for keys in sessions])
+        await self._seal([keys for keys, code in zip(sessions, codes, strict=True) if code == Code.GONE])
+
+    async def _seal(self, sessions: Sequence[SessionKeys]) -> list[Code]:
+        codes = await self._log.seal_many(sessions, "idle", idle_ms=self._settings.idle_ms)
+        for keys, code in zip(sessions, codes, strict=True):
+            if code == Code.OK:
+                log.info("idle session ended", extra={"session_id": keys.session_id})
+        return codes

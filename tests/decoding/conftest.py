@@ -1,22 +1,5 @@
-"""Fixtures of the decoding tests."""
+"""Fixtures of the decoding tests: the processor's."""
 
-from collections.abc import AsyncIterator
+from tests.processor.conftest import deployment, single
 
-import pytest
-
-from tests.processor.deployment import Deployment
-from tests.support.servers import Server
-
-
-@pytest.fixture
-async def deployment(server: Server) -> AsyncIterator[Deployment]:
-    """An empty deployment on one Redis, and once more on a cluster."""
-    async with Deployment(server.url) as found:
-        yield found
-
-
-@pytest.fixture
-async def single(standalone: Server) -> AsyncIterator[Deployment]:
-    """An empty deployment on one Redis, for what Redis has no part in."""
-    async with Deployment(standalone.url) as found:
-        yield found
+__all__ = ["deployment", "single"]

@@ -177,13 +177,17 @@ class Events:
         keys = found.keys.run()
         last = await statuses.read_last_status(self._server, keys)
         if last is None:
-            return await self._after_the_messages(keys, principal, after)
+            over = await statuses.are_over(self._server, keys)
+            # The last may have come between the two looks.
+            last = await statuses.read_last_status(self._server, keys) if over else None
+            if last is None:
+                return await self._after_the_messages(keys, principal, after, over=over)
         position, body = last
         if after is None:
             greeting = event("status", body.decode(), str(position))
             is_over = statuses.decode_status(body).is_last
             return self._streaming(StatusStream, principal, keys, position, greeting, is_over=is_over)
-        if after == position and statuses.decode_status(body).is_last:
+        if after >= position and statuses.decode_status(body).is_last:
             return Response(status_code=204)
         return self._streaming(StatusStream, principal, keys, after)
 
@@ -201,9 +205,10 @@ class Events:
         self._streams.require_room(_user(principal))
         return principal, found, _last_event_id(request)
 
-    async def _after_the_messages(self, keys: RunKeys, principal: Principal, after: Position | None) -> Response:
+    async def _after_the_messages(
+        self, keys: RunKeys, principal: Principal, after: Position | None, *, over: bool
+    ) -> Response:
         """There are no messages: not yet, or not any more, and then the view still knows how it ended."""
-        over = await statuses.are_over(self._server, keys)
         view = await readmodels.read_view(self._server, keys) if over else None
         if view is None or view.state != "CLOSED":
             return self._streaming(StatusStream, principal, keys, after or START)

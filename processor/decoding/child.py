@@ -22,6 +22,8 @@ _ROOT = Path(processor.__file__).parents[1]
 _LAST_WORDS = 10
 """Lines of a crash that are kept for the log: the end of a traceback."""
 
+_DRAINED_BYTES = 65_536
+
 _CRASHES = {
     signal.SIGXCPU: "takes far too long to decode",
     signal.SIGSEGV: "made its decoder crash",
@@ -134,6 +136,9 @@ class Child:
     async def close(self) -> None:
         """End it if it lives, and return when nothing of it is left."""
         self.kill()
+        # Its end isn't told before that of its output, and asyncio reads none while its buffer is full.
+        while await self.output.read(_DRAINED_BYTES):
+            pass
         await self._process.wait()
         self._listening.cancel()
         await asyncio.gather(self._listening, return_exceptions=True)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from eventlog import readmodels
 from eventlog.feed import FeedKind, FeedMessage, encode_message
+from eventlog.keys import RunKeys
 from eventlog.positions import SEALED
 from projections.runtime import ProjectionRunner
 from tests.edge.conftest import behind
@@ -14,6 +16,12 @@ from tests.edge.listening import Ear, Told, open_session, projecting, status_of,
 from tests.edge.replicas import RATE_HZ, Replica, frame, replica
 from tests.projections.facts import ended, final
 from tests.support.waiting import eventually_async
+
+
+async def is_closed(edge: Replica, keys: RunKeys) -> bool:
+    """Whether the sessions' view knows of the end."""
+    view = await readmodels.read_view(edge.core.server, keys)
+    return view is not None and view.state == "CLOSED"
 
 
 @pytest.fixture
@@ -107,11 +115,23 @@ async def test_the_last_status_is_known_long_after_the_end(edge: Replica) -> Non
         last = (await ear.all())[-1]
     ttl_s = await edge.core.server.execute("TTL", keys.status)
     assert 290 <= ttl_s <= 300
+    await eventually_async(lambda: is_closed(edge, keys))
     await edge.core.server.execute("DEL", keys.status)
     async with status_of(edge, keys.session_id) as late:
         [told] = await late.all()
     assert told.data == last.data
     async with status_of(edge, keys.session_id, last_event_id=told.id) as again:
+        assert again.status == 204
+
+
+@pytest.mark.usefixtures("projected")
+async def test_whoever_was_told_the_end_by_the_view_is_told_no_more(edge: Replica) -> None:
+    """The id of an end made from what is kept is after every message, wherever those are still there (STATUS-4)."""
+    keys = await open_session(edge)
+    await tell(edge, keys, [final(0), ended(1)])
+    async with status_of(edge, keys.session_id) as ear:
+        assert (await ear.all())[-1].data["status"] == "completed"
+    async with status_of(edge, keys.session_id, last_event_id=str(SEALED)) as again:
         assert again.status == 204
 
 

@@ -30,7 +30,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     redis_gone_s: float = 30.0
     end_wait_s: float = 10.0
     answer_wait_s: float = 60.0
+    batch_wait_s: float = 300.0
+    mock_tenant_id: str = ""
+    mock_user_id: str = ""
     max_upload_bytes: int = 536_870_912
+    upload_ahead_bytes: int = 64 << 20
     max_session_s: float = 14_400.0
     ready_stale_s: float = 15.0
     sse_keepalive_s: float = 15.0

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventlog import keys as keys_module
-from eventlog.keys import LIVE_RUN, READ_MODELS, PartitionKeys, RunKeys, SessionKeys
+from eventlog.keys import LIVE_RUN, READ_MODELS, SINKS, PartitionKeys, RunKeys, SessionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.scripts import script
 from eventlog.server import Call, Server
@@ -73,7 +73,8 @@ async def _erase(server: Server, partition: PartitionKeys, session_ids: Sequence
         if isinstance(answer, LogUnavailableError):
             raise answer
         deleted += answer
-    for stream in (partition.changes, partition.set_aside, *map(partition.dead_letters, READ_MODELS)):
+    letters = (*map(partition.dead_letters, (*READ_MODELS, *SINKS)), *map(partition.redriven, SINKS))
+    for stream in (partition.changes, partition.set_aside, *letters):
         await _drop_mentions(server, stream, session_ids)
     return deleted
 

@@ -19,6 +19,13 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_
     """Base of all events."""
 
 
+class Batch(msgspec.Struct, frozen=True, kw_only=True):
+    """On whose behalf a recorded file is processed; its tenant is the session's."""
+
+    user_id: str
+    account_id: str | None = None
+
+
 class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"):
     """First entry of an audio stream: everything that is fixed for the session's life.
 
@@ -46,6 +53,8 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     """Wall clock of the edge, Unix ms."""
     traceparent: str = ""
     """W3C trace context of the request that opened the session; empty if it had none."""
+    batch: Batch | None = None
+    """It is a recorded file of ``/batch/process``, whose completion outside sinks are told of; else None."""
 
 
 class Finalized(_Event, frozen=True, kw_only=True, tag="finalized.v1"):
@@ -104,6 +113,7 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
     encoding: str = "linear16"
     opened_ms: int = 0
     traceparent: str = ""
+    batch: Batch | None = None
 
 
 class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v1"):

@@ -16,6 +16,9 @@ LIVE_RUN = "live"
 READ_MODELS = ("lists", "feeds", "sessions", "status")
 """The projections that build read models in Redis."""
 
+SINKS = ("eventbridge", "kafka", "webhooks")
+"""The projections that forward to somebody outside Redis."""
+
 _DEPLOYMENT = "{stenolog}"  # keys that count across partitions; a tag of their own, so one slot
 
 
@@ -42,6 +45,16 @@ def request_count(tenant_id: str, minute: int) -> str:
 def ticket(ticket_hash: str) -> str:
     """String: what a short-lived ticket, known by its SHA-256, allows; JSON. Edges. TTL is the ticket's own."""
     return f"{_DEPLOYMENT}:ticket:{ticket_hash}"
+
+
+def recognise(engine: str) -> str:
+    """Stream, group ``recogniser``: utterances that any worker with `engine` may recognise. Workers; bounded length."""
+    return f"{_DEPLOYMENT}:recognise:{engine}"
+
+
+def webhooks(tenant_id: str) -> str:
+    """Hash: a tenant's webhook subscriptions, id to JSON. Edges. No TTL."""
+    return f"{_DEPLOYMENT}:webhooks:{tenant_id}"
 
 
 def status_channel(session_id: str) -> str:
@@ -94,8 +107,16 @@ class PartitionKeys:
         return f"{self._prefix}:set-aside"
 
     def dead_letters(self, projection: str) -> str:
-        """Stream: facts that `projection` couldn't apply, with reason. That projection; bounded length, session TTL."""
+        """Stream: facts it couldn't apply, or forward, with reason. That projection; bounded length, session TTL."""
         return f"{self._prefix}:dead-letters:{projection}"
+
+    def forwarder(self, sink: str) -> str:
+        """String: which consumer forwards this partition's events to `sink`. Forwarders. TTL is its lease."""
+        return f"{self._prefix}:forwarder:{sink}"
+
+    def redriven(self, sink: str) -> str:
+        """Stream: dead letters of `sink` to be sent once more. `stenolog dead-letters`; read by its forwarder."""
+        return f"{self._prefix}:redriven:{sink}"
 
     @cached_property
     def open_runs(self) -> str:
@@ -199,6 +220,11 @@ class UploadKeys(SessionKeys):
         """Stream: a container's bytes, control events; id = bytes. Append script; freed once decoded. Session TTL."""
         return f"{self._prefix}:upload:{self.session_id}"
 
+    @cached_property
+    def head(self) -> str:
+        """String: a container's first bytes, as long as a decoder may have to start again. Decoding. Session TTL."""
+        return f"{self._prefix}:upload-head:{self.session_id}"
+
 
 class RunKeys:
     """The keys of one run of one session."""
@@ -230,6 +256,11 @@ class RunKeys:
         """Stream: real-time events as clients see them, id = the fact's. Projection feeds; bounded. Session TTL."""
         return self._key("feed")
 
+    @cached_property
+    def recognised(self) -> str:
+        """Hash: what others recognised for the run's holder, by utterance; JSON. Workers. Expires soon."""
+        return self._key("recognised")
+
     @property
     def list(self) -> str:
         """List: as `SessionKeys.list`, but of this run; the live run's is the session's own."""
@@ -258,8 +289,9 @@ class RunKeys:
         """Every key of the run and its session that has the session TTL, whether it exists or not."""
         session, upload = self.session, self.session.upload
         return (
-            session.session, session.audio, upload.session, upload.audio, self.transcript, self.checkpoint, self.feed,
-            self.list, self.document, self.view, self.status, *(self.projected(name) for name in READ_MODELS),
+            session.session, session.audio, upload.session, upload.audio, upload.head, self.transcript,
+            self.checkpoint, self.recognised, self.feed, self.list, self.document, self.view, self.status,
+            *(self.projected(name) for name in (*READ_MODELS, *SINKS)),
         )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ class RedisLog:
             encoding=start.encoding,
             opened_ms=start.started_ms,
             traceparent=start.traceparent,
+            batch=start.batch,
         )
         code, epoch, head = await self.server.run(
             script("open_session"),

@@ -99,6 +99,10 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         decode_ahead_s=settings.decode_ahead_s,
         spool_bytes=settings.spool_bytes,
         max_session_s=settings.max_session_s,
+        upload_ahead_bytes=settings.upload_ahead_bytes,
+        recognise_share=settings.recognise_share,
+        recognise_ahead=settings.recognise_ahead,
+        recognise_lease_ms=settings.recognise_lease_ms,
     )
 
 
@@ -124,6 +128,10 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         redis_gone_s=settings.redis_gone_s,
         end_wait_s=settings.end_wait_s,
         answer_wait_s=settings.answer_wait_s,
+        batch_wait_s=settings.batch_wait_s,
+        mock_tenant_id=settings.mock_tenant_id,
+        mock_user_id=settings.mock_user_id,
+        upload_ahead_bytes=settings.upload_ahead_bytes,
         max_upload_bytes=settings.max_upload_bytes,
         max_session_s=settings.max_session_s,
         ready_stale_s=settings.ready_stale_s,

@@ -7,12 +7,17 @@ import msgspec
 from msgspec import Meta
 
 # Named as other tools name them; everything else has the prefix STENOLOG_.
-PLAIN_NAMES = {"redis_url": "REDIS_URL"}
+PLAIN_NAMES = {
+    name: name.upper() for name in (
+        "redis_url", "mock_tenant_id", "mock_user_id", "event_source", "eventbridge_bus_name", "aws_region",
+        "aws_endpoint_url",
+    )
+}
 PREFIX = "STENOLOG_"
 # Never shown: not in an error, not in a repr.
 SECRETS = frozenset({"openai_api_key", "redis_url", "auth_secret"})
 
-Projection = Literal["lists", "feeds", "sessions", "status"]
+Projection = Literal["lists", "feeds", "sessions", "status", "eventbridge", "kafka", "webhooks"]
 
 
 def _text(group: str, why: str) -> Meta:
@@ -252,10 +257,61 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Speech", "s", "Bound of one request. Above what a busy service takes for 20 s of speech.",
         least=0.1)] = 30.0
 
+    # Recorded files
+    batch_wait_s: Annotated[float, _number(
+        "Recorded files", "s", "How long `/batch/process` waits for a recording's transcript before it answers 202 "
+        "and where that will be. An hour of speech takes about a minute on two cores; proxies give up after one or "
+        "some.", least=0)] = 300.0
+    mock_tenant_id: Annotated[str, _text(
+        "Recorded files", "Tenant of recordings whose request names none (`X-Tenant-ID`) while authentication is off: "
+        "a UUID v4. Unset: a new one each.")] = ""
+    mock_user_id: Annotated[str, _text(
+        "Recorded files", "User of recordings whose request names none (`X-User-ID`) while authentication is off. "
+        "Unset: `system`.")] = ""
+    upload_ahead_bytes: Annotated[int, _number(
+        "Recorded files", "bytes", "How much of a recording may be in Redis that is not decoded yet; its sender is "
+        "read no faster. Hours of compressed speech, so that only large files ever wait.", least=1_048_576)
+    ] = 67_108_864
+    recognise_share: Annotated[bool, _text(
+        "Recorded files", "Whether utterances of recordings may be recognised by any worker with the same engine, "
+        "rather than by the one that has the session alone.")] = True
+    recognise_ahead: Annotated[int, _number(
+        "Recorded files", "utterances", "Decided utterances of one recording that may wait for recognition, by "
+        "whichever worker: enough to keep many cores busy, a few megabytes of audio.", least=1)] = 64
+    recognise_lease_ms: Annotated[int, _number(
+        "Recorded files", "ms", "After which an utterance that another worker took is offered again: that worker may "
+        "have died. Longer than a batch takes on a slow core; twice recognised does no harm.", least=1000)] = 20_000
+
     # Projections
     projections: Annotated[tuple[Projection, ...], _text(
         "Projections", "What `stenolog up` and `stenolog project` run, separated by commas.",
-    )] = ("lists", "feeds", "sessions", "status")
+    )] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
+    forward_lease_ms: Annotated[int, _number(
+        "Projections", "ms", "For how long a process that forwards events keeps a partition without a sign of life; "
+        "then another forwards its events.", least=1000)] = 10_000
+    forward_give_up_s: Annotated[float, _number(
+        "Projections", "s", "How long an event is tried to be forwarded, with growing pauses, before it goes to the "
+        "dead letters. Longer than most outages; well below `session_ttl_s`, with which its facts expire.", least=0)
+    ] = 3600.0
+    event_source: Annotated[str, _text(
+        "Projections", "Source that EventBridge events name.")] = "com.yourapp.transcription"
+    eventbridge_bus_name: Annotated[str, _text(
+        "Projections", "EventBridge bus that finished recordings are told to: name or ARN.")] = "default"
+    aws_region: Annotated[str, _text(
+        "Projections", "Region of that bus. Credentials are found as boto3 finds them.")] = "us-east-1"
+    aws_endpoint_url: Annotated[str, _text(
+        "Projections", "Address of an emulator in place of AWS.")] = ""
+    eventbridge_bucket: Annotated[str, _text(
+        "Projections", "S3 bucket for events above EventBridge's size limit, which are forwarded by reference. Unset: "
+        "they go to the dead letters.")] = ""
+    kafka_url: Annotated[str, _text(
+        "Projections", "Kafka brokers of the projection `kafka`: `kafka://host:9092`, several separated by "
+        "semicolons.")] = "kafka://localhost:9092"
+    webhook_private: Annotated[bool, _text(
+        "Projections", "Whether webhooks may go to private and loopback addresses and by plain HTTP. Off, since "
+        "tenants choose the addresses and this machine may reach what they may not.")] = False
+    webhook_timeout_s: Annotated[float, _number(
+        "Projections", "s", "Bound of one webhook request.", least=0.1)] = 10.0
 
     def __repr__(self) -> str:
         """All fields, secrets hidden, since a repr ends up in logs."""

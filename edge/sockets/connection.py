@@ -141,9 +141,14 @@ class Connection(Sink):
     # What the socket brings
 
     async def _begin_listening(self) -> None:
+        if self.session.resumed:
+            await self._find_what_was_missed()
         self._core.fanout.add(self.listener)
-        if not self.session.resumed:
-            return
+        if self.session.resumed:
+            self._core.fanout.look(self.listener)
+
+    async def _find_what_was_missed(self) -> None:
+        """Begin after what the client has; before anything is heard, or that would come again from there."""
         try:
             last = await self._core.fanout.last_position(self.listener.keys)
         except LogUnavailableError:
@@ -151,7 +156,6 @@ class Connection(Sink):
         self._catch_up.begin(last)
         wanted = self.session.next_utterance
         self.listener.position = last if wanted is None else min(last, Position(wanted, 0))
-        self._core.fanout.look(self.listener)
 
     async def _receive_all(self) -> None:
         self._shortcut.tap(self._take_audio)

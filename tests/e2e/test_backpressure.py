@@ -162,5 +162,6 @@ async def test_a_client_that_does_not_read_is_dropped_and_can_resume(redis_url: 
             offset = await again.begin()
             assert offset > 0
             end = await again.finish()
-    assert len(texts(again.finals)) == end["utterances"] > 100
+    # More than the outbox holds, twice over: how many there are by then is the machine's to say.
+    assert len(texts(again.finals)) == end["utterances"] > 32
     assert end["transcript"] == " ".join(texts(again.finals))

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from edge.streams.fanout import Listener, Sink
 from eventlog.codec import decode_audio_event
 from eventlog.events import HoleFound
 from eventlog.feed import FeedKind, FeedMessage, encode_message
-from eventlog.keys import SessionKeys, reservations, tenant_reservations
+from eventlog.keys import RunKeys, SessionKeys, reservations, tenant_reservations
 from eventlog.log import AudioEntry
 from eventlog.positions import START, Position
 from eventlog.reservations import Reservation
@@ -166,6 +167,39 @@ async def test_a_resume_hears_what_it_asks_for(edge: Replica) -> None:
     """With `next_utterance` a resume hears the finals from that one on."""
     async with with_feed(edge, 3) as (start, _), edge.connect(resuming(start, "&next_utterance=1")) as client:
         assert [(await client.until("final"))["utterance"] for _ in range(2)] == [1, 2]
+
+
+async def test_what_comes_while_a_resume_looks_is_heard_once(
+    edge: Replica, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A final that is published while a resume looks for what was missed is told once, not from both (STITCH-7)."""
+    async with with_feed(edge, 0) as (start, keys):
+        fanout, witness = edge.core.fanout, Witness()
+        looked = fanout.last_position
+
+        async def late(run: RunKeys) -> Position:
+            last = await looked(run)
+            fanout.add(Listener(run, last, witness))
+            await add_final(edge, keys, 0, publish=True)
+            await eventually_async(lambda: witness.heard)
+            return last
+
+        monkeypatch.setattr(fanout, "last_position", late)
+        async with edge.connect(resuming(start, "&next_utterance=0")) as client:
+            assert (await client.until("final"))["utterance"] == 0
+            await add_final(edge, keys, 1, publish=True)
+            assert (await client.until("final"))["utterance"] == 1
+
+
+class Witness(Sink):
+    """Hears what any listener hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Position] = []
+
+    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Sink`
+        """See `Sink`."""
+        self.heard.append(position)
 
 
 async def test_a_missed_message_is_read_from_the_feed(edge: Replica) -> None:

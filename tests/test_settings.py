@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from eventlog.keys import READ_MODELS, SINKS
 from stenolog.settings import Settings, SettingsError, is_loopback, load
 from stenolog.settings.model import fields
 from stenolog.settings.page import render
@@ -72,11 +73,11 @@ def test_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
 def test_bad_values_are_all_named_with_what_is_allowed() -> None:
     """Every bad value is reported at once with its variable, the value and what is allowed."""
     assert problems_of(STENOLOG_PORT="abc", STENOLOG_LEASE_MS="1", STENOLOG_LOG_LEVEL="loud",
-                       STENOLOG_PROJECTIONS="lists,kafka") == [
+                       STENOLOG_PROJECTIONS="lists,nothing") == [
         "STENOLOG_PORT: 'abc' is not a whole number of at least 0 and at most 65535 (port)",
         "STENOLOG_LOG_LEVEL: 'loud' is not one of debug, info, warning, error",
         "STENOLOG_LEASE_MS: '1' is not a whole number of at least 500 (ms)",
-        "STENOLOG_PROJECTIONS: 'lists,kafka' is not any of lists, feeds, sessions, status, separated by commas",
+        f"STENOLOG_PROJECTIONS: 'lists,nothing' is not any of {', '.join((*READ_MODELS, *SINKS))}, separated by commas",
     ]
 
 

@@ -6,7 +6,8 @@ import time
 
 from edge.sockets.outbox import Outbox
 from edge.streams.fanout import Fanout, Listener
-from eventlog.positions import Position
+from eventlog.log import LogUnavailableError
+from eventlog.positions import START, Position
 
 DEAF_S = 10.0
 """A client that reads nothing of what it has missed for so long is too slow."""
@@ -30,9 +31,18 @@ class CatchUp:
         self._held_up_s: float | None = None
         """Since when the client has to read before there is more."""
 
-    def begin(self, end: Position) -> None:
-        """The feed ended at `end` when the client came."""
-        self._end = end
+    async def begin(self, next_utterance: int | None) -> None:
+        """Begin with the final that the client asks for, or with what comes.
+
+        To be called before its listener hears anything: what it heard by then would come again from here.
+        """
+        try:
+            last = await self._fanout.last_position(self._listener.keys)
+        except LogUnavailableError:
+            last = START  # better twice than not at all
+        self._end = last
+        self._listener.position = last if next_utterance is None else min(last, Position(next_utterance, 0))
+        self._fanout.look(self._listener)
 
     def is_full(self) -> bool:
         """Whether the client has to read first; see `fanout.Sink`."""

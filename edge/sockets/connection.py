@@ -142,20 +142,8 @@ class Connection(Sink):
 
     async def _begin_listening(self) -> None:
         if self.session.resumed:
-            await self._find_what_was_missed()
+            await self._catch_up.begin(self.session.next_utterance)
         self._core.fanout.add(self.listener)
-        if self.session.resumed:
-            self._core.fanout.look(self.listener)
-
-    async def _find_what_was_missed(self) -> None:
-        """Begin after what the client has; before anything is heard, or that would come again from there."""
-        try:
-            last = await self._core.fanout.last_position(self.listener.keys)
-        except LogUnavailableError:
-            last = START  # better twice than not at all
-        self._catch_up.begin(last)
-        wanted = self.session.next_utterance
-        self.listener.position = last if wanted is None else min(last, Position(wanted, 0))
 
     async def _receive_all(self) -> None:
         self._shortcut.tap(self._take_audio)

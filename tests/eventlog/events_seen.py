@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from eventlog.events import (
     CONTAINER,
     AudioEvent,
+    Batch,
     Fact,
     Finalized,
     HoleFound,
@@ -43,6 +44,10 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
         session_id=SESSION_ID, sample_rate_hz=16_000, traceparent=TRACEPARENT,
     ),
     "session_started.v1.shared": SessionStarted(session_id=SESSION_ID, sample_rate_hz=16_000, shared=True),
+    "session_started.v1.batch": SessionStarted(
+        session_id=SESSION_ID, sample_rate_hz=16_000, channels=0, encoding=CONTAINER, tenant_id="t1",
+        batch=Batch(user_id="ana", account_id="a7"),
+    ),
     "finalized.v1": Finalized(),
     "provisional_asked.v1": ProvisionalAsked(request="r1"),
     "source_described.v1": SourceDescribed(
@@ -65,6 +70,10 @@ FACTS: dict[str, Fact] = {
     ),
     "session_opened.v1.traced": SessionOpened(
         session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=1, traceparent=TRACEPARENT,
+    ),
+    "session_opened.v1.batch": SessionOpened(
+        session_id=SESSION_ID, run="live", sample_rate_hz=16_000, channels=0, encoding=CONTAINER, tenant_id="t1",
+        batch=Batch(user_id="system"),
     ),
     "source_noted.v1": SourceNoted(
         sample_rate_hz=16_000, channels=2, container="matroska", codec="opus", duration_samples=160_000,
@@ -104,6 +113,7 @@ _json = st.recursive(
 _by_type: dict[object, st.SearchStrategy[object]] = {
     str: _texts, int: _counts, float: _floats, bool: st.booleans(),
     dict[str, Any]: st.dictionaries(_texts, _json, max_size=3),
+    Batch | None: st.none() | st.builds(Batch, user_id=_texts, account_id=st.none() | _texts),
 }  # fmt: skip
 
 

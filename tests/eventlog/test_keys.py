@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from eventlog import keys as keys_module
-from eventlog.keys import LIVE_RUN, READ_MODELS, Keys, PartitionKeys, RunKeys, SessionKeys, UploadKeys
+from eventlog.keys import LIVE_RUN, READ_MODELS, SINKS, Keys, PartitionKeys, RunKeys, SessionKeys, UploadKeys
 
 KEYS = Keys(64)
 # Where all sessions are neighbours.
@@ -88,7 +88,9 @@ def test_every_key_of_a_session_is_meant_to_expire() -> None:
     """The keys that get the session TTL are all that a session, its live run and its read models have (STITCH-7)."""
     session = KEYS.of("s1")
     run = session.run()
-    made = set(texts(session).values()) | set(texts(run).values()) | {run.projected(name) for name in READ_MODELS}
+    made = set(texts(session).values()) | set(texts(run).values()) | {
+        run.projected(name) for name in (*READ_MODELS, *SINKS)
+    }
     assert set(run.expiring()) == made
 
 

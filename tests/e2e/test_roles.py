@@ -16,7 +16,7 @@ from tests.e2e.deployment import RATE_HZ, Conversation, undisturbed
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 
-READY_S = 30
+READY_S = 60
 STOP_S = 30
 
 

@@ -11,7 +11,7 @@ Value = TypeVar("Value")
 # Short against what is waited for (tens of milliseconds and more), long against the cost of a look.
 PAUSE_S = 0.01
 # A busy CI machine stalls for seconds; a condition that holds costs nothing of it.
-TIMEOUT_S = 10.0
+TIMEOUT_S = 30.0
 
 
 def eventually(check: Callable[[], Value], timeout_s: float = TIMEOUT_S, message: str = "") -> Value:

@@ -1,0 +1,158 @@
+"""The way to AWS: settings, clients by boto3's own chain of credentials, and the calls, which block.
+
+boto3 is imported when the first client is made, since it takes longer to import than everything else of this process.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from projections.eventbridge.entries import Entry, Stored
+
+Encryption = Literal["AES256", "aws:kms", "bucket"]
+"""Server-side encryption that objects ask for by header; ``bucket``: by none, so that the bucket's own rule decides."""
+
+MOST_CALLS = 8
+"""PutEvents at once: at 20 ms each, 4,000 events a second, above the service's quota in most regions."""
+
+CONNECT_S = 5.0
+"""Longer than a TCP retransmission or two, and well within a lease."""
+
+READ_S = 10.0
+"""PutEvents answers within tens of milliseconds; one that takes so long is as good as lost and comes again."""
+
+# What botocore logs at debug level are whole requests: bodies, signatures, tokens.
+_TALKATIVE = ("boto3", "botocore", "urllib3", "s3transfer")
+
+
+class EventBridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings of the sink.
+
+    Attributes:
+        source: Source of the events.
+        bus_name: Name or ARN of the bus.
+        region: AWS region.
+        endpoint_url: Address of an emulator; empty for what boto3 finds by itself.
+        bucket: S3 bucket for bodies above `max_bytes`; empty for none.
+        bucket_prefix: What keys in that bucket begin with.
+        encryption: How these objects are encrypted.
+        max_bytes: Largest entry, and sum of the entries of a request. The service takes "1MB" (PutEvents in its API
+            model, since January 2026), which this stays below in either meaning, with room for the envelope on its
+            way through SQS (1 MiB).
+        lookup_s: How long a call waits for credentials that are being looked up.
+        relook_s: After which it is looked once more for credentials that were not there.
+    """
+
+    source: str = "com.yourapp.transcription"
+    bus_name: str = "default"
+    region: str = "us-east-1"
+    endpoint_url: str = ""
+    bucket: str = ""
+    bucket_prefix: str = "stenolog/"
+    encryption: Encryption = "AES256"
+    max_bytes: int = 1_000_000
+    lookup_s: float = 5.0
+    relook_s: float = 60.0
+
+
+class Clients:
+    """What calls AWS; safe to use from several threads."""
+
+    def __init__(self, settings: EventBridgeSettings, session: Any) -> None:  # noqa: ANN401 - boto3 ships no types
+        self._settings = settings
+        self._session = session
+        self._lock = threading.Lock()
+        self._s3: Any = None
+        self._events = made(session, "events", endpoint_of("events", settings.endpoint_url))
+
+    def put_events(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+        """The answers, one an entry.
+
+        Raises:
+            Exception: botocore's, if the call as a whole failed.
+        """
+        answers: list[dict[str, Any]] = self._events.put_events(Entries=list(entries))["Entries"]
+        return answers
+
+    def put_object(self, held: Stored) -> None:
+        """Store an object; storing the same again changes nothing.
+
+        Raises:
+            Exception: botocore's, if it isn't stored.
+        """
+        with self._lock:  # a session's clients must not be made at the same time
+            self._s3 = self._s3 or made(self._session, "s3", endpoint_of("s3", self._settings.endpoint_url))
+        encryption = self._settings.encryption
+        asked = {} if encryption == "bucket" else {"ServerSideEncryption": encryption}
+        self._s3.put_object(
+            Bucket=self._settings.bucket, Key=held.key, Body=held.content, ContentType="application/json", **asked
+        )
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must not be told, as far as it is known without another look-up."""
+        found = getattr(self._session.get_credentials(), "__dict__", {})
+        return tuple(str(found[name]) for name in ("_secret_key", "_token", "secret_key", "token") if found.get(name))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for client in filter(None, (self._events, self._s3)):
+            client.close()
+
+
+def connect(settings: EventBridgeSettings) -> Clients | None:
+    """Clients with the credentials that boto3's chain finds; None if it finds none. May take seconds off AWS.
+
+    Raises:
+        Exception: botocore's, if credentials are configured but can't be had.
+    """
+    session = new_session(settings.region)
+    credentials = session.get_credentials()
+    if credentials is None:
+        return None
+    credentials.get_frozen_credentials()  # fetches those that are fetched when needed, so that trouble shows now
+    return Clients(settings, session)
+
+
+def new_session(region: str) -> Any:  # noqa: ANN401 - boto3 ships no types
+    """A session of boto3, whose libraries never log requests.
+
+    Raises:
+        Exception: botocore's, if its configuration can't be used.
+    """
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(logging.WARNING)
+    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - see the module's docstring
+
+    return boto3.session.Session(region_name=region)
+
+
+def made(session: Any, service: str, endpoint_url: str | None, *, attempts: int = 1) -> Any:  # noqa: ANN401 - as above
+    """A client with bounds. One attempt: whoever calls tries again, with pauses that it chooses.
+
+    Raises:
+        Exception: botocore's, if the region or address can't be used.
+    """
+    from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
+
+    config = Config(
+        connect_timeout=CONNECT_S, read_timeout=READ_S, max_pool_connections=MOST_CALLS, tcp_keepalive=True,
+        retries={"total_max_attempts": attempts, "mode": "standard"},
+    )  # fmt: skip
+    return session.client(service, endpoint_url=endpoint_url, config=config)
+
+
+def endpoint_of(service: str, given_url: str) -> str | None:
+    """The address to name to boto3; None leaves it to boto3.
+
+    An address that we name would win over AWS_ENDPOINT_URL_<SERVICE>, which is the more special one; and one from the
+    environment boto3 knows by itself, together with its own rules on when to ignore it.
+    """
+    special = os.environ.get(f"AWS_ENDPOINT_URL_{'EVENTBRIDGE' if service == 'events' else service.upper()}")
+    known = os.environ.get("AWS_ENDPOINT_URL", "")
+    return None if special or given_url == known else given_url

@@ -22,6 +22,7 @@ from edge.contract.operations import Endpoints, routes
 from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
 from edge.errors import Trouble, WireError
+from edge.ingest.batch import Batches
 from edge.ingest.live import Live
 from edge.ingest.recordings import Recordings
 from edge.metrics import Metrics, Observed
@@ -33,6 +34,7 @@ from edge.views.diagnostics import Diagnostics
 from edge.views.health import Health, json_response
 from edge.views.sessions import Sessions
 from edge.views.transcripts import Transcripts
+from edge.views.webhooks import Webhooks
 from eventlog.log import LogUnavailableError
 from eventlog.redis_log import RedisLog
 from eventlog.server import Server
@@ -48,7 +50,7 @@ _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
 
 
 GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (
-    Health, Diagnostics, Metrics, Sessions, Transcripts, Tickets, Live, Recordings, Events,
+    Health, Diagnostics, Metrics, Sessions, Transcripts, Tickets, Live, Recordings, Batches, Events, Webhooks,
 )  # fmt: skip
 """Every group of HTTP operations; a new one is added here."""
 
@@ -88,7 +90,7 @@ def _cors(settings: EdgeSettings) -> list[Middleware]:
     return [
         Middleware(
             CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["GET", "POST", "PUT", "DELETE"],
-            allow_headers=["*"], expose_headers=["location", "retry-after"],
+            allow_headers=["*"], expose_headers=["location", "retry-after", "preference-applied"],
         )
     ]  # fmt: skip
 

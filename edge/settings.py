@@ -33,9 +33,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     batch_wait_s: float = 300.0
     mock_tenant_id: str = ""
     mock_user_id: str = ""
-    max_upload_bytes: int = 536_870_912
+    max_upload_bytes: int = 2_147_483_648
     upload_ahead_bytes: int = 64 << 20
     max_session_s: float = 14_400.0
+    webhook_private: bool = False
     ready_stale_s: float = 15.0
     sse_keepalive_s: float = 15.0
     sse_listeners: int = 10_000

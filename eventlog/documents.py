@@ -34,6 +34,8 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate: int
     ended_at: str
     """ISO 8601, UTC."""
+    cleaned: str = ""
+    """The readable text made of the utterances; empty in what was stitched before there was any."""
 
 
 _final_encoder = msgspec.json.Encoder()

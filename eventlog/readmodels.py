@@ -57,6 +57,8 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     """True once the document is there."""
     transcript: str
     utterances: list[ListedFinal]
+    cleaned: str | None = None
+    """The readable text; None until the document is there, since what follows may change how a sentence reads."""
 
 
 async def read_document(server: Server, keys: RunKeys) -> Document | None:
@@ -86,11 +88,23 @@ async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """
     document = await read_document(server, keys)
     if document is not None:
-        return Transcript(is_final=True, transcript=document.transcript, utterances=document.utterances)
+        return Transcript(
+            is_final=True, transcript=document.transcript, utterances=document.utterances, cleaned=document.cleaned
+        )
     finals = await read_list(server, keys)
     if not finals and not await server.execute("EXISTS", keys.transcript):
         return None
     return Transcript(is_final=False, transcript=stitch(finals), utterances=finals)
+
+
+async def read_boundary(server: Server, keys: RunKeys) -> int:
+    """Up to where a run is processed and committed, in samples; 0 while it isn't begun.
+
+    Raises:
+        LogUnavailableError: if Redis can't be reached.
+    """
+    boundaries = await server.execute("HGET", keys.checkpoint, "boundaries")
+    return min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
 
 
 async def read_view(server: Server, keys: RunKeys) -> SessionView | None:

@@ -12,6 +12,7 @@ from eventlog.events import SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.ops import Op, publish, push, put
 from eventlog.positions import OPENED
+from projections.cleaning import cleaned
 from projections.projection import Batch, Command
 from projections.wire import listed, seconds
 
@@ -56,6 +57,7 @@ def _ended(batch: Batch, fact: SessionEnded, finals: list[ListedFinal], language
         language=language,
         sample_rate=fact.sample_rate_hz,
         ended_at=datetime.fromtimestamp(fact.ended_ms / _MS, UTC).isoformat(timespec="milliseconds"),
+        cleaned=cleaned(finals, language or ""),
     )
     message = encode_message(FeedMessage(FeedKind.DOCUMENT, batch.keys.member))
     return [

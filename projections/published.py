@@ -22,6 +22,9 @@ VERSION = "1.0"
 
 _NAMESPACE = uuid.UUID("6d0f2c1e-4f7b-5b0a-9c39-2f1d7f0f7a55")  # drawn once; never changes, or ids would
 
+_UNFINISHED = FAILURES | {"idle"}
+"""Reasons of an end of a recording that isn't all of it: one that falls idle lost its edge before it came whole."""
+
 
 class Kind(enum.StrEnum):
     """Types of events, named as sinks name them."""
@@ -66,7 +69,7 @@ def batch_kinds(opened: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
     """The event of a recorded file's end (BATCH-4), of which there is exactly one; nothing else."""
     if opened.batch is None or not isinstance(fact, SessionEnded):
         return ()
-    return (Kind.BATCH_FAILED if fact.reason in FAILURES else Kind.BATCH_COMPLETED,)
+    return (Kind.BATCH_FAILED if fact.reason in _UNFINISHED else Kind.BATCH_COMPLETED,)
 
 
 def transcript_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:

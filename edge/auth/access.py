@@ -46,6 +46,8 @@ class Principal(NamedTuple):
     """Unix time; None for never."""
     any_tenant: bool = False
     """An operator, who sees all tenants' sessions."""
+    account_id: str | None = None
+    """Which account recordings are processed for, if the token says so."""
 
     def is_of(self, tenant_id: str) -> bool:
         """Whether what belongs to this tenant may concern the principal at all."""

@@ -66,6 +66,7 @@ class _Claims(msgspec.Struct):
     scope: str | list[str] = ""
     tenant_id: str | None = None
     tenant: str | None = None
+    account_id: str | None = None
 
 
 class TokenAuthenticator:
@@ -124,7 +125,9 @@ class TokenAuthenticator:
             raise _refused("it names no tenant that can be used (claim tenant_id)")
         if not _SUBJECT.fullmatch(claims.sub):
             raise _refused("it names no subject that can be used (claim sub)")
-        return Principal(claims.sub, tenant_id, scopes, claims.exp, is_operator)
+        if claims.account_id and not _SUBJECT.fullmatch(claims.account_id):
+            raise _refused("it names no account that can be used (claim account_id)")
+        return Principal(claims.sub, tenant_id, scopes, claims.exp, is_operator, claims.account_id or None)
 
 
 def _kid(token: str) -> str | None:

@@ -43,6 +43,8 @@ class FormReader:
         boundary = options.get(b"boundary", b"")
         if not boundary:
             raise FormError("the content type names no boundary")
+        self.closing_bytes = len(boundary) + len(b"\r\n----\r\n")
+        """Of what ends the form."""
         self.fields: dict[str, str] = {}
         self.audio: Part | None = None
         """Known as soon as the recording begins."""

@@ -40,6 +40,9 @@ def both(query: Mapping[str, str], body: Mapping[str, str]) -> dict[str, str]:
 class Incoming:
     """One request's recording. `begin` reads as much as tells what it is; `pieces` gives all of it, once."""
 
+    expected_bytes: int | None = None
+    """How long it will be in all, as far as the request's own length tells; of a form to some dozens of bytes."""
+
     def __init__(self, request: Request, most_bytes: int) -> None:
         """Take at most `most_bytes` of recording from `request`."""
         self.options: dict[str, str] = {name: value for name, value in request.query_params.items() if name in FIELDS}
@@ -56,8 +59,14 @@ class Incoming:
         self._request = request
         self._form: FormReader | None = None
         length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length[:20]) > most_bytes + FORM_BYTES:
+        self._length = int(length[:20]) if length.isdigit() else None
+        if self._length is not None and self._length > most_bytes + FORM_BYTES:
             raise self._too_large()
+
+    @property
+    def size_bytes(self) -> int:
+        """How much of it has come."""
+        return self._size
 
     async def begin(self, *, hold_bytes: int = HEAD_BYTES) -> Incoming:
         """Read on until it is known what it is, and at least `hold_bytes` of it or all; returns itself.
@@ -78,6 +87,7 @@ class Incoming:
         self.held = b"".join(held)
         if self._form is not None:
             self._take_form(self._form)
+        self.expected_bytes = self._expected_bytes()
         return self
 
     async def pieces(self) -> AsyncIterator[bytes]:
@@ -94,6 +104,19 @@ class Incoming:
             if piece:
                 yield piece
             self.is_whole = piece is None
+
+    async def left(self) -> None:
+        """Return when its client has gone away; to be asked once all of it was read."""
+        while (await self._request.receive())["type"] != "http.disconnect":
+            pass
+
+    def _expected_bytes(self) -> int | None:
+        if self.is_whole:
+            return self._size
+        if self._length is None:
+            return None
+        # What stands before it in a form has been read by now, and its closing boundary comes last.
+        return max(self._size, self._size + self._length - self._read - (self._form.closing_bytes if self._form else 0))
 
     async def _next(self) -> bytes | None:
         """What comes next of the recording, perhaps nothing; None at its end."""

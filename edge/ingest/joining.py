@@ -15,7 +15,7 @@ from edge.ingest.incoming import Incoming
 from edge.ingest.livetypes import SoFar
 from edge.ingest.oneshot import room_bytes
 from edge.ingest.outcome import Outcome
-from edge.ingest.places import Place
+from edge.ingest.places import Place, Renewing
 from edge.ingest.tail import Tail
 from edge.sockets.uplink import frame_bytes_of
 from eventlog.events import CONTAINER, SessionStarted
@@ -56,7 +56,12 @@ async def shared(core: EdgeCore, principal: Principal, session_id: str) -> Joine
     if not start.shared:
         raise WireError(errors.NOT_SHARED, "the session is fed by a WebSocket")
     stream = keys.upload if start.encoding == CONTAINER else keys
-    tail = Tail(core.log, stream, start, patience_s=core.settings.redis_gone_s)
+    place = Place(core, Reservation(session_id, start.tenant_id))
+    renewing = Renewing(place, core.settings.reservation_ttl_s / 3)
+    tail = Tail(
+        core.log, stream, start, patience_s=core.settings.redis_gone_s, ahead_bytes=core.settings.upload_ahead_bytes,
+        on_wait=renewing.renew,
+    )  # fmt: skip
     return Joined(keys, start, tail, found.whereabouts.head == SEALED)
 
 

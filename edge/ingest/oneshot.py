@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode
 
 from edge import errors
 from edge.auth.access import Principal
 from edge.errors import WireError
 from edge.ingest import formats
+from edge.ingest.ahead import Ahead
 from edge.ingest.incoming import Incoming
 from edge.ingest.outcome import Outcome
 from edge.ingest.places import Place
@@ -20,7 +24,7 @@ from edge.sockets.opening import Session
 from edge.sockets.uplink import frame_bytes_of
 from eventlog.documents import Document
 from eventlog.erasing import erase
-from eventlog.events import CONTAINER, SessionStarted
+from eventlog.events import CONTAINER, Batch, SessionStarted, SourceDescribed
 from eventlog.log import LogUnavailableError
 
 if TYPE_CHECKING:
@@ -36,8 +40,28 @@ class Recorded(NamedTuple):
     document: Document | None
 
 
+class Taken(NamedTuple):
+    """A recording that is durable, all of it."""
+
+    session: Session
+    outcome: Outcome
+
+
 async def record(core: EdgeCore, incoming: Incoming, principal: Principal) -> Recorded:
     """Put a recording into a session of its own and wait for its transcript.
+
+    Raises:
+        WireError: what the client is to be told; then no session is left, unless its recording can't be decoded.
+    """
+    async with taken(core, incoming, principal) as (session, outcome):
+        return Recorded(session.start.session_id, await awaited(incoming, outcome, core.settings.answer_wait_s))
+
+
+@contextlib.asynccontextmanager
+async def taken(
+    core: EdgeCore, incoming: Incoming, principal: Principal, batch: Batch | None = None
+) -> AsyncIterator[Taken]:
+    """Put a recording into a session of its own, whose place is held till the end of the block.
 
     Raises:
         WireError: what the client is to be told; then no session is left.
@@ -48,8 +72,8 @@ async def record(core: EdgeCore, incoming: Incoming, principal: Principal) -> Re
     if incoming.is_whole and not incoming.held:
         raise WireError(errors.BAD_AUDIO, "the recording is empty")
     # Not shared: nobody else is told its id before all of it is there.
-    session = await core.opener.open(parameters.parse(urlencode(asked).encode()), principal)
-    session_id = session.keys.session_id
+    wanted = parameters.parse(urlencode(asked).encode())._replace(batch=batch)
+    session = await core.opener.open(wanted, principal)
     place = Place(core, session.reservation)
     async with place.held():
         with Outcome(core, session.keys.run()) as outcome:
@@ -58,7 +82,26 @@ async def record(core: EdgeCore, incoming: Incoming, principal: Principal) -> Re
             except BaseException:
                 await abandon(core, session)
                 raise
-            return Recorded(session_id, await outcome.document(core.settings.answer_wait_s))
+            yield Taken(session, outcome)
+
+
+async def awaited(incoming: Incoming, outcome: Outcome, wait_s: float) -> Document | None:
+    """The transcript; None if it isn't there in time, or nobody waits for it any more.
+
+    Raises:
+        WireError: as `Outcome.document`.
+    """
+    waiting = asyncio.create_task(outcome.document(wait_s), name="transcript")
+    tasks: list[asyncio.Task[Any]] = [waiting]
+    if incoming.is_whole:
+        tasks.append(asyncio.create_task(incoming.left(), name="client"))
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return waiting.result() if waiting.done() else None
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def abandon(core: EdgeCore, session: Session) -> None:
@@ -73,16 +116,28 @@ async def abandon(core: EdgeCore, session: Session) -> None:
 async def _fill(
     core: EdgeCore, session: Session, incoming: Incoming, place: Place, outcome: Outcome
 ) -> None:
-    tail = Tail(core.log, session.stream, session.start, patience_s=core.settings.redis_gone_s)
+    async def check() -> None:
+        place.check()
+        if core.draining:
+            raise _leaving()
+
+    tail = Tail(
+        core.log, session.stream, session.start, patience_s=core.settings.redis_gone_s,
+        ahead_bytes=core.settings.upload_ahead_bytes, on_wait=check,
+    )  # fmt: skip
     frame_bytes = frame_bytes_of(session.start)
+    ahead = Ahead(core, session, check)
     reason, rest = "stop", b""
     try:
         await tail.look()
+        if (source := _source(session.start, incoming)) is not None:
+            await tail.tell(source)
         async for piece in incoming.pieces():
             data = rest + piece
             rest = data[len(data) - len(data) % frame_bytes :]
             whole = data[: len(data) - len(rest)]
             room = room_bytes(core, session.start, tail)
+            await ahead.wait(tail.end_bytes + len(whole), lambda: outcome.has_ended)
             await tail.append(whole[:room])
             if len(whole) > room:
                 reason = "limit"
@@ -97,6 +152,16 @@ async def _fill(
     except WireError as error:
         if error.trouble is not errors.SESSION_ENDED:
             raise  # else ended from outside, or as one that can't be decoded: the outcome says so
+
+
+def _source(start: SessionStarted, incoming: Incoming) -> SourceDescribed | None:
+    """How long bare samples will be, which nothing in them says; of a container its decoder will tell."""
+    if start.encoding == CONTAINER or incoming.expected_bytes is None:
+        return None
+    return SourceDescribed(
+        sample_rate_hz=start.sample_rate_hz, channels=start.channels, container="raw", codec="pcm_s16le",
+        duration_samples=incoming.expected_bytes // frame_bytes_of(start),
+    )  # fmt: skip
 
 
 def room_bytes(core: EdgeCore, start: SessionStarted, tail: Tail) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -64,3 +65,25 @@ class Place:
             await asyncio.sleep(self._core.settings.reservation_ttl_s / 3)
             with contextlib.suppress(LogUnavailableError, WireError):  # the next try; or `is_lost` says it
                 await self.renew()
+
+
+class Renewing:
+    """Renews a place for a request that is made to wait, whenever it is due."""
+
+    def __init__(self, place: Place, period_s: float) -> None:
+        """Renew `place`, which is about to be taken, every `period_s`."""
+        self._place = place
+        self._period_s = period_s
+        self._renewed_at = time.monotonic()
+
+    async def renew(self) -> None:
+        """Renew the place if it is time.
+
+        Raises:
+            WireError: as `Place.renew`.
+        """
+        if time.monotonic() - self._renewed_at < self._period_s:
+            return
+        self._renewed_at = time.monotonic()
+        with contextlib.suppress(LogUnavailableError):
+            await self._place.renew()

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from edge import errors
 from edge.auth.access import unknown_session as _unknown
+from edge.credit import LOOK_S, Credit, Standstill
 from edge.errors import WireError
-from edge.sockets.uplink import CHUNK_BYTES, frame_bytes_of
+from edge.sockets.uplink import CHUNK_BYTES, FIRST_BYTES, frame_bytes_of
 from eventlog.codec import encode
-from eventlog.events import ProvisionalAsked, SessionStarted
+from eventlog.events import CONTAINER, AudioEvent, ProvisionalAsked, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
 from eventlog.positions import SEALED, Position
@@ -31,8 +34,15 @@ class Tail:
     compared with it.
     """
 
-    def __init__(self, log: RedisLog, stream: SessionKeys, start: SessionStarted, *, patience_s: float) -> None:
-        """Append to `stream` of a session started by `start`; a log that is away or full is waited for that long."""
+    def __init__(
+        self, log: RedisLog, stream: SessionKeys, start: SessionStarted, *, patience_s: float,
+        ahead_bytes: int = sys.maxsize, on_wait: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:  # fmt: skip
+        """Append to `stream` of a session started by `start`; a log that is away or full is waited for that long.
+
+        A container waits at `ahead_bytes`, or as far as its decoder says; `on_wait` is called now and then meanwhile,
+        and may raise what ends the wait.
+        """
         self._log = log
         self._stream = stream
         self._frame_bytes = frame_bytes_of(start)
@@ -42,6 +52,10 @@ class Tail:
         self._waited_since = 0.0
         self._failures = 0
         self._is_unsure = False
+        is_bounded = start.encoding == CONTAINER and ahead_bytes != sys.maxsize
+        self._credit = Credit(log.server, ahead_bytes) if is_bounded else None
+        self._credit_bytes = FIRST_BYTES if is_bounded else sys.maxsize
+        self._on_wait = on_wait
 
     @property
     def end_bytes(self) -> int:
@@ -78,10 +92,38 @@ class Tail:
         while data:
             if at_bytes is not None:
                 data = self._what_is_new(data, end - len(data))
-            taken = await self._append_some([(part, True) for part in _parts(data, self._frame_bytes)])
-            data = data[taken * CHUNK_BYTES :] if taken else data
+            room = await self._room(len(data))
+            parts = _parts(data[:room], self._frame_bytes)
+            taken = await self._append_some([(part, True) for part in parts])
+            data = data[sum(map(len, parts[:taken])) :] if taken else data
             end = self.end_bytes if at_bytes is None and taken else end
         return end
+
+    async def _room(self, size: int) -> int:
+        """How much of so many bytes may be appended now; waits until it is something.
+
+        Raises:
+            WireError: `try_again` if nobody lives who would take more, or what `on_wait` raises.
+        """
+        if self._credit is None or self.end_bytes + min(size, APPEND_BYTES) <= self._credit_bytes:
+            return size
+        still = Standstill()
+        while True:
+            with contextlib.suppress(LogUnavailableError):  # appends tell of a Redis that stays away
+                [self._credit_bytes] = await self._credit.of([self._stream.session_id])
+                if still.is_due():
+                    await self._log.touch([(self._stream, self._epoch)])
+            if self._credit_bytes > self.end_bytes:
+                return self._credit_bytes - self.end_bytes
+            if self._on_wait is not None:
+                await self._on_wait()
+            if still.is_long:
+                if await self._credit.is_hopeless():
+                    raise WireError(
+                        errors.TRY_AGAIN, f"no worker takes the recording now; durable up to offset {self.end_bytes}"
+                    )
+                still.begin_again()
+            await asyncio.sleep(LOOK_S)
 
     async def ask(self, request: str) -> None:
         """Append the question for all that can be said so far.
@@ -89,7 +131,15 @@ class Tail:
         Raises:
             WireError: as `look`.
         """
-        while not await self._append_some([(encode(ProvisionalAsked(request=request)), False)]):
+        await self.tell(ProvisionalAsked(request=request))
+
+    async def tell(self, event: AudioEvent) -> None:
+        """Append a control event.
+
+        Raises:
+            WireError: as `look`.
+        """
+        while not await self._append_some([(encode(event), False)]):
             pass
 
     async def seal(self, reason: str) -> bool:

@@ -169,6 +169,7 @@ class Opener:
             speaker_labels=self._settings.speaker_labels,
             started_ms=time.time_ns() // 1_000_000,
             traceparent=tracing.current.get(),
+            batch=wanted.batch,
         )
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:

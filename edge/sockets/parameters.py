@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl
 
 from edge import errors
 from edge.errors import Trouble, WireError
-from eventlog.events import CONTAINER, LINEAR16
+from eventlog.events import CONTAINER, LINEAR16, Batch
 
 SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
 """What telephones, speech models, browsers and recorders produce; VAD and recognisers get 16 kHz made of it."""
@@ -37,6 +37,8 @@ class Parameters(NamedTuple):
     """When resuming: the first final that the client hasn't got."""
     shared: bool = False
     """Any number of requests may append; never by the client's wish, but by how it comes."""
+    batch: Batch | None = None
+    """On whose behalf a recorded file is processed; by how it comes, likewise."""
 
 
 def parse(query_string: bytes) -> Parameters:

@@ -111,9 +111,11 @@ class Health:
         workers = [beat for beat in alive if beat.role == WORKER_ROLE and _silent_ms(beat) <= stale_ms]
         projections = dict.fromkeys(keys.READ_MODELS, 0)
         for beat in alive:
-            if beat.role.startswith(PROJECTION_ROLE):
+            if beat.role.startswith(PROJECTION_ROLE) and not beat.payload.get("leaving"):
                 name = beat.role.removeprefix(PROJECTION_ROLE)
                 projections[name] = projections.get(name, 0) + 1
+        for name in _missing_sinks(probe):
+            projections.setdefault(name, 0)
         others = [beat for beat in alive if beat.role == EDGE_ROLE and beat.consumer != core.settings.name]
         reasons = list(self._reasons(probe, workers, projections))
         return Readiness(
@@ -153,6 +155,20 @@ class Health:
                 yield f"projection {name} hasn't been heard of for {settings.ready_stale_s:g} s"
             elif (lag_s := probe.lag.projections_s.get(name, 0.0)) > settings.ready_lag_s:
                 yield f"a notice waits for projection {name} for {lag_s:.0f} s"
+            elif (failing_s := _failing_s(probe, name)) > settings.ready_lag_s:
+                yield f"events can't be forwarded to {name} for {failing_s:.0f} s"
+
+
+def _missing_sinks(probe: _Probe) -> set[str]:
+    """Sinks that were forwarded to in the last minutes, as long as heartbeats are kept, and not given up in order."""
+    sinks = {f"{PROJECTION_ROLE}{name}": name for name in keys.SINKS}
+    return {sinks[beat.role] for beat in probe.beats if beat.role in sinks and not beat.payload.get("leaving")}
+
+
+def _failing_s(probe: _Probe, name: str) -> float:
+    """For how long by now a sink hasn't taken the event that failed first, as its processes said last."""
+    told = [_number(beat, "failing_s") for beat in probe.beats if beat.role == f"{PROJECTION_ROLE}{name}"]
+    return max(told, default=0.0)
 
 
 def _lags(probe: _Probe, workers: Sequence[heartbeats.Heartbeat]) -> Iterator[tuple[str, float]]:

@@ -28,6 +28,8 @@ class TranscriptSoFar(msgspec.Struct):
     """``active`` or ``closed``."""
     transcript: str
     utterances: list[ListedFinal]
+    cleaned: str | None
+    """The readable text: sentences and paragraphs, without fillers and stutters; null while the session lives."""
 
 
 class Transcripts:
@@ -82,7 +84,7 @@ class Transcripts:
         if wanted is Format.JSON:
             state = "closed" if found.is_final else "active"
             session_id = session.keys.session_id
-            return json_response(TranscriptSoFar(session_id, state, found.transcript, found.utterances))
+            return json_response(TranscriptSoFar(session_id, state, found.transcript, found.utterances, found.cleaned))
         return Response(
             render(wanted, found.utterances), headers={"cache-control": "no-store"}, media_type=wanted.media_type
         )

@@ -1,0 +1,243 @@
+"""Webhook subscriptions of a tenant: made, listed, deleted. What is sent to them is the projection's work."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Sequence
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from edge import errors
+from edge.auth.access import Principal, Scope
+from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
+from edge.core import EdgeCore
+from edge.errors import WireError
+from edge.server.lingering import mark_read
+from edge.views.health import json_response
+from eventlog.addresses import MOST_URL_CHARACTERS, UnfitAddressError, target_of
+from eventlog.statuses import iso
+from eventlog.subscriptions import (
+    DEFAULT_KINDS,
+    KINDS,
+    MOST_SUBSCRIPTIONS,
+    Subscription,
+    Subscriptions,
+    new_secret,
+    secret_key,
+)
+
+logger = logging.getLogger(__name__)
+
+MOST_BODY_BYTES = 16_384
+"""Several times the longest address, description and secret."""
+
+BODY_WAIT_S = 10.0
+"""For a body that comes in one packet."""
+
+_MS = 1000
+
+_TENANT = r"^[A-Za-z0-9_.:@|+~=/-]{1,128}$"  # as tokens may name one
+
+Kind = Annotated[str, Meta(pattern=f"^({'|'.join(KINDS)})$")]
+Description = Annotated[str, Meta(max_length=200)]
+
+
+class WebhookOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """What is asked for."""
+
+    url: Annotated[str, Meta(min_length=1, max_length=MOST_URL_CHARACTERS, description="Where events are posted.")]
+    kinds: Annotated[tuple[Kind, ...], Meta(min_length=1, max_length=len(KINDS))] = DEFAULT_KINDS
+    description: Description = ""
+    secret: Annotated[
+        str | None, Meta(description="`whsec_` and the base64 of 24 to 64 random bytes; made by us unless given.")
+    ] = None
+
+
+class Webhook(msgspec.Struct, kw_only=True):
+    """A subscription."""
+
+    id: str
+    url: str
+    kinds: list[str]
+    description: str
+    created_at: str
+    disabled_at: str | None
+    """Since when nothing is sent any more; null while it is in use."""
+    disabled_reason: str | None
+
+
+class NewWebhook(Webhook, kw_only=True):
+    """A subscription that was just made."""
+
+    secret: str
+    """What its requests are signed with; never told again."""
+
+
+class WebhookList(msgspec.Struct):
+    """All of a tenant's subscriptions, the oldest first."""
+
+    webhooks: list[Webhook]
+
+
+_ID = Parameter("webhook_id", "path", {"type": "string", "format": "uuid"}, "The subscription's id.", required=True)
+_WHOSE = Parameter(
+    "tenant", "query", {"type": "string", "pattern": _TENANT},
+    "Whose: operators must say, others needn't. Without authentication, what recordings named as `X-Tenant-ID`, or "
+    "nothing.",
+)  # fmt: skip
+_REFUSED = (errors.BAD_QUERY,)
+
+
+class Webhooks:
+    """``/v1/webhooks`` and below."""
+
+    def __init__(self, core: EdgeCore, now: Callable[[], float] = time.time) -> None:
+        """Keep them on the server of `core`; `now` is the Unix time."""
+        self._subscriptions = Subscriptions(core.server)
+        self._private = core.settings.webhook_private
+        self._now = now
+
+    def operations(self) -> Sequence[Operation]:
+        """See `edge.contract.operations`."""
+        return (
+            Operation(
+                "POST", "/v1/webhooks", "create_webhook", "Webhooks", "Subscribe to a tenant's events.",
+                self.create, Scope.ADMIN,
+                [Answer(201, "It is kept; the secret is told this once.", {JSON: NewWebhook})], [_WHOSE],
+                Body({JSON: WebhookOptions}, "Where to, and which."),
+                [errors.BAD_REQUEST, errors.BAD_ADDRESS, errors.WEBHOOK_LIMIT_EXCEEDED, *_REFUSED],
+                "Events that happen later than some seconds from now are posted to it, signed as the Standard Webhooks "
+                f"specification says. A tenant may have {MOST_SUBSCRIPTIONS}.",
+            ),
+            Operation(
+                "GET", "/v1/webhooks", "list_webhooks", "Webhooks", "A tenant's subscriptions.", self.list_all,
+                Scope.ADMIN, [Answer(200, "All of them.", {JSON: WebhookList})], [_WHOSE], troubles=_REFUSED,
+            ),
+            Operation(
+                "GET", "/v1/webhooks/{webhook_id}", "get_webhook", "Webhooks", "One of them.", self.one, Scope.ADMIN,
+                [Answer(200, "It.", {JSON: Webhook})], [_ID, _WHOSE], troubles=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
+                description="One whose receiver answered 410 is disabled: delete it, and make another if it is wanted "
+                "again.",
+            ),
+            Operation(
+                "DELETE", "/v1/webhooks/{webhook_id}", "delete_webhook", "Webhooks", "Unsubscribe.", self.delete,
+                Scope.ADMIN, [Answer(204, "It is forgotten, its secret too; what is under way may still come.")],
+                [_ID, _WHOSE], troubles=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
+            ),
+        )  # fmt: skip
+
+    async def create(self, request: Request) -> Response:
+        """See `operations`."""
+        tenant_id = _tenant(request)
+        options = await _options(request)
+        try:
+            target_of(options.url, private=self._private)
+        except UnfitAddressError as error:
+            raise WireError(errors.BAD_ADDRESS, f"nothing is sent to this address: {error}") from None
+        secret = new_secret() if options.secret is None else options.secret
+        try:
+            secret_key(secret)
+        except ValueError as error:
+            raise WireError(errors.BAD_REQUEST, str(error)) from None
+        made = Subscription(
+            id=str(uuid.uuid4()), url=options.url, kinds=tuple(kind for kind in KINDS if kind in options.kinds),
+            description=options.description, secret=secret, created_ms=int(self._now() * _MS),
+        )  # fmt: skip
+        if not await self._subscriptions.add(tenant_id, made):
+            raise WireError(errors.WEBHOOK_LIMIT_EXCEEDED, f"the tenant has {MOST_SUBSCRIPTIONS} subscriptions")
+        _noted("webhook made", request, made.id)
+        return json_response(NewWebhook(secret=secret, **msgspec.structs.asdict(_shown(made))), 201)
+
+    async def list_all(self, request: Request) -> Response:
+        """See `operations`."""
+        found = await self._subscriptions.of(_tenant(request))
+        return json_response(WebhookList([_shown(one) for one in found]))
+
+    async def one(self, request: Request) -> Response:
+        """See `operations`."""
+        tenant_id = _tenant(request)
+        found = await self._subscriptions.find(tenant_id, _webhook_id(request))
+        if found is None:
+            raise _unknown()
+        return json_response(_shown(found))
+
+    async def delete(self, request: Request) -> Response:
+        """See `operations`."""
+        tenant_id, webhook_id = _tenant(request), _webhook_id(request)
+        if not await self._subscriptions.remove(tenant_id, webhook_id):
+            raise _unknown()
+        _noted("webhook deleted", request, webhook_id)
+        return Response(status_code=204)
+
+
+def _shown(one: Subscription) -> Webhook:
+    return Webhook(
+        id=one.id, url=one.url, kinds=list(one.kinds), description=one.description, created_at=iso(one.created_ms),
+        disabled_at=iso(one.disabled_ms) if one.disabled_ms else None, disabled_reason=one.disabled_reason or None,
+    )  # fmt: skip
+
+
+def _noted(what: str, request: Request, webhook_id: str) -> None:
+    # Not its address: those of some receivers hold their password.
+    logger.info(what, extra={"webhook_id": webhook_id, "subject": principal_of(request).subject})
+
+
+def _tenant(request: Request) -> str:
+    """Whose subscriptions are meant; empty without authentication, unless the query names one."""
+    principal: Principal = principal_of(request)
+    wanted = request.query_params.get("tenant")
+    if wanted is not None and not re.fullmatch(_TENANT, wanted):
+        raise WireError(errors.BAD_QUERY, "tenant must be 1 to 128 letters, digits and _.:@|+~=/-")
+    if not principal.any_tenant:
+        if wanted not in {None, principal.tenant_id}:
+            raise WireError(errors.FORBIDDEN, "only an operator may name another tenant")
+        return principal.tenant_id
+    if not principal.tenant_id:
+        return _canonical(wanted or "")
+    if wanted is None:
+        raise WireError(errors.BAD_QUERY, "an operator must name the tenant")
+    return wanted
+
+
+def _canonical(tenant_id: str) -> str:
+    """As recordings' tenants are written, wherever it is a UUID."""
+    try:
+        return str(uuid.UUID(tenant_id))
+    except ValueError:
+        return tenant_id
+
+
+def _webhook_id(request: Request) -> str:
+    try:
+        return str(uuid.UUID(request.path_params["webhook_id"]))
+    except ValueError:
+        raise _unknown() from None
+
+
+def _unknown() -> WireError:
+    return WireError(errors.UNKNOWN_WEBHOOK, "there is no such subscription")
+
+
+async def _options(request: Request) -> WebhookOptions:
+    body = b""
+    try:
+        async with asyncio.timeout(BODY_WAIT_S):
+            async for piece in request.stream():
+                body += piece
+                if len(body) > MOST_BODY_BYTES:
+                    raise WireError(errors.BAD_REQUEST, f"the body has at most {MOST_BODY_BYTES} bytes")
+    except (ClientDisconnect, TimeoutError):
+        raise WireError(errors.BAD_REQUEST, "the body did not come whole") from None
+    mark_read(request)
+    try:
+        return msgspec.json.decode(body, type=WebhookOptions)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise WireError(errors.BAD_REQUEST, f"the body must be a JSON object as documented: {error}") from None

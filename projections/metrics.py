@@ -16,6 +16,7 @@ from eventlog.metering import Reading
 from eventlog.server import Server
 
 if TYPE_CHECKING:
+    from projections.forwarding.forwarder import Forwarder
     from projections.projector import Projector
 
 LOOK_S = 10.0
@@ -45,8 +46,11 @@ class ProjectionMetrics:
 class Readings:
     """What is looked at when somebody asks, and the notices that wait, which are counted now and then."""
 
-    def __init__(self, server: Server, projectors: Sequence[Projector]) -> None:
-        """Look at `projectors`, and at their groups in `server`."""
+    def __init__(
+        self, server: Server, projectors: Sequence[Projector], forwarders: Sequence[Forwarder] = ()
+    ) -> None:
+        """Look at `projectors` and `forwarders`, and at their groups in `server`."""
+        self._forwarders = forwarders
         self._server = server
         self._projectors = projectors
         self._pending: dict[str, float] = {}
@@ -63,6 +67,7 @@ class Readings:
             "counter", "stenolog_projection_dead_lettered_facts", "Facts that could not be applied, set aside.",
             label="projection", values={name: one.dead_lettered for name, one in appliers.items()},
         )  # fmt: skip
+        yield from self._forwarded()
         yield Reading(
             "gauge", "stenolog_projection_pending_notices",
             "Notices that no process of the projection has acked yet, in the whole deployment.",
@@ -76,6 +81,26 @@ class Readings:
             "gauge", "stenolog_unclaimed_run_seconds", "Age of the oldest run that no worker has taken yet.",
             self._lag.unclaimed_s,
         )  # fmt: skip
+
+    def _forwarded(self) -> Iterator[Reading]:
+        tallies = {one.sink.name: one.tally for one in self._forwarders}
+        counters = (
+            ("forwarded_events", "Events that a sink has taken.", "forwarded"),
+            ("passed_over_events", "Events of a sink that is off.", "passed_over"),
+            ("forward_retries", "Failures after which an event is tried again.", "retried"),
+            ("forward_dead_letters", "Events set aside since they could not be forwarded.", "dead_lettered"),
+        )
+        gauges = (
+            ("forward_partitions", "Partitions that this process forwards.", "partitions"),
+            ("forward_waiting", "Runs and letters that wait for their next try.", "waiting"),
+            ("forward_failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
+        )
+        for name, what, field in counters:
+            values = {sink: float(getattr(tally, field)) for sink, tally in tallies.items()}
+            yield Reading("counter", f"stenolog_{name}", what, label="sink", values=values)
+        for name, what, field in gauges:
+            values = {sink: float(getattr(tally, field)) for sink, tally in tallies.items()}
+            yield Reading("gauge", f"stenolog_{name}", what, label="sink", values=values)
 
     async def keep_counting(self) -> None:
         """Count waiting notices until cancelled."""
@@ -94,7 +119,8 @@ class Readings:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        found: dict[str, float] = {one.projection.name: 0 for one in self._projectors}
+        names = (*(one.projection.name for one in self._projectors), *(one.sink.name for one in self._forwarders))
+        found: dict[str, float] = dict.fromkeys(names, 0)
         commands = [
             command for partition in self._server.keys.partitions
             for command in (("XINFO", "GROUPS", partition.changes), ("XLEN", partition.changes))

@@ -7,12 +7,16 @@ import contextlib
 import logging
 import random
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from eventlog.bells import Bells
+from eventlog.forwarding import FREED, REDRIVEN
 from eventlog.log import LogUnavailableError
 from eventlog.metering import Meter
 from eventlog.projecting import ProjectionLog
 from eventlog.server import Server
+from projections.forwarding.forwarder import Forwarder, Terms
+from projections.forwarding.sink import Sink
 from projections.metrics import ProjectionMetrics, Readings
 from projections.projection import Projection
 from projections.projector import Projector
@@ -27,6 +31,24 @@ STOP_TIMEOUT_S = 5.0
 _log = logging.getLogger(__name__)
 
 
+class Forwarding(NamedTuple):
+    """Sinks, and how they are driven.
+
+    Attributes:
+        sinks: Who is told of events.
+        lease_ms: For how long a claim on a partition lasts without being renewed.
+        give_up_s: How long an event is tried.
+    """
+
+    sinks: Sequence[Sink] = ()
+    lease_ms: int = 10_000
+    give_up_s: float = 3600.0
+
+
+NO_FORWARDING = Forwarding()
+"""Read models alone."""
+
+
 class ProjectionRunner:
     """Runs several projections, each with its own group, loop and troubles."""
 
@@ -38,6 +60,7 @@ class ProjectionRunner:
         *,
         session_ttl_s: int,
         meter: Meter | None = None,
+        forwarding: Forwarding = NO_FORWARDING,
     ) -> None:
         """Project as `consumer`, which must be unique among the living processes.
 
@@ -47,6 +70,7 @@ class ProjectionRunner:
             consumer: Name in every consumer group, and in heartbeats and dead letters.
             session_ttl_s: Time to live of what is written, seconds.
             meter: Where to count and measure; nowhere without one.
+            forwarding: Sinks outside Redis, and how they are driven.
         """
         self._server = server
         meter = meter or Meter()
@@ -57,13 +81,18 @@ class ProjectionRunner:
             )
             for projection in projections
         ]
-        self.readings = Readings(server, self.projectors)
+        terms = Terms(forwarding.lease_ms, forwarding.give_up_s, session_ttl_s)
+        self.forwarders = [
+            Forwarder(sink, ProjectionLog(server, sink.name, consumer, session_ttl_s=session_ttl_s), terms)
+            for sink in forwarding.sinks
+        ]
+        self.readings = Readings(server, self.projectors, self.forwarders)
         meter.read_when_asked(self.readings)
         channels = {partition.changes_bell: partition.number for partition in server.keys.partitions}
         self._bells = Bells(
             server,
             list(channels),
-            on_message=lambda channel, _: self._ring(channels[channel]),
+            on_message=lambda channel, message: self._hear(channels[channel], message),
             on_reset=lambda: self._ring(None),
         )
         self._stopping = asyncio.Event()
@@ -77,6 +106,10 @@ class ProjectionRunner:
             asyncio.create_task(projector.run(self._stopping), name=f"projection {projector.projection.name}")
             for projector in self.projectors
         ]
+        self._tasks += [
+            asyncio.create_task(forwarder.run(self._stopping), name=f"forwarder {forwarder.sink.name}")
+            for forwarder in self.forwarders
+        ]
         self._tasks.append(asyncio.create_task(self._sweep_now_and_then(), name="sweep"))
         self._counting = asyncio.create_task(self.readings.keep_counting(), name="count notices")
         await self._bells.start()
@@ -85,6 +118,8 @@ class ProjectionRunner:
         """Finish the rounds under way and end; safe at any time and more than once."""
         self._stopping.set()
         self._ring(None)
+        for forwarder in self.forwarders:
+            forwarder.wake()
         await self._bells.stop()
         tasks, self._tasks = self._tasks, []
         if tasks:
@@ -99,9 +134,21 @@ class ProjectionRunner:
         """Return as soon as every bell is heard."""
         await self._bells.listening()
 
+    def _hear(self, partition: int, message: bytes) -> None:
+        kind, _, sink = message.decode(errors="replace").partition(" ")
+        if kind not in (FREED, REDRIVEN):
+            self._ring(partition)
+        for forwarder in self.forwarders if kind in (FREED, REDRIVEN) else ():
+            if forwarder.sink.name == sink and kind == FREED:
+                forwarder.ring_freed()
+            elif forwarder.sink.name == sink:
+                forwarder.ring_redriven(partition)
+
     def _ring(self, partition: int | None) -> None:
         for projector in self.projectors:
             projector.ring(partition)
+        for forwarder in self.forwarders:
+            forwarder.ring(partition)
 
     async def _sweep_now_and_then(self) -> None:
         while not self._stopping.is_set():

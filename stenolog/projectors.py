@@ -4,15 +4,17 @@ import asyncio
 from collections.abc import Callable
 
 from eventlog.heartbeats import process_name
+from eventlog.server import Server
 from projections.feeds import Feeds
+from projections.forwarding.sink import Sink
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.runtime import ProjectionRunner
+from projections.runtime import Forwarding, ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
 from stenolog import wiring
 from stenolog.metrics import exposed
-from stenolog.settings import Settings
+from stenolog.settings import Settings, SettingsError
 
 _MAKERS: dict[str, Callable[[Settings], Projection]] = {
     "lists": lambda _: Lists(),
@@ -22,12 +24,53 @@ _MAKERS: dict[str, Callable[[Settings], Projection]] = {
 }
 
 
+def _eventbridge(settings: Settings, _: Server) -> Sink:
+    from projections.eventbridge import EventBridge, EventBridgeSettings  # noqa: PLC0415 - sinks' clients are heavy
+
+    return EventBridge(EventBridgeSettings(
+        source=settings.event_source, bus_name=settings.eventbridge_bus_name, region=settings.aws_region,
+        endpoint_url=settings.aws_endpoint_url, bucket=settings.eventbridge_bucket,
+        encryption=settings.eventbridge_encryption, max_bytes=settings.eventbridge_max_bytes,
+    ))  # fmt: skip
+
+
+def _kafka(settings: Settings, _: Server) -> Sink:
+    from projections.kafka import Access, Kafka, KafkaMissingError  # noqa: PLC0415
+
+    access = Access(
+        tls=settings.kafka_tls, ca_file=settings.kafka_ca_file, cert_file=settings.kafka_cert_file,
+        key_file=settings.kafka_key_file, user=settings.kafka_user, password=settings.kafka_password,
+        mechanism=settings.kafka_sasl,
+    )  # fmt: skip
+    try:
+        return Kafka(settings.kafka_url, access=access, most_bytes=settings.kafka_max_bytes)
+    except KafkaMissingError as error:
+        raise SettingsError([f"STENOLOG_PROJECTIONS: {error}"]) from error
+    except OSError as error:
+        raise SettingsError([f"STENOLOG_KAFKA_CA_FILE and its like can't be used: {error}"]) from error
+
+
+def _webhooks(settings: Settings, server: Server) -> Sink:
+    from projections.webhooks import Webhooks  # noqa: PLC0415
+
+    return Webhooks(server, private=settings.webhook_private, timeout_s=settings.webhook_timeout_s)
+
+
+_SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
+    "eventbridge": _eventbridge, "kafka": _kafka, "webhooks": _webhooks,
+}  # fmt: skip
+
+
 async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
-    """Project until stopped, then finish the rounds under way."""
+    """Project and forward until stopped, then finish the rounds under way."""
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "project"):
         runner = ProjectionRunner(
-            server, [_MAKERS[name](settings) for name in settings.projections], process_name(),
+            server, [_MAKERS[name](settings) for name in settings.projections if name in _MAKERS], process_name(),
             session_ttl_s=settings.session_ttl_s, meter=server.meter,
+            forwarding=Forwarding(
+                [_SINKS[name](settings, server) for name in settings.projections if name in _SINKS],
+                lease_ms=settings.forward_lease_ms, give_up_s=settings.forward_give_up_s,
+            ),
         )
         try:
             await runner.start()

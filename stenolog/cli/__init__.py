@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 import click
 
 from stenolog import __version__
+from stenolog.cli.aws import aws
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -120,7 +121,9 @@ def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @_options("data", "metrics", "follow")
 def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
-    """Run projections, all of them unless named: lists, feeds, sessions.
+    """Run projections, those of STENOLOG_PROJECTIONS unless named.
+
+    lists, feeds, sessions and status are what clients read; eventbridge, kafka and webhooks tell others.
 
     Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
     """
@@ -151,6 +154,33 @@ def transcribe(**options: Any) -> None:  # noqa: ANN401
     from stenolog.cli.transcribe import run  # noqa: PLC0415
 
     run(**options)
+
+
+@cli.command(cls=_Examples, epilog=(
+    "stenolog batch meeting.mp4 > meeting.txt\n"
+    "stenolog batch *.wav --json | jq -r .cleaned_transcript\n"
+    "stenolog batch archive/*.mp3 --async        only send them, and print where the results will be"
+))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@click.option("--url", default="http://127.0.0.1:8000", show_default=True, help="A running edge.")
+@click.option("--async", "wait", flag_value=False, default=True, help="Don't wait for the transcripts.")
+@click.option("--raw", is_flag=True, help="Print what was said word by word, not the cleaned transcript.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
+@click.option("--language", metavar="CODE", default="", help="Language spoken, such as en.")
+@click.option("--tenant", metavar="UUID", default="", help="X-Tenant-ID, without authentication.")
+@click.option("--user", metavar="ID", default="", help="X-User-ID, without authentication.")
+@click.option("--account", metavar="ID", default="", help="X-Account-ID, unless the token names one.")
+@click.option("--token", envvar="STENOLOG_TOKEN", default="", help="Bearer token, where the edge asks for one.")
+def batch(**options: Any) -> None:  # noqa: ANN401
+    """Send recorded FILES to a running edge as recordings of `/batch/process`, and print their transcripts.
+
+    Progress, speed and the time left go to standard error, the transcripts alone to standard output, in the order of
+    the files; four are on their way at once. A file that can't be processed is told, and the others go on. What was
+    sent whole is processed even if this is interrupted.
+    """
+    from stenolog.cli.batch import Options, run  # noqa: PLC0415
+
+    run(Options(**options))
 
 
 @cli.command(cls=_Examples, epilog=(
@@ -232,6 +262,64 @@ def token(*, tenant: str, subject: str, scopes: tuple[str, ...], ttl_s: int) -> 
     from stenolog.cli.token import run  # noqa: PLC0415
 
     run(tenant=tenant, subject=subject, scopes=scopes, ttl_s=ttl_s)
+
+
+cli.add_command(aws)
+
+
+@cli.group("dead-letters")
+def dead_letters() -> None:
+    """What could not be applied or forwarded: list it, look at it, have it sent once more."""
+
+
+@dead_letters.command("list", cls=_Examples, epilog=(
+    "stenolog dead-letters list\n"
+    "stenolog dead-letters list eventbridge --json | jq -r '.[].reason' | sort | uniq -c"
+))
+@click.argument("projection", required=False)
+@_options("data")
+@click.option("--limit", type=click.IntRange(1, 100_000), default=1000, show_default=True, help="Most letters listed.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
+def list_dead_letters(**options: Any) -> None:  # noqa: ANN401
+    """List dead letters, of PROJECTION or of all: when, of which session and fact, and why; never what was said."""
+    from stenolog.cli.dead_letters import run_list  # noqa: PLC0415
+
+    run_list(**options)
+
+
+@dead_letters.command("show", cls=_Examples, epilog=(
+    "stenolog dead-letters show eventbridge:12:1700000000000-0\n"
+    "stenolog dead-letters show eventbridge:12:1700000000000-0 --body | jq .data"
+))
+@click.argument("letter_id", metavar="ID")
+@_options("data")
+@click.option("--body", is_flag=True, help="Print the event itself as JSON, made anew from the facts: it holds speech.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def show_dead_letter(**options: Any) -> None:  # noqa: ANN401
+    """Show one dead letter, by the ID that `list` gives; exit status 1 if there is none."""
+    from stenolog.cli.dead_letters import run_show  # noqa: PLC0415
+
+    run_show(**options)
+
+
+@dead_letters.command("redrive", cls=_Examples, epilog=(
+    "stenolog dead-letters redrive eventbridge --all\n"
+    "stenolog dead-letters redrive webhooks webhooks:12:1700000000000-0"
+))
+@click.argument("projection")
+@click.argument("letter_ids", metavar="[ID]...", nargs=-1)
+@_options("data")
+@click.option("--all", "everything", is_flag=True, help="All that there are now.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
+def redrive_dead_letters(**options: Any) -> None:  # noqa: ANN401
+    """Have the sink PROJECTION be told once more of dead letters, by whatever process forwards to it.
+
+    One that fails again comes back to the dead letters. One whose facts are gone, expired or erased, is dropped.
+    Exit status 1 if one of the IDs isn't there.
+    """
+    from stenolog.cli.dead_letters import run_redrive  # noqa: PLC0415
+
+    run_redrive(**options)
 
 
 def main() -> None:

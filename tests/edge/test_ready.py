@@ -4,6 +4,7 @@ import pytest
 
 from eventlog import heartbeats
 from eventlog.claims import Claims
+from eventlog.keys import heartbeats as heartbeats_key
 from tests.edge.conftest import behind
 from tests.edge.replicas import PARTITIONS, Replica, replica
 from tests.edge.test_sessions import ask
@@ -120,3 +121,19 @@ async def test_the_age_of_consumption_is_told(redis_url: str) -> None:
 
         await eventually_async(told)
     assert len(edge.core.server.keys.partitions) == PARTITIONS
+
+
+async def test_a_sink_that_went_missing_is_a_warning(edge: Replica) -> None:
+    """A sink nobody runs is no trouble, one that fell silent or can't forward is a warning, and never more (SESS-5)."""
+    await beat(edge, *ALL, consumed_age_s=0.1)
+    server = edge.core.server
+    await heartbeats.write(server, "projection.kafka", "left in order", {"leaving": True})
+    await heartbeats.write(server, "projection.webhooks", "p1", {"failing_s": 31.0})
+    long_ago_ms = await server.time_ms() - 20_000
+    await server.execute("HSET", heartbeats_key(), "projection.eventbridge died", f"{long_ago_ms} {{}}")
+    found = await readiness(edge)
+    assert (found["ready"], found["reasons"]) == (True, [])
+    assert found["projections"] == {**dict.fromkeys(ALL, 1), "webhooks": 1, "eventbridge": 0}
+    assert set(found["warnings"]) == {  # type: ignore[call-overload]
+        "events can't be forwarded to webhooks for 31 s", "projection eventbridge hasn't been heard of for 15 s",
+    }  # fmt: skip

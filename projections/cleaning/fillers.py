@@ -1,0 +1,80 @@
+"""Sounds and phrases that only hold the floor, taken out together with the punctuation that set them off."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from projections.cleaning.casing import capital
+from projections.cleaning.languages import Language
+from projections.cleaning.marks import CLOSERS, OPENERS, STOPS
+from projections.cleaning.tokens import Token
+
+
+def without_fillers(tokens: Sequence[Token], language: Language) -> list[Token]:
+    """The tokens without fillers; a sentence that one began begins with the next word, one that it ended ends."""
+    kept: list[Token] = []
+    heir: Token | None = None  # the filler whose capital and opening marks the next word takes over
+    index = 0
+    while index < len(tokens):
+        count = _filler(tokens, index, kept, language)
+        if not count:
+            kept.append(tokens[index] if heir is None else _inheriting(tokens[index], heir, kept, language))
+            heir = None
+        else:
+            heir = heir or tokens[index]
+            following = tokens[index + count] if index + count < len(tokens) else None
+            _leave_out(tokens[index + count - 1], following, kept, language)
+        index += count or 1
+    return kept
+
+
+def _filler(tokens: Sequence[Token], index: int, kept: Sequence[Token], language: Language) -> int:
+    """How many tokens, from this one on, are a filler."""
+    token = tokens[index]
+    if language.filler is not None and language.filler.fullmatch(token.word):
+        return 0 if _is_word_after_all(token, kept) else 1
+    if token.word not in language.phrases:
+        return 0
+    before = tokens[index - 1].trail if index else ""
+    return 2 if _is_phrase(tokens[index : index + 3], _begins(kept), before, language) else 0
+
+
+def _begins(kept: Sequence[Token]) -> bool:
+    return not kept or bool(kept[-1].stop)
+
+
+def _is_word_after_all(token: Token, kept: Sequence[Token]) -> bool:
+    """Whether it is quoted ('say "um"'), an abbreviation ("the ER"), or a unit ("5 mm")."""
+    quoted = any(char in OPENERS for char in token.lead) and any(char in CLOSERS for char in token.trail)
+    unit = token.word == "mm" and bool(kept) and kept[-1].core[-1:].isdigit()
+    return quoted or unit or (len(token.core) > 1 and token.core.isupper())
+
+
+def _is_phrase(tokens: Sequence[Token], begins: bool, before: str, language: Language) -> bool:  # noqa: FBT001
+    """Whether "you know" or its like is here, between commas or at a sentence's start, with more to come."""
+    if len(tokens) < 3:  # noqa: PLR2004 - two words and what follows
+        return False
+    first, second, following = tokens
+    said, where = language.phrases[first.word]
+    if second.word != said or first.trail or second.lead or second.trail != ",":
+        return False
+    return not following.stop if begins else where == "anywhere" and before == ","
+
+
+def _leave_out(filler: Token, following: Token | None, kept: Sequence[Token], language: Language) -> None:
+    """Gives what stood behind a filler to the word before it; an ellipsis only if the sentence was broken off there."""
+    if not kept or kept[-1].stop:
+        return
+    before = kept[-1]
+    goes_on = following is not None and (following.core[0].islower() or following.word[:2] in ("i", "i'"))
+    if filler.stop and not (goes_on and filler.is_open):
+        before.trail = before.trail.rstrip(" ,") + "".join(char for char in filler.trail if char in STOPS + CLOSERS)
+    elif before.trail == "," and before.word in language.binding:
+        before.trail = ""
+
+
+def _inheriting(token: Token, filler: Token, kept: Sequence[Token], language: Language) -> Token:
+    token.lead = "".join(char for char in filler.lead if char in OPENERS) + token.lead
+    if filler.core[:1].isupper() and _begins(kept):
+        token.core = capital(token.core, language)
+    return token

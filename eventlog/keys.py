@@ -52,8 +52,18 @@ def recognise(engine: str) -> str:
     return f"{_DEPLOYMENT}:recognise:{engine}"
 
 
+def recognisers(engine: str) -> str:
+    """Sorted set: workers with `engine` by when they last looked for utterances to recognise, in ms. Take script."""
+    return f"{_DEPLOYMENT}:recognisers:{engine}"
+
+
+def recognise_bell(engine: str) -> str:
+    """Sharded channel: rung when `recognise` has new entries, so that idle workers look at once."""
+    return f"{_DEPLOYMENT}:bell:recognise:{engine}"
+
+
 def webhooks(tenant_id: str) -> str:
-    """Hash: a tenant's webhook subscriptions, id to JSON. Edges. No TTL."""
+    """Hash: a tenant's webhook subscriptions, id to JSON. Edges; projection webhooks (disables). No TTL."""
     return f"{_DEPLOYMENT}:webhooks:{tenant_id}"
 
 
@@ -212,7 +222,7 @@ class UploadKeys(SessionKeys):
 
     @cached_property
     def session(self) -> str:
-        """Hash: as `SessionKeys.session`, of a container's bytes. Open, resume, append, seal scripts. Session TTL."""
+        """Hash: as `SessionKeys.session`, of a container's bytes; credit_bytes, restart. Trim script. Session TTL."""
         return f"{self._prefix}:upload-guard:{self.session_id}"
 
     @cached_property

@@ -45,6 +45,11 @@ class Holdings:
         return max(0, self.capacity - len(self._runs))
 
     @property
+    def has_live(self) -> bool:
+        """Whether there is a session among them whose speaker waits for captions."""
+        return any(not run.is_recorded for run in self._runs.values())
+
+    @property
     def claims(self) -> list[Claim]:
         """The claims of all runs held."""
         return [run.claim for run in self._runs.values()]

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from processor.holdings import Holdings
     from processor.reader import Reader
     from processor.recognition import RecognitionQueue
+    from processor.sharing.sharing import Sharing
 
 RECOGNITION_BUCKETS_S = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0, 60.0)
 """From the mock to a minute of speech on one slow core."""
@@ -60,6 +61,16 @@ class WorkerMetrics:
         self.lost = Counter(
             "stenolog_worker_claims_lost", "Runs let go since another worker has their claim.", registry=registry
         )
+        self.offered = Counter(
+            "stenolog_worker_utterances_offered", "Utterances of recordings that other workers were offered.",
+            registry=registry,
+        )  # fmt: skip
+        self.taken = Counter(
+            "stenolog_worker_utterances_taken", "Utterances taken from other workers.", registry=registry
+        )
+        self.recognised_for_others = Counter(
+            "stenolog_worker_utterances_recognised_for_others", "Of those, the ones recognised.", registry=registry
+        )
         for code in (Code.OK, Code.LOST, Code.STALE, Code.UNKNOWN):  # a rate needs the zero before the first
             self._commits.labels(code.name.lower())
 
@@ -82,19 +93,22 @@ class Readings:
     """What is looked at when somebody asks; perhaps from another thread, so only copies are walked over."""
 
     def __init__(
-        self, holdings: Holdings, recognition: RecognitionQueue, reader: Reader, decoders: Decoders, most_waiting: int
-    ) -> None:
+        self, holdings: Holdings, recognition: RecognitionQueue, reader: Reader, decoders: Decoders, *,
+        sharing: Sharing | None, most_waiting: int,
+    ) -> None:  # fmt: skip
         """Look at these; the reader leaves a run alone while `most_waiting` of its utterances wait."""
         self._holdings = holdings
         self._recognition = recognition
         self._reader = reader
         self._decoders = decoders
+        self._sharing = sharing
         self._most_waiting = most_waiting
 
     def __call__(self) -> Iterator[Reading]:
         """All of it, now."""
         runs = list(self._holdings)
-        oldest = [first.decided_at for run in runs if (first := next(iter(tuple(run.pending)), None))]
+        now = time.monotonic()
+        oldest = min((run.waits_since for run in runs), default=now)
         yield Reading("gauge", "stenolog_worker_runs", "Runs held.", len(runs))
         yield Reading("gauge", "stenolog_worker_decoders", "Decoder processes at work.", self._decoders.children)
         yield Reading("gauge", "stenolog_worker_capacity", "Runs that may be held.", self._holdings.capacity)
@@ -103,8 +117,12 @@ class Readings:
             self._recognition.waiting,
         )  # fmt: skip
         yield Reading(
+            "gauge", "stenolog_worker_offered_utterances", "Utterances of recordings that are with other workers.",
+            self._sharing.offering.waiting if self._sharing else 0,
+        )  # fmt: skip
+        yield Reading(
             "gauge", "stenolog_worker_oldest_decision_seconds", "Age of the oldest decision that is not committed.",
-            time.monotonic() - min(oldest) if oldest else 0.0,
+            max(0.0, now - oldest),
         )  # fmt: skip
         yield Reading(
             "gauge", "stenolog_worker_uncommitted_audio_seconds",

@@ -52,7 +52,8 @@ class Partials:
 
     def _submit_due(self) -> None:
         now = time.monotonic()
-        due = [run for run in self._holdings if run.partial_due <= now]
+        # Of a recording the open utterance is one that finals will come to long after.
+        due = [run for run in self._holdings if run.partial_due <= now and not run.is_recorded]
         # Whoever waited longest comes first; under load everybody's partials thin out alike.
         due.sort(key=lambda run: run.partial_due)
         # What the rate allows carries over to the next round as a fraction only: unused room is no right to a burst.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from eventlog.codec import UndecodableEventError
 from eventlog.log import AudioEntry, EventLog, LogUnavailableError
 from processor.recognisers import RecogniserError, Recognition
-from processor.recognition import Job, RecognitionQueue
+from processor.recognition import Job, RecognitionQueue, Recorded
 from processor.run import ActiveRun, PendingDecision
 from processor.speech import SHORTEST_MS, Utterance
 
@@ -83,12 +83,15 @@ class Reader:
         runs: dict[str, ActiveRun] = {}
         rounds = [(cursors, runs)]
         most = self._settings.pending_utterances
+        # What lies ahead in all recordings together, for each utterance is kept in memory until it is committed.
+        ahead = sum(run.waiting_utterances for run in self._holdings if run.waiting_utterances >= most)
+        may_go_ahead = self._settings.recognise_share and ahead < self._settings.recognise_ahead
         for run in self._holdings:
             timeline = run.timeline
             if run.resting_ticks:
                 run.resting_ticks -= 1
                 continue
-            if timeline.ended or run.waiting_utterances >= most:
+            if timeline.ended or (run.waiting_utterances >= most and not (may_go_ahead and run.is_recorded)):
                 continue
             keys = run.claim.keys.session
             session_id = keys.session_id
@@ -179,4 +182,7 @@ class Reader:
             item.recognition = result
             self._holdings.mark_ready(run)
 
-        return Job(run.clip(utterance), done, lambda: run.held)
+        recorded = None
+        if run.is_recorded:
+            recorded = Recorded(run, run.reference(item.decision.channel, utterance))
+        return Job(run.clip(utterance), done, lambda: run.held, recorded=recorded)

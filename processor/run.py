@@ -6,10 +6,12 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 
-from eventlog.events import Fact, SessionStarted, UtteranceFinal
+from eventlog.events import CONTAINER, Fact, SessionStarted, UtteranceFinal
 from eventlog.feed import ProvisionalAnswer
+from eventlog.keys import LIVE_RUN
 from eventlog.log import Checkpoint, Claim, Commit
 from eventlog.positions import Position
+from eventlog.recognising import Reference
 from processor.facts import Numbered, Telling, position_of
 from processor.recognisers import Clip, Recognition
 from processor.speech import Utterance
@@ -17,6 +19,10 @@ from processor.timeline import Decision, Timeline
 
 TRIM_STEP_S = 10
 """Audio is freed in steps of this: XTRIM works by whole nodes anyway."""
+
+SHORT_S = 60
+"""Whoever sends a container no longer than this waits for its text as a speaker does; nor is a speaker's own audio so
+much longer than the session has lasted, whatever the clocks of edges say."""
 
 MERGED_DECISIONS = 32
 """Facts in one commit: bounds the script's time; a catch-up has many ready at once."""
@@ -62,6 +68,7 @@ class ActiveRun:
         trimmed_samples: Up to where audio was freed.
         refreshed: Monotonic time in seconds when its keys' TTLs were last renewed.
         total_samples: The recording's length as its container tells it, 0 if that isn't known.
+        committed_at: Monotonic time in seconds of the last commit, or of the claim.
         answers: What was asked and can be answered, since all before it is committed; whoever publishes takes it.
     """
 
@@ -79,7 +86,40 @@ class ActiveRun:
     trimmed_samples: int = 0
     refreshed: float = 0.0
     total_samples: int = 0
+    committed_at: float = field(default_factory=time.monotonic)
     answers: list[ProvisionalAnswer] = field(default_factory=list)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether it is a recorded file, a long recording or a replay, of which nobody awaits captions.
+
+        A browser's recorder sends a container too, but one that doesn't tell its length, and no faster than it speaks.
+        """
+        start = self.start
+        if start.batch is not None or self.claim.keys.run != LIVE_RUN:
+            return True
+        if start.encoding != CONTAINER:
+            return False
+        if self.total_samples or self.timeline.ended:
+            return self.total_samples > SHORT_S * start.sample_rate_hz
+        lasted_s = (_now_ms() - start.started_ms) / 1000
+        return self.timeline.cursor.offset / start.sample_rate_hz > lasted_s + SHORT_S
+
+    @property
+    def is_over(self) -> bool:
+        """Whether its end is committed."""
+        return self.timeline.ended and not self.pending
+
+    @property
+    def waits_since(self) -> float:
+        """Monotonic time in seconds since when its next decision could have been committed; now if there is none.
+
+        Those of a recording are drawn long before; they wait for each other.
+        """
+        if not self.pending:
+            return time.monotonic()
+        decided_at = self.pending[0].decided_at
+        return max(decided_at, self.committed_at) if self.is_recorded else decided_at
 
     @property
     def uncommitted_s(self) -> float:
@@ -96,6 +136,14 @@ class ActiveRun:
             partial=partial,
             voiced_ms=utterance.voiced_ms,
         )
+
+    def reference(self, channel: int, utterance: Utterance) -> Reference:
+        """How another worker finds an utterance of this run, and what its recogniser must know."""
+        return Reference(
+            channel=channel, channels=self.timeline.channels,
+            start_samples=utterance.start_samples, end_samples=utterance.end_samples,
+            sample_rate_hz=self.start.sample_rate_hz, language=self.start.language, voiced_ms=utterance.voiced_ms,
+        )  # fmt: skip
 
     def next_commit(self, retention_samples: int) -> Commit | None:
         """The commit of all decisions that are ready, in order; None if there are none.
@@ -132,6 +180,7 @@ class ActiveRun:
         spoken = [item.decided_at for item in done if item.decision.utterance is not None]
         self.waiting_utterances -= len(spoken)
         self.committing = 0
+        self.committed_at = time.monotonic()
         telling = self._telling()
         self.answers += [
             telling.answer(item.decision.asked, item.utterances, item.heard) for item in done if item.decision.asked

@@ -27,8 +27,9 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         decode_ahead_s: How far decoding may be ahead of the checkpoint.
         spool_bytes: How long an MP4 may be whose index comes last, and which is kept on disk meanwhile.
         upload_ahead_bytes: How much of an upload may be in the log that its decoder hasn't taken.
+        engine: Names engine and model: workers of the same name share recognition; empty for the recogniser's name.
         recognise_share: Whether utterances of recordings are offered to other workers, and theirs taken.
-        recognise_ahead: As `pending_utterances`, of a recording whose utterances are shared.
+        recognise_ahead: As `pending_utterances`, of all recordings together that are past that, if they are shared.
         recognise_lease_ms: After which an utterance that another worker took is offered again.
         max_session_s: Audio of one container after which its session is ended.
     """
@@ -48,10 +49,11 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     suspicion_limit: int = 2
     solo_timeout_s: float = 120.0
     decoders: int = 64
-    decode_ahead_s: int = 60
+    decode_ahead_s: int = 300
     spool_bytes: int = 512 << 20
     max_session_s: float = 14_400.0
     upload_ahead_bytes: int = 64 << 20
+    engine: str = ""
     recognise_share: bool = True
     recognise_ahead: int = 64
     recognise_lease_ms: int = 20_000

@@ -76,6 +76,11 @@ class Timeline:
     _boundaries: list[int]
 
     @property
+    def channels(self) -> int:
+        """How many there are; 0 while nobody knows."""
+        return len(self._channels)
+
+    @property
     def frame_bytes(self) -> int:
         """Bytes of one sample of all channels; 0 while nobody knows how many there are."""
         return _SAMPLE_BYTES * len(self._channels)

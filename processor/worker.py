@@ -12,8 +12,9 @@ from eventlog.claims import Claims
 from eventlog.heartbeats import process_name
 from eventlog.heartbeats import write as write_heartbeat
 from eventlog.log import LogUnavailableError
+from eventlog.recognising import Recognising
 from eventlog.redis_log import RedisLog
-from eventlog.uploads import Uploads
+from eventlog.uploads import RESTARTS, Uploads
 from processor.answers import Answers
 from processor.claimkeeper import ClaimKeeper
 from processor.committer import Committer
@@ -25,6 +26,7 @@ from processor.partials import Partials
 from processor.quarantine import Quarantine, SoloTrial
 from processor.reader import Reader
 from processor.recognition import RecognitionQueue
+from processor.sharing.sharing import Sharing
 
 if TYPE_CHECKING:
     from eventlog.server import Server
@@ -62,7 +64,8 @@ class Worker:
         self._claims = claims
         self.holdings = Holdings(settings.capacity)
         metrics = WorkerMetrics(server.meter.registry)
-        self._recognition = RecognitionQueue(recogniser, metrics)
+        self._recognition = RecognitionQueue(recogniser, metrics, has_live=lambda: self.holdings.has_live)
+        self._sharing = self._shares(settings.engine or recogniser.name, metrics) if settings.recognise_share else None
         self._quarantine = Quarantine(claims, self.holdings, try_alone, metrics)
         self._keeper = ClaimKeeper(
             claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.set_aside,
@@ -70,7 +73,7 @@ class Worker:
         )  # fmt: skip
         self._answers = Answers(server)
         self._decoders = Decoders(
-            RedisLog(server, session_ttl_s=settings.session_ttl_s), Uploads(server), self.holdings, settings,
+            RedisLog(server, session_ttl_s=settings.session_ttl_s), self._uploads(), self.holdings, settings,
             on_trouble=self._keeper.unsettle, on_answers=self._answers.take,
         )  # fmt: skip
         self._committer = Committer(
@@ -92,14 +95,14 @@ class Worker:
         self._partials = Partials(server, self.holdings, self._recognition, settings)
         server.meter.read_when_asked(
             Readings(
-                self.holdings, self._recognition, self._reader, self._decoders, settings.pending_utterances
+                self.holdings, self._recognition, self._reader, self._decoders,
+                sharing=self._sharing, most_waiting=settings.pending_utterances,
             )
         )
         self._janitor = Janitor(self._log, claims, settings)
-        self._bells = Bells(
-            server, [keys.sessions_bell for keys in server.keys.partitions], self._on_bell, self._keeper.ring
-        )
         self._by_bell = {keys.sessions_bell: keys for keys in server.keys.partitions}
+        shared = [self._sharing.bell] if self._sharing else []
+        self._bells = Bells(server, [*self._by_bell, *shared], self._on_bell, self._keeper.ring)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -122,6 +125,7 @@ class Worker:
                 ("answers", self._answers.run()),
                 ("janitor", self._janitor.run()),
                 ("heartbeat", self._beat()),
+                *([("sharing", self._sharing.run())] if self._sharing else []),
             )
         ]
         self._keeper.ring()
@@ -143,6 +147,8 @@ class Worker:
         await self._keeper.finish_taking()
         await self._quarantine.stop()
         await self._bells.stop()
+        if self._sharing:
+            await self._sharing.stop()
         self._recognition.close()
         try:
             await self._keeper.hand_over_all()
@@ -150,8 +156,22 @@ class Worker:
             log.warning("runs not handed over; others take them after the lease", extra={"error": error})
         log.info("worker stopped", extra={"consumer": self.consumer})
 
+    def _shares(self, engine: str, metrics: WorkerMetrics) -> Sharing:
+        lease_ms = self._settings.recognise_lease_ms
+        recognising = Recognising(self._server, engine, self.consumer, lease_ms=lease_ms)
+        return Sharing(recognising, self._recognition, metrics)
+
+    def _uploads(self) -> Uploads:
+        settings = self._settings
+        return Uploads(
+            self._server, ahead_bytes=settings.upload_ahead_bytes, session_ttl_s=settings.session_ttl_s
+        )
+
     def _on_bell(self, channel: str, _member: bytes) -> None:
-        self._keeper.ring(self._by_bell[channel])
+        if partition := self._by_bell.get(channel):
+            self._keeper.ring(partition)
+        elif self._sharing:
+            self._sharing.ring()
 
     def _poisoned(self, run: ActiveRun, reason: str) -> None:
         self.holdings.drop(run)
@@ -160,15 +180,16 @@ class Worker:
     async def _beat(self) -> None:
         while True:
             now = time.monotonic()
-            decided = [run.pending[0].decided_at for run in self.holdings if run.pending]
+            waits_since = min((run.waits_since for run in self.holdings), default=now)
             signs = {
                 "runs": len(self.holdings),
                 "capacity": self.holdings.capacity,
                 "waiting_utterances": self._recognition.waiting,
                 "decoders": self._decoders.children,
+                RESTARTS: 1,
                 # This task lives on when the loops hang that do the work; readiness asks for them.
                 "consumed_age_s": round(now - min(self._reader.consumed_at, self._keeper.looked_at), 3),
-                "oldest_decision_s": round(now - min(decided, default=now), 3),
+                "oldest_decision_s": round(max(0.0, now - waits_since), 3),
             }
             try:
                 await write_heartbeat(self._server, "worker", self.consumer, signs)

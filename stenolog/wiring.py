@@ -100,6 +100,8 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         spool_bytes=settings.spool_bytes,
         max_session_s=settings.max_session_s,
         upload_ahead_bytes=settings.upload_ahead_bytes,
+        # Another model gives other words, so only workers with the same one share.
+        engine=f"{settings.engine}:{settings.model}" if settings.model else settings.engine,
         recognise_share=settings.recognise_share,
         recognise_ahead=settings.recognise_ahead,
         recognise_lease_ms=settings.recognise_lease_ms,
@@ -133,6 +135,7 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         mock_user_id=settings.mock_user_id,
         upload_ahead_bytes=settings.upload_ahead_bytes,
         max_upload_bytes=settings.max_upload_bytes,
+        webhook_private=settings.webhook_private,
         max_session_s=settings.max_session_s,
         ready_stale_s=settings.ready_stale_s,
         sse_keepalive_s=settings.sse_keepalive_s,

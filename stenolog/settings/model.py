@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
+from edge.ingest.identity import NAME_PATTERN, TENANT_PATTERN
+
 # Named as other tools name them; everything else has the prefix STENOLOG_.
 PLAIN_NAMES = {
     name: name.upper() for name in (
@@ -15,13 +17,13 @@ PLAIN_NAMES = {
 }
 PREFIX = "STENOLOG_"
 # Never shown: not in an error, not in a repr.
-SECRETS = frozenset({"openai_api_key", "redis_url", "auth_secret"})
+SECRETS = frozenset({"openai_api_key", "redis_url", "auth_secret", "kafka_password"})
 
 Projection = Literal["lists", "feeds", "sessions", "status", "eventbridge", "kafka", "webhooks"]
 
 
-def _text(group: str, why: str) -> Meta:
-    return Meta(description=why, extra={"group": group, "unit": "text"})
+def _text(group: str, why: str, *, pattern: str | None = None, allowed: str = "text") -> Meta:
+    return Meta(description=why, pattern=pattern, extra={"group": group, "unit": "text", "allowed": allowed})
 
 
 def _number(group: str, unit: str, why: str, *, least: float, most: float | None = None) -> Meta:
@@ -164,8 +166,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "Edge", "s", "How long a request that brings a recording is held for its transcript, before it is answered "
         "with 202 and the transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0
     max_upload_bytes: Annotated[int, _number(
-        "Edge", "bytes", "Largest recording in one request. Five hours of 16 kHz mono WAV, a working week of Opus; "
-        "all of it may wait in Redis for its decoder.", least=1024)] = 536_870_912
+        "Edge", "bytes", "Largest recording in one request: 2 GiB. Three hours of 48 kHz stereo WAV, weeks of Opus; it "
+        "costs time, not memory: no process and no Redis ever holds more than `upload_ahead_bytes` of it.", least=1024)
+    ] = 2_147_483_648
     ready_stale_s: Annotated[float, _number(
         "Edge", "s", "Time without any worker having consumed after which `/v1/ready` is red: three leases.",
         least=1)] = 15.0
@@ -215,8 +218,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "needs a decoder for as long as it speaks, so it is counted in browsers, not in cores: some 16 MB each, and a "
         "hundredth of a core; recordings are held back by `decode_ahead_s`.", least=1)] = 64
     decode_ahead_s: Annotated[int, _number(
-        "Worker", "s of audio", "How far a recording is decoded ahead of what is transcribed. Longer than any "
-        "utterance, so that recognition never waits; 2.5 MB in Redis.", least=30)] = 60
+        "Worker", "s of audio", "How far a recording is decoded ahead of what is transcribed. Some 40 utterances, so "
+        "that about ten cores find enough to do at once; 12 MB in Redis, half of what is kept behind it.",
+        least=30)] = 300
     spool_bytes: Annotated[int, _number(
         "Worker", "bytes", "Longest MP4 whose index stands at its end; it must be kept in a temporary file until then. "
         "Half a gigabyte is many hours of sound.", least=1_048_576)] = 536_870_912
@@ -263,21 +267,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         "and where that will be. An hour of speech takes about a minute on two cores; proxies give up after one or "
         "some.", least=0)] = 300.0
     mock_tenant_id: Annotated[str, _text(
-        "Recorded files", "Tenant of recordings whose request names none (`X-Tenant-ID`) while authentication is off: "
-        "a UUID v4. Unset: a new one each.")] = ""
+        "Recorded files", "Tenant of recordings whose request names none (`X-Tenant-ID`) while authentication is off. "
+        "Unset: a new one each.", pattern=f"^({TENANT_PATTERN})?$", allowed="a UUID v4")] = ""
     mock_user_id: Annotated[str, _text(
         "Recorded files", "User of recordings whose request names none (`X-User-ID`) while authentication is off. "
-        "Unset: `system`.")] = ""
+        "Unset: `system`.", pattern=f"^({NAME_PATTERN})?$", allowed="1 to 255 printable ASCII characters without spaces"
+        )] = ""
     upload_ahead_bytes: Annotated[int, _number(
-        "Recorded files", "bytes", "How much of a recording may be in Redis that is not decoded yet; its sender is "
-        "read no faster. Hours of compressed speech, so that only large files ever wait.", least=1_048_576)
+        "Recorded files", "bytes", "How much of a recording may be in Redis that is not decoded yet, or, of bare "
+        "samples, not transcribed (two minutes in any case); its sender is read no faster. Hours of compressed speech, "
+        "so that only large files ever wait.", least=1_048_576)
     ] = 67_108_864
     recognise_share: Annotated[bool, _text(
         "Recorded files", "Whether utterances of recordings may be recognised by any worker with the same engine, "
         "rather than by the one that has the session alone.")] = True
     recognise_ahead: Annotated[int, _number(
-        "Recorded files", "utterances", "Decided utterances of one recording that may wait for recognition, by "
-        "whichever worker: enough to keep many cores busy, a few megabytes of audio.", least=1)] = 64
+        "Recorded files", "utterances", "Decided utterances that one worker may have waiting for recognition, by "
+        "whichever worker, of recordings that are past `pending_utterances`: enough to keep ten cores busy; 40 MB of "
+        "audio at most.", least=1)] = 64
     recognise_lease_ms: Annotated[int, _number(
         "Recorded files", "ms", "After which an utterance that another worker took is offered again: that worker may "
         "have died. Longer than a batch takes on a slow core; twice recognised does no harm.", least=1000)] = 20_000
@@ -304,9 +311,33 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     eventbridge_bucket: Annotated[str, _text(
         "Projections", "S3 bucket for events above EventBridge's size limit, which are forwarded by reference. Unset: "
         "they go to the dead letters.")] = ""
+    eventbridge_encryption: Annotated[Literal["AES256", "aws:kms", "bucket"], _text(
+        "Projections", "How objects in that bucket are encrypted, asked for with each. `bucket`: as the bucket's own "
+        "default has it, which a key of your own needs.")] = "AES256"
+    eventbridge_max_bytes: Annotated[int, _number(
+        "Projections", "bytes", "Largest event, and all of one request, to EventBridge. It takes 1 MB, and SQS 1 MiB "
+        "with the envelope; regions that were not raised to that yet, as those in China, take 256 KB.",
+        least=10_000, most=1_048_576)] = 1_000_000
     kafka_url: Annotated[str, _text(
-        "Projections", "Kafka brokers of the projection `kafka`: `kafka://host:9092`, several separated by "
-        "semicolons.")] = "kafka://localhost:9092"
+        "Projections", "Kafka brokers of the projection `kafka`, several separated by semicolons.",
+        pattern=r"^kafka://[^/@;]+(;kafka://[^/@;]+)*$", allowed="kafka://host:9092")] = "kafka://localhost:9092"
+    kafka_max_bytes: Annotated[int, _number(
+        "Projections", "bytes", "Largest record for Kafka, others go to the dead letters: just under the brokers' own "
+        "default (`message.max.bytes`). Hours of speech fit; raise both together.", least=10_000)] = 1_000_000
+    kafka_tls: Annotated[bool, _text(
+        "Projections", "Whether the brokers are spoken to by TLS.")] = False
+    kafka_ca_file: Annotated[str, _text(
+        "Projections", "Certificates (PEM) of the authority that signed the brokers'. Unset: the system's own.")] = ""
+    kafka_cert_file: Annotated[str, _text(
+        "Projections", "Certificate (PEM) to show to brokers that ask their clients for one.")] = ""
+    kafka_key_file: Annotated[str, _text(
+        "Projections", "Key (PEM) of `kafka_cert_file`.")] = ""
+    kafka_user: Annotated[str, _text(
+        "Projections", "User for the brokers (SASL). Unset: none is named.")] = ""
+    kafka_password: Annotated[str, _text(
+        "Projections", "Password of `kafka_user`.")] = ""
+    kafka_sasl: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], _text(
+        "Projections", "How user and password are shown to the brokers. The first only over TLS.")] = "SCRAM-SHA-512"
     webhook_private: Annotated[bool, _text(
         "Projections", "Whether webhooks may go to private and loopback addresses and by plain HTTP. Off, since "
         "tenants choose the addresses and this machine may reach what they may not.")] = False
@@ -349,7 +380,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
         if choices:
             return f"one of {', '.join(choices)}"
         if self.meta.ge is None:
-            return "text"
+            return str((self.meta.extra or {})["allowed"])
         number = "a whole number" if kind is int else "a number"
         upper = "" if self.meta.le is None else f" and at most {self.meta.le}"
         return f"{number} of at least {self.meta.ge}{upper} ({self.unit})"

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 
 from edge import errors
 from edge.auth.access import Access, Authenticator, NoAuthentication
+from edge.credit import Credit
 from edge.metrics import EdgeMetrics, Readings
 from edge.settings import EdgeSettings
 from edge.sockets.connection import Connection
@@ -57,7 +58,7 @@ class EdgeCore:
         self.metrics = EdgeMetrics(server.meter)
         self.gatherer = Gatherer(
             log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s,
-            meter=self.metrics.append_s.observe,
+            meter=self.metrics.append_s.observe, credit=Credit(server, settings.upload_ahead_bytes),
         )  # fmt: skip
         self.fanout = Fanout(server)
         self.streams = EventStreams(self.fanout, settings)

@@ -139,6 +139,16 @@ NOT_ACCEPTABLE = Trouble(
     "not_acceptable", 0, 406, "The transcript isn't to be had in any of the formats asked for.",
     "Ask for JSON, plain text, SRT or WebVTT.",
 )
+BAD_ADDRESS = Trouble(
+    "bad_address", 0, 422, "Nothing is sent to the address of a webhook: not `https://`, not public, or malformed.",
+    "Give another one; the message says what is wrong.",
+)
+UNKNOWN_WEBHOOK = Trouble(
+    "unknown_webhook", 0, 404, "The tenant has no such subscription.", "List those that there are."
+)
+WEBHOOK_LIMIT_EXCEEDED = Trouble(
+    "webhook_limit_exceeded", 0, 409, "The tenant has as many subscriptions as it may have.", "Delete one."
+)
 NOT_FOUND = Trouble("not_found", 0, 404, "No such address.", "See docs/websocket.md.")
 METHOD_NOT_ALLOWED = Trouble(
     "method_not_allowed", 0, 405, "The address has no such method.", "See docs/websocket.md."

@@ -32,9 +32,13 @@ LAYERS = {
 }
 # What computes only: given the same, it answers the same.
 PURE = re.compile(
-    r"processor/(speech/.*|decoding/(sniffing|twins)\.py|(timeline|facts)\.py)"
-    r"|edge/(sockets/(lifecycle|uplink|wire|parameters)|views/exports|ingest/(forms|formats))\.py"
-    r"|projections/(stitching|wire|lists|feeds|sessions|status)\.py|eventlog/(events|codec|keys|positions)\.py")
+    r"processor/(speech/.*|decoding/(sniffing|twins|mp3|restarts|points)\.py|(timeline|facts)\.py)"
+    r"|edge/(sockets/(lifecycle|uplink|wire|parameters)|views/exports)\.py"
+    r"|edge/ingest/(forms|formats|identity|preferences|batchtypes)\.py"
+    r"|projections/eventbridge/(bodies|entries|answers)\.py|stenolog/aws/wanted\.py"
+    r"|projections/cleaning/.*\.py|projections/forwarding/(backoff|shares|backlog|lanes)\.py"
+    r"|projections/(stitching|wire|lists|feeds|sessions|status|kafka/(records|speaking))\.py"
+    r"|eventlog/(events|codec|keys|positions|addresses)\.py")
 IMPURE = {
     "redis", "asyncio", "starlette", "uvicorn", "httpx2", "websockets", "socket", "subprocess", "threading", "time",
 }

@@ -9,6 +9,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from edge.credit import Credit
+from edge.sockets.held import Held
 from edge.sockets.uplink import Uplink
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, EventLog, LogUnavailableError
@@ -74,7 +76,7 @@ class Gatherer:
 
     def __init__(
         self, log: AppendLog, *, flush_ms: float, flush_bytes: int, gone_s: float,
-        meter: Callable[[float], None] = lambda _: None,
+        meter: Callable[[float], None] = lambda _: None, credit: Credit | None = None,
     ) -> None:  # fmt: skip
         """Append to `log`; what a gone connection left is dropped once Redis has been away for `gone_s`.
 
@@ -96,17 +98,22 @@ class Gatherer:
         self.appends = 0
         self.appended_bytes = 0
         self._meter = meter
+        self._held = Held(log, credit, lambda feeder: self.enqueue(feeder, 0)) if credit is not None else None
+        self._holding: asyncio.Task[None] | None = None
 
     def start(self) -> None:
         """Begin to flush."""
         self._task = asyncio.create_task(self._run(), name="gatherer")
+        if self._held is not None:
+            self._holding = asyncio.create_task(self._held.run(), name="held uploads")
 
     async def stop(self) -> None:
         """Stop flushing; what is not in the log by then stays unacked."""
-        if self._task:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
+        tasks = [task for task in (self._task, self._holding) if task is not None]
+        self._task = self._holding = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     @property
     def waiting(self) -> int:
@@ -200,6 +207,8 @@ class Gatherer:
             feeder = self._queue.popleft()
             feeder.queued = False
             mine = feeder.uplink.prepare()
+            if not mine and self._held is not None and feeder.uplink.is_held:
+                self._held.add(feeder)
             if mine:
                 feeders.append(feeder)
                 counts.append(len(mine))

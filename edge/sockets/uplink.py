@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Sequence
 from itertools import islice
@@ -15,6 +16,9 @@ from eventlog.positions import SEALED, Position
 
 CHUNK_BYTES = 65_536
 """Largest entry: 2 s of 16 kHz mono. A reader bounds its reads by a count of entries, so none may be huge."""
+
+FIRST_BYTES = 1_048_576
+"""Of every upload may come before anybody asks: the least that a deployment can allow, and more than most are long."""
 
 ENTRIES_PER_FLUSH = 64
 """Of one session: 4 MiB of the largest chunks. More waits for the next flush."""
@@ -54,8 +58,8 @@ class Uplink:
 
     __slots__ = (
         "_controls", "_frame_bytes", "_kept", "_kept_bytes", "_pending", "_pending_bytes", "_refill_bytes", "_tail",
-        "_unsettled", "_unsettled_bytes", "acked_samples", "epoch", "head", "keys", "last_chunk_samples",
-        "lost_samples", "outcome", "received_bytes", "refilled", "sealed",
+        "_unsettled", "_unsettled_bytes", "acked_samples", "credit_bytes", "epoch", "head", "keys",
+        "last_chunk_samples", "lost_samples", "outcome", "received_bytes", "refilled", "sealed",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +85,8 @@ class Uplink:
         """Entries sent again because the log went back."""
         self.lost_samples = 0
         """Samples that the log lost and that were no longer kept."""
+        self.credit_bytes = FIRST_BYTES if frame_bytes == 1 else sys.maxsize
+        """Up to where a container may be appended, as far as was asked."""
         self._frame_bytes = frame_bytes
         self._refill_bytes = refill_bytes
         self._pending: list[bytes | AudioEvent | Seal] = []
@@ -107,6 +113,13 @@ class Uplink:
         """There is nothing to append."""
         return not self._unsettled and not self._controls and self._pending_bytes < self._frame_bytes
 
+    @property
+    def is_held(self) -> bool:
+        """What comes next must not be appended yet."""
+        return bool(self._unsettled) and (
+            self._unsettled[0].is_audio and self._unsettled[0].position.offset > self.credit_bytes
+        )
+
     def add_audio(self, data: bytes) -> None:
         """Take PCM."""
         size = len(data)
@@ -126,6 +139,8 @@ class Uplink:
         after = self.head
         appends = []
         for entry in islice(self._unsettled, ENTRIES_PER_FLUSH):
+            if entry.is_audio and entry.position.offset > self.credit_bytes:
+                break
             appends.append(Append(self.keys, self.epoch, after, entry.position, entry.payload, entry.is_audio))
             after = entry.position
         return appends

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Purpose: make the holder of a claim the only one that decodes: raise the epoch of the session's audio.
--- KEYS: 1 sessions (stream), 2 session (hash)
--- ARGV: 1 entry, 2 consumer, 3 deliveries
--- Returns: {code, epoch, head, start event}: OK, LOST, GONE or SEALED
+-- KEYS: 1 sessions (stream), 2 session (hash), 3 upload guard (hash), 4 upload head (string)
+-- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 credit to begin with (bytes)
+-- Returns: {code, epoch, head, start event, restart record, container's first bytes}: OK, LOST, GONE or SEALED
 -- Atomic: all of it
 -- Retry: raises the epoch once more; the caller uses the last answer
 --- @include "codes"
@@ -22,4 +22,11 @@ if head == END then
 end
 local epoch = string.format('%.0f', tonumber(older) + 1)
 redis.call('HSET', KEYS[2], 'guard', epoch .. ' ' .. head)
-return {CODE.OK, tonumber(epoch), head, state[2]}
+local restart = ''
+if redis.call('EXISTS', KEYS[3]) == 1 then
+  if redis.call('HEXISTS', KEYS[3], 'credit_bytes') == 0 then
+    redis.call('HSET', KEYS[3], 'credit_bytes', ARGV[4])
+  end
+  restart = redis.call('HGET', KEYS[3], 'restart') or ''
+end
+return {CODE.OK, tonumber(epoch), head, state[2], restart, restart ~= '' and redis.call('GET', KEYS[4]) or ''}

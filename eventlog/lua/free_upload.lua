@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Purpose: close an upload whose session has ended, and free its bytes.
--- KEYS: 1 upload guard (hash), 2 upload (stream)
+-- KEYS: 1 upload guard (hash), 2 upload (stream), 3 upload head (string)
 -- ARGV: none
 -- Returns: 1 if there were bytes to free, else 0
 -- Atomic: all of it, so nothing can be appended to what was freed
@@ -12,4 +12,5 @@ local guard = redis.call('HGET', KEYS[1], 'guard')
 if guard then
   redis.call('HSET', KEYS[1], 'guard', parts(guard) .. ' ' .. END)
 end
+redis.call('UNLINK', KEYS[3])
 return redis.call('UNLINK', KEYS[2])

@@ -5,12 +5,27 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from typing import IO
+from typing import IO, NamedTuple
 
+from processor.decoding.gapped import Gapped
 from processor.decoding.incoming import Incoming, Outgoing
 from processor.decoding.limits import allow_cpu, confine
 from processor.decoding.messages import SAMPLE_RATE_HZ, TROUBLE_STATUS, RefusedError, Trouble, encode_line
-from processor.decoding.sniffing import HEAD_BYTES, MP4, SCAN_BYTES, WAV, has_index, index_end, sniff, wav_duration_s
+from processor.decoding.mp3 import mp3_duration_s
+from processor.decoding.points import Points
+from processor.decoding.restarts import UNKNOWN_RECORD, Restart, decode_restart
+from processor.decoding.sniffing import (
+    HEAD_BYTES,
+    MP3,
+    MP4,
+    SCAN_BYTES,
+    WAV,
+    Kind,
+    has_index,
+    index_end,
+    sniff,
+    wav_duration_s,
+)
 
 ALLOWANCE_S = 60
 """The CPU limit is raised after so much audio: rarely, and long before it matters."""
@@ -36,18 +51,17 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
     """Decode everything; why it ended early, if it did."""
     from processor.decoding.decoder import Decoder  # noqa: PLC0415 -- native libraries load within the limits
 
-    kind = sniff(head := incoming.peek(HEAD_BYTES))
-    file: Incoming | IO[bytes] = incoming
-    duration_s = wav_duration_s(head) if kind == WAV else None
-    if kind == MP4:
-        index = _index(incoming)
-        if not index:
-            file = spool = incoming.spooled(arguments.spool_bytes)
-            if not has_index(spool):
-                raise RefusedError("mp4 that is cut off: its index, which comes last, is missing")
-        elif b"mvex" in index:
-            duration_s = 0.0  # fragments follow, and the library would tell the length of the first
-    decoder = Decoder(file, kind, channels=arguments.channels, duration_s=duration_s)
+    opened = _restarted(incoming, arguments.restart) if arguments.restart else _begun(incoming, arguments.spool_bytes)
+    points = None
+    if arguments.restart_bytes and isinstance(opened.file, Incoming | Gapped):
+        points = Points(
+            incoming, opened.kind, is_fragmented=opened.is_fragmented, interval_bytes=arguments.restart_bytes,
+            restart=opened.restart, on_point=outgoing.tell,
+        )  # fmt: skip
+    decoder = Decoder(
+        opened.file, opened.kind, channels=arguments.channels, duration_s=opened.duration_s, points=points,
+        restart=opened.restart,
+    )  # fmt: skip
     allowed_s = 0
     for pcm in decoder.pcm(lambda source: outgoing.write(encode_line(source))):
         outgoing.write(pcm)
@@ -58,6 +72,46 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
     if not decoder.cut_off:
         return ""
     return f"ends after {decoder.decoded_samples / SAMPLE_RATE_HZ:.1f} s: {decoder.cut_off}"
+
+
+class _Opened(NamedTuple):
+    """What is to be decoded."""
+
+    file: Incoming | Gapped | IO[bytes]
+    kind: Kind
+    duration_s: float | None = None
+    is_fragmented: bool = False
+    restart: Restart | None = None
+
+
+def _begun(incoming: Incoming, spool_bytes: int) -> _Opened:
+    """A file from its first byte on."""
+    kind = sniff(head := incoming.peek(HEAD_BYTES))
+    if kind != MP4:
+        duration_s = wav_duration_s(head) if kind == WAV else mp3_duration_s(incoming.peek) if kind == MP3 else None
+        return _Opened(incoming, kind, duration_s)
+    index = _index(incoming)
+    if index:
+        # Fragments follow, and the library would tell the length of the first.
+        is_fragmented = b"mvex" in index
+        return _Opened(incoming, kind, 0.0 if is_fragmented else None, is_fragmented)
+    spool = incoming.spooled(spool_bytes)
+    if not has_index(spool):
+        raise RefusedError("mp4 that is cut off: its index, which comes last, is missing")
+    return _Opened(spool, kind)
+
+
+def _restarted(incoming: Incoming, record: str) -> _Opened:
+    """A file's beginning, and then the rest of it from a restart point on."""
+    restart = decode_restart(record)
+    if restart is None:
+        raise RefusedError(UNKNOWN_RECORD)
+    if restart.end_bytes:
+        incoming.end_at(restart.head_bytes + max(0, restart.end_bytes - restart.offset_bytes))
+    if restart.pts is None:
+        return _Opened(incoming, restart.kind, 0.0, restart.kind == MP4, restart)
+    file = Gapped(incoming, head_bytes=restart.head_bytes, offset_bytes=restart.offset_bytes)
+    return _Opened(file, restart.kind, 0.0, is_fragmented=False, restart=restart)
 
 
 def _index(incoming: Incoming) -> bytes:
@@ -79,6 +133,8 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
     parser.add_argument("--channels", type=int, default=0, choices=(0, 1, 2), help="to give; 0: two if they differ")
     parser.add_argument("--spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
+    parser.add_argument("--restart", default="", help="a point, as told by an earlier one, to go on from")
+    parser.add_argument("--restart-bytes", type=int, default=0, help="tell a point on standard error so often")
     parser.add_argument("--marks", action="store_true", help="say on standard error when more input is waited for")
     parser.add_argument("--parent", type=int, default=0, help="process id; end if that isn't the parent any more")
     return parser.parse_args()

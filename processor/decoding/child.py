@@ -7,12 +7,14 @@ import contextlib
 import os
 import signal
 import sys
+from collections import deque
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import NamedTuple
 
 import processor
-from processor.decoding.messages import TROUBLE_STATUS, Mark, Trouble, decode_said
+from processor.decoding.messages import TROUBLE_STATUS, Mark, Trouble
+from processor.decoding.restarts import Restart, decode_said
 
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """Of the environment; addresses and secrets are nothing that a decoder of strangers' files should know."""
@@ -59,6 +61,8 @@ class Child:
         self._news = asyncio.Event()
         self._troubles: list[str] = []
         self._words: list[str] = []
+        self.restarts: deque[Restart] = deque()
+        """Points that it told, the oldest first; for the reader to take."""
         self._listening = asyncio.create_task(self._listen())
 
     @property
@@ -128,6 +132,8 @@ class Child:
             case Mark() as mark:
                 self._mark = mark
                 self._news.set()
+            case Restart() as restart:
+                self.restarts.append(restart)
             case Trouble(message=message):
                 self._troubles.append(message)
             case None:
@@ -155,8 +161,12 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def running(*, channels: int, spool_bytes: int) -> AsyncIterator[Child]:
+async def running(
+    *, channels: int, spool_bytes: int, restart_bytes: int = 0, restart: str = ""
+) -> AsyncIterator[Child]:
     """A child that makes `channels` channels (0: two if they differ), which ends with the block.
+
+    Every `restart_bytes` or so it tells a point from which a new one could go on, as this one does from `restart`.
 
     Raises:
         OSError: if no process can be started now.
@@ -165,6 +175,7 @@ async def running(*, channels: int, spool_bytes: int) -> AsyncIterator[Child]:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-B", "-s", "-m", "processor.decoding", "--marks", "--parent", str(os.getpid()),
         "--channels", str(channels), "--spool-bytes", str(spool_bytes),
+        "--restart-bytes", str(restart_bytes), "--restart", restart,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=_ROOT, env=environment | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip

@@ -13,8 +13,11 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
+from processor.decoding.gapped import Gapped
 from processor.decoding.messages import SAMPLE_BYTES, SAMPLE_RATE_HZ, RefusedError, Source
-from processor.decoding.sniffing import Kind
+from processor.decoding.points import Packet, Points
+from processor.decoding.restarts import SETTLE_SAMPLES, Restart
+from processor.decoding.sniffing import WAV, Kind
 from processor.decoding.twins import Twins, channels_of
 
 CODECS = (
@@ -54,11 +57,15 @@ class Decoder:
     """Decodes one audio track; everything that can't be read is left out, as far as the rest can."""
 
     def __init__(
-        self, file: Readable | IO[bytes], kind: Kind, *, channels: int, duration_s: float | None = None
-    ) -> None:
+        self, file: Readable | IO[bytes], kind: Kind, *, channels: int, duration_s: float | None = None,
+        points: Points | None = None, restart: Restart | None = None,
+    ) -> None:  # fmt: skip
         """Open `file`, which is of `kind`; more than two channels become one, and so do any with `channels` 1.
 
         With `channels` 0 two become one if they are the same (see `twins`), with 2 they stay apart.
+
+        With `restart` the file is its first bytes and those from the restart's offset on, and `pcm` begins there;
+        `points` is shown every packet.
 
         `duration_s` is what its header was already seen to say, 0 for nothing; None: what the library finds.
 
@@ -68,19 +75,36 @@ class Decoder:
         self._kind = kind
         self._channels_wanted = channels
         self._duration_s = duration_s
+        self._points = points
+        self._restart = restart
+        options = {**OPTIONS, "format_whitelist": kind.demuxer}
+        if restart is not None and kind == WAV:
+            options["ignore_length"] = "1"  # it counts from the beginning
         try:
             self._container: InputContainer = av.open(
-                file, "r", format=kind.demuxer, options={**OPTIONS, "format_whitelist": kind.demuxer},
-                buffer_size=SMALL_BUFFER_BYTES,
-            )  # fmt: skip
+                file, "r", format=kind.demuxer, options=options, buffer_size=SMALL_BUFFER_BYTES
+            )
         except (av.error.FFmpegError, MemoryError) as error:
             raise RefusedError(f"{kind.name} whose beginning can't be read: {_reason(error)}") from error
         self._stream = self._audio_stream()
+        if isinstance(file, Gapped) and restart is not None and restart.pts is not None:
+            file.is_open = True
+            self._container.seek(restart.pts, stream=self._stream)
         self._resampler: AudioResampler | None = None
         self._template: tuple[str, str, int] = ("", "", 0)
         self.source: Source | None = None
         """What the recording is; known from the first sample on."""
         self.decoded_samples = 0
+        self._heard = 0  # samples that the present resampler was given
+        self._made = 0  # samples that came before those of the present resampler
+        self._resampled_samples = 0
+        self._to_skip = 0
+        self._to_settle = 0
+        if restart is not None:
+            self.source = restart.source
+            self.decoded_samples = restart.start_samples
+            self._resampled_samples = restart.output_samples
+            self._to_skip, self._to_settle = restart.skip_samples, SETTLE_SAMPLES
         self.cut_off: str = ""
         """Why it ended before its end, if it did."""
 
@@ -91,6 +115,8 @@ class Decoder:
             RefusedError: if there was nothing to decode.
         """
         twins, held = Twins(), list[AudioFrame]()
+        if self.source is not None:
+            on_source(self.source)
         for frame in self._resampled_frames():
             if self.source is None:
                 held.append(frame)
@@ -130,6 +156,8 @@ class Decoder:
         raise RefusedError("holds no audio track")
 
     def _frames(self) -> Iterator[AudioFrame]:
+        """Every frame, after a restart those that were not decoded before it."""
+        is_warm = self._restart is None
         packets = self._container.demux(self._stream)
         while True:
             try:
@@ -139,8 +167,15 @@ class Decoder:
             except (av.error.FFmpegError, MemoryError) as error:
                 self.cut_off = _reason(error)
                 packet = None
+            if packet is not None and packet.size:
+                is_warm = is_warm or self._is_anchor(packet)
+                if self._points is not None and is_warm:
+                    rate_hz = self._template[2]
+                    self._points.packet(packet, self._heard, self._made, rate_hz, self.source)
             try:
-                yield from self._stream.codec_context.decode(packet)
+                frames = self._stream.codec_context.decode(packet)
+                if is_warm:
+                    yield from frames
             except av.error.EOFError:
                 return
             except (av.error.FFmpegError, MemoryError) as error:
@@ -148,6 +183,19 @@ class Decoder:
                 self.cut_off = self.cut_off or _reason(error)
             if packet is None:
                 return
+
+    def _is_anchor(self, packet: Packet) -> bool:
+        """Whether a restart's samples begin with this packet.
+
+        Raises:
+            RefusedError: if they begin with one that isn't there.
+        """
+        assert self._restart is not None  # noqa: S101 -- else it is warm from the start
+        if packet.pos is None or (at := self._restart.position(packet.pos)) < self._restart.anchor_bytes:
+            return False
+        if at > self._restart.anchor_bytes:
+            raise RefusedError(f"{self._kind.name} that can't be gone on with in its middle")
+        return True
 
     def _describe(self, channels: int, on_source: Callable[[Source], None]) -> None:
         self.source = Source(
@@ -170,9 +218,27 @@ class Decoder:
 
     def _resampled_frames(self) -> Iterator[AudioFrame]:
         for frame in self._frames():
-            yield from self._resampled(frame)
+            if (rest := self._after_skip(frame)) is not None:
+                yield from self._resampled(rest)
         if self._resampler is not None:
-            yield from self._resampler.resample(None)
+            yield from self._counted(self._resampler.resample(None))
+
+    def _after_skip(self, frame: AudioFrame) -> AudioFrame | None:
+        """What of a frame comes after a restart's first sample."""
+        skipped = min(self._to_skip, frame.samples)
+        if not skipped:
+            return frame
+        self._to_skip -= skipped
+        if skipped == frame.samples:
+            return None
+        samples, width = frame.to_ndarray(), 1 if frame.format.is_planar else frame.layout.nb_channels
+        rest = AudioFrame.from_ndarray(samples[:, skipped * width :].copy(), frame.format.name, frame.layout.name)
+        rest.sample_rate = frame.sample_rate
+        return rest
+
+    def _counted(self, frames: list[AudioFrame]) -> list[AudioFrame]:
+        self._resampled_samples += sum(frame.samples for frame in frames)
+        return frames
 
     def _resampled(self, frame: AudioFrame) -> list[AudioFrame]:
         if not RATES_HZ[0] <= frame.sample_rate <= RATES_HZ[1]:
@@ -180,18 +246,24 @@ class Decoder:
         template = (frame.format.name, frame.layout.name, frame.sample_rate)
         left: list[AudioFrame] = []
         if template != self._template:  # at the start, and where recordings were joined
-            left = self._resampler.resample(None) if self._resampler else []
+            left = self._counted(self._resampler.resample(None)) if self._resampler else []
+            self._heard, self._made = 0, self._resampled_samples
+            if self._points is not None:
+                self._points.begin_again()
             self._resampler = AudioResampler(format="s16", rate=SAMPLE_RATE_HZ)
             self._template = template
         assert self._resampler is not None  # noqa: S101 -- made above with the first template
         frame.pts = None  # timestamps that jump must not stretch anything
-        return [*left, *self._resampler.resample(frame)]
+        self._heard += frame.samples
+        return [*left, *self._counted(self._resampler.resample(frame))]
 
     def _samples(self, frame: AudioFrame) -> bytes:
         assert self.source is not None  # noqa: S101 -- the first frame has described it
-        self.decoded_samples += frame.samples
         has, wants = frame.layout.nb_channels, self.source.channels
-        data = _interleaved(frame)
+        unsettled = min(self._to_settle, frame.samples)
+        self._to_settle -= unsettled
+        self.decoded_samples += frame.samples - unsettled
+        data = _interleaved(frame)[unsettled * has * SAMPLE_BYTES :]
         if has == wants:
             return data
         if has == 2:  # noqa: PLR2004 -- a pair

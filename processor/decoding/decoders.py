@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from eventlog.events import ProvisionalAsked
 from eventlog.feed import ProvisionalAnswer
 from eventlog.keys import SessionKeys
-from eventlog.log import AudioEntry, Code, EventLog, LogUnavailableError, Opened
-from eventlog.positions import Position
-from eventlog.uploads import Uploads
+from eventlog.log import AudioEntry, Code, EventLog, LogUnavailableError
+from eventlog.positions import OPENED, Position
+from eventlog.uploads import Begun, Freed, Uploads
 from processor.decoding.child import running
 from processor.decoding.messages import SAMPLE_RATE_HZ
 from processor.decoding.pump import AHEAD_LOOK_S, Bounds, FailedError, LimitReachedError, Pump
+from processor.decoding.restarts import UNKNOWN_RECORD, Restart, decode_restart
 from processor.decoding.uplink import RETRY_S, AgainError, AudioUplink, insisted
 
 if TYPE_CHECKING:
+    from eventlog.log import Claim
     from processor.holdings import Holdings
     from processor.run import ActiveRun
     from processor.settings import WorkerSettings
@@ -28,8 +33,55 @@ log = logging.getLogger(__name__)
 MOST_CRASHES = 3
 """Children that ended for want of memory or by a defect, after which the recording is given up: two may be chance."""
 
+RESTART_BYTES = 4 << 20
+"""Between two points from which a recording can be gone on with: seconds of samples, minutes of compressed speech; few
+beside what may be ahead, and each a single call."""
+
 NO_PROCESS_S = 1.0
 """Pause when no child can be started: the system is short of something, and others need it too."""
+
+
+class _Storing:
+    """What one decoding leaves for the next, before it frees what that would have read."""
+
+    def __init__(
+        self, claim: Claim, uploads: Uploads, log_: EventLog, on_trouble: Callable[[], None], *, is_head_stored: bool
+    ) -> None:
+        self._claim = claim
+        self._uploads = uploads
+        self._log = log_
+        self._on_trouble = on_trouble
+        self._is_head_stored = is_head_stored
+
+    async def go_on(self, credit_bytes: int, restart: Restart | None) -> bool:
+        """See `pump.Bounds`; False if nothing may be freed yet.
+
+        Raises:
+            AgainError: if the upload is somebody else's now.
+        """
+        freed = None
+        if restart is not None:
+            if not await insisted(self._uploads.may_be_trimmed, self._on_trouble):
+                return False
+            first = b"" if self._is_head_stored else await self._first_bytes(restart.head_bytes)
+            freed = Freed(msgspec.json.encode(restart), restart.offset_bytes, first)
+        code = await insisted(lambda: self._uploads.go_on(self._claim, credit_bytes, freed), self._on_trouble)
+        if code != Code.OK:
+            raise AgainError(code)
+        self._is_head_stored |= freed is not None
+        return True
+
+    async def _first_bytes(self, count: int) -> bytes:
+        upload, found, cursor = self._claim.keys.session.upload, bytearray(), OPENED
+        while len(found) < count:
+            read = partial(self._log.read, {upload: cursor}, max_bytes_each=count - len(found))
+            entries = (await insisted(read, self._on_trouble)).get(upload)
+            if not entries:
+                raise AgainError(Code.GONE)
+            for entry in entries:
+                found += (entry.pcm or b"")[max(0, len(found) + len(entry.pcm or b"") - entry.position.offset) :]
+                cursor = entry.position
+        return bytes(found[:count])
 
 
 class Decoders:
@@ -146,7 +198,7 @@ class Decoders:
             return True
         return begun.code == Code.SEALED
 
-    async def _attempt(self, run: ActiveRun, begun: Opened, *, given_up: bool) -> None:
+    async def _attempt(self, run: ActiveRun, begun: Begun, *, given_up: bool) -> None:
         """Decode once and seal the audio."""
         uplink = AudioUplink(self._log, self._uploads, run.claim.keys.session, begun, self._on_trouble)
         reason, detail = "failed", "could not be decoded"
@@ -158,22 +210,37 @@ class Decoders:
             extra={"run": run.claim.keys.member, "reason": reason, "detail": detail, "samples": uplink.at.offset},
         )
 
-    async def _pumped(self, run: ActiveRun, begun: Opened, uplink: AudioUplink) -> tuple[str, str]:
+    async def _pumped(self, run: ActiveRun, begun: Begun, uplink: AudioUplink) -> tuple[str, str]:
         """The reason and the detail with which the audio ends."""
+        settings = self._settings
+        restart = decode_restart(begun.restart) if begun.restart else None
+        if begun.restart and (restart is None or len(begun.first_bytes) != restart.head_bytes):
+            return "failed", UNKNOWN_RECORD
+        storing = _Storing(run.claim, self._uploads, self._log, self._on_trouble, is_head_stored=restart is not None)
         bounds = Bounds(
             most_samples=int(self._settings.max_session_s * SAMPLE_RATE_HZ),
             may_go_on=lambda samples: self._may_go_on(run, samples),
             nothing_yet=lambda asked: self._nothing_yet(run, asked),
+            ahead_bytes=settings.upload_ahead_bytes,
+            kept_bytes=max(settings.spool_bytes, settings.upload_ahead_bytes),
+            go_on=storing.go_on,
         )
-        pump = Pump(run.claim.keys.session.upload, uplink, self._next_entries, bounds)
+        pump = Pump(
+            run.claim.keys.session.upload, uplink, self._next_entries, bounds,
+            restart=restart, first_bytes=begun.first_bytes,
+        )  # fmt: skip
         await pump.wait_for_bytes()
         channels = 0 if begun.start is None else begun.start.channels
         async with self._places:
             self.children += 1
             try:
                 sealed = await pump.run(
-                    lambda: running(channels=channels, spool_bytes=self._settings.spool_bytes)
-                )
+                    lambda: running(
+                        channels=channels, spool_bytes=settings.spool_bytes,
+                        restart_bytes=min(RESTART_BYTES, settings.upload_ahead_bytes // 4),
+                        restart=begun.restart.decode() if restart else "",
+                    )
+                )  # fmt: skip
             except FailedError as error:
                 return pump.reason_without_bytes or "failed", "" if pump.reason_without_bytes else str(error)
             except LimitReachedError:

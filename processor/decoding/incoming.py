@@ -7,10 +7,16 @@ import select
 import tempfile
 from typing import IO
 
+import msgspec
+
 from processor.decoding.messages import Mark, RefusedError, encode_line
 
 READ_BYTES = 65_536
 """A pipe holds as much by default."""
+
+RECENT_BYTES = 262_144
+"""Of the input that are kept for a look back: more than an Ogg page, and than what lies between a cluster and its audio
+in most films."""
 
 FLUSH_BYTES = 65_536
 """Samples that are written at once when input doesn't run dry before: two seconds of mono."""
@@ -25,6 +31,8 @@ class Incoming:
         self._outgoing = outgoing
         self._ahead = bytearray()
         self._ended = False
+        self._recent = bytearray()
+        self._end_bytes = 0
         self.read_bytes = 0
 
     def readable(self) -> bool:
@@ -45,6 +53,21 @@ class Incoming:
             return piece
         return self._receive(count)
 
+    def recent(self, start: int, end: int) -> bytes:
+        """See `points.Recent`."""
+        first = self.read_bytes - len(self._recent)
+        return bytes(self._recent[start - first : max(0, end - first)]) if start >= first else b""
+
+    def recent_before(self, marker: bytes, end: int) -> int:
+        """See `points.Recent`."""
+        first = self.read_bytes - len(self._recent)
+        found = self._recent.rfind(marker, 0, max(0, end - first))
+        return -1 if found < 0 else found + first
+
+    def end_at(self, end_bytes: int) -> None:
+        """Hand out so many bytes of the input, and pass over whatever follows them."""
+        self._end_bytes = end_bytes
+
     def spooled(self, limit_bytes: int) -> IO[bytes]:
         """All of the input in an unnamed file, for a container that can't be read from the front.
 
@@ -62,12 +85,22 @@ class Incoming:
         return file
 
     def _receive(self, count: int) -> bytes:
-        if self._ended:
-            return b""
+        while not self._ended:
+            if not self._end_bytes:
+                return self._next(count)
+            if self.read_bytes < self._end_bytes:
+                return self._next(min(count, self._end_bytes - self.read_bytes))
+            self._next(READ_BYTES)  # what is held back comes out with the input's own end, as it does without a bound
+        return b""
+
+    def _next(self, count: int) -> bytes:
         if not select.select([self._source], [], [], 0)[0]:
             self._outgoing.mark(self.read_bytes)
         piece = os.read(self._source, count)
         self.read_bytes += len(piece)
+        self._recent += piece
+        if len(self._recent) > 2 * RECENT_BYTES:
+            del self._recent[:-RECENT_BYTES]
         self._ended = not piece
         return piece
 
@@ -94,11 +127,15 @@ class Outgoing:
         self._written_bytes += len(self._gathered)
         self._gathered = bytearray()
 
+    def tell(self, message: msgspec.Struct) -> None:
+        """Say something beside the samples."""
+        if self._marks is not None:
+            _write_all(self._marks, encode_line(message))
+
     def mark(self, read_bytes: int) -> None:
         """Write what is gathered, and say that it is all that came of `read_bytes`."""
         self.flush()
-        if self._marks is not None:
-            _write_all(self._marks, encode_line(Mark(read_bytes=read_bytes, written_bytes=self._written_bytes)))
+        self.tell(Mark(read_bytes=read_bytes, written_bytes=self._written_bytes))
 
 
 def _write_all(target: int, data: bytes | bytearray) -> None:

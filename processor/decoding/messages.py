@@ -38,23 +38,12 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True, tag="mark"):
     """To standard output, its first line included."""
 
 
-Said = Trouble | Mark
-
-_said: msgspec.json.Decoder[Said] = msgspec.json.Decoder(Said)
 _source = msgspec.json.Decoder(Source)
 
 
-def encode_line(message: Source | Said) -> bytes:
+def encode_line(message: msgspec.Struct) -> bytes:
     """The message as a line."""
     return msgspec.json.encode(message) + b"\n"
-
-
-def decode_said(line: bytes) -> Said | None:
-    """The message in a line of standard error; None for whatever else a native library prints there."""
-    try:
-        return _said.decode(line)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def decode_source(line: bytes) -> Source:

@@ -12,9 +12,9 @@ import msgspec
 from eventlog.codec import encode
 from eventlog.events import AudioEvent, SessionSealed, SessionStarted, SourceDescribed
 from eventlog.keys import SessionKeys
-from eventlog.log import Append, Code, EventLog, LogUnavailableError, Opened
+from eventlog.log import Append, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.uploads import Uploads
+from eventlog.uploads import Begun, Uploads
 from processor.decoding.messages import SAMPLE_BYTES, Source
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class AudioUplink:
     """Appends one decoding's samples and events, and skips what an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: Opened, on_trouble: Callable[[], None]
+        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: Begun, on_trouble: Callable[[], None]
     ) -> None:
         """Go on at the head that `begun` says."""
         assert begun.start is not None  # noqa: S101 -- callers asked for code OK
@@ -67,6 +67,15 @@ class AudioUplink:
         """Up to where this decoding has come, though it be behind the head."""
         self.channels = 0
         """Known once described."""
+
+    @property
+    def durable_samples(self) -> int:
+        """Up to where the audio is in the log."""
+        return self._head.offset
+
+    def go_on_at(self, samples: int) -> None:
+        """Take what comes for what stands there: this decoding didn't begin at the first sample."""
+        self.at = Position(samples, 0)
 
     async def describe(self, source: Source) -> None:
         """State what the container holds, once."""

@@ -15,7 +15,7 @@ HELP_S = 0.6
 """Four times what it takes on an idle machine; importing the roles alone takes longer."""
 
 
-@pytest.mark.parametrize("command", ["up", "edge", "worker", "project", "transcribe", "sessions", "export"])
+@pytest.mark.parametrize("command", ["up", "edge", "worker", "project", "transcribe", "batch", "sessions", "export"])
 def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     """Each command's help says what it does and gives an example, with exit status 0."""
     done = stenolog(command, "--help", cwd=tmp_path)

@@ -20,6 +20,7 @@ class Format(NamedTuple):
         rate_hz: What it is recorded at.
         options: The muxer's.
         to_pipe: Written without ever seeking back, as a recorder does that sends while it records.
+        codec_options: The encoder's.
     """
 
     muxer: str
@@ -27,6 +28,7 @@ class Format(NamedTuple):
     rate_hz: int
     options: tuple[tuple[str, str], ...] = ()
     to_pipe: bool = False
+    codec_options: tuple[tuple[str, str], ...] = ()
 
 
 FRAGMENTED = (("movflags", "frag_keyframe+empty_moov+default_base_moof"), ("frag_duration", "250000"))
@@ -75,7 +77,8 @@ def encoded(samples: Samples, form: Format) -> bytes:
     seekable, pipe = io.BytesIO(), _Pipe()
     target: Any = pipe if form.to_pipe else seekable
     with av.open(target, "w", format=form.muxer, options=dict(form.options)) as container:
-        stream = container.add_stream(form.codec, rate=form.rate_hz, layout=layout)
+        options = dict(form.codec_options)
+        stream = container.add_stream(form.codec, rate=form.rate_hz, options=options, layout=layout)
         assert isinstance(stream, av.AudioStream)
         context = stream.codec_context
         context.open()

@@ -16,7 +16,7 @@ from eventlog.positions import OPENED, START, Position
 from eventlog.projecting import Apply, ProjectionLog
 from eventlog.scripts import script
 from eventlog.server import Call
-from eventlog.uploads import Uploads
+from eventlog.uploads import Freed, Uploads
 from tests.eventlog.acting import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
 from tests.eventlog.test_scripts import fits, header, named_types
 from tests.support.remains import all_keys, remains
@@ -105,6 +105,7 @@ LATE: dict[str, Callable[[Stage, SessionKeys, Claims, Claim], Awaitable[object]]
         keys, 1, started(keys.session_id),
         SourceDescribed(sample_rate_hz=16_000, channels=1, container="wav", codec="pcm"),
     ),
+    "let an upload go on": lambda stage, _, __, claim: Uploads(stage.server).go_on(claim, 9, Freed(b"{}", 1, b"head")),
     "free upload": lambda stage, keys, _, __: Uploads(stage.server).free(keys),
     "refresh": lambda stage, _, __, claim: stage.server.execute_many(
         [*(("EXPIRE", key, TTL_S) for key in claim.keys.expiring()),

@@ -12,16 +12,21 @@ from eventlog import heartbeats, requests
 from eventlog.claims import GROUP
 from eventlog.erasing import erase
 from eventlog.events import SourceDescribed
+from eventlog.forwarding import PartitionClaims
+from eventlog.keys import RunKeys
 from eventlog.lag import read_lag
+from eventlog.letters import MOVED, Settlement, dead_letters, read_redriven, redrive, settle_redriven
 from eventlog.listing import list_sessions
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
 from eventlog.readmodels import read_views, sum_views
+from eventlog.recognising import Recognising, Reference
 from eventlog.reservations import Reservation, Reservations
 from eventlog.scripts import script
 from eventlog.server import Call
-from eventlog.uploads import Uploads
-from tests.eventlog.acting import TOKEN, Stage, commit, ended, final
+from eventlog.subscriptions import Subscription, Subscriptions
+from eventlog.uploads import Freed, Uploads
+from tests.eventlog.acting import LEASE_MS, TOKEN, Stage, commit, ended, final
 
 LUA = Path(eventlog.__file__).parent / "lua"
 # As headers name them, and as TYPE does; a channel is no key.
@@ -87,6 +92,7 @@ async def everything(stage: Stage) -> None:
     source = SourceDescribed(sample_rate_hz=16_000, channels=1, container="ogg", codec="opus")
     described = await uploads.describe(one.keys.session, begun.epoch, begun.start, source)
     assert described.code == Code.MISPLACED
+    assert await uploads.go_on(one, 9, Freed(b"{}", 1, b"head")) == Code.GONE
     await uploads.free(one.keys.session)
     assert (await stage.commit(commit(one, 1, final(0), trim_before=Position(1, 0)))).code == Code.OK
     assert await stage.log.seal(one.keys.session, "idle") == Code.OK
@@ -101,12 +107,41 @@ async def everything(stage: Stage) -> None:
     wanted = [Reservation(name, "acme") for name in ("s0", "s1", "s2")]
     assert await places.take(wanted) == [Code.OK, Code.OK, Code.FULL]
     assert await requests.count(stage.server, "acme", 0.0) == 1
+    webhook = Subscription(id="w", url="", kinds=(), description="", secret="", created_ms=0)
+    webhooks = Subscriptions(stage.server)
+    assert await webhooks.add("acme", webhook)
+    assert await webhooks.replace("acme", webhook, webhook)
     await heartbeats.write(stage.server, "worker", "a", {"runs": 1})
     await read_views(stage.server, [keys.run()])
     await sum_views(stage.server, [keys.run()])
     assert (await list_sessions(stage.server)).views == []
     assert (await read_lag(stage.server)).unclaimed_s >= 0
+    await letters(stage, keys.run())
+    await utterances(stage, keys.run())
     await erase(stage.server, keys, "t1")
+
+
+async def utterances(stage: Stage, keys: RunKeys) -> None:
+    """Calls each script of workers that share one utterance."""
+    one = Recognising(stage.server, "mock", "a", lease_ms=LEASE_MS)
+    reference = Reference(
+        channel=0, channels=1, start_samples=0, end_samples=800, sample_rate_hz=16_000, language="en", voiced_ms=50
+    )
+    assert await Recognising(stage.server, "mock", "b", lease_ms=LEASE_MS).take(1) == []
+    assert len(await one.offer([(keys, reference)])) == 1
+    [taken] = await one.take(1)
+    assert await one.keep({taken.keys: [(taken.reference, b"{}")]}) == []
+
+
+async def letters(stage: Stage, keys: RunKeys) -> None:
+    """Calls each script of forwarders with one letter."""
+    holders = await PartitionClaims(stage.server, "kafka", "a", lease_ms=LEASE_MS).hold({keys.partition: True})
+    assert holders == {keys.partition: "a"}
+    await stage.do("XADD", keys.partition.dead_letters("kafka"), "*", "run", keys.member, "fact", "1-0")
+    found = [letter async for page in dead_letters(stage.server, ["kafka"]) for letter in page]
+    assert await redrive(stage.server, found) == [MOVED]
+    [moved] = await read_redriven(stage.server, "kafka", [keys.partition], 1)
+    await settle_redriven(stage.server, "a", [Settlement(moved, None)], ttl_s=60)
 
 
 async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) -> None:

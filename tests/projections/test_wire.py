@@ -5,6 +5,7 @@ import pytest
 
 from eventlog.documents import decode_document, decode_final, encode_document, stitch
 from eventlog.events import HoleNoted, SessionEnded, UtteranceFinal
+from projections.cleaning import cleaned
 from projections.lists import Lists
 from projections.projection import Batch
 from projections.wire import event, listed
@@ -51,11 +52,14 @@ def test_the_document_on_the_wire() -> None:
     [document] = [
         op.arguments[0] for op in Lists().fold(batch, [stored[:1], []]) if op.command == "SET"
     ]
-    utterances = b",".join(each for each in stored if isinstance(each, bytes))
+    entries = [each for each in stored if isinstance(each, bytes)]
+    utterances = b",".join(entries)
+    readable = msgspec.json.encode(cleaned([decode_final(each) for each in entries], ""))
     assert document == (
         b'{"session_id":"8f5b1d6e-0000-4000-8000-000000000000","run":"live","transcript":"words 0. words 1.",'
         b'"utterances":[' + utterances + b'],"reason":"stop","audio_seconds":4.0,"language":null,'
-        b'"sample_rate":16000,"ended_at":"2023-11-14T22:15:00.000+00:00"}'
+        b'"sample_rate":16000,"ended_at":"2023-11-14T22:15:00.000+00:00",'
+        b'"cleaned":' + readable + b"}"
     )
     assert encode_document(decode_document(document)) == document
 

@@ -82,7 +82,9 @@ def transcript_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
 def published(
     kind: Kind, keys: RunKeys, opened: SessionOpened, at: tuple[Position, Fact], finals: Sequence[UtteranceFinal] = ()
 ) -> Event:
-    """The event of `kind` that the fact at its position gives rise to; `finals`: all of the run, if the kind needs them.
+    """The event of `kind` that the fact at its position gives rise to.
+
+    `finals` are all of the run where the kind needs them.
 
     Raises:
         ValueError: if the fact gives rise to no such event.

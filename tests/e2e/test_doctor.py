@@ -69,7 +69,7 @@ def deployed(redis_url: str, cwd: Path, **variables: str) -> Iterator[Deployed]:
 
 def _all_beat(redis_url: str) -> bool:
     with redis.Redis.from_url(redis_url, decode_responses=True) as client:
-        return len(client.hkeys("{stenolog}:heartbeats")) == 2 + len(READ_MODELS)
+        return len(client.hkeys("{stenolog}:heartbeats")) == 2 + len(Settings().projections)
 
 
 def wrong(checks: dict[str, dict[str, Any]]) -> set[str]:

@@ -58,7 +58,7 @@ def test_the_python_example_prints_the_finals(tmp_path: Path) -> None:
 def test_the_curl_examples_work(tmp_path: Path) -> None:
     """The examples for curl in README.md, typed one after the other, do what they say."""
     typed = "\n".join(code for code in examples("sh") if "curl " in code)
-    assert typed.count("curl ") == 9
+    assert typed.count("curl ") == 10
     with Up(tmp_path) as up:
         script = 'curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n' + typed
         done = subprocess.run(
@@ -69,6 +69,6 @@ def test_the_curl_examples_work(tmp_path: Path) -> None:
     [text] = finals(ROOT / "speech/sense-0870.wav")
     said = done.stdout
     assert json.loads(said.splitlines()[0])["transcript"] == text
-    assert said.count("WEBVTT") == 1
+    assert said.count('"cleaned_transcript"') == said.count("WEBVTT") == 1
     assert said.count("event: session_end") == said.count('"status":"completed"') == 1
     assert said.count(" --> ") > 1

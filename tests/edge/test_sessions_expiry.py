@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator
 
-from eventlog.keys import READ_MODELS
+from eventlog.keys import READ_MODELS, SINKS
 from eventlog.server import Server, connect
 from processor.recognisers import load
 from processor.settings import WorkerSettings
@@ -36,8 +36,9 @@ async def test_every_key_of_a_live_session_is_renewed(redis_url: str, edge: Repl
         run = server.keys.of((await client.next())["session_id"]).run()
         upload = run.session.upload
         streams = [("XADD", key, "*", "field", "there") for key in (run.feed, run.status, upload.audio)]
-        hashes = [("HSET", key, "field", "there") for key in (run.view, run.checkpoint, upload.session)]
-        strings = [("SET", key, "0-0") for key in (run.document, *map(run.projected, READ_MODELS))]
+        hashes = [("HSET", key, "field", "there") for key in (run.view, run.checkpoint, run.recognised, upload.session)]
+        positions = map(run.projected, (*READ_MODELS, *SINKS))
+        strings = [("SET", key, "0-0") for key in (run.document, upload.head, *positions)]
         await server.execute_many([*streams, *hashes, ("RPUSH", run.list, "there"), *strings])
 
         async def renewed() -> bool:

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventlog.events import Fact, HoleNoted
@@ -46,6 +46,7 @@ def cut_runs(draw: st.DrawFn) -> tuple[Facts, list[Facts]]:
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
+@settings(suppress_health_check=[HealthCheck.too_slow])  # of what is drawn on a busy machine
 @given(run=cut_runs())
 def test_batches_do_not_matter(projection: Projection, run: tuple[Facts, list[Facts]]) -> None:
     """Any split of the facts into batches leads to the same read models and messages."""

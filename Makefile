@@ -39,7 +39,8 @@ bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
 	@$(BIN)/python -m benchmarks.listing
 	@$(BIN)/python -m benchmarks.live --sessions 1000 --seconds 30 --engine mock
 	@$(BIN)/python -m benchmarks.live --sessions 16 --seconds 60 --engine whisper
-	@$(BIN)/python -m benchmarks.batch --minutes 60 --engine whisper --workers 2
+	@$(BIN)/python -m benchmarks.batch --minutes 60 --engine whisper --workers 1
+	@$(BIN)/python -m benchmarks.upload --gib 2
 	@$(BIN)/python -m benchmarks.forward
 
 # The run's lock is a part of the other one, so that tests run what is run. Settings of this machine (own indexes,

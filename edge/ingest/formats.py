@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 
 from edge import errors
@@ -26,7 +27,7 @@ OPTIONS = ("language", "channels", "sample_rate", "hangover_ms", "encoding")
 
 
 def wanted(options: Mapping[str, str], content_type: str, head: bytes) -> dict[str, str]:
-    """The session's parameters for a recording that begins with `head`.
+    """The session's parameters for a recording that begins with `head`, of which `HEAD_BYTES` are looked at.
 
     `encoding` decides if it is given; else the content type; else the bytes: what is neither a container nor text is
     taken for bare samples.
@@ -38,7 +39,7 @@ def wanted(options: Mapping[str, str], content_type: str, head: bytes) -> dict[s
     kind = kind.strip().lower()
     given = {name: options[name] for name in OPTIONS if name in options}
     if "encoding" not in given:
-        given["encoding"] = LINEAR16 if _is_bare(kind, head) else CONTAINER
+        given["encoding"] = LINEAR16 if _is_bare(kind, head[:HEAD_BYTES]) else CONTAINER
     if kind in _BARE:
         said = dict(_pairs(rest))
         for name, word in (("sample_rate", "rate"), ("channels", "channels")):
@@ -70,7 +71,11 @@ def _is_mp3(head: bytes) -> bool:
 
 def _is_text(head: bytes) -> bool:
     """Whether it reads as text: an error page, a playlist, JSON; samples hardly ever are printable throughout."""
-    return len(head) > 8 and all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)  # noqa: PLR2004 - ASCII
+    try:
+        text = codecs.getincrementaldecoder("utf-8")().decode(head)  # which may end amid a character
+    except UnicodeDecodeError:
+        return False
+    return len(head) > 8 and all(letter.isprintable() or letter in "\t\r\n" for letter in text)  # noqa: PLR2004
 
 
 def _pairs(rest: str) -> list[tuple[str, str]]:

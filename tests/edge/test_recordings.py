@@ -15,6 +15,7 @@ from tests.decoding.recordings import FORMATS, recording
 from tests.edge.replicas import Replica, replica
 from tests.edge.speaking import PCM, RECORDINGS, SECOND, client_of, refusal, speech
 from tests.processor.audio import talk
+from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
 WEBM = {"content-type": "audio/webm;codecs=opus"}
@@ -302,3 +303,14 @@ async def test_what_is_no_recording_is_told(redis_url: str, address: str, body: 
         assert refusal(answer) == (422, "bad_audio")
         assert len(answer.json()["error"]["message"]) > 10
         assert await edge.core.reservations.held() == 0
+
+
+@pytest.mark.usefixtures("path")
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md"])
+async def test_a_file_of_text_is_no_recording(redis_url: str, name: str) -> None:
+    """A text that is sent by mistake, in any language and of any length, isn't taken for samples (LIVE-5)."""
+    text = ("Überschrift — … " if name == "README.md" else "") + (ROOT / name).read_text(encoding="utf-8")
+    async with replica(redis_url) as edge, client_of(edge) as client:
+        for address in ("/v1/transcribe", "/batch/process"):
+            files = {"file": (name, text.encode(), "application/octet-stream")}
+            assert refusal(await client.post(address, files=files)) == (422, "bad_audio")

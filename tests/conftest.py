@@ -1,5 +1,6 @@
 """Fixtures for all tests: real servers, started once when first asked for and emptied before each test."""
 
+import os
 import signal
 from collections.abc import Iterator
 
@@ -10,6 +11,12 @@ from tests.support.servers import Server
 
 # A shell that runs the tests in the background lets them ignore Ctrl-C, and whatever they start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Whoever runs the tests may have credentials of AWS, which nothing that is started here shall find.
+for _name in [name for name in os.environ if name.startswith("AWS_")]:
+    del os.environ[_name]
+os.environ.update(
+    AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true"
+)
 
 
 @pytest.fixture(scope="session")

@@ -11,16 +11,12 @@ TIMEOUT_S = 60
 
 
 def environment(**variables: str) -> dict[str, str]:
-    """This process's environment without what would configure Stenolog or AWS, and with `variables`."""
+    """This process's environment without what would configure Stenolog, and with `variables`."""
     clean = {
         name: value for name, value in os.environ.items()
-        if not name.startswith(("STENOLOG_", "AWS_")) and name not in {"REDIS_URL", "NO_COLOR", "FORCE_COLOR"}
+        if not name.startswith("STENOLOG_") and name not in {"REDIS_URL", "NO_COLOR", "FORCE_COLOR"}
     }
-    # Whoever runs the tests may have credentials, which nothing here shall find.
-    no_aws = {
-        "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull, "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
-    return {**clean, **no_aws, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **variables}
+    return {**clean, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **variables}
 
 
 def stenolog(

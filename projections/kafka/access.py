@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,3 +41,12 @@ class Access:
         if self.cert_file:
             context.load_cert_chain(self.cert_file, self.key_file or None)
         return context
+
+
+class Reach(NamedTuple):
+    """Everything that a connection needs."""
+
+    url: str
+    access: Access
+    context: ssl.SSLContext | None
+    most_bytes: int

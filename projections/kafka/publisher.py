@@ -13,8 +13,8 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types.settings import Settings
 
+from projections.kafka.access import Reach
 from projections.kafka.records import TOPICS, headers_of, record_of, timestamp_s
-from projections.kafka.sink import Reach
 from projections.kafka.topics import typed_topic
 from projections.published import Event
 

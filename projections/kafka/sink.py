@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import importlib.util
 import logging
-import ssl
 import sys
 from collections.abc import Sequence
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from eventlog.events import Fact, SessionOpened
 from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.kafka.access import Access
+from projections.kafka.access import Access, Reach
 from projections.published import Kind, batch_kinds, transcript_kinds
 
 if TYPE_CHECKING:
@@ -40,15 +39,6 @@ _AFTER_ANOTHER = Verdict(Outcome.LATER, "an earlier event of the session wasn't 
 
 OPEN = Access()
 """In the clear, as nobody."""
-
-
-class Reach(NamedTuple):
-    """Everything that a connection needs."""
-
-    url: str
-    access: Access
-    context: ssl.SSLContext | None
-    most_bytes: int
 
 
 class KafkaMissingError(Exception):

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from projections.kafka import Access, Kafka
+from projections.kafka.access import Reach
 from projections.kafka.publisher import credentials
-from projections.kafka.sink import Reach
 from stenolog.settings import SettingsError, load
 
 

@@ -15,7 +15,8 @@ from aiokafka.errors import ClusterAuthorizationFailedError  # type: ignore[impo
 from eventlog.events import SessionOpened, UtteranceFinal
 from projections.forwarding.sink import Outcome, Outgoing, Verdict
 from projections.kafka import Kafka
-from projections.kafka.sink import KafkaMissingError, Reach
+from projections.kafka.access import Reach
+from projections.kafka.sink import KafkaMissingError
 from tests.kafka.brokers import Brokers, Found
 from tests.kafka.outgoing import TENANT, batch, new_run, outgoing
 from tests.kafka.proxy import Proxy

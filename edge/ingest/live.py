@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlencode
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from edge import errors
@@ -16,12 +15,12 @@ from edge.contract.operations import JSON, SESSION_ID, Answer, Body, Operation, 
 from edge.core import EdgeCore
 from edge.errors import WireError
 from edge.ingest import formats, joining, livetypes
+from edge.ingest.bodies import whole_body
 from edge.ingest.formats import HEAD_BYTES
 from edge.ingest.incoming import FORM_BYTES, HELD_BYTES, SILENCE_S, Incoming, both
 from edge.ingest.livetypes import LiveResults, LiveStarted, LiveStatus, Mode, StartOptions, Taken, urls_of
 from edge.ingest.oneshot import record
 from edge.ingest.outcome import Outcome
-from edge.server.lingering import mark_read
 from edge.sockets import parameters
 from edge.views.health import json_response
 from eventlog import heartbeats, readmodels
@@ -184,16 +183,7 @@ class Live:
 
 async def _options(request: Request) -> Mapping[str, str]:
     """What the JSON body asks for."""
-    body = b""
-    try:
-        async with asyncio.timeout(SILENCE_S):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > FORM_BYTES:
-                    raise WireError(errors.BAD_REQUEST, f"the options have at most {FORM_BYTES} bytes")
-    except (ClientDisconnect, TimeoutError):
-        raise WireError(errors.BAD_REQUEST, "the options did not come whole") from None
-    mark_read(request)
+    body = await whole_body(request, FORM_BYTES, SILENCE_S)
     if not body:
         return {}
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
@@ -12,7 +11,7 @@ from typing import Annotated
 
 import msgspec
 from msgspec import Meta
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
 from edge import errors
@@ -20,7 +19,7 @@ from edge.auth.access import Principal, Scope
 from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
 from edge.core import EdgeCore
 from edge.errors import WireError
-from edge.server.lingering import mark_read
+from edge.ingest.bodies import whole_body
 from edge.views.health import json_response
 from eventlog.addresses import MOST_URL_CHARACTERS, UnfitAddressError, target_of
 from eventlog.statuses import iso
@@ -227,16 +226,7 @@ def _unknown() -> WireError:
 
 
 async def _options(request: Request) -> WebhookOptions:
-    body = b""
-    try:
-        async with asyncio.timeout(BODY_WAIT_S):
-            async for piece in request.stream():
-                body += piece
-                if len(body) > MOST_BODY_BYTES:
-                    raise WireError(errors.BAD_REQUEST, f"the body has at most {MOST_BODY_BYTES} bytes")
-    except (ClientDisconnect, TimeoutError):
-        raise WireError(errors.BAD_REQUEST, "the body did not come whole") from None
-    mark_read(request)
+    body = await whole_body(request, MOST_BODY_BYTES, BODY_WAIT_S)
     try:
         return msgspec.json.decode(body, type=WebhookOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -16,7 +16,7 @@ from typing import Any
 from eventlog.keys import Keys
 from eventlog.positions import Position
 from eventlog.subscriptions import DEFAULT_KINDS, Subscription, Subscriptions, new_secret
-from projections.forwarding.sink import Outgoing
+from projections.forwarding.sink import Outcome, Outgoing, Verdict
 from projections.published import Event, Kind, event_id
 
 TENANT = "acme"
@@ -171,3 +171,7 @@ def utterances(count: int, session: str = "s1") -> list[Outgoing]:
     """The first utterances of a session."""
     return [outgoing(number, Kind.UTTERANCE, session) for number in range(1, count + 1)]
 
+
+def outcomes(verdicts: Sequence[Verdict]) -> list[Outcome]:
+    """Without the reasons."""
+    return [verdict.outcome for verdict in verdicts]

@@ -1,0 +1,67 @@
+"""What an edge gathers, waits for and keeps."""
+
+from typing import Annotated
+
+from stenolog.settings.groups.describing import number
+from stenolog.settings.groups.sessions import Sessions
+
+
+class Edge(Sessions, frozen=True, kw_only=True):
+    """What an edge gathers, waits for and keeps."""
+
+    flush_ms: Annotated[int, number(
+        "Edge", "ms", "Time that audio is gathered before it is appended, all sockets in one go. Adds half of itself "
+        "to an ack, and makes an append per flush out of one per frame.", least=1, most=1000)] = 10
+    flush_bytes: Annotated[int, number(
+        "Edge", "bytes", "Gathered audio that is appended at once without waiting for `flush_ms`. Redis takes some "
+        "milliseconds for it, so that no other call waits longer.", least=4096)] = 1_048_576
+    ack_interval_ms: Annotated[int, number(
+        "Edge", "ms of audio", "Audio after which a client hears of its durability at the latest.",
+        least=10, most=250)] = 250
+    max_frame_bytes: Annotated[int, number(
+        "Edge", "bytes", "Largest WebSocket message taken. 32 s of 16 kHz mono: no live client sends more at once.",
+        least=1024)] = 1_048_576
+    unacked_bytes: Annotated[int, number(
+        "Edge", "bytes", "Audio of one session that may wait for its ack before its socket is read no further. At "
+        "least one frame of `max_frame_bytes`; a thousand held back at once stay within a gigabyte.",
+        least=1024)] = 1_048_576
+    refill_s: Annotated[float, number(
+        "Edge", "s of audio", "Acked audio that an edge keeps, to fill what a failover of Redis lost. More than a "
+        "replica usually lags behind, and 160 kB a session.", least=0, most=60)] = 5.0
+    outbox_messages: Annotated[int, number(
+        "Edge", "messages", "Messages that may wait for one slow client. Minutes of captions; then the client is "
+        "disconnected and may resume.", least=8)] = 256
+    redis_gone_s: Annotated[float, number(
+        "Edge", "s", "How long edges hold their sockets while Redis does not answer, before they close them with "
+        "code 1013 (try again later). Longer than a failover takes.", least=0)] = 30.0
+    end_wait_s: Annotated[float, number(
+        "Edge", "s", "How long the edge waits for the stitched transcript at a session's end before it answers with "
+        "the transcript's URL. As long as a person waits for a page.", least=0)] = 10.0
+    answer_wait_s: Annotated[float, number(
+        "Edge", "s", "How long a request that brings a recording is held for its transcript, before it is answered "
+        "with 202 and the transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0
+    max_upload_bytes: Annotated[int, number(
+        "Edge", "bytes", "Largest recording in one request: 2 GiB. Three hours of 48 kHz stereo WAV, weeks of Opus; it "
+        "costs time, not memory: no process and no Redis ever holds more than `upload_ahead_bytes` of it.", least=1024)
+    ] = 2_147_483_648
+    ready_stale_s: Annotated[float, number(
+        "Edge", "s", "Time without any worker having consumed after which `/v1/ready` is red: three leases.",
+        least=1)] = 15.0
+    ready_lag_s: Annotated[float, number(
+        "Edge", "s", "How long a session may wait for a worker, decided speech for its text, or a fact for the lists "
+        "and feeds, before `/v1/ready` is red. Captions that late are of no use to anybody.", least=1)] = 30.0
+    sse_keepalive_s: Annotated[float, number(
+        "Edge", "s", "Time between two comments on an event stream on which nothing comes. Proxies close a connection "
+        "after 30 s of silence and more.", least=0.1)] = 15.0
+    sse_listeners: Annotated[int, number(
+        "Edge", "listeners", "Event streams that one edge process has open at most. An idle one takes some 5 KiB; file "
+        "descriptors may be the nearer bound.", least=1)] = 10_000
+    sse_listeners_per_user: Annotated[int, number(
+        "Edge", "listeners", "Of those, one user's, where tokens say who that is. More tabs than anybody has open, "
+        "and room for a dashboard.", least=1)] = 100
+    sse_buffer_bytes: Annotated[int, number(
+        "Edge", "bytes", "What may wait in the process, and as much in the kernel, for a listener that doesn't read: "
+        "minutes of captions. Past it nothing more is sent until it has read.", least=4096)] = 65_536
+    sse_slow_s: Annotated[float, number(
+        "Edge", "s", "How long a listener may leave all of that unread before it is dropped. Longer than a phone's "
+        "change of network takes.", least=0.1)] = 10.0

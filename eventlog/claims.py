@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -16,7 +16,7 @@ from redis.exceptions import ResponseError
 
 from eventlog.codec import UndecodableEventError, decode_fact, decode_start
 from eventlog.events import SessionStarted, SourceNoted
-from eventlog.keys import PartitionKeys
+from eventlog.keys import LIVE_QUEUE, PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
 from eventlog.positions import Position
 from eventlog.scripts import script
@@ -48,7 +48,9 @@ class Begun(NamedTuple):
     checkpoint: Checkpoint = Checkpoint()
     last_fact: Position = Position(0, 0)
     total_samples: int = 0
-    """The recording's length, if a fact of this run says so already."""
+    """The recording's length, if a fact of this run says so already; always known of a replay."""
+    source: str = ""
+    """Where the audio is: in the log if empty, else what `eventlog.replaying` says."""
 
 
 class Swept(NamedTuple):
@@ -62,18 +64,30 @@ class Swept(NamedTuple):
 class Claims:
     """One worker's dealings with claims, under one consumer name; every method may raise `LogUnavailableError`."""
 
-    def __init__(self, server: Server, consumer: str, *, lease_ms: int, session_ttl_s: int) -> None:
-        """Act as `consumer`; a claim not renewed for `lease_ms` may be taken over."""
+    def __init__(
+        self, server: Server, consumer: str, *, lease_ms: int, session_ttl_s: int, queue: str = LIVE_QUEUE
+    ) -> None:
+        """Act as `consumer` on the runs of `queue`; a claim not renewed for `lease_ms` may be taken over."""
         self.server = server
         self.consumer = consumer
         self.lease_ms = lease_ms
         self.due_ms = 0
         """How long after the last `take_over` the next claim may be abandoned: looking sooner finds nothing."""
+        self.queue = queue
         self._ttl_s = session_ttl_s
 
     async def ensure_groups(self) -> None:
-        """Create the group on every partition, from the first entry on; harmless where it exists."""
-        await self._each_partition("ensure_group", [])
+        """Create the group on every partition, from the first entry on; harmless where it exists.
+
+        A queue of replays lives for a session TTL from the last call on.
+        """
+        ttl_s = self._ttl_s if self.queue else 0
+        await self._run_all(
+            [
+                Call(script("ensure_group"), [queue.sessions, queue.entries], [ttl_s])
+                for queue in (keys.queue(self.queue) for keys in self.server.keys.partitions)
+            ]
+        )
 
     async def take_new(self, partitions: Iterable[PartitionKeys], room: int) -> list[Claim]:
         """Claim at most `room` entries that nobody had yet.
@@ -112,7 +126,7 @@ class Claims:
             [
                 Call(
                     script("take_over_claims"),
-                    [keys.sessions],
+                    [keys.queue(self.queue).sessions],
                     [self.consumer, self.lease_ms, room // len(part), now_ms + self.lease_ms // STALL_SHARE],
                 )
                 for keys, now_ms in part
@@ -139,8 +153,12 @@ class Claims:
                 continue
             code, start, fields, last_fact, second = answer
             if code == Code.OK:
+                stored = dict(zip(fields[::2], fields[1::2], strict=True))
                 begun.append(
-                    Begun(Code.OK, _start(start), _checkpoint(fields), Position.parse(last_fact), _total(second))
+                    Begun(
+                        Code.OK, _start(start), _checkpoint(stored), Position.parse(last_fact),
+                        int(stored.get(b"total_samples", 0)) or _total(second), stored.get(b"source", b"").decode(),
+                    )
                 )
             else:
                 begun.append(Begun(Code(code)))
@@ -164,8 +182,7 @@ class Claims:
                 Call(
                     script("hand_over_claim"),
                     [
-                        claim.keys.partition.sessions, claim.keys.partition.entries,
-                        claim.keys.partition.sessions_bell, claim.keys.checkpoint,
+                        claim.offers.sessions, claim.offers.entries, claim.offers.bell, claim.keys.checkpoint,
                     ],
                     [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, int(absolved)],
                 )
@@ -175,18 +192,18 @@ class Claims:
 
     async def set_aside(self, claim: Claim, reason: str) -> Code:
         """Stop offering a run that keeps killing workers; its audio and facts stay."""
-        partition = claim.keys.partition
         code = await self.server.run(
             script("set_aside_claim"),
-            [partition.sessions, partition.entries, partition.set_aside],
+            [claim.offers.sessions, claim.offers.entries, claim.keys.partition.set_aside],
             [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, reason, SET_ASIDE_MAX],
         )
         return Code(code)
 
     async def sweep(self, partition: PartitionKeys, cursor: str = "0", *, count: int = 100) -> Swept:
         """Look at some unfinished runs and offer again those without an entry; go on from the cursor until it is 0."""
+        queue = partition.queue(self.queue)
         next_cursor, members, offered = await self.server.run(
-            script("sweep_entries"), [partition.sessions, partition.entries, partition.sessions_bell], [cursor, count]
+            script("sweep_entries"), [queue.sessions, queue.entries, queue.bell], [cursor, count]
         )
         return Swept(next_cursor.decode(), [member.decode() for member in members], offered)
 
@@ -200,7 +217,10 @@ class Claims:
 
     async def _each_partition(self, name: str, arguments: Sequence[str | int]) -> list[Any]:
         return await self._run_all(
-            [Call(script(name), [keys.sessions], arguments) for keys in self.server.keys.partitions]
+            [
+                Call(script(name), [keys.queue(self.queue).sessions], arguments)
+                for keys in self.server.keys.partitions
+            ]
         )
 
     async def _run_all(self, calls: Sequence[Call]) -> list[Any]:
@@ -226,8 +246,8 @@ class Claims:
         """Each partition's answer to a read of up to `count` new entries."""
         answers = await self.server.execute_many(
             [
-                ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, "STREAMS", keys.sessions, ">")
-                for keys in partitions
+                ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, "STREAMS", queue.sessions, ">")
+                for queue in (keys.queue(self.queue) for keys in partitions)
             ]
         )
         if any(isinstance(answer, ResponseError) and _is_missing_group(answer) for answer in answers):
@@ -247,15 +267,15 @@ class Claims:
         ]
 
     def _beginning(self, claim: Claim) -> Call:
-        keys, partition = claim.keys, claim.keys.partition
+        keys, offers = claim.keys, claim.offers
         return Call(
             script("begin_claim"),
-            [partition.sessions, partition.entries, keys.checkpoint, keys.session.session, keys.transcript],
+            [offers.sessions, offers.entries, keys.checkpoint, keys.session.session, keys.transcript],
             [claim.entry_id, claim.consumer, claim.deliveries, keys.member, self._ttl_s],
         )
 
     def _claim(self, entry_id: bytes, member: bytes, deliveries: int) -> Claim:
-        return Claim(self.server.keys.of_run(member.decode()), entry_id.decode(), self.consumer, deliveries)
+        return Claim(self.server.keys.of_run(member.decode()), entry_id.decode(), self.consumer, deliveries, self.queue)
 
 
 def _is_missing_group(error: ResponseError) -> bool:
@@ -266,7 +286,7 @@ def _renewal(claims: Sequence[Claim]) -> Call:
     arguments: list[str | int] = []
     for claim in claims:
         arguments += (claim.entry_id, claim.consumer, claim.deliveries)
-    return Call(script("renew_claims"), [claim.keys.partition.sessions for claim in claims], arguments)
+    return Call(script("renew_claims"), [claim.offers.sessions for claim in claims], arguments)
 
 
 def _start(data: bytes) -> SessionStarted | None:
@@ -285,8 +305,7 @@ def _total(second_fact: bytes) -> int:
     return fact.duration_samples if isinstance(fact, SourceNoted) else 0
 
 
-def _checkpoint(fields: Sequence[bytes]) -> Checkpoint:
-    stored = dict(zip(fields[::2], fields[1::2], strict=True))
+def _checkpoint(stored: Mapping[bytes, bytes]) -> Checkpoint:
     return Checkpoint(
         cursor=Position.parse(stored.get(b"cursor", b"0-0")),
         boundaries=_boundaries.decode(stored.get(b"boundaries", b"[]")),

@@ -77,6 +77,34 @@ def heartbeats() -> str:
     return f"{_DEPLOYMENT}:heartbeats"
 
 
+LIVE_QUEUE = ""
+"""Runs of clients; every other queue is of replays that want a certain engine, and is named by that."""
+
+
+class QueueKeys:
+    """Where runs of one kind are offered to workers in one partition."""
+
+    def __init__(self, partition: PartitionKeys, name: str) -> None:
+        """The queue called `name` of `partition`."""
+        self.partition = partition
+        self.name = name
+
+    @property
+    def sessions(self) -> str:
+        """Stream, group ``processor``: as `PartitionKeys.sessions`, of replays for one engine. Session TTL."""
+        return f"{{{self.partition.tag}}}:replays:{self.name}" if self.name else self.partition.sessions
+
+    @property
+    def entries(self) -> str:
+        """Hash: as `PartitionKeys.entries`, of replays for one engine. Session TTL."""
+        return f"{{{self.partition.tag}}}:replay-entries:{self.name}" if self.name else self.partition.entries
+
+    @property
+    def bell(self) -> str:
+        """Sharded channel: as `PartitionKeys.sessions_bell`, of replays for one engine."""
+        return f"{{{self.partition.tag}}}:bell:replays:{self.name}" if self.name else self.partition.sessions_bell
+
+
 class PartitionKeys:
     """The keys of one partition; all share its hash tag, so one script may touch them all."""
 
@@ -95,6 +123,10 @@ class PartitionKeys:
     def entries(self) -> str:
         """Hash: ``<session> <run>`` to its entry id in `sessions`. Open, hand-over, end and sweep scripts. No TTL."""
         return f"{self._prefix}:entries"
+
+    def queue(self, name: str = LIVE_QUEUE) -> QueueKeys:
+        """Where runs are offered: those of clients, or replays for the engine called `name`."""
+        return QueueKeys(self, name)
 
     @cached_property
     def index(self) -> str:

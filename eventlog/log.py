@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from eventlog.events import Fact, SessionStarted
-from eventlog.keys import RunKeys, SessionKeys
+from eventlog.keys import LIVE_QUEUE, QueueKeys, RunKeys, SessionKeys
 from eventlog.positions import Position
 
 
@@ -44,6 +44,10 @@ class Code(enum.IntEnum):
     """No script says this: the call failed while others of the same round went through. Ask again."""
     TENANT_FULL = 12
     """The tenant's own session limit is reached."""
+    NOT_ENDED = 13
+    """The session still goes on."""
+    TRIMMED = 14
+    """Its audio isn't there from its beginning on."""
 
 
 class Append(NamedTuple):
@@ -84,6 +88,13 @@ class Claim(NamedTuple):
     entry_id: str
     consumer: str
     deliveries: int
+    queue: str = LIVE_QUEUE
+    """Where it was offered, see `eventlog.keys.QueueKeys`."""
+
+    @property
+    def offers(self) -> QueueKeys:
+        """The keys of that queue."""
+        return self.keys.partition.queue(self.queue)
 
 
 class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -196,14 +196,14 @@ class RedisLog:
 
     def _commit_call(self, commit: Commit) -> Call:
         claim, checkpoint = commit.claim, commit.checkpoint
-        keys, partition = claim.keys, claim.keys.partition
+        keys, partition, offers = claim.keys, claim.keys.partition, claim.offers
         facts: list[Argument] = []
         for position, fact in commit.facts:
             facts += (str(position), encode(fact))
         return Call(
             script("commit_facts"),
             [
-                partition.sessions, partition.entries, keys.checkpoint, keys.transcript, partition.changes,
+                offers.sessions, offers.entries, keys.checkpoint, keys.transcript, partition.changes,
                 partition.changes_bell, keys.session.audio, partition.index, keys.session.session,
             ],
             [

@@ -188,7 +188,7 @@ class ClaimKeeper:
             self._on_poison(claim, f"settings not of this build: {error}")
             return None
         run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, timeline)
-        run.total_samples = began.total_samples
+        run.total_samples, run.source = began.total_samples, began.source
         run.refreshed = time.monotonic()
         return run
 

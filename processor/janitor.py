@@ -52,6 +52,8 @@ class Janitor:
             await self._sweep_partition(partition)
             # Thousands of sessions in one go would hold up their audio for a noticeable time.
             await asyncio.sleep(SPREAD * self._settings.sweep_s / len(server.keys.partitions))
+        if self._claims.queue:
+            await self._claims.ensure_groups()  # keeps the queue alive
         await self._forget_expired()
         walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
         if walking:

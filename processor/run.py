@@ -68,6 +68,7 @@ class ActiveRun:
         trimmed_samples: Up to where audio was freed.
         refreshed: Monotonic time in seconds when its keys' TTLs were last renewed.
         total_samples: The recording's length as its container tells it, 0 if that isn't known.
+        source: Where its audio is: in the log if empty, else what `eventlog.replaying` says.
         committed_at: Monotonic time in seconds of the last commit, or of the claim.
         answers: What was asked and can be answered, since all before it is committed; whoever publishes takes it.
     """
@@ -86,6 +87,7 @@ class ActiveRun:
     trimmed_samples: int = 0
     refreshed: float = 0.0
     total_samples: int = 0
+    source: str = ""
     committed_at: float = field(default_factory=time.monotonic)
     answers: list[ProvisionalAnswer] = field(default_factory=list)
 
@@ -209,6 +211,8 @@ class ActiveRun:
         return facts, utterance
 
     def _trim_before(self, keep_from_samples: int) -> Position | None:
+        if self.claim.keys.run != LIVE_RUN:
+            return None  # what a replay has read isn't its own to free
         if keep_from_samples < self.trimmed_samples + TRIM_STEP_S * self.start.sample_rate_hz:
             return None
         return Position(keep_from_samples, 0)

@@ -31,6 +31,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         recognise_share: Whether utterances of recordings are offered to other workers, and theirs taken.
         recognise_ahead: As `pending_utterances`, of all recordings together that are past that, if they are shared.
         recognise_lease_ms: After which an utterance that another worker took is offered again.
+        queue: Which runs it works on, see `eventlog.keys.QueueKeys`: those of clients if empty.
         max_session_s: Audio of one container after which its session is ended.
     """
 
@@ -57,3 +58,4 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     recognise_share: bool = True
     recognise_ahead: int = 64
     recognise_lease_ms: int = 20_000
+    queue: str = ""

@@ -40,17 +40,18 @@ LOOK_S = 0.05
 
 def claim_arguments(claim: Claim) -> list[str]:
     """The claim as command-line arguments, for `parse_claim` on the other side."""
-    return [claim.keys.session_id, claim.keys.run, claim.entry_id, claim.consumer, str(claim.deliveries)]
+    deliveries = str(claim.deliveries)
+    return [claim.keys.session_id, claim.keys.run, claim.entry_id, claim.consumer, deliveries, claim.queue]
 
 
 def parse_claim(server: Server, arguments: Sequence[str]) -> Claim:
     """The claim that `claim_arguments` wrote.
 
     Raises:
-        ValueError: if there aren't five, or the last is no number.
+        ValueError: if there aren't six, or the last but one is no number.
     """
-    session_id, run, entry_id, consumer, deliveries = arguments
-    return Claim(server.keys.of(session_id).run(run), entry_id, consumer, int(deliveries))
+    session_id, run, entry_id, consumer, deliveries, queue = arguments
+    return Claim(server.keys.of(session_id).run(run), entry_id, consumer, int(deliveries), queue)
 
 
 def spawning(command: Sequence[str], timeout_s: float) -> SoloTrial:
@@ -82,12 +83,14 @@ async def run_alone(server: Server, settings: WorkerSettings, recogniser: Recogn
 
     The parent holds and renews the claim; dying in here is the answer that it waits for.
     """
-    claims = Claims(server, claim.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s)
+    claims = Claims(
+        server, claim.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s, queue=claim.queue
+    )
     [began] = await claims.begin([claim])
     if began.code != Code.OK or began.start is None:
         return began.code in {Code.GONE, Code.SEALED}
     run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint))
-    run.total_samples = began.total_samples
+    run.total_samples, run.source = began.total_samples, began.source
     return await _process(RedisLog(server, session_ttl_s=settings.session_ttl_s), settings, recogniser, run)
 
 

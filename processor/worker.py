@@ -60,7 +60,10 @@ class Worker:
         self._server = server
         self._settings = settings
         self._log = RedisLog(server, session_ttl_s=settings.session_ttl_s)
-        claims = Claims(server, self.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s)
+        claims = Claims(
+            server, self.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s,
+            queue=settings.queue,
+        )
         self._claims = claims
         self.holdings = Holdings(settings.capacity)
         metrics = WorkerMetrics(server.meter.registry)
@@ -100,7 +103,7 @@ class Worker:
             )
         )
         self._janitor = Janitor(self._log, claims, settings)
-        self._by_bell = {keys.sessions_bell: keys for keys in server.keys.partitions}
+        self._by_bell = {keys.queue(settings.queue).bell: keys for keys in server.keys.partitions}
         shared = [self._sharing.bell] if self._sharing else []
         self._bells = Bells(server, [*self._by_bell, *shared], self._on_bell, self._keeper.ring)
         self._tasks: list[asyncio.Task[None]] = []
@@ -178,6 +181,7 @@ class Worker:
         self._quarantine.set_aside(run.claim, reason)
 
     async def _beat(self) -> None:
+        role = "replayer" if self._settings.queue else "worker"
         while True:
             now = time.monotonic()
             waits_since = min((run.waits_since for run in self.holdings), default=now)
@@ -192,7 +196,7 @@ class Worker:
                 "oldest_decision_s": round(max(0.0, now - waits_since), 3),
             }
             try:
-                await write_heartbeat(self._server, "worker", self.consumer, signs)
+                await write_heartbeat(self._server, role, self.consumer, signs)
             except LogUnavailableError as error:
                 log.warning("heartbeat not written", extra={"error": error})
             await asyncio.sleep(HEARTBEAT_S)

@@ -29,7 +29,8 @@ def rows() -> Iterator[tuple[str, str]]:
     for function, arguments in _DEPLOYMENT_KEYS:
         yield function(*arguments), inspect.getdoc(function) or ""
     session = keys.Keys(1).of(EXAMPLE_SESSION)
-    for holder in (session.partition, session, session.upload, session.run("<run>")):
+    queue = session.partition.queue("<engine>")
+    for holder in (session.partition, queue, session, session.upload, session.run("<run>")):
         for name, member in vars(type(holder)).items():
             if not name.startswith("_") and (shape := _shape(holder, name, member)):
                 yield _generic(shape, session.partition.tag), inspect.getdoc(_function(member)) or ""

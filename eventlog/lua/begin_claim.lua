@@ -12,7 +12,8 @@
 if not holds(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then
   return {CODE.LOST, '', {}, '0-0', ''}
 end
-local start = redis.call('HGET', KEYS[4], 'start')
+-- A replay has a start of its own, and may outlive its session.
+local start = redis.call('HGET', KEYS[3], 'start') or redis.call('HGET', KEYS[4], 'start')
 if not start or redis.call('EXISTS', KEYS[5]) == 0 then
   forget(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
   return {CODE.GONE, '', {}, '0-0', ''}

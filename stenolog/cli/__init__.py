@@ -108,7 +108,7 @@ def worker(*, follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
 
 
 @cli.command(hidden=True)
-@click.argument("claim", nargs=5)
+@click.argument("claim", nargs=6)
 @_options("data", "engine")
 def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
     """Process one session that kept killing workers, in this process alone; a worker starts it."""

@@ -7,14 +7,14 @@ from hypothesis import strategies as st
 from redis.crc import key_slot
 
 from eventlog import keys as keys_module
-from eventlog.keys import LIVE_RUN, READ_MODELS, SINKS, Keys, PartitionKeys, RunKeys, SessionKeys, UploadKeys
+from eventlog.keys import LIVE_RUN, READ_MODELS, SINKS, Keys, PartitionKeys, QueueKeys, RunKeys, SessionKeys, UploadKeys
 
 KEYS = Keys(64)
 # Where all sessions are neighbours.
 KEYS_OF_ONE = Keys(1)
 TYPES = re.compile(r"(String|Hash|List|Stream|Sorted set|Set|Sharded channel|Channel)[,:]")
 # Methods about keys, and another form of one.
-NO_KEYS = {"run", "expiring", "audio_name", "upload"}
+NO_KEYS = {"run", "expiring", "audio_name", "upload", "queue"}
 
 # Anything but what separates the parts of a key and of a run's name; braces as well, which make hash tags.
 ids = st.text(st.characters(codec="utf-8", exclude_characters=" :"), min_size=1, max_size=60)
@@ -44,7 +44,10 @@ def test_all_keys_of_a_partition_are_in_one_slot(session_id: str, run: str) -> N
     """Whatever the ids are, every key of a session, its runs and its partition has the slot of the partition's tag."""
     session = KEYS.of(session_id)
     partition = session.partition
-    made = [*texts(session).values(), *texts(session.run(run)).values(), *texts(partition).values()]
+    made = [
+        *texts(session).values(), *texts(session.run(run)).values(), *texts(partition).values(),
+        *texts(partition.queue("mock:{a}")).values(),
+    ]
     assert {key_slot(key.encode()) for key in made} == {key_slot(partition.tag.encode())}
 
 
@@ -98,7 +101,7 @@ def test_every_key_says_what_it_is() -> None:
     """The docstring of each key begins with its Redis type, and says what it holds."""
     documented = {
         f"{kind.__name__}.{name}": inspect.getdoc(inspect.getattr_static(kind, name))
-        for kind in (PartitionKeys, SessionKeys, UploadKeys, RunKeys)
+        for kind in (PartitionKeys, QueueKeys, SessionKeys, UploadKeys, RunKeys)
         for name in members(kind)
     }
     documented |= {name: inspect.getdoc(getattr(keys_module, name))

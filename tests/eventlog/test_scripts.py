@@ -11,7 +11,7 @@ import eventlog
 from eventlog import heartbeats, requests
 from eventlog.claims import GROUP
 from eventlog.erasing import erase
-from eventlog.events import SourceDescribed
+from eventlog.events import SessionStarted, SourceDescribed
 from eventlog.forwarding import PartitionClaims
 from eventlog.keys import RunKeys
 from eventlog.lag import read_lag
@@ -21,6 +21,7 @@ from eventlog.log import Code
 from eventlog.positions import SEALED, Position
 from eventlog.readmodels import read_views, sum_views
 from eventlog.recognising import Recognising, Reference
+from eventlog.replaying import Replays
 from eventlog.reservations import Reservation, Reservations
 from eventlog.scripts import script
 from eventlog.server import Call
@@ -97,6 +98,8 @@ async def everything(stage: Stage) -> None:
     assert (await stage.commit(commit(one, 1, final(0), trim_before=Position(1, 0)))).code == Code.OK
     assert await stage.log.seal(one.keys.session, "idle") == Code.OK
     assert (await stage.commit(commit(one, 2, ended(1), ends=True))).code == Code.OK
+    assert await replay(stage, one.keys.session.run("again")) == Code.OK
+    assert await replay(stage, one.keys) == Code.EXISTS
     await a.hand_over([two])
     assert await a.set_aside(three, "broken") == Code.OK
     await stage.age(four)
@@ -119,6 +122,12 @@ async def everything(stage: Stage) -> None:
     await letters(stage, keys.run())
     await utterances(stage, keys.run())
     await erase(stage.server, keys, "t1")
+
+
+async def replay(stage: Stage, run: RunKeys) -> Code:
+    """Calls the script that starts a replay."""
+    start = SessionStarted(session_id=run.session_id, sample_rate_hz=16_000)
+    return await Replays(stage.server, session_ttl_s=60).start(run, start, "mock", total_samples=1)
 
 
 async def utterances(stage: Stage, keys: RunKeys) -> None:

@@ -120,9 +120,24 @@ def _check_together(settings: Settings) -> None:
         problems.append(
             f"STENOLOG_WORKER_TICK_MS: {settings.worker_tick_ms} is above a third of STENOLOG_LEASE_MS "
             f"({settings.lease_ms}), so that a claim could lapse between two ticks")
-    problems += _access_problems(settings)
+    problems += [*_access_problems(settings), *_archive_problems(settings)]
     if problems:
         raise SettingsError(problems)
+
+
+def _archive_problems(settings: Settings) -> list[str]:
+    problems = []
+    archives = "archive" in settings.projections
+    if settings.audio_retention == "archived" and not settings.archive_url:
+        problems.append("STENOLOG_ARCHIVE_URL: STENOLOG_AUDIO_RETENTION=archived needs an archive, or nothing is freed")
+    if archives and settings.audio_retention == "processed":
+        problems.append(
+            "STENOLOG_AUDIO_RETENTION: processed frees audio before the projection archive has it; use archived")
+    if archives and settings.audio_retention == "time" and settings.audio_retention_s < 2 * settings.archive_part_s:
+        problems.append(
+            f"STENOLOG_AUDIO_RETENTION_S: {settings.audio_retention_s} is below twice STENOLOG_ARCHIVE_PART_S "
+            f"({settings.archive_part_s}), so that audio could be freed before it is archived")
+    return problems
 
 
 def _access_problems(settings: Settings) -> list[str]:

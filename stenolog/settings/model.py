@@ -6,7 +6,8 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 import msgspec
 from msgspec import Meta
 
-from stenolog.settings.groups.projections import Projection, Projections
+from stenolog.settings.groups.archive import Archive
+from stenolog.settings.groups.projections import Projection
 
 # Named as other tools name them; everything else has the prefix STENOLOG_.
 PLAIN_NAMES = {
@@ -20,7 +21,7 @@ PREFIX = "STENOLOG_"
 SECRETS = frozenset({"openai_api_key", "redis_url", "auth_secret", "kafka_password"})
 
 
-class Settings(Projections, frozen=True, kw_only=True):
+class Settings(Archive, frozen=True, kw_only=True):
     """All settings of one process.
 
     Every role reads what concerns it; the unit is in the name or, for counts, in the metadata.

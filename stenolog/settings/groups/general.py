@@ -11,7 +11,8 @@ class General(msgspec.Struct, frozen=True, kw_only=True):
     """Where a process runs, and what it reaches."""
 
     redis_url: Annotated[str | None, text(
-        "General", "Redis or Valkey, 7.0 or later, one server or a cluster. Unset: `stenolog up` starts an embedded "
+        "General", "Redis or Valkey, 7.0 or later, one server or a cluster; of a cluster several nodes may be named, "
+        "separated by commas: the first that answers tells of the others. Unset: `stenolog up` starts an embedded "
         "Valkey under `data_dir`; the other commands need it.")] = None
     redis_ca_file: Annotated[str, text(
         "General", "Certificates (PEM) of the authority that signed Redis's, for a `rediss://` address. Unset: the "

@@ -1,9 +1,9 @@
 """What is kept in the log, and for how long."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from stenolog.settings.groups.access import Access
-from stenolog.settings.groups.describing import number
+from stenolog.settings.groups.describing import number, text
 
 
 class Log(Access, frozen=True, kw_only=True):
@@ -16,9 +16,33 @@ class Log(Access, frozen=True, kw_only=True):
     session_ttl_s: Annotated[int, number(
         "Log", "s", "How long a session's keys outlive its last sign of life. A day is enough to fetch a transcript "
         "the next morning.", least=60)] = 86_400
+    audio_retention: Annotated[Literal["processed", "time", "archived"], text(
+        "Log", "What becomes of audio that is processed: freed at once (`processed`), after `audio_retention_s` "
+        "(`time`), or once it is in the archive too (`archived`), however long that takes.")] = "time"
     audio_retention_s: Annotated[int, number(
         "Log", "s", "Audio kept behind the checkpoint, for replays. A thousand sessions of 16 kHz audio fill 25 GB in "
         "10 minutes; longer history is an archive's work.", least=0)] = 600
+    memory_refuse_percent: Annotated[float, number(
+        "Log", "% of maxmemory", "How full a node of Redis is when it gets no new sessions. The fifth that is left is "
+        "for those that there are: some minutes of their audio. Without a `maxmemory` there are no marks.",
+        least=1, most=100)] = 80.0
+    memory_hold_percent: Annotated[float, number(
+        "Log", "% of maxmemory", "How full a node is when it gets no audio either, until it is 2 points emptier. The "
+        "tenth that is left is for what drains it: facts and read models.", least=1, most=100)] = 90.0
+    memory_limit_bytes: Annotated[int, number(
+        "Log", "bytes", "The bound that both marks count by where Redis tells no `maxmemory` of its own; 0 is none.",
+        least=0)] = 0
+    durability: Annotated[str, text(
+        "Log", "What Redis must have done with audio before it is acked: `fast`, its append-only file is synced once a "
+        "second; `safe`, before every answer; `wait:N`, N replicas of its node have it too. What each loses in which "
+        "failure, and costs, is in [durability.md](durability.md). A Redis that is seen not to give it is refused.",
+        pattern="^(fast|safe|wait:[1-9])$", allowed="fast, safe or wait:N (N from 1 to 9)")] = "fast"
+    durability_timeout_ms: Annotated[int, number(
+        "Log", "ms", "How long a flush waits for replicas, with `wait:N`. A thousand times what they take, and short "
+        "against the 5 s after which a call counts as failed.", least=10, most=4000)] = 1000
+    durability_short: Annotated[Literal["hold", "go_on"], text(
+        "Log", "When fewer than N replicas answer: `hold` acks nothing until they do, so that clients wait, and are "
+        "told to come back after `redis_gone_s`; `go_on` acks without them, with a warning and a metric.")] = "hold"
     changes_max_notices: Annotated[int, number(
         "Log", "notices", "Length bound of each partition's `changes` stream. A notice is some 200 bytes: 20 MB a "
         "partition at worst; a projection further behind walks the sessions instead.", least=100)] = 100_000

@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from stenolog.settings.groups.describing import number, text
 from stenolog.settings.groups.recorded import Recorded
 
-Projection = Literal["lists", "feeds", "sessions", "status", "eventbridge", "kafka", "webhooks"]
+Projection = Literal["lists", "feeds", "sessions", "status", "eventbridge", "kafka", "webhooks", "archive"]
 
 
 class Projections(Recorded, frozen=True, kw_only=True):

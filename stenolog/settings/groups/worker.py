@@ -41,3 +41,9 @@ class Worker(Edge, frozen=True, kw_only=True):
     spool_bytes: Annotated[int, number(
         "Worker", "bytes", "Longest MP4 whose index stands at its end; it must be kept in a temporary file until then. "
         "Half a gigabyte is many hours of sound.", least=1_048_576)] = 536_870_912
+    replay_hold_s: Annotated[float, number(
+        "Worker", "s", "Replays are held back while clients' work waits for longer than this: for a worker, for its "
+        "text, or for a read model, which take up notices once a second at least. 0: never.", least=0)] = 2.0
+    replay_nice: Annotated[int, number(
+        "Worker", "niceness", "By how much workers of replays are niced. At 10 they get a tenth of a core that a "
+        "worker for clients wants as well: enough to keep their claims.", least=0, most=19)] = 10

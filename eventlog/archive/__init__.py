@@ -1,0 +1,1 @@
+"""The archive: finished sessions outside Redis, their audio as FLAC and their facts, to be read back by replays."""

@@ -1,0 +1,174 @@
+"""Writes sessions into an archive, part by part as they are processed; what was begun may be begun anew by anybody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import msgspec
+
+from eventlog.archive import writing
+from eventlog.archive.cutting import Cutter
+from eventlog.archive.flac import Encoder
+from eventlog.archive.manifest import DamagedArchiveError, Line, Manifest
+from eventlog.archive.marks import ALL, Marks
+from eventlog.archive.stores import Store
+from eventlog.events import SessionStarted
+from eventlog.keys import RunKeys
+from eventlog.log import AudioEntry
+from eventlog.redis_log import RedisLog
+
+PAGE_BYTES = 1 << 20
+"""Of audio in one read: half a minute of 16 kHz, a millisecond of Redis's time, and all that is kept of it at once."""
+
+MOST_KNOWN = 4096
+"""Sessions remembered, under a kilobyte each: several times as many as one deployment has open by default."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Known:
+    """A session that is being archived."""
+
+    start: SessionStarted
+    part_samples: int
+    archived_samples: int
+
+
+class UnfinishedAudioError(Exception):
+    """The log hasn't got the audio that a fact tells of; it may have expired, or a failover may have lost it."""
+
+
+class Archiver:
+    """Archives sessions as it is told that they have got further."""
+
+    def __init__(self, store: Store, marks: Marks, log: RedisLog) -> None:
+        """Write from `log` to `store`."""
+        self._store = store
+        self._marks = marks
+        self._audio = log
+        self._known: OrderedDict[str, _Known] = OrderedDict()
+
+    async def reach(self, keys: RunKeys, processed_samples: int) -> bool:
+        """Archive the parts that end there or before; False if the session is gone.
+
+        Raises:
+            ArchiveUnavailableError: if the store can't take them now.
+            LogUnavailableError: if Redis can't be reached.
+            UnfinishedAudioError: if the log hasn't got that audio.
+            UndecodableEventError: if an event is none of this build.
+        """
+        known = await self._session(keys)
+        if known is None:
+            return False
+        while known.archived_samples + known.part_samples <= processed_samples:
+            if await self._part(keys, known) is None:
+                return False
+        return True
+
+    async def finish(self, keys: RunKeys, end: writing.Ended) -> bool:
+        """Archive what is left of a session whose live run has ended; False if the session is gone.
+
+        Raises:
+            DamagedArchiveError: if parts that were written aren't there any more; they are written anew next time.
+            Exception: as `reach`.
+        """
+        known = await self._session(keys)
+        if known is None:
+            return False
+        while known.archived_samples != ALL:
+            cutter = await self._part(keys, known)
+            if cutter is None:
+                return False
+            if cutter.sealed is None:
+                continue
+            lines = [Line(id=at, event=msgspec.Raw(data)) async for at, data in self._marks.facts(keys)]
+            try:
+                manifest = await asyncio.to_thread(writing.finish, self._store, known.start, cutter, lines, end)
+            except DamagedArchiveError:
+                known.archived_samples = 0
+                raise
+            if not await self._note(keys, known, ALL):
+                return False
+            _tell(manifest)
+        return True
+
+    async def erase(self, session_id: str) -> int:
+        """Delete all of a session; how many objects that was.
+
+        Raises:
+            ArchiveUnavailableError: if not all is deleted.
+        """
+        return await asyncio.to_thread(writing.erase, self._store, session_id)
+
+    async def _session(self, keys: RunKeys) -> _Known | None:
+        known = self._known.get(keys.session_id)
+        if known is None:
+            mark = await self._marks.begin(keys.session)
+            if mark is None:
+                return None
+            archived = mark.archived_samples
+            if archived != ALL and await asyncio.to_thread(writing.is_archived, self._store, keys.session_id):
+                archived = ALL
+            known = self._known[keys.session_id] = _Known(mark.start, mark.part_samples, archived)
+            # Freed once more by whoever comes after one that died between the two, or that Redis forgot.
+            if archived == ALL and not await self._note(keys, known, ALL):
+                return None
+        self._known.move_to_end(keys.session_id)
+        while len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+        return known
+
+    async def _part(self, keys: RunKeys, known: _Known) -> Cutter | None:
+        """Write the next part, and note it; None if the session is gone."""
+        start = known.start
+        if not start.channels:
+            await self._look_again(keys, known)
+            start = known.start
+        cutter = Cutter(known.archived_samples // known.part_samples, known.part_samples, start.channels)
+        encoder = Encoder(start.sample_rate_hz, start.channels or 1)
+        while not cutter.is_whole:
+            found = await self._audio.read({keys.session: cutter.cursor}, max_bytes_each=PAGE_BYTES)
+            entries = found.get(keys.session)
+            if not entries:
+                raise UnfinishedAudioError("the audio is not in the log")
+            await asyncio.to_thread(_encode, cutter, encoder, entries)
+        audio = await asyncio.to_thread(encoder.finish)
+        await asyncio.to_thread(writing.write_part, self._store, start, cutter, audio)
+        # The last part is noted with all the rest.
+        if cutter.sealed is None and not await self._note(keys, known, cutter.end_samples):
+            return None
+        return cutter
+
+    async def _look_again(self, keys: RunKeys, known: _Known) -> None:
+        """A recording's channels are known once it is described."""
+        mark = await self._marks.begin(keys.session)
+        if mark is not None:
+            known.start = mark.start
+
+    async def _note(self, keys: RunKeys, known: _Known, archived_samples: int) -> bool:
+        """Note how far it is; a session that was deleted meanwhile is deleted here too."""
+        if await self._marks.note(keys, archived_samples):
+            known.archived_samples = archived_samples
+            return True
+        del self._known[keys.session_id]
+        if await self._marks.is_erased(keys.session):
+            await self.erase(keys.session_id)
+        return False
+
+
+def _encode(cutter: Cutter, encoder: Encoder, entries: list[AudioEntry]) -> None:
+    for entry in entries:
+        if cutter.is_whole:
+            return
+        encoder.add(cutter.feed(entry))
+
+
+def _tell(manifest: Manifest) -> None:
+    _log.info("session archived", extra={
+        "session_id": manifest.session_id, "parts": len(manifest.parts), "missing": len(manifest.missing),
+        "samples": manifest.total_samples, "bytes": sum(part.bytes for part in manifest.parts),
+    })  # fmt: skip

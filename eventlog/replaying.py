@@ -7,11 +7,11 @@ settings that it pins, stands in its own checkpoint; everything after that is as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
-from eventlog.codec import decode_audio_event, encode
+from eventlog.codec import decode_audio_event, decode_start, encode
 from eventlog.events import LINEAR16, SessionOpened, SessionSealed, SessionStarted
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Code
@@ -87,9 +87,42 @@ class Replays:
                     session.session, session.audio, run.transcript, run.checkpoint, offers.sessions, offers.entries,
                     partition.index, partition.changes, offers.bell, partition.changes_bell, partition.erased,
                 ],
-                [run.member, run.session_id, encode(start), encode(opened), self._ttl_s, source, total_samples],
+                [run.member, run.session_id, encode(start), encode(opened), self._ttl_s, source, total_samples, queue],
             )
         )  # fmt: skip
+
+    async def pinned(self, runs: Sequence[RunKeys]) -> list[SessionStarted | None]:
+        """What each run was started with, in order; None where there is no such replay.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached.
+            UndecodableEventError: if a start is none of this build.
+        """
+        answers = await self._server.execute_many([("HGET", run.checkpoint, "start") for run in runs])
+        return [None if data is None else decode_start(data) for data in _checked(answers)]
+
+    async def on_offer(self, runs: Sequence[RunKeys], queue: str) -> list[bool]:
+        """Whether each run waits in `queue` or is worked on; one that isn't, and isn't done afterwards, was set aside.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached.
+        """
+        answers = await self._server.execute_many(
+            [("HEXISTS", run.partition.queue(queue).entries, run.member) for run in runs]
+        )
+        return [bool(answer) for answer in _checked(answers)]
+
+    async def why_aside(self, run: RunKeys) -> str:
+        """The reason for which a run was set aside last, empty if none is kept.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached.
+        """
+        for _, fields in await self._server.execute("XREVRANGE", run.partition.set_aside, "+", "-"):
+            told = dict(zip(fields[::2], fields[1::2], strict=True))
+            if told.get(b"run") == run.member.encode():
+                return str(told.get(b"reason", b"").decode(errors="replace"))
+        return ""
 
     async def progress(self, runs: Sequence[RunKeys]) -> list[Progress]:
         """How far each run is, in order.
@@ -101,11 +134,15 @@ class Replays:
             [("HMGET", run.checkpoint, "boundaries", "total_samples", "done") for run in runs]
         )
         found = []
-        for run, answer in zip(runs, answers, strict=True):
-            if isinstance(answer, Exception):
-                raise answer
-            boundaries, total, done = answer
+        for run, (boundaries, total, done) in zip(runs, _checked(answers), strict=True):
             processed = min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
             found.append(Progress(run, processed, int(total or 0), done is not None, total is not None))
         return found
 
+
+def _checked(answers: Sequence[Any]) -> Sequence[Any]:
+    """The answers, if none of them is an error."""
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers

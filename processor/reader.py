@@ -8,14 +8,17 @@ import time
 from typing import TYPE_CHECKING
 
 from eventlog.codec import UndecodableEventError
+from eventlog.keys import LIVE_RUN
 from eventlog.log import AudioEntry, EventLog, LogUnavailableError
+from eventlog.replaying import LOG
+from processor.archived import ArchivedAudio
 from processor.recognisers import RecogniserError, Recognition
 from processor.recognition import Job, RecognitionQueue, Recorded
 from processor.run import ActiveRun, PendingDecision
 from processor.speech import SHORTEST_MS, Utterance
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
     from eventlog.keys import SessionKeys
     from eventlog.positions import Position
@@ -49,6 +52,7 @@ class Reader:
         self._holdings = holdings
         self._recognition = recognition
         self._settings = settings
+        self._archived = ArchivedAudio(settings.archive, batch_bytes=settings.read_bytes_each)
         self._on_trouble = on_trouble
         self._on_poison = on_poison
         self.consumed_at = time.monotonic()
@@ -59,29 +63,33 @@ class Reader:
     async def run(self) -> None:
         """Read until cancelled; without pause while there is more than one read takes."""
         tick_s = self._settings.tick_ms / 1000
-        while True:
-            started = time.monotonic()
-            await self.tick()
-            await asyncio.sleep(max(0.0, tick_s - (time.monotonic() - started)))
+        try:
+            while True:
+                started = time.monotonic()
+                more = await self.tick()
+                await asyncio.sleep(0.0 if more else max(0.0, tick_s - (time.monotonic() - started)))
+        finally:
+            self._archived.close()
 
-    async def tick(self) -> None:
-        """Read once what is new of every run that has room for it, and work on it."""
-        for cursors, runs in self._rounds():
+    async def tick(self) -> bool:
+        """Read once what is new of every run that has room for it, and work on it; whether there is surely more."""
+        wanting = list(self._wanting())
+        more = await self._take_archived(wanting)
+        for cursors, runs in self._rounds(wanting):
             try:
                 found = await self._log.read(cursors, max_bytes_each=self._settings.read_bytes_each)
             except LogUnavailableError as error:
                 log.warning("audio not read, trying again", extra={"error": error})
                 self._on_trouble()
                 await asyncio.sleep(self._settings.tick_ms / 1000)
-                return
+                return False
             await self._work(found, runs)
+            more = more or any(_has_more(runs[keys.session_id]) for keys in found)
         self.consumed_at = time.monotonic()
+        return more
 
-    def _rounds(self) -> list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]]:
-        """Cursors to read, each session once a round: a replay reads the same stream as the live run."""
-        cursors: dict[SessionKeys, Position] = {}
-        runs: dict[str, ActiveRun] = {}
-        rounds = [(cursors, runs)]
+    def _wanting(self) -> Iterator[ActiveRun]:
+        """The runs that have room for more audio, and of which some may be due."""
         most = self._settings.pending_utterances
         # What lies ahead in all recordings together, for each utterance is kept in memory until it is committed.
         ahead = sum(run.waiting_utterances for run in self._holdings if run.waiting_utterances >= most)
@@ -93,12 +101,35 @@ class Reader:
                 continue
             if timeline.ended or (run.waiting_utterances >= most and not (may_go_ahead and run.is_recorded)):
                 continue
+            yield run
+
+    async def _take_archived(self, wanting: Sequence[ActiveRun]) -> bool:
+        """Work on what was read of archived runs meanwhile; whether there was anything."""
+        found = self._archived.take(run for run in wanting if run.source != LOG)
+        for batch in found:
+            if batch.trouble:
+                self._on_poison(batch.run, batch.trouble)
+            elif batch.run.held:
+                started = time.monotonic()
+                self._take(batch.run, batch.entries)
+                self.segmenting_s += time.monotonic() - started
+                await asyncio.sleep(0)
+        return bool(found)
+
+    def _rounds(self, wanting: Sequence[ActiveRun]) -> list[tuple[dict[SessionKeys, Position], dict[str, ActiveRun]]]:
+        """Cursors to read, each session once a round: a replay reads the same stream as the live run."""
+        cursors: dict[SessionKeys, Position] = {}
+        runs: dict[str, ActiveRun] = {}
+        rounds = [(cursors, runs)]
+        for run in wanting:
+            if run.source != LOG:
+                continue
             keys = run.claim.keys.session
             session_id = keys.session_id
             if session_id in runs:
-                rounds.append(({keys: timeline.cursor}, {session_id: run}))
+                rounds.append(({keys: run.timeline.cursor}, {session_id: run}))
             else:
-                cursors[keys] = timeline.cursor
+                cursors[keys] = run.timeline.cursor
                 runs[session_id] = run
         return rounds
 
@@ -121,7 +152,7 @@ class Reader:
         At 100 ms a chunk and a tick of 20 ms, four of five reads of a stream would find nothing.
         """
         last = entries[-1]
-        if last.pcm is None or len(entries) > 1:
+        if last.pcm is None or len(entries) > 1 or _has_more(run):
             return  # a control event, or a backlog: look again at once
         samples = len(last.pcm) // run.timeline.frame_bytes
         chunk_ms = min(samples * 1000 // run.start.sample_rate_hz, LONGEST_REST_MS)
@@ -184,5 +215,12 @@ class Reader:
 
         recorded = None
         if run.is_recorded:
-            recorded = Recorded(run, run.reference(item.decision.channel, utterance))
+            # References name ranges of the log's audio, which what is read from an archive isn't in.
+            reference = run.reference(item.decision.channel, utterance)
+            recorded = Recorded(run, reference, may_leave=run.source == LOG)
         return Job(run.clip(utterance), done, lambda: run.held, recorded=recorded)
+
+
+def _has_more(run: ActiveRun) -> bool:
+    """Whether the rest of its audio is there already: a replay's is, up to the end."""
+    return run.claim.keys.run != LIVE_RUN and run.held and not run.timeline.ended

@@ -10,9 +10,11 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from edge.settings import EdgeSettings
+from eventlog.archive.stores import Place
+from eventlog.durability import Durability, durability, examine, refusal
 from eventlog.heartbeats import process_name
 from eventlog.log import LogUnavailableError
-from eventlog.server import Server, Tls, connect
+from eventlog.server import DeploymentMismatchError, Server, Tls, connect
 from processor.recognisers import Recogniser, load
 from processor.settings import WorkerSettings
 from processor.speech import SegmenterSettings
@@ -73,9 +75,33 @@ async def _connected(url: str, partitions: int, tls: Tls) -> Server:
             await asyncio.sleep(CONNECT_PAUSE_S)
 
 
+async def durable(server: Server, settings: Settings) -> Durability:
+    """What acks promise, as the settings have it.
+
+    Raises:
+        DeploymentMismatchError: if Redis is seen not to give that.
+    """
+    asked = durability(
+        settings.durability, timeout_ms=settings.durability_timeout_ms, short=settings.durability_short
+    )
+    if refused := refusal(asked, await examine(server, asked)):
+        raise DeploymentMismatchError(refused)
+    return asked
+
+
 def segmenter_settings(settings: Settings) -> SegmenterSettings:
     """How new sessions are cut into utterances."""
     return SegmenterSettings(vad_mode=settings.vad_mode, hangover_ms=settings.hangover_ms)
+
+
+def archive_place(settings: Settings) -> Place | None:
+    """Where the archive is; None if there is none."""
+    if not settings.archive_url:
+        return None
+    return Place(
+        url=settings.archive_url, region=settings.aws_region, endpoint_url=settings.aws_endpoint_url,
+        encryption=settings.archive_encryption,
+    )  # fmt: skip
 
 
 def worker_settings(settings: Settings) -> WorkerSettings:
@@ -90,7 +116,11 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         partials_per_s=settings.partials_per_s,
         idle_ms=settings.idle_s * 1000,
         sweep_s=settings.idle_sweep_s,
-        audio_retention_s=settings.audio_retention_s,
+        audio_retention_s=settings.audio_retention_s if settings.audio_retention == "time" else 0,
+        keeps_unarchived=settings.audio_retention == "archived",
+        memory_refuse_percent=settings.memory_refuse_percent,
+        memory_limit_bytes=settings.memory_limit_bytes,
+        archive=archive_place(settings),
         session_ttl_s=settings.session_ttl_s,
         changes_max_notices=settings.changes_max_notices,
         suspicion_limit=settings.suspicion_limit,
@@ -106,6 +136,28 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         recognise_ahead=settings.recognise_ahead,
         recognise_lease_ms=settings.recognise_lease_ms,
     )
+
+
+REPLAYS_AT_ONCE = 4
+"""Runs that one worker of replays has at a time: while one is committed the next is read, and batches find partners."""
+
+REPLAY_READ_BYTES = 524_288
+"""A read of a replay's audio: 16 s of 16 kHz mono, which holds Redis up for less than a millisecond."""
+
+REPLAY_PENDING = 16
+"""Utterances of a replay that may wait: two batches' worth of commits, so that reading doesn't wait for them."""
+
+
+def replayer_settings(settings: Settings) -> WorkerSettings:
+    """The part of a worker of replays: throughput counts, nobody waits for captions."""
+    usual = worker_settings(settings)
+    return msgspec.structs.replace(
+        usual, queue=usual.engine, capacity=min(usual.capacity, REPLAYS_AT_ONCE),
+        read_bytes_each=max(usual.read_bytes_each, REPLAY_READ_BYTES),
+        pending_utterances=max(usual.pending_utterances, REPLAY_PENDING),
+        # Among themselves: workers for clients have better to do.
+        engine=f"{usual.engine}-replayed",
+    )  # fmt: skip
 
 
 def edge_settings(settings: Settings) -> EdgeSettings:
@@ -128,6 +180,9 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         refill_s=settings.refill_s,
         outbox_messages=settings.outbox_messages,
         redis_gone_s=settings.redis_gone_s,
+        memory_refuse_percent=settings.memory_refuse_percent,
+        memory_hold_percent=settings.memory_hold_percent,
+        memory_limit_bytes=settings.memory_limit_bytes,
         end_wait_s=settings.end_wait_s,
         answer_wait_s=settings.answer_wait_s,
         batch_wait_s=settings.batch_wait_s,
@@ -150,8 +205,10 @@ def edge_settings(settings: Settings) -> EdgeSettings:
     )
 
 
-def recogniser(settings: Settings) -> Recogniser:
+def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
     """The recogniser that the settings name, ready to work; takes seconds for a model.
+
+    It makes use of so many cores at once, of all that there are if 0.
 
     Raises:
         RecogniserError: if there is none of that name, or it can't work as it is set.
@@ -160,7 +217,8 @@ def recogniser(settings: Settings) -> Recogniser:
         "mock": {},
         "whisper": {
             "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
-            "max_parallel": max(1, _cores() // settings.whisper_cpu_threads), "max_batch": settings.batch_clips,
+            "max_parallel": max(1, (use_cores or cores()) // settings.whisper_cpu_threads),
+            "max_batch": settings.batch_clips,
         },
         "openai": {
             "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key,
@@ -172,6 +230,6 @@ def recogniser(settings: Settings) -> Recogniser:
     return load(settings.engine, **{name: value for name, value in chosen.items() if value != ""})
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, which in a container are fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,14 +1,18 @@
-"""The worker as a process, and the trial of a suspected session in one of its own."""
+"""The worker as a process, for clients or for replays, and the trial of a suspected session in one of its own."""
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 
+from processor.quarantine import SoloTrial
+from processor.settings import WorkerSettings
 from processor.solo import parse_claim, run_alone, spawning
 from processor.worker import Worker
 from stenolog import wiring
 from stenolog.cli.errors import FAILED, UserError
 from stenolog.metrics import exposed
+from stenolog.replaying.pressure import Gate, YieldingRecogniser
 from stenolog.settings import Settings
 
 
@@ -19,16 +23,44 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     recogniser = await asyncio.to_thread(wiring.recogniser, settings)
     try:
         async with wiring.connected(settings) as server, exposed(server.meter, settings, "worker"):
-            options = ["--data", settings.data_dir, "--engine", settings.engine]
-            trial = spawning([sys.executable, "-m", "stenolog", "solo", *options], worker_settings.solo_timeout_s)
-            worker = Worker(server, worker_settings, recogniser, try_alone=trial)
-            try:
-                await worker.start()
-                await _until(stop, worker)
-            finally:
-                await worker.stop()
+            worker = Worker(server, worker_settings, recogniser, try_alone=_trial(settings, worker_settings))
+            await _worked(worker, stop)
     finally:
         recogniser.close()
+
+
+async def serve_replayer(settings: Settings, stop: asyncio.Event) -> None:
+    """Work on replays until stopped, as far as clients leave room, then hand every run over."""
+    # Before anything starts a thread: each has the niceness of the one that started it.
+    os.nice(settings.replay_nice)
+    worker_settings = wiring.replayer_settings(settings)
+    recogniser = await asyncio.to_thread(wiring.recogniser, settings, use_cores=1)
+    try:
+        async with wiring.connected(settings) as server, exposed(server.meter, settings, "replayer"):
+            gate = Gate(server, settings.replay_hold_s)
+            yielding = YieldingRecogniser(recogniser, gate.open)
+            worker = Worker(server, worker_settings, yielding, try_alone=_trial(settings, worker_settings))
+            looking = asyncio.create_task(gate.run())
+            try:
+                await _worked(worker, stop)
+            finally:
+                looking.cancel()
+                await asyncio.gather(looking, return_exceptions=True)
+    finally:
+        recogniser.close()
+
+
+def _trial(settings: Settings, worker_settings: WorkerSettings) -> SoloTrial:
+    options = ["--data", settings.data_dir, "--engine", settings.engine, "--model", settings.model]
+    return spawning([sys.executable, "-m", "stenolog", "solo", *options], worker_settings.solo_timeout_s)
+
+
+async def _worked(worker: Worker, stop: asyncio.Event) -> None:
+    try:
+        await worker.start()
+        await _until(stop, worker)
+    finally:
+        await worker.stop()
 
 
 async def _until(stop: asyncio.Event, worker: Worker) -> None:

@@ -4,7 +4,7 @@
 --       6 entries (hash), 7 index (sorted set), 8 changes (stream), 9 sessions bell (channel), 10 changes bell (channel),
 --       11 erased (sorted set)
 -- ARGV: 1 member "<session> <run>", 2 session id, 3 start event (JSON), 4 opened fact (JSON), 5 TTL (s),
---       6 where the audio is ("" for the log), 7 samples of audio in all
+--       6 where the audio is ("" for the log), 7 samples of audio in all, 8 name of the queue
 -- Returns: code: OK; EXISTS (offered once more if it is unfinished and was not on offer); GONE (erased, or no such
 --          session in the log); NOT_ENDED; TRIMMED
 -- Atomic: all of it or nothing; refused as a whole when memory is full
@@ -33,7 +33,8 @@ end
 if redis.call('EXISTS', KEYS[3]) == 1 then
   local entry = redis.call('HGET', KEYS[6], ARGV[1])
   local offered = entry and #redis.call('XRANGE', KEYS[5], entry, entry) > 0
-  if not offered and redis.call('HEXISTS', KEYS[4], 'done') == 0 then
+  -- Not one that was set aside: only `stenolog set-aside redrive` brings that back.
+  if not offered and redis.call('HEXISTS', KEYS[4], 'done') + redis.call('HEXISTS', KEYS[4], 'aside') == 0 then
     put_on_offer()
   end
   return CODE.EXISTS
@@ -51,10 +52,13 @@ if ARGV[6] == '' then
   if not first[1] or first[1][1] ~= '0-1' then
     return CODE.TRIMMED
   end
+  -- From now on nobody frees it; it goes with the session's keys.
+  redis.call('HSET', KEYS[1], 'replayed', 1)
 end
 
 redis.call('XADD', KEYS[3], '0-1', 'fact', ARGV[4])
-redis.call('HSET', KEYS[4], 'start', ARGV[3], 'source', ARGV[6], 'total_samples', ARGV[7])
+redis.call('HSET', KEYS[4], 'start', ARGV[3], 'source', ARGV[6], 'total_samples', ARGV[7],
+  'queue', ARGV[8])
 keep(KEYS[1], KEYS[2], KEYS[3], KEYS[4])
 redis.call('ZADD', KEYS[7], now_ms(), ARGV[1])
 redis.call('XADD', KEYS[8], '*', 'run', ARGV[1])

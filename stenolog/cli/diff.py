@@ -1,0 +1,249 @@
+"""`stenolog diff`: two runs of the same audio, word by word."""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from eventlog.codec import UndecodableEventError
+from eventlog.keys import SessionKeys
+from eventlog.runs import Finals, read_finals, sessions_with
+from eventlog.server import Server
+from stenolog.cli.errors import UNABLE, UserError, told
+from stenolog.comparing import EQUAL, Counts, Ignored, Stretch, Word, compared, counts, words_of
+from stenolog.settings import Settings, load
+from stenolog.wiring import connected
+
+DIFFERENT, TROUBLE = 1, UNABLE
+"""Exit statuses, as diff(1) has them."""
+
+_COLUMNS = ("session", "words", "words", "substituted", "deleted", "inserted", "WER")
+_PIPED_WIDTH = 200  # without a terminal there is no width to fit into
+_MINUTE_S, _HOUR_S = 60, 3600
+
+
+class Asked(NamedTuple):
+    """What to compare, and how to tell."""
+
+    run_a: str
+    run_b: str
+    sessions: Sequence[str]
+    ignored: Ignored
+    context: int
+    """Words that agree shown on either side of a difference."""
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """Neighbouring words that differ."""
+
+    kind: str
+    """``replace``, ``delete`` (only the first run has them) or ``insert``."""
+    a: str
+    b: str
+    start: float
+    """Of the utterance, in seconds of audio."""
+    channel: int
+
+
+class Compared(msgspec.Struct, frozen=True, kw_only=True):
+    """One session."""
+
+    session_id: str
+    is_over: bool
+    """False if one of the runs goes on, or has lost its end: then there may be more to compare later."""
+    counts: Counts
+    differences: list[Difference]
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """All of it."""
+
+    run_a: str
+    run_b: str
+    sessions: list[Compared]
+    total: Counts
+    missing: list[str]
+    """Sessions that were asked for, and lack one of the runs."""
+
+
+class _Both(NamedTuple):
+    session_id: str
+    is_over: bool
+    stretches: list[Stretch]
+
+
+def run(
+    *, runs: tuple[str, str], sessions: Sequence[str], ignore_case: bool, ignore_punctuation: bool, context: int,
+    as_json: bool, summary: bool, **overrides: Any,  # noqa: ANN401 - settings have many types
+) -> None:  # fmt: skip
+    """Compare two runs, tell what differs, and exit: 0 they agree, 1 they differ, 2 something can't be compared."""
+    asked = Asked(*runs, sessions, Ignored(ignore_case, ignore_punctuation), context)
+    try:
+        with told():
+            report = asyncio.run(_report(load(**overrides), asked, None if as_json or summary else _console()))
+    except UndecodableEventError as error:
+        raise UserError("a run holds facts that this version can't read", TROUBLE) from error
+    except UserError as error:
+        raise UserError(error.message, TROUBLE) from error
+    if as_json:
+        print(msgspec.json.encode(report).decode())
+    else:
+        _console().print(_table(report))
+        _tell_troubles(report)
+    if report.missing or not report.sessions:
+        sys.exit(TROUBLE)
+    if report.total.errors:
+        sys.exit(DIFFERENT)
+
+
+def _console() -> Console:
+    console = Console(highlight=False, markup=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, no_color=True, width=_PIPED_WIDTH)
+
+
+async def _report(settings: Settings, asked: Asked, console: Console | None) -> Report:
+    total, missing = Counts(wer=0.0), []
+    found: list[Compared] = []
+    async with connected(settings) as server:
+        async for keys, both in _sessions(server, asked):
+            if both is None:
+                missing.append(keys.session_id)
+                continue
+            one = Compared(
+                session_id=keys.session_id, is_over=both.is_over, counts=counts(both.stretches),
+                differences=list(_differences(both.stretches)),
+            )  # fmt: skip
+            total += one.counts
+            found.append(one)
+            if console is not None:
+                _show(console, asked, both, one.counts)
+    return Report(run_a=asked.run_a, run_b=asked.run_b, sessions=found, total=total, missing=missing)
+
+
+async def _sessions(server: Server, asked: Asked) -> AsyncIterator[tuple[SessionKeys, _Both | None]]:
+    """The sessions that are asked for, or all that have both runs, each as soon as it is compared."""
+    sessions = [server.keys.of(session_id) for session_id in dict.fromkeys(asked.sessions)]
+    if not sessions:
+        others = {keys.session_id for keys in await sessions_with(server, asked.run_b)}
+        every = [keys for keys in await sessions_with(server, asked.run_a) if keys.session_id in others]
+        sessions = sorted(every, key=lambda keys: keys.session_id)
+    for keys in sessions:
+        first = await read_finals(server, keys.run(asked.run_a))
+        second = await read_finals(server, keys.run(asked.run_b))
+        yield keys, None if first is None or second is None else _both(keys.session_id, asked.ignored, first, second)
+
+
+def _both(session_id: str, ignored: Ignored, first: Finals, second: Finals) -> _Both:
+    stretches = compared(words_of(first.finals, ignored), words_of(second.finals, ignored))
+    return _Both(session_id, first.is_over and second.is_over, stretches)
+
+
+def _differences(stretches: Sequence[Stretch]) -> Iterator[Difference]:
+    for one in stretches:
+        if one.kind != EQUAL:
+            yield Difference(
+                kind=one.kind, a=_joined(one.first), b=_joined(one.second), channel=one.channel,
+                start=round((one.first or one.second)[0].start_s, 3),
+            )  # fmt: skip
+
+
+def _show(console: Console, asked: Asked, both: _Both, found: Counts) -> None:
+    if not found.errors:
+        return
+    console.print(Text(f"{both.session_id}  {asked.run_a} -> {asked.run_b}", "bold"), Text(_in_words(found)))
+    channels = {stretch.channel for stretch in both.stretches}
+    for channel in sorted(channels):
+        mine = [stretch for stretch in both.stretches if stretch.channel == channel]
+        for line in _lines(mine, asked.context, f" channel {channel + 1}" if len(channels) > 1 else ""):
+            console.print(line, soft_wrap=True)
+    console.print()
+
+
+def _lines(stretches: Sequence[Stretch], context: int, channel: str) -> Iterator[Text]:
+    """The differences with the words around them; a new line wherever more than these are left out between two."""
+    line: Text | None = None
+    for number, one in enumerate(stretches):
+        if one.kind != EQUAL:
+            if line is None:
+                at = _clock((one.first or one.second)[0].start_s)
+                line = Text("  ").append(f"[{at}{channel}] ", "dim").append(_before(stretches, number, context))
+            line.append_text(_marked(one))
+        elif line is not None:
+            is_last = number == len(stretches) - 1
+            if not is_last and len(one.first) <= 2 * context:
+                line.append(_joined(one.first) + " ")
+                continue
+            line.append(_joined(one.first[:context]) + (" …" if len(one.first) > context else ""))
+            yield line
+            line = None
+    if line is not None:
+        yield line
+
+
+def _before(stretches: Sequence[Stretch], number: int, context: int) -> str:
+    """What comes right before a difference."""
+    words = stretches[number - 1].first if number else ()
+    shown = words[max(0, len(words) - context) :]
+    return ("… " if len(words) > len(shown) else "") + (_joined(shown) + " " if shown else "")
+
+
+def _marked(one: Stretch) -> Text:
+    """As `git diff --word-diff` has it, so that it can be read without colours."""
+    text = Text()
+    if one.first:
+        text.append(f"[-{_joined(one.first)}-]", "red")
+    if one.second:
+        text.append(f"{{+{_joined(one.second)}+}}", "green")
+    return text.append(" ")
+
+
+def _joined(words: Sequence[Word]) -> str:
+    return " ".join(word.text for word in words)
+
+
+def _table(report: Report) -> Table:
+    table = Table(*_COLUMNS, box=None, pad_edge=False)
+    table.columns[1].header, table.columns[2].header = report.run_a, report.run_b
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for one in report.sessions:
+        table.add_row(one.session_id, *_numbers(one.counts), style=None if one.counts.errors else "dim")
+    table.add_row("in all", *_numbers(report.total), style="bold")
+    return table
+
+
+def _numbers(found: Counts) -> tuple[str, ...]:
+    names = ("words_a", "words_b", "substitutions", "deletions", "insertions")
+    return *(str(getattr(found, name)) for name in names), _percent(found)
+
+
+def _percent(found: Counts) -> str:
+    return "-" if found.wer is None else f"{100 * found.wer:.2f} %"
+
+
+def _in_words(found: Counts) -> str:
+    return (
+        f"WER {_percent(found)}: {found.substitutions} substituted, {found.deletions} deleted, "
+        f"{found.insertions} inserted of {found.words_a} words"
+    )
+
+
+def _tell_troubles(report: Report) -> None:
+    for session_id in report.missing:
+        print(f"{session_id} doesn't have both runs", file=sys.stderr)
+    if not report.sessions and not report.missing:
+        print(f"no session has both {report.run_a} and {report.run_b}", file=sys.stderr)
+    if going := [one.session_id for one in report.sessions if not one.is_over]:
+        print(f"not over yet, compared so far: {', '.join(going)}", file=sys.stderr)
+
+
+def _clock(seconds: float) -> str:
+    """As a clock would show it: ``0:05``, ``12:34``, ``1:02:03``."""
+    minutes, rest = divmod(int(seconds), _MINUTE_S)
+    hours, minutes = divmod(minutes, _HOUR_S // _MINUTE_S)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,1 @@
+"""Replays from the outside: which sessions, with which settings, by whose hands, and how far they are."""

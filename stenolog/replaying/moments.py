@@ -1,0 +1,24 @@
+"""Moments as people type them: pure, now is the caller's."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+
+_AGE = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
+_UNIT_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+
+def moment_ms(text: str, now_ms: int) -> int:
+    """Unix ms of a moment: an age such as ``2h`` or ``1.5d``, or ISO 8601, local time unless it names a zone.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if age := _AGE.fullmatch(text.strip()):
+        return now_ms - round(float(age[1]) * _UNIT_S[age[2]] * 1000)
+    try:
+        return round(datetime.fromisoformat(text.strip()).timestamp() * 1000)
+    except (ValueError, OverflowError):
+        message = f"{text!r} is no moment: an age such as 2h or 3d, or ISO 8601 such as 2026-11-22T07:00"
+        raise ValueError(message) from None

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from eventlog.documents import stitch
-from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
 from eventlog.statuses import FAILURES, iso
@@ -33,11 +33,17 @@ class Kind(enum.StrEnum):
     BATCH_FAILED = "BatchProcessingFailed"
     UTTERANCE = "TranscriptUtterance"
     SESSION_ENDED = "TranscriptEnded"
+    AUDIO_PROCESSED = "AudioProcessed"
+    """For the archive alone: audio may be taken up to there."""
 
     @property
     def needs_finals(self) -> bool:
         """Whether its body holds all that was said."""
         return self is Kind.BATCH_COMPLETED
+
+
+TOLD = tuple(kind for kind in Kind if kind is not Kind.AUDIO_PROCESSED)
+"""What somebody outside may be told of."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,6 +85,12 @@ def transcript_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
     return (Kind.SESSION_ENDED,) if isinstance(fact, SessionEnded) else ()
 
 
+def archive_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
+    """Each fact that says how far the audio is processed."""
+    is_one = isinstance(fact, SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted)
+    return (Kind.AUDIO_PROCESSED,) if is_one else ()
+
+
 def published(
     kind: Kind, keys: RunKeys, opened: SessionOpened, at: tuple[Position, Fact], finals: Sequence[UtteranceFinal] = ()
 ) -> Event:
@@ -102,6 +114,8 @@ def published(
         case Kind.SESSION_ENDED, SessionEnded():
             body = _ended(keys, opened, fact)
             occurred_ms = fact.ended_ms
+        case Kind.AUDIO_PROCESSED, SessionEnded() | UtteranceFinal() | ProgressNoted() | HoleNoted():
+            body, occurred_ms = _processed(fact), 0
         case _:
             raise ValueError(f"no {kind} of a {type(fact).__name__}")
     return Event(
@@ -121,6 +135,17 @@ def _batch(kind: Kind, opened: SessionOpened, fact: SessionEnded, finals: Sequen
     said = [listed(final) for final in finals]
     data = {"raw_transcript": stitch(said), "cleaned_transcript": cleaned(said, opened.language)}
     return {**body, "status": "completed", "data": data}
+
+
+def _processed(fact: SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted) -> dict[str, Any]:
+    match fact:
+        case UtteranceFinal():
+            return {"samples": fact.decided_samples}
+        case ProgressNoted():
+            return {"samples": fact.processed_samples}
+        case HoleNoted():
+            return {"samples": fact.end_samples}
+    return {"samples": fact.audio_samples, "reason": fact.reason, "ended_ms": fact.ended_ms}
 
 
 def _ended(keys: RunKeys, opened: SessionOpened, fact: SessionEnded) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""`sessions`: state and numbers of each run, and which runs are open."""
+"""`sessions`: state and numbers of each run, which live runs are open, and which replays a session has."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from eventlog.events import (
     Fact,
     HoleNoted,
     ProgressNoted,
+    RunRedriven,
+    RunSetAside,
     SessionEnded,
     SessionOpened,
     SourceNoted,
     UtteranceFinal,
 )
-from eventlog.keys import RunKeys
+from eventlog.keys import LIVE_RUN, RunKeys
 from eventlog.listing import OPEN_RANK
 from eventlog.ops import Argument, Op, put_fields, rank, unrank, unrank_below
 from projections.projection import Batch, Command
@@ -23,11 +25,17 @@ from projections.wire import seconds
 CREATED, ACTIVE, CLOSED = "CREATED", "ACTIVE", "CLOSED"
 """What facts can say of a session's life; CLOSING is known to its edge alone."""
 
+SET_ASIDE = "set_aside"
+"""The reason of a run that isn't over and yet goes no further; `detail` says why."""
+
 _MS = 1000
 
 
 class Sessions:
-    """A hash per run; per partition the open runs, those that ended within the TTL, and each tenant's of both."""
+    """A hash per run; per partition the open sessions, those that ended within the TTL, and each tenant's of both.
+
+    A replay is no session: it stands among its session's replays and nowhere else.
+    """
 
     name = "sessions"
     gather_s = 0.5
@@ -38,8 +46,8 @@ class Sessions:
         self._ttl_ms = session_ttl_s * _MS
 
     def reads(self, batch: Batch) -> Sequence[Command]:
-        """Whose run it is, where it ends in this batch: in its tenant's list it moves then."""
-        ends = any(isinstance(fact, SessionEnded) for _, fact in batch.facts)
+        """Whose session it is, where it ends in this batch: in its tenant's list it moves then."""
+        ends = batch.keys.run == LIVE_RUN and any(isinstance(fact, SessionEnded) for _, fact in batch.facts)
         return (("HMGET", batch.keys.view, "tenant_id"),) if ends else ()
 
     def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
@@ -48,7 +56,10 @@ class Sessions:
         ops: list[Op] = []
         for _, fact in batch.facts:
             fields.update(_fields(fact))
-            if isinstance(fact, SessionOpened):
+            if batch.keys.run != LIVE_RUN:
+                if isinstance(fact, SessionOpened):
+                    ops.append(rank(batch.keys.session.replays, batch.keys.run, fact.opened_ms, expires=True))
+            elif isinstance(fact, SessionOpened):
                 ops += self._opened(batch.keys, fact)
             elif isinstance(fact, SessionEnded):
                 [[tenant_id]] = answers
@@ -92,6 +103,25 @@ def _fields(fact: Fact) -> dict[str, Argument]:
                 "finals": 0,
                 "audio_seconds": 0.0,
             }
+        case RunSetAside() | RunRedriven():
+            reason, detail = (SET_ASIDE, fact.reason) if isinstance(fact, RunSetAside) else ("", "")
+            return {"reason": reason, "detail": detail, "last_ms": fact.noted_ms}
+        case SessionEnded():
+            return {
+                "state": CLOSED,
+                "reason": fact.reason,
+                **({"detail": fact.detail} if fact.detail else {}),
+                "finals": fact.utterances,
+                "audio_seconds": seconds(fact.audio_samples, fact.sample_rate_hz),
+                "ended_ms": fact.ended_ms,
+                "last_ms": fact.ended_ms,
+            }
+        case _:
+            return _going_on(fact)
+
+
+def _going_on(fact: SourceNoted | ProgressNoted | UtteranceFinal | HoleNoted) -> dict[str, Argument]:
+    match fact:
         case SourceNoted():
             return {"channels": fact.channels, "sample_rate": fact.sample_rate_hz}
         case ProgressNoted():
@@ -106,13 +136,3 @@ def _fields(fact: Fact) -> dict[str, Argument]:
             }
         case HoleNoted():
             return {"state": ACTIVE, "audio_seconds": seconds(fact.end_samples, fact.sample_rate_hz)}
-        case SessionEnded():
-            return {
-                "state": CLOSED,
-                "reason": fact.reason,
-                **({"detail": fact.detail} if fact.detail else {}),
-                "finals": fact.utterances,
-                "audio_seconds": seconds(fact.audio_samples, fact.sample_rate_hz),
-                "ended_ms": fact.ended_ms,
-                "last_ms": fact.ended_ms,
-            }

@@ -8,7 +8,17 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventlog.events import CONTAINER, Fact, ProgressNoted, SessionEnded, SessionOpened, SourceNoted, UtteranceFinal
+from eventlog.events import (
+    CONTAINER,
+    Fact,
+    ProgressNoted,
+    RunRedriven,
+    RunSetAside,
+    SessionEnded,
+    SessionOpened,
+    SourceNoted,
+    UtteranceFinal,
+)
 from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.keys import LIVE_RUN, RunKeys, status_channel
 from eventlog.ops import Op, add, announce, expire, publish
@@ -94,7 +104,7 @@ class Status:
                 told = told._replace(opened_ms=fact.opened_ms)
             for message in messages(told, fact):
                 told = told._replace(number=told.number + 1, last=message)
-                ops += _telling(batch.keys, told)
+                ops += _telling(batch.keys, told, ends=isinstance(fact, SessionEnded))
         if batch.facts:
             self._remember((batch.keys.member, batch.facts[-1][0]), told)
         return ops
@@ -121,6 +131,10 @@ def messages(told: Told, fact: Fact) -> Iterator[StatusMessage]:
             yield from _further(told, fact.committed_ms, seconds(fact.decided_samples, fact.sample_rate_hz))
         case ProgressNoted():
             yield from _further(told, fact.noted_ms, seconds(fact.processed_samples, fact.sample_rate_hz))
+        case RunSetAside():
+            yield _set_aside(told, fact)
+        case RunRedriven():
+            yield _processing(told, fact.noted_ms, progress=last.progress, message="Taken up again.")
         case SessionEnded():
             audio_seconds = seconds(fact.audio_samples, fact.sample_rate_hz)
             if fact.reason not in FAILURES and last.duration_total:
@@ -158,9 +172,16 @@ def _processing(
     pace = speed(processed, told.opened_ms, now_ms)
     left_ms = max(0, round((total - processed) / pace * _MS)) if total and pace else LONGEST_ESTIMATE_MS
     return msgspec.structs.replace(
-        told.last, progress=progress, message=message, timestamp=iso(now_ms), duration_processed=processed,
-        duration_total=total, processing_speed=pace,
+        told.last, status="processing", progress=progress, message=message, timestamp=iso(now_ms),
+        duration_processed=processed, duration_total=total, processing_speed=pace,
         estimated_completion=iso(now_ms + left_ms) if left_ms < LONGEST_ESTIMATE_MS else None,
+    )  # fmt: skip
+
+
+def _set_aside(told: Told, fact: RunSetAside) -> StatusMessage:
+    words = f"Failed: it was set aside, since {fact.reason}. What was received is kept, and may be taken up again."
+    return msgspec.structs.replace(
+        told.last, status="failed", message=words, timestamp=iso(_now(told, fact.noted_ms)), estimated_completion=None,
     )  # fmt: skip
 
 
@@ -179,7 +200,7 @@ def _told(keys: RunKeys, last_entry: Sequence[Any]) -> Told:
     return Told(0, 0, nothing)
 
 
-def _telling(keys: RunKeys, told: Told) -> list[Op]:
+def _telling(keys: RunKeys, told: Told, *, ends: bool) -> list[Op]:
     body, entry_id = encode_status(told.last), str(Position(told.number, 0))
     previous = str(Position(told.number - 1, 0))
     message = FeedMessage(FeedKind.STATUS, keys.member, entry_id, previous, body.decode())
@@ -189,6 +210,6 @@ def _telling(keys: RunKeys, told: Told) -> list[Op]:
     ]
     if keys.run == LIVE_RUN:
         ops.append(announce(status_channel(keys.session_id), body))
-    if told.last.is_last:
+    if ends and told.last.is_last:  # a run that is set aside may be taken up again, and goes on from there
         ops.append(expire(keys.status, LATE_COMERS_S))
     return ops

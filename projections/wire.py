@@ -9,6 +9,8 @@ from eventlog.events import (
     Fact,
     HoleNoted,
     ProgressNoted,
+    RunRedriven,
+    RunSetAside,
     SessionEnded,
     SessionOpened,
     SourceNoted,
@@ -33,6 +35,16 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="se
     audio_seconds: float
     detail: str | msgspec.UnsetType = msgspec.UNSET
     """Why it failed, if it did."""
+
+
+class SetAside(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="set_aside"):
+    """Nothing more comes of the run, unless it is redriven or ended."""
+
+    reason: str
+
+
+class Redriven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="redriven"):
+    """A run that was set aside goes on."""
 
 
 _encoder = msgspec.json.Encoder()
@@ -68,6 +80,10 @@ def event(fact: Fact) -> bytes | None:
         case HoleNoted():
             rate = fact.sample_rate_hz
             return _encoder.encode(Hole(start=seconds(fact.start_samples, rate), end=seconds(fact.end_samples, rate)))
+        case RunSetAside():
+            return _encoder.encode(SetAside(reason=fact.reason))
+        case RunRedriven():
+            return _encoder.encode(Redriven())
         case SessionEnded():
             audio_seconds = seconds(fact.audio_samples, fact.sample_rate_hz)
             return _encoder.encode(

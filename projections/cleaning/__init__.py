@@ -41,13 +41,14 @@ def cleaned(finals: Sequence[ListedFinal], language: str) -> str:
 
 
 def _paragraphs(said: Sequence[_Said], language: Language) -> list[list[Token]]:
-    lower = {token.core for _, tokens in said for token in tokens if token.core.islower()}
+    lower: set[str] | None = None
     paragraphs: list[list[Token]] = []
     last: ListedFinal | None = None
     for final, tokens in said:
         if last is None or not _same_voice(last, final):
             paragraphs.append(tokens)
         elif goes_on(paragraphs[-1], tokens, language, soon=final.start - last.end < PARAGRAPH_PAUSE_S):
+            lower = _lower(said) if lower is None else lower
             join(paragraphs[-1], tokens, language, lower)
         elif final.start - last.end < PARAGRAPH_PAUSE_S:
             close(paragraphs[-1], language)
@@ -57,6 +58,10 @@ def _paragraphs(said: Sequence[_Said], language: Language) -> list[list[Token]]:
             paragraphs.append(tokens)
         last = final
     return paragraphs
+
+
+def _lower(said: Sequence[_Said]) -> set[str]:
+    return {token.core for _, tokens in said for token in tokens if token.core.islower()}
 
 
 def _same_voice(one: ListedFinal, other: ListedFinal) -> bool:

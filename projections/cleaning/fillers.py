@@ -15,8 +15,11 @@ def without_fillers(tokens: Sequence[Token], language: Language) -> list[Token]:
     kept: list[Token] = []
     heir: Token | None = None  # the filler whose capital and opening marks the next word takes over
     index = 0
+    is_sound = _never if language.filler is None else language.filler.fullmatch
     while index < len(tokens):
-        count = _filler(tokens, index, kept, language)
+        word = tokens[index].word  # most are none, and need no closer look
+        is_suspect = word in language.phrases or is_sound(word)
+        count = _filler(tokens, index, kept, language) if is_suspect else 0
         if not count:
             kept.append(tokens[index] if heir is None else _inheriting(tokens[index], heir, kept, language))
             heir = None
@@ -26,6 +29,10 @@ def without_fillers(tokens: Sequence[Token], language: Language) -> list[Token]:
             _leave_out(tokens[index + count - 1], following, kept, language)
         index += count or 1
     return kept
+
+
+def _never(_: str) -> None:
+    """Matches nothing."""
 
 
 def _filler(tokens: Sequence[Token], index: int, kept: Sequence[Token], language: Language) -> int:

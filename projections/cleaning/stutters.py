@@ -14,22 +14,27 @@ from projections.cleaning.marks import HYPHENS, folded
 from projections.cleaning.tokens import Token
 
 _PHRASE_SIZES = range(2, 6)  # words: up to "I think we should go"; longer repetitions are rarely slips
+_EARLIER = slice(-_PHRASE_SIZES.stop, -_PHRASE_SIZES.start)
+"""Where the last word of an earlier phrase can be."""
 _VOWELS = frozenset("aeiouy")
 
 
 def without_stutters(tokens: Sequence[Token], language: Language) -> list[Token]:
     """The tokens with each stutter said once: cased as first said, punctuated as last said."""
     kept: list[Token] = []
+    words: list[str] = []  # those of `kept`: most tokens are no repetition, which shows in them soonest
     for token in tokens:
         if "-" in token.core:
             _make_whole(token, language)
-        while _take_back_phrase(kept, language):
-            pass
-        while kept and _is_repeat(kept, token, language):
+        while words and words[-1] in words[_EARLIER] and _take_back_phrase(kept, language):
+            del words[len(kept) :]
+        while words and token.word.startswith(words[-1]) and _is_repeat(kept, token, language):
+            words.pop()
             first = kept.pop()
             token.lead, token.begins = first.lead, first.begins
             token.core = _cased_like(token.core, first.core)
         kept.append(token)
+        words.append(token.word)
     return kept
 
 
@@ -75,7 +80,7 @@ def _take_back_phrase(kept: list[Token], language: Language) -> bool:
 
     A repetition that ends its sentence or clause ("I know, I know, but") is meant.
     """
-    if not kept or kept[-1].trail:
+    if kept[-1].trail:
         return False
     last = kept[-1].word
     for size in _PHRASE_SIZES:

@@ -6,8 +6,15 @@ import click
 
 from stenolog import __version__
 from stenolog.cli.aws import aws
+from stenolog.cli.commands.archive import archive
+from stenolog.cli.commands.aside import set_aside
+from stenolog.cli.commands.backup import backup, restore
 from stenolog.cli.commands.clients import batch, doctor, export, sessions, token, transcribe
 from stenolog.cli.commands.letters import dead_letters
+from stenolog.cli.commands.nodes import nodes
+from stenolog.cli.commands.rebuild import rebuild
+from stenolog.cli.commands.replay import replay
+from stenolog.cli.commands.runs import diff, promote
 from stenolog.cli.commands.serving import edge, project, solo, up, worker
 
 INTERRUPTED = 130
@@ -25,6 +32,7 @@ def cli() -> None:
 
 for _command in (
     up, edge, worker, solo, project, transcribe, batch, sessions, export, doctor, token, aws, dead_letters,
+    set_aside, rebuild, replay, diff, promote, archive, backup, restore, nodes,
 ):
     cli.add_command(_command)
 

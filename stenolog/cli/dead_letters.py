@@ -85,8 +85,8 @@ def run_redrive(
     """Offer dead letters to their sink once more, and say what became of them."""
     if _known(projection) not in SINKS:
         raise UserError(
-            f"{projection} forwards nothing: its dead letters are facts that it couldn't apply; those of "
-            f"{', '.join(SINKS)} can be sent once more", UNABLE,
+            f"{projection} forwards nothing: its dead letters are facts that it couldn't apply. What was mended since, "
+            f"`stenolog rebuild {projection}` applies; those of {', '.join(SINKS)} can be sent once more", UNABLE,
         )  # fmt: skip
     if bool(letter_ids) == everything:
         raise UserError("name the letters that are to be sent once more, or give --all", UNABLE)

@@ -25,13 +25,14 @@ def run_edge(overrides: Mapping[str, Any], *, descriptor: int | None, follow_par
             roles.run("edge", settings, serve, follow_parent=follow_parent)
 
 
-def run_worker(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:
-    """Run a worker."""
+def run_worker(overrides: Mapping[str, Any], *, replays: bool, follow_parent: bool) -> None:
+    """Run a worker, for clients or for replays."""
     with told():
         settings = load(**overrides)
-        from stenolog.workers import serve_worker  # noqa: PLC0415
+        from stenolog.workers import serve_replayer, serve_worker  # noqa: PLC0415
 
-        roles.run("worker", settings, serve_worker, follow_parent=follow_parent)
+        role, serve = ("replayer", serve_replayer) if replays else ("worker", serve_worker)
+        roles.run(role, settings, serve, follow_parent=follow_parent)
 
 
 def run_solo(overrides: Mapping[str, Any], claim: Sequence[str]) -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from eventlog.keys import LIVE_RUN
 from eventlog.listing import list_sessions
 from eventlog.readmodels import SessionView
+from eventlog.runs import RunView, read_runs, with_view
 from stenolog.cli.errors import told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
@@ -21,10 +22,18 @@ _COLOURS = {"ACTIVE": "green", "CLOSING": "yellow", "CREATED": "cyan"}
 _PIPED_WIDTH = 220  # without a terminal there is no width to fit into
 
 
-def run(overrides: Mapping[str, Any], *, limit: int, as_json: bool, state: str | None, tenant: str | None) -> None:
-    """Print the sessions, open ones first, as a table or as a JSON array."""
+class WithRuns(SessionView, frozen=True, kw_only=True):
+    """A session with its runs."""
+
+    runs: list[RunView]
+
+
+def run(
+    overrides: Mapping[str, Any], *, limit: int, as_json: bool, state: str | None, tenant: str | None, runs: bool
+) -> None:
+    """Print the sessions, open ones first, as a table or as a JSON array; each with its runs if these are wanted."""
     with told():
-        found = asyncio.run(_sessions(load(**overrides), limit, state and state.upper(), tenant))
+        found = asyncio.run(_sessions(load(**overrides), limit, state and state.upper(), tenant, with_runs=runs))
     if as_json:
         print(msgspec.json.encode(found).decode())
         return
@@ -34,22 +43,39 @@ def run(overrides: Mapping[str, Any], *, limit: int, as_json: bool, state: str |
     console.print(_table(found))
 
 
-async def _sessions(settings: Settings, limit: int, state: str | None, tenant: str | None) -> Sequence[SessionView]:
+async def _sessions(
+    settings: Settings, limit: int, state: str | None, tenant: str | None, *, with_runs: bool
+) -> Sequence[SessionView]:
     async with connected(settings) as server:
-        return (await list_sessions(server, state=state, tenant_id=tenant, limit=limit)).views
+        views = (await list_sessions(server, state=state, tenant_id=tenant, limit=limit)).views
+        if not with_runs:
+            return views
+        runs = await read_runs(server, [server.keys.of(view.session_id) for view in views])
+        return [
+            WithRuns(**msgspec.structs.asdict(view), runs=with_view(of_session, view))
+            for view, of_session in zip(views, runs, strict=True)
+        ]
 
 
 def _table(found: Sequence[SessionView]) -> Table:
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     for view in found:
-        name = view.session_id if view.run == LIVE_RUN else f"{view.session_id} {view.run}"
-        opened = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(view.opened_ms / 1000))
         numbers = (f"{view.audio_seconds:.1f}", f"{view.lag_seconds:.1f}", str(view.finals))
         table.add_row(
-            name, view.state.lower(), view.tenant_id, opened, _age(view.age_s), *numbers, view.language, view.engine,
-            view.reason or "", style=_COLOURS.get(view.state, "dim"),
+            view.session_id, view.state.lower(), view.tenant_id, _time(view.opened_ms), _age(view.age_s), *numbers,
+            view.language, view.engine, view.reason or "", style=_COLOURS.get(view.state, "dim"),
         )  # fmt: skip
+        for one in view.runs if isinstance(view, WithRuns) else ():
+            table.add_row(
+                Text(f"  {'*' if one.promoted else ' '} {one.run}"), one.state.lower(), "", _time(one.opened_ms), "",
+                f"{one.audio_seconds:.1f}", "", str(one.finals), one.language, one.engine, one.reason or "",
+                style="bold" if one.promoted else "dim",
+            )  # fmt: skip
     return table
+
+
+def _time(at_ms: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
 
 
 def _age(seconds: float) -> str:

@@ -22,7 +22,7 @@ from stenolog.cli.token import demo_token
 from stenolog.demo import show
 from stenolog.embedded import EmbeddedServer, EmbeddedServerError
 from stenolog.roles import stopped_by_signals
-from stenolog.settings import Settings, load
+from stenolog.settings import Settings, SettingsError, load
 from stenolog.supervisor import Role, Supervisor
 
 logger = logging.getLogger(__name__)
@@ -54,7 +54,10 @@ def _embedded(settings: Settings) -> Iterator[EmbeddedServer | None]:
     if settings.redis_url is not None:
         yield None
         return
-    with EmbeddedServer(settings.data_dir) as server:
+    if settings.durability.startswith("wait:"):
+        problem = f"STENOLOG_DURABILITY: {settings.durability} needs replicas, and the embedded server has none"
+        raise SettingsError([f"{problem}; set REDIS_URL, or STENOLOG_DURABILITY=safe"])
+    with EmbeddedServer(settings.data_dir, sync_always=settings.durability == "safe") as server:
         if server.adopted:
             logger.info("adopted the Valkey that an earlier run left in %s", settings.data_dir)
         yield server

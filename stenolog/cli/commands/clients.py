@@ -61,18 +61,22 @@ def batch(**given: Any) -> None:  # noqa: ANN401
 @click.command(cls=Examples, epilog=(
     "stenolog sessions\n"
     "stenolog sessions --state active --tenant acme\n"
-    "stenolog sessions --json | jq '.[].session_id'"
+    "stenolog sessions --json | jq '.[].session_id'\n"
+    "stenolog sessions --runs                 with the replays of each, and which run readers get"
 ))
 @options("data")
 @click.option("--state", type=click.Choice(["created", "active", "closing", "closed"]), help="Only these.")
 @click.option("--tenant", metavar="TENANT", help="Only this tenant's.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=100, show_default=True, help="Most sessions listed.")
+@click.option("--runs", is_flag=True, help="Each session's runs too.")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
-def sessions(*, limit: int, as_json: bool, state: str | None, tenant: str | None, **overrides: Any) -> None:  # noqa: ANN401
+def sessions(
+    *, limit: int, as_json: bool, state: str | None, tenant: str | None, runs: bool, **overrides: Any  # noqa: ANN401
+) -> None:
     """List the sessions that Redis knows: state, tenant, age, audio, lag, finals."""
     from stenolog.cli.sessions import run  # noqa: PLC0415
 
-    run(overrides, limit=limit, as_json=as_json, state=state, tenant=tenant)
+    run(overrides, limit=limit, as_json=as_json, state=state, tenant=tenant, runs=runs)
 
 
 @click.command(cls=Examples, epilog=(

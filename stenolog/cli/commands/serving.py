@@ -42,21 +42,29 @@ def edge(*, descriptor: int | None, follow_parent: bool, **overrides: Any) -> No
     run_edge(overrides, descriptor=descriptor, follow_parent=follow_parent)
 
 
-@click.command(cls=Examples, epilog="REDIS_URL=redis://db:6379 stenolog worker --engine whisper")
+@click.command(cls=Examples, epilog=(
+    "REDIS_URL=redis://db:6379 stenolog worker --engine whisper\n"
+    "REDIS_URL=redis://db:6379 stenolog worker --replays --engine whisper"
+))
 @options("data", "engine", "metrics", "follow")
-def worker(*, follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
+@click.option("--model", metavar="NAME", help="Name or path of the engine's model.")
+@click.option("--replays", is_flag=True, help="Work on replays for this engine and model, clients' work going first.")
+def worker(*, follow_parent: bool, replays: bool, **overrides: Any) -> None:  # noqa: ANN401
     """Run one worker: it claims sessions, segments, recognises and commits.
+
+    With --replays it uses one core, niced, and works on what `stenolog replay` starts; run one for each core.
 
     Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
     """
     from stenolog.cli.roles import run_worker  # noqa: PLC0415
 
-    run_worker(overrides, follow_parent=follow_parent)
+    run_worker(overrides, replays=replays, follow_parent=follow_parent)
 
 
 @click.command(hidden=True)
 @click.argument("claim", nargs=6)
 @options("data", "engine")
+@click.option("--model", hidden=True)
 def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
     """Process one session that kept killing workers, in this process alone; a worker starts it."""
     from stenolog.cli.roles import run_solo  # noqa: PLC0415
@@ -70,7 +78,8 @@ def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
 def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
     """Run projections, those of STENOLOG_PROJECTIONS unless named.
 
-    lists, feeds, sessions and status are what clients read; eventbridge, kafka and webhooks tell others.
+    lists, feeds, sessions and status are what clients read; eventbridge, kafka and webhooks tell others; archive
+    keeps sessions for good.
 
     Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
     """

@@ -1,0 +1,139 @@
+"""`stenolog rebuild`: read models made anew from the facts."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from eventlog.heartbeats import process_name
+from eventlog.keys import READ_MODELS, SINKS
+from eventlog.rebuilding import all_runs, count_runs, drop_strangers, old_letters, runs_of
+from eventlog.server import Server
+from projections.rebuilding import Rebuilder, Report, ease_collection
+from stenolog.cli.errors import UNABLE, UserError, told
+from stenolog.projectors import read_model
+from stenolog.settings import Settings, load
+from stenolog.wiring import connected
+
+SHOWN = 20
+"""Lines about single runs: more are noise, and `--json` has them all."""
+
+
+class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
+    """What is printed as JSON."""
+
+    projection: str
+    runs: int
+    events: int
+    seconds: float
+    gone: int
+    behind: int
+    set_aside: int
+    letters_settled: int
+    strangers: int
+    failed: list[tuple[str, str]]
+    differing: list[tuple[str, str]] | None
+    checksum_before: str | None
+    checksum_after: str | None
+
+
+def run(*, projection: str, session_ids: Sequence[str], verify: bool, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401 - settings have many types
+    """Rebuild, showing how far it is, and say what came of it."""
+    if projection not in READ_MODELS:
+        raise UserError(_no_read_model(projection), UNABLE)
+    ease_collection()
+    started = time.monotonic()
+    with told():
+        report, strangers = asyncio.run(_rebuilt(load(**overrides), projection, session_ids, verify=verify))
+    seconds = time.monotonic() - started
+    found = Rebuilt(
+        projection=projection, runs=report.runs, events=report.events, seconds=round(seconds, 3), gone=report.gone,
+        behind=report.behind, set_aside=report.set_aside, letters_settled=report.letters_settled, strangers=strangers,
+        failed=report.failed, differing=report.differing if verify else None,
+        checksum_before=_hexadecimal(report.checksum_before) if verify else None,
+        checksum_after=_hexadecimal(report.checksum_after) if verify else None,
+    )  # fmt: skip
+    print(msgspec.json.encode(found).decode() if as_json else _told(found))
+    if report.failed or report.differing:
+        sys.exit(1)
+
+
+async def _rebuilt(
+    settings: Settings, projection: str, session_ids: Sequence[str], *, verify: bool
+) -> tuple[Report, int]:
+    async with connected(settings) as server:
+        total = len(session_ids) or await count_runs(server)
+        rebuilder = Rebuilder(
+            read_model(projection, settings), server, consumer=process_name(), session_ttl_s=settings.session_ttl_s,
+            verify=verify, whole=not session_ids, old_letters=await old_letters(server, projection),
+        )  # fmt: skip
+        runs = runs_of(server, session_ids) if session_ids else all_runs(server)
+        with _shown(projection, total) as on_progress:
+            report = await rebuilder.run(runs, on_progress)
+        return report, await _strangers(server, projection, whole=not session_ids)
+
+
+async def _strangers(server: Server, projection: str, *, whole: bool) -> int:
+    return await drop_strangers(server) if whole and projection == "sessions" else 0
+
+
+@contextmanager
+def _shown(projection: str, total: int) -> Iterator[Callable[[Report], None]]:
+    """A bar on standard error, if that is a terminal."""
+    console = Console(stderr=True, highlight=False)
+    bar = Progress(
+        TextColumn("rebuilding {task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("runs"),
+        TextColumn("{task.fields[rate]:,.0f} events/s"), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+        console=console, transient=True, disable=not console.is_terminal,
+    )  # fmt: skip
+    task = bar.add_task(projection, total=total, rate=0.0)
+    started = time.monotonic()
+
+    def on_progress(report: Report) -> None:
+        rate = report.events / max(0.001, time.monotonic() - started)
+        bar.update(task, completed=report.seen, total=max(total, report.seen), rate=rate)
+
+    with bar:
+        yield on_progress
+
+
+def _told(found: Rebuilt) -> str:
+    rate = found.events / max(0.001, found.seconds)
+    took = f"{found.seconds:.1f} s ({rate:,.0f} a second)"
+    lines = [f"{found.projection}: {found.runs} runs with {found.events} events in {took}"]
+    lines += [
+        text for count, text in (
+            (found.gone, f"{found.gone} runs expired or were erased meanwhile"),
+            (found.behind, f"{found.behind} were behind the facts, or not there"),
+            (found.set_aside, f"{found.set_aside} facts could not be applied; see `stenolog dead-letters list`"),
+            (found.letters_settled, f"{found.letters_settled} old dead letters are settled"),
+            (found.strangers, f"{found.strangers} runs that there are no more are listed no more"),
+        ) if count
+    ]  # fmt: skip
+    if found.differing is not None:
+        lines += _some([f"was not what the facts say: {member} {part}" for member, part in found.differing])
+        lines.append(f"SHA-256 before {found.checksum_before}")
+        lines.append(f"SHA-256 after  {found.checksum_after}")
+    lines += _some([f"not rebuilt: {member}: {reason}" for member, reason in found.failed])
+    return "\n".join(lines)
+
+
+def _some(lines: Sequence[str]) -> list[str]:
+    more = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"… and {more} more; see --json"] if more > 0 else [])]
+
+
+def _hexadecimal(checksum: int) -> str:
+    return f"{checksum % 2**256:064x}"
+
+
+def _no_read_model(projection: str) -> str:
+    if projection in SINKS:
+        return f"{projection} tells somebody outside and has nothing to rebuild; see `stenolog dead-letters redrive`"
+    return f"there is no projection {projection}; there are {', '.join(READ_MODELS)}"

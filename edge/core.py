@@ -11,6 +11,7 @@ from edge import errors
 from edge.auth.access import Access, Authenticator, NoAuthentication
 from edge.credit import Credit
 from edge.metrics import EdgeMetrics, Readings
+from edge.pressure import Pressure
 from edge.settings import EdgeSettings
 from edge.sockets.connection import Connection
 from edge.sockets.gatherer import Gatherer
@@ -21,6 +22,7 @@ from edge.streams.sse import EventStreams
 from eventlog import heartbeats, readmodels
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
+from eventlog.memory import Marks
 from eventlog.redis_log import RedisLog
 from eventlog.reservations import Reservation, Reservations
 from eventlog.server import Server
@@ -56,9 +58,12 @@ class EdgeCore:
         self.server = server
         self.log = log
         self.metrics = EdgeMetrics(server.meter)
+        marks = Marks(settings.memory_refuse_percent, settings.memory_hold_percent)
+        self.pressure = Pressure(server, marks, limit_bytes=settings.memory_limit_bytes)
         self.gatherer = Gatherer(
             log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s,
             meter=self.metrics.append_s.observe, credit=Credit(server, settings.upload_ahead_bytes),
+            pressure=self.pressure,
         )  # fmt: skip
         self.fanout = Fanout(server)
         self.streams = EventStreams(self.fanout, settings)
@@ -67,7 +72,7 @@ class EdgeCore:
             server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s,
             tenant_limit=settings.max_sessions_per_tenant,
         )  # fmt: skip
-        self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics)
+        self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics, pressure=self.pressure)
         self.connections: set[Connection] = set()
         self.draining = False
         server.meter.read_when_asked(Readings(self))
@@ -76,6 +81,7 @@ class EdgeCore:
     async def start(self) -> None:
         """Begin the background work."""
         self.gatherer.start()
+        self._spawn(self.pressure.run())
         await self.fanout.start()
         self._spawn(self._regularly(ACK_SWEEP_S, self._sweep_acks))
         self._spawn(self._regularly(self.settings.reservation_ttl_s / 3, self._renew))

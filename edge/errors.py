@@ -62,6 +62,10 @@ TRY_AGAIN = Trouble(
     "try_again", 1013, 503, "Redis can't be written now; the message names the last acked offset.",
     "Resume after a while and send what was not acked.",
 )
+MEMORY_FULL = Trouble(
+    "memory_full", 1013, 503, "Redis is nearly full: no new sessions are taken, or no audio for now.",
+    "Try again after a while; a session that goes on resumes as after `try_again`.",
+)
 GOING_AWAY = Trouble(
     "going_away", 1012, 503, "This replica shuts down.", "Resume at once; another replica takes over."
 )
@@ -135,6 +139,10 @@ SESSION_TOO_LONG = Trouble(
     "session_too_long", 0, 409, "The session has as much audio as one may have; it is ended here.",
     "Start a new session for what follows.",
 )
+SET_ASIDE = Trouble(
+    "set_aside", 0, 422, "The session can't be processed, or kept crashing what processes it, and was set aside.",
+    "Nothing: its audio is kept, and an operator may have it taken up again (docs/set-aside.md).",
+)
 NOT_ACCEPTABLE = Trouble(
     "not_acceptable", 0, 406, "The transcript isn't to be had in any of the formats asked for.",
     "Ask for JSON, plain text, SRT or WebVTT.",
@@ -143,6 +151,7 @@ BAD_ADDRESS = Trouble(
     "bad_address", 0, 422, "Nothing is sent to the address of a webhook: not `https://`, not public, or malformed.",
     "Give another one; the message says what is wrong.",
 )
+UNKNOWN_RUN = Trouble("unknown_run", 0, 404, "The session has no such run.", "See the session's `runs`.")
 UNKNOWN_WEBHOOK = Trouble(
     "unknown_webhook", 0, 404, "The tenant has no such subscription.", "List those that there are."
 )

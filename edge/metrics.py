@@ -123,10 +123,28 @@ class Readings:
             "counter", "stenolog_edge_lost_samples", "Lost by the log and not to be had any more.",
             kept.lost_samples + sum(one.uplink.lost_samples for one in live),
         )  # fmt: skip
+        confirming = core.log.confirming
+        yield Reading(
+            "counter", "stenolog_edge_unconfirmed_calls", "Writes that too few replicas had in time.",
+            confirming.unconfirmed,
+        )  # fmt: skip
+        yield Reading(
+            "gauge", "stenolog_edge_replicas_short", "1 while fewer replicas answer than acks are to wait for.",
+            float(confirming.is_short),
+        )  # fmt: skip
         yield Reading("gauge", "stenolog_edge_event_streams", "Server-sent event streams open.", core.streams.count)
         yield Reading(
             "counter", "stenolog_edge_event_streams_dropped", "Of them, dropped since their clients read too slowly.",
             core.streams.dropped_slow,
+        )  # fmt: skip
+        yield Reading(
+            "gauge", "stenolog_edge_pressed_sessions", "Sessions whose audio waits for Redis to have memory.",
+            core.gatherer.pressed,
+        )  # fmt: skip
+        nodes = tuple(core.pressure.nodes.items())
+        yield Reading(
+            "gauge", "stenolog_redis_memory_percent", "How full each node of Redis is, where it has a bound.",
+            label="node", values={name: one.percent for name, one in nodes if one.limit_bytes},
         )  # fmt: skip
         yield Reading("gauge", "stenolog_edge_draining", "1 while this edge shuts down.", float(core.draining))
 

@@ -28,6 +28,9 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     refill_s: float = 5.0
     outbox_messages: int = 256
     redis_gone_s: float = 30.0
+    memory_refuse_percent: float = 80.0
+    memory_hold_percent: float = 90.0
+    memory_limit_bytes: int = 0
     end_wait_s: float = 10.0
     answer_wait_s: float = 60.0
     batch_wait_s: float = 300.0

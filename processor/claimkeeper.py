@@ -64,6 +64,7 @@ class ClaimKeeper:
         self._clock_offset_ms: int | None = None
         self._calm_from = 0.0
         self._taking: asyncio.Future[None] | None = None
+        self._offering: set[asyncio.Future[None]] = set()
         self.looked_at = time.monotonic()
         """When a look for claims last went through, monotonic time in seconds."""
         self.unsettle()
@@ -76,6 +77,11 @@ class ClaimKeeper:
     def unsettle(self) -> None:
         """Take over nothing for a lease: a stall of Redis or of ours must not make the living steal from the living."""
         self._calm_from = time.monotonic() + self._lease_s
+
+    def troubled(self) -> None:
+        """As `unsettle`, for a call that failed; of a cluster only where a node is known to be away, if one is."""
+        if not self._claims.calm_away():
+            self.unsettle()
 
     async def run_taking(self) -> None:
         """Take new claims as bells ring and once a second, and take over what its holder abandoned, until cancelled."""
@@ -94,7 +100,7 @@ class ClaimKeeper:
                 await asyncio.shield(self._taking)
             except LogUnavailableError as error:
                 log.warning("no claims taken, trying again", extra={"error": error})
-                self.unsettle()
+                self.troubled()
                 self.ring()
                 await asyncio.sleep(SWEEP_S)
 
@@ -107,8 +113,8 @@ class ClaimKeeper:
 
     async def finish_taking(self) -> None:
         """Return when no take is under way any more; to be called when `run_taking` was cancelled."""
-        if self._taking is not None:
-            await asyncio.gather(self._taking, return_exceptions=True)
+        under_way = [*self._offering] if self._taking is None else [self._taking, *self._offering]
+        await asyncio.gather(*under_way, return_exceptions=True)
 
     async def take(self, rung: Iterable[PartitionKeys]) -> None:
         """Take what is new in the partitions named, and what was abandoned anywhere, as far as there is room."""
@@ -137,7 +143,7 @@ class ClaimKeeper:
                 await self.renew()
             except LogUnavailableError as error:
                 log.warning("claims not renewed, trying again", extra={"error": error})
-                self.unsettle()
+                self.troubled()
 
     async def renew(self) -> None:
         """Renew every claim once; let go of those that are lost."""
@@ -162,10 +168,22 @@ class ClaimKeeper:
         await self._claims.hand_over(claims)
         await self._claims.retire()
 
+    def offer_again(self, run: ActiveRun) -> None:
+        """Let whoever has room begin a run anew from where the log says that it stands: at once, not after a lease."""
+        task = asyncio.ensure_future(self._offered_again(run.claim))
+        self._offering.add(task)
+        task.add_done_callback(self._offering.discard)
+
+    async def _offered_again(self, claim: Claim) -> None:
+        try:
+            await self._claims.hand_over([claim])
+        except LogUnavailableError as error:
+            log.info("run not offered again; it is taken over", extra={"run": claim.keys.member, "error": error})
+
     async def _begin(self, claims: Sequence[Claim]) -> None:
         for claim, began in zip(claims, await self._claims.begin(claims), strict=True):
             if began.code == Code.UNKNOWN:
-                self.unsettle()  # the claim comes back after a lease
+                self.troubled()  # the claim comes back after a lease
             if began.code != Code.OK:
                 continue  # lost again, or nothing is left to do
             run = self._active(claim, began)

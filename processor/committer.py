@@ -30,17 +30,22 @@ class Committer:
 
     def __init__(
         self, log_: EventLog, holdings: Holdings, *, audio_retention_s: int, on_trouble: Callable[[], None],
-        on_answers: Callable[[ActiveRun], None], metrics: WorkerMetrics | None = None,
+        on_answers: Callable[[ActiveRun], None], metrics: WorkerMetrics | None = None, keeps_unarchived: bool = False,
+        on_stale: Callable[[ActiveRun], None] = lambda _: None,
     ) -> None:  # fmt: skip
         """Commit through `log_`; `on_trouble` is called when the log couldn't be reached.
 
-        `on_answers` gets a run with answers to questions that nothing undecided lies before any more.
+        `on_answers` gets a run with answers to questions that nothing undecided lies before any more. With
+        `keeps_unarchived` audio is freed only once an archive has it too. `on_stale` gets a run that is still held,
+        but whose commits a failover has taken back.
         """
         self._log = log_
         self._holdings = holdings
         self._retention_s = audio_retention_s
+        self._keeps_unarchived = keeps_unarchived
         self._on_trouble = on_trouble
         self._on_answers = on_answers
+        self._on_stale = on_stale
         self._metrics = metrics or WorkerMetrics()
         self._unanswered: list[tuple[ActiveRun, Commit]] = []
 
@@ -57,7 +62,7 @@ class Committer:
         while ready and len(commits) < RUNS_PER_ROUND:
             run = ready.pop(next(iter(ready)))
             if commit := run.next_commit(self._retention_s * run.start.sample_rate_hz):
-                commits.append((run, commit))
+                commits.append((run, commit._replace(keeps_unarchived=self._keeps_unarchived)))
         if not ready:
             self._holdings.wake_committer.clear()
         if commits:
@@ -97,3 +102,5 @@ class Committer:
                 extra={"run": run.claim.keys.member, "code": answer.code.name, "holder": answer.holder},
             )
             self._holdings.drop(run)
+            if answer.code == Code.STALE:
+                self._on_stale(run)

@@ -49,7 +49,12 @@ class Janitor:
         """One sweep over everything."""
         server = self._claims.server
         for partition in server.keys.partitions:
-            await self._sweep_partition(partition)
+            try:
+                await self._sweep_partition(partition)
+            except LogUnavailableError as error:
+                if not server.is_cluster:
+                    raise
+                log.info("partition not swept", extra={"partition": partition.number, "error": error})
             # Thousands of sessions in one go would hold up their audio for a noticeable time.
             await asyncio.sleep(SPREAD * self._settings.sweep_s / len(server.keys.partitions))
         if self._claims.queue:
@@ -77,9 +82,11 @@ class Janitor:
         """Take runs off the index whose keys have all expired: nothing of them was renewed for a TTL."""
         server = self._claims.server
         oldest_ms = await server.time_ms() - self._settings.session_ttl_s * 1000
-        await server.execute_many(
-            [("ZREMRANGEBYSCORE", keys.index, "-inf", f"({oldest_ms}") for keys in server.keys.partitions]
-        )
+        commands: list[tuple[str | int, ...]] = []
+        for keys in server.keys.partitions:
+            commands.append(("ZREMRANGEBYSCORE", keys.index, "-inf", f"({oldest_ms}"))
+            commands.append(("XTRIM", keys.set_aside, "MINID", oldest_ms))  # their runs' keys have expired too
+        await server.execute_many(commands)
 
     async def _end_idle(self, members: Sequence[str]) -> None:
         runs = map(self._claims.server.keys.of_run, members)

@@ -91,7 +91,7 @@ class Quarantine:
         elif troubles:
             raise UntriedError(f"the log was away during the trial, which may be why it failed: {troubles[0]}")
         else:
-            await self._set_aside(claim, "kept killing workers, and a process of its own")
+            await self._set_aside(claim, "it kept killing workers, and a process of its own")
 
     async def _set_aside(self, claim: Claim, reason: str) -> None:
         code = await self._claims.set_aside(claim, reason)

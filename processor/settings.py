@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from eventlog.archive.stores import Place
+
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     """One worker's bounds and intervals.
@@ -19,6 +21,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         idle_ms: A session without audio or keepalive for this long is ended.
         sweep_s: How often idle sessions, missing entries and silent consumers are looked for.
         audio_retention_s: How much processed audio stays behind the checkpoint.
+        keeps_unarchived: Whether audio stays that isn't archived yet.
+        memory_refuse_percent: How full a node is when no processed audio is kept any longer.
+        memory_limit_bytes: What that counts by where Redis tells no bound.
+        archive: Where archived sessions are, for replays of them; None for nowhere.
         session_ttl_s: Time to live of every per-session key.
         changes_max_notices: Bound on each partition's `changes` stream.
         suspicion_limit: Deaths over one run without a commit after which it is tried alone.
@@ -45,6 +51,10 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     idle_ms: int = 300_000
     sweep_s: float = 30.0
     audio_retention_s: int = 600
+    keeps_unarchived: bool = False
+    memory_refuse_percent: float = 80.0
+    memory_limit_bytes: int = 0
+    archive: Place | None = None
     session_ttl_s: int = 86_400
     changes_max_notices: int = 100_000
     suspicion_limit: int = 2

@@ -9,9 +9,12 @@ import time
 from typing import TYPE_CHECKING
 
 from eventlog.claims import Claims
+from eventlog.events import CONTAINER
 from eventlog.log import Claim, Code
 from eventlog.redis_log import RedisLog
+from eventlog.uploads import Uploads
 from processor.committer import Committer
+from processor.decoding.decoders import Decoders
 from processor.holdings import Holdings
 from processor.quarantine import SoloTrial, UntriedError
 from processor.reader import Reader
@@ -30,6 +33,9 @@ log = logging.getLogger(__name__)
 
 QUIET_S = 5.0
 """A suspect that has read all its audio and waits for more this long has survived what killed its workers."""
+
+DECODING_QUIET_S = 15.0
+"""The same of a recording: the process that decodes it takes a second or two to start, on a busy machine several."""
 
 UNABLE_STATUS = 2
 """Exit status of a command that can't be used as it is called or set: it never came to try anything."""
@@ -104,9 +110,15 @@ async def _process(log_: RedisLog, settings: WorkerSettings, recogniser: Recogni
     )
     committer = Committer(
         log_, holdings, audio_retention_s=settings.audio_retention_s, on_trouble=_ignore,
+        keeps_unarchived=settings.keeps_unarchived,
         on_answers=lambda run: run.answers.clear(),
     )  # fmt: skip
-    tasks = [asyncio.create_task(reader.run()), asyncio.create_task(committer.run())]
+    # Without it a recording would be tried no further than those got who died of it.
+    uploads = Uploads(log_.server, ahead_bytes=settings.upload_ahead_bytes, session_ttl_s=settings.session_ttl_s)
+    decoders = Decoders(
+        log_, uploads, holdings, settings, on_trouble=_ignore, on_answers=lambda run: run.answers.clear()
+    )
+    tasks = [asyncio.create_task(work) for work in (reader.run(), committer.run(), decoders.run())]
     try:
         await _settled(run, failed, tasks)
     finally:
@@ -119,11 +131,12 @@ async def _process(log_: RedisLog, settings: WorkerSettings, recogniser: Recogni
 
 async def _settled(run: ActiveRun, failed: list[str], tasks: Sequence[asyncio.Task[None]]) -> None:
     serial, cursor, moved = run.checkpoint.serial, run.timeline.cursor, time.monotonic()
+    quiet_s = DECODING_QUIET_S if run.start.encoding == CONTAINER else QUIET_S
     while run.held and run.checkpoint.serial == serial and not failed and not any(task.done() for task in tasks):
         await asyncio.sleep(LOOK_S)
         if run.timeline.cursor != cursor or run.pending:
             cursor, moved = run.timeline.cursor, time.monotonic()
-        if time.monotonic() - moved > QUIET_S:
+        if time.monotonic() - moved > quiet_s:
             return
 
 

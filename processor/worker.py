@@ -26,6 +26,7 @@ from processor.partials import Partials
 from processor.quarantine import Quarantine, SoloTrial
 from processor.reader import Reader
 from processor.recognition import RecognitionQueue
+from processor.relief import Relief
 from processor.sharing.sharing import Sharing
 
 if TYPE_CHECKING:
@@ -77,24 +78,22 @@ class Worker:
         self._answers = Answers(server)
         self._decoders = Decoders(
             RedisLog(server, session_ttl_s=settings.session_ttl_s), self._uploads(), self.holdings, settings,
-            on_trouble=self._keeper.unsettle, on_answers=self._answers.take,
+            on_trouble=self._keeper.troubled, on_answers=self._answers.take,
         )  # fmt: skip
         self._committer = Committer(
             self._log,
             self.holdings,
             audio_retention_s=settings.audio_retention_s,
-            on_trouble=self._keeper.unsettle,
+            keeps_unarchived=settings.keeps_unarchived,
+            on_trouble=self._keeper.troubled,
             on_answers=self._answers.take,
+            on_stale=self._keeper.offer_again,
             metrics=metrics,
         )
         self._reader = Reader(
-            self._log,
-            self.holdings,
-            self._recognition,
-            settings,
-            on_trouble=self._keeper.unsettle,
-            on_poison=self._poisoned,
-        )
+            self._log, self.holdings, self._recognition, settings,
+            on_trouble=self._keeper.troubled, on_poison=self._poisoned,
+        )  # fmt: skip
         self._partials = Partials(server, self.holdings, self._recognition, settings)
         server.meter.read_when_asked(
             Readings(
@@ -115,6 +114,7 @@ class Worker:
             LogUnavailableError: if Redis can't be reached now; nothing was started.
         """
         await self._claims.ensure_groups()
+        self._keeper.unsettle()  # that call may have waited in a stall of Redis for longer than a new worker is calm
         await self._bells.start()
         self._tasks = [
             asyncio.create_task(work, name=f"worker {name}")
@@ -127,6 +127,7 @@ class Worker:
                 ("decoders", self._decoders.run()),
                 ("answers", self._answers.run()),
                 ("janitor", self._janitor.run()),
+                ("relief", Relief(self._server, self._settings).run()),
                 ("heartbeat", self._beat()),
                 *([("sharing", self._sharing.run())] if self._sharing else []),
             )

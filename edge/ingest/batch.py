@@ -63,7 +63,7 @@ class Batches:
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",
                 "A recorded file's result, by its interaction id.", self.result, Scope.READ,
                 [Answer(200, "It.", {JSON: BatchResult}), Answer(202, "Not yet.", {JSON: BatchPending})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.BAD_AUDIO],
+                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.BAD_AUDIO, errors.SET_ASIDE],
                 description="Of a session that came another way too.",
             ),
         )  # fmt: skip

@@ -60,7 +60,7 @@ async def shared(core: EdgeCore, principal: Principal, session_id: str) -> Joine
     renewing = Renewing(place, core.settings.reservation_ttl_s / 3)
     tail = Tail(
         core.log, stream, start, patience_s=core.settings.redis_gone_s, ahead_bytes=core.settings.upload_ahead_bytes,
-        on_wait=renewing.renew,
+        on_wait=renewing.renew, pressure=core.pressure,
     )  # fmt: skip
     return Joined(keys, start, tail, found.whereabouts.head == SEALED)
 

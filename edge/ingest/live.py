@@ -29,16 +29,17 @@ from eventlog.log import LogUnavailableError
 
 OPENING = (
     errors.BAD_SAMPLE_RATE, errors.BAD_ENCODING, errors.BAD_CHANNELS, errors.BAD_LANGUAGE, errors.BAD_HANGOVER,
-    errors.BAD_REQUEST, errors.SESSION_LIMIT_EXCEEDED, errors.GOING_AWAY,
+    errors.BAD_REQUEST, errors.SESSION_LIMIT_EXCEEDED, errors.GOING_AWAY, errors.MEMORY_FULL,
 )  # fmt: skip
 """What may be wrong with a request that opens a session."""
 
-RECORDING = (*OPENING, errors.TOO_LARGE, errors.BAD_AUDIO, errors.UNKNOWN_SESSION)
+RECORDING = (*OPENING, errors.TOO_LARGE, errors.BAD_AUDIO, errors.UNKNOWN_SESSION, errors.SET_ASIDE)
 """As well, with one that brings a whole recording."""
 
 CHUNK = (
     errors.BAD_REQUEST, errors.BAD_QUERY, errors.TOO_LARGE, errors.UNKNOWN_SESSION, errors.NOT_SHARED,
     errors.SESSION_ENDED, errors.SESSION_TOO_LONG, errors.BAD_OFFSET, errors.SESSION_LIMIT_EXCEEDED,
+    errors.MEMORY_FULL,
 )  # fmt: skip
 """What may be wrong with one that brings a chunk."""
 
@@ -94,7 +95,7 @@ class Live:
                 "POST", "/live/{session_id}/stop", "live_stop", "Live", "End a session; twice is harmless.",
                 self.stop, Scope.INGEST,
                 [Answer(200, "The stitched transcript.", {JSON: LiveResults}), livetypes.NOT_YET], [SESSION_ID],
-                troubles=[errors.UNKNOWN_SESSION, errors.NOT_SHARED, errors.BAD_AUDIO],
+                troubles=[errors.UNKNOWN_SESSION, errors.NOT_SHARED, errors.BAD_AUDIO, errors.SET_ASIDE],
             ),
             Operation(
                 "GET", "/live/status", "live_status", "Live", "What this way in can do now.", self.status, None,

@@ -123,7 +123,7 @@ async def _fill(
 
     tail = Tail(
         core.log, session.stream, session.start, patience_s=core.settings.redis_gone_s,
-        ahead_bytes=core.settings.upload_ahead_bytes, on_wait=check,
+        ahead_bytes=core.settings.upload_ahead_bytes, on_wait=check, pressure=core.pressure,
     )  # fmt: skip
     frame_bytes = frame_bytes_of(session.start)
     ahead = Ahead(core, session, check)

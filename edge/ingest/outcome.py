@@ -45,6 +45,8 @@ class Outcome(Sink):
         self._news = asyncio.Event()
         self._last: str | None = None
         self._is_gone = False
+        self._aside = ""
+        """Why the run is set aside, if it is."""
         self._answers: dict[str, ProvisionalAnswer] = {}
 
     def __enter__(self) -> Self:
@@ -65,7 +67,8 @@ class Outcome(Sink):
         """The stitched transcript; None if it isn't there in time, or this replica shuts down before.
 
         Raises:
-            WireError: `bad_audio` if the recording couldn't be decoded, `unknown_session` if it was erased.
+            WireError: `bad_audio` if the recording couldn't be decoded, `unknown_session` if it was erased, `set_aside`
+                if it can't be processed.
         """
         deadline = time.monotonic() + wait_s
         document: Document | None = None
@@ -73,11 +76,13 @@ class Outcome(Sink):
             document = document or await self._read_document()
             if document is not None and (document.reason != FAILED or self._last is not None):
                 break
+            self._require_processing()
             if document is not None:
                 self._core.fanout.look(self._listener)  # for why it failed, which the feed's end tells
             if not await self._wait(deadline):
                 break
         if document is not None and document.reason == FAILED:
+            self._require_processing()
             raise WireError(errors.BAD_AUDIO, wire.detail(self._last) or "the recording can't be decoded")
         return document
 
@@ -85,12 +90,12 @@ class Outcome(Sink):
         """All that can be said before the `ProvisionalAsked` that has this name; what is there, if that takes too long.
 
         Raises:
-            WireError: `unknown_session` if it was erased.
+            WireError: `unknown_session` if it was erased, `set_aside` if it can't be processed.
             LogUnavailableError: if Redis can't be reached.
         """
         deadline = time.monotonic() + wait_s
         while request not in self._answers and not self.has_ended and await self._wait(deadline):
-            pass
+            self._require_processing()
         answer = self._answers.pop(request, None)
         finals = await readmodels.read_list(self._core.server, self._keys)
         if answer is None:
@@ -109,7 +114,11 @@ class Outcome(Sink):
         """See `fanout.Sink`."""
         if last:
             self._last = body
-            self._news.set()
+        elif (standing := wire.standing(body)) is not None:
+            self._aside = standing
+        else:
+            return
+        self._news.set()
 
     def on_gone(self) -> None:
         """See `fanout.Sink`."""
@@ -125,6 +134,10 @@ class Outcome(Sink):
     def on_document(self) -> None:
         """See `fanout.Sink`."""
         self._news.set()
+
+    def _require_processing(self) -> None:
+        if self._aside:
+            raise WireError(errors.SET_ASIDE, f"{self._aside} (session {self._keys.session_id})")
 
     async def _read_document(self) -> Document | None:
         try:

@@ -12,6 +12,7 @@ from edge import errors
 from edge.auth.access import unknown_session as _unknown
 from edge.credit import LOOK_S, Credit, Standstill
 from edge.errors import WireError
+from edge.pressure import RETRY_AFTER_S, Pressure
 from edge.sockets.uplink import CHUNK_BYTES, FIRST_BYTES, frame_bytes_of
 from eventlog.codec import encode
 from eventlog.events import CONTAINER, AudioEvent, ProvisionalAsked, SessionStarted
@@ -37,6 +38,7 @@ class Tail:
     def __init__(
         self, log: RedisLog, stream: SessionKeys, start: SessionStarted, *, patience_s: float,
         ahead_bytes: int = sys.maxsize, on_wait: Callable[[], Awaitable[None]] | None = None,
+        pressure: Pressure | None = None,
     ) -> None:  # fmt: skip
         """Append to `stream` of a session started by `start`; a log that is away or full is waited for that long.
 
@@ -56,6 +58,7 @@ class Tail:
         self._credit = Credit(log.server, ahead_bytes) if is_bounded else None
         self._credit_bytes = FIRST_BYTES if is_bounded else sys.maxsize
         self._on_wait = on_wait
+        self._pressure = pressure
 
     @property
     def end_bytes(self) -> int:
@@ -70,7 +73,7 @@ class Tail:
         """
         while True:
             try:
-                there = await self._log.whereabouts(self._stream)
+                there = await self._log.confirmed_whereabouts(self._stream)
             except LogUnavailableError as error:
                 await self._pause(error)
                 continue
@@ -92,12 +95,22 @@ class Tail:
         while data:
             if at_bytes is not None:
                 data = self._what_is_new(data, end - len(data))
+            await self._wait_for_memory()
             room = await self._room(len(data))
             parts = _parts(data[:room], self._frame_bytes)
             taken = await self._append_some([(part, True) for part in parts])
             data = data[sum(map(len, parts[:taken])) :] if taken else data
             end = self.end_bytes if at_bytes is None and taken else end
         return end
+
+    async def _wait_for_memory(self) -> None:
+        if self._pressure is None:
+            return
+        if not await self._pressure.eased(self._stream.partition, self._patience_s, self._on_wait):
+            raise WireError(
+                errors.MEMORY_FULL, f"Redis is nearly full; durable up to offset {self.end_bytes}",
+                retry_after_s=RETRY_AFTER_S,
+            )  # fmt: skip
 
     async def _room(self, size: int) -> int:
         """How much of so many bytes may be appended now; waits until it is something.

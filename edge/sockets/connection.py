@@ -18,6 +18,7 @@ from edge.sockets.gatherer import Feeder
 from edge.sockets.lifecycle import Input, State, step
 from edge.sockets.opening import Session
 from edge.sockets.outbox import Outbox
+from edge.sockets.standing import Standing
 from edge.sockets.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
 from edge.streams.fanout import Listener, Sink
 from eventlog.events import CONTAINER, Finalized
@@ -96,6 +97,7 @@ class Connection(Sink):
         self._sealed = asyncio.Event()
         self._ended = asyncio.Event()
         self._documented = asyncio.Event()
+        self._standing = Standing(outbox, core.metrics, self._ended)
         self._finishing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
@@ -282,7 +284,7 @@ class Connection(Sink):
             self._sealed.set()
             self._ended.set()
             self._finish()
-        elif self.state is not State.CLOSED and not self.outbox.post(body):
+        elif self.state is not State.CLOSED and not self._standing.pass_on(body):
             self._too_slow()
 
     def on_partial(self, body: str) -> None:
@@ -343,7 +345,7 @@ class Connection(Sink):
         """Tell what made the end come, if it wasn't asked for; returns how to close."""
         match "limit" if self._is_too_long else wire.end_reason(self._end_body):
             case "failed":
-                trouble, message = errors.BAD_AUDIO, wire.detail(self._end_body)
+                trouble, message = self._standing.failure, wire.detail(self._end_body)
             case "limit":
                 most_s = self._core.settings.max_session_s
                 trouble, message = errors.SESSION_TOO_LONG, f"a session has at most {most_s:g} s of audio"
@@ -358,6 +360,8 @@ class Connection(Sink):
             async with asyncio.timeout(self._core.settings.end_wait_s):
                 await self._wait(self._ended)
                 while (transcript := await self._core.transcript(self.listener.keys)) is None:
+                    if self._standing.is_aside and not self._end_body:
+                        break
                     await self._wait(self._documented)
                     self._documented.clear()
         except (TimeoutError, LogUnavailableError):

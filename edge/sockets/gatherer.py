@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from edge.credit import Credit
+from edge.pressure import Pressed, Pressure
 from edge.sockets.held import Held
 from edge.sockets.uplink import Uplink
 from eventlog.keys import SessionKeys
@@ -77,6 +78,7 @@ class Gatherer:
     def __init__(
         self, log: AppendLog, *, flush_ms: float, flush_bytes: int, gone_s: float,
         meter: Callable[[float], None] = lambda _: None, credit: Credit | None = None,
+        pressure: Pressure | None = None,
     ) -> None:  # fmt: skip
         """Append to `log`; what a gone connection left is dropped once Redis has been away for `gone_s`.
 
@@ -99,18 +101,23 @@ class Gatherer:
         self.appended_bytes = 0
         self._meter = meter
         self._held = Held(log, credit, lambda feeder: self.enqueue(feeder, 0)) if credit is not None else None
-        self._holding: asyncio.Task[None] | None = None
+        self._pressed: Pressed | None = None
+        if pressure is not None:
+            self._pressed = Pressed(pressure, log, lambda feeder: self.enqueue(feeder, 0), gone_s=gone_s)
+        self._waits: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
         """Begin to flush."""
         self._task = asyncio.create_task(self._run(), name="gatherer")
         if self._held is not None:
-            self._holding = asyncio.create_task(self._held.run(), name="held uploads")
+            self._waits.append(asyncio.create_task(self._held.run(), name="held uploads"))
+        if self._pressed is not None:
+            self._waits.append(asyncio.create_task(self._pressed.run(), name="short of memory"))
 
     async def stop(self) -> None:
         """Stop flushing; what is not in the log by then stays unacked."""
-        tasks = [task for task in (self._task, self._holding) if task is not None]
-        self._task = self._holding = None
+        tasks = [task for task in (self._task, *self._waits) if task is not None]
+        self._task, self._waits = None, []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -119,6 +126,11 @@ class Gatherer:
     def waiting(self) -> int:
         """Sessions that have something to append."""
         return len(self._queue)
+
+    @property
+    def pressed(self) -> int:
+        """Sessions whose audio waits for memory."""
+        return len(self._pressed) if self._pressed is not None else 0
 
     @property
     def idle(self) -> bool:
@@ -206,6 +218,8 @@ class Gatherer:
         while self._queue and size < FLUSH_MOST_BYTES:
             feeder = self._queue.popleft()
             feeder.queued = False
+            if self._pressed is not None and self._pressed.keeps(feeder):
+                continue
             mine = feeder.uplink.prepare()
             if not mine and self._held is not None and feeder.uplink.is_held:
                 self._held.add(feeder)

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import secrets
 import time
-import uuid
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple, TypeVar
 
@@ -15,6 +14,7 @@ from edge import errors
 from edge.auth.access import Principal, unknown_session
 from edge.errors import Trouble, WireError
 from edge.metrics import EdgeMetrics
+from edge.pressure import Pressure
 from edge.settings import EdgeSettings
 from edge.sockets.parameters import Parameters
 from eventlog import tracing
@@ -73,9 +73,11 @@ class Opener:
     """Opens sessions under the deployment's limit."""
 
     def __init__(
-        self, log: RedisLog, keys: Keys, reservations: Reservations, settings: EdgeSettings, metrics: EdgeMetrics
-    ) -> None:
-        """Open in `log`, reserving in `reservations`."""
+        self, log: RedisLog, keys: Keys, reservations: Reservations, settings: EdgeSettings, metrics: EdgeMetrics,
+        *, pressure: Pressure,
+    ) -> None:  # fmt: skip
+        """Open in `log`, reserving in `reservations`, where `pressure` leaves room."""
+        self._pressure = pressure
         self._metrics = metrics
         self._log = log
         self._keys = keys
@@ -89,7 +91,7 @@ class Opener:
             WireError: with what the client is to be told.
         """
         if wanted.session_id is None:
-            place = Reservation(str(uuid.uuid4()), principal.tenant_id)
+            place = Reservation(self._pressure.new_session_id(), principal.tenant_id)
             return await self._placed(place, lambda: self._create(place.session_id, wanted, principal))
         # Whatever is refused must change nothing, and a resume raises the epoch: so all checks come before it.
         keys = self._keys.of(wanted.session_id)

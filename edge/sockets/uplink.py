@@ -114,6 +114,11 @@ class Uplink:
         return not self._unsettled and not self._controls and self._pending_bytes < self._frame_bytes
 
     @property
+    def has_audio(self) -> bool:
+        """Whether audio is to be appended, and not control events alone."""
+        return self._pending_bytes >= self._frame_bytes or any(entry.is_audio for entry in self._unsettled)
+
+    @property
     def is_held(self) -> bool:
         """What comes next must not be appended yet."""
         return bool(self._unsettled) and (

@@ -50,9 +50,18 @@ class _Ended(msgspec.Struct):
     detail: str = ""
 
 
+class _SetAside(msgspec.Struct):
+    """The feed's event about a run that goes no further for now."""
+
+    reason: str
+
+
 _controls = msgspec.json.Decoder(_Control)
+_set_asides = msgspec.json.Decoder(_SetAside)
 _partials = msgspec.json.Decoder(_Partial)
 _ended = msgspec.json.Decoder(_Ended)
+
+_SET_ASIDE, _REDRIVEN = '{"type":"set_aside"', '{"type":"redriven"'  # as the feed's events begin
 
 RESET = '{"type":"reset"}'
 
@@ -105,6 +114,13 @@ def session_end(body: str | None, transcript: str | None, url: str, audio_second
         transcript_url=url if transcript is None else msgspec.UNSET,
     )
     return msgspec.json.encode(message).decode()
+
+
+def standing(body: str) -> str | None:
+    """Of a feed's event: why the run was set aside; empty if it goes on again; None of any other event."""
+    if body.startswith(_SET_ASIDE):
+        return f"the session was set aside, since {_set_asides.decode(body).reason}"
+    return "" if body.startswith(_REDRIVEN) else None
 
 
 def detail(body: str | None) -> str:

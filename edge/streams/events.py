@@ -6,7 +6,8 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import quote, unquote
 
 import msgspec
 from starlette.requests import Request
@@ -21,9 +22,11 @@ from edge.streams.fanout import Listener, Sink
 from edge.streams.sse import HEADERS, MEDIA_TYPE, EventStream, EventStreamResponse, event
 from eventlog import readmodels, statuses
 from eventlog.feed import FeedKind
-from eventlog.keys import RunKeys
+from eventlog.keys import LIVE_RUN, RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.positions import SEALED, START, Position
+from eventlog.promoting import promoted_run
+from eventlog.runs import read_run_document
 
 if TYPE_CHECKING:
     from edge.core import EdgeCore
@@ -33,11 +36,11 @@ logger = logging.getLogger(__name__)
 LOOK_S = 1.0
 """While a transcript is awaited it is looked for this often, in case the message about it was lost."""
 
-_ID = re.compile(r"\d{1,20}-\d{1,20}", re.ASCII)
+_ID = re.compile(r"(\d{1,20}-\d{1,20})(?:@([!-~]{1,256}))?", re.ASCII)
 _LARGEST = 2**64 - 1  # both halves of an entry id are 64-bit integers
 
 LAST_EVENT_ID = "Resumes after this event, as browsers do on their own; as parameter for a first connection."
-_ID_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,20}-[0-9]{1,20}$"}
+_ID_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,20}-[0-9]{1,20}(@[!-~]{1,256})?$"}
 _PARAMETERS = (
     SESSION_ID,
     Parameter("Last-Event-ID", "header", _ID_SCHEMA, LAST_EVENT_ID),
@@ -58,6 +61,13 @@ class _Typed(msgspec.Struct):
 
 
 _typed = msgspec.json.Decoder(_Typed)
+
+
+class _Heard(NamedTuple):
+    """The last event that a listener got: where it stands, and in which run's feed."""
+
+    position: Position
+    run: str
 
 
 class StatusStream(EventStream):
@@ -84,7 +94,7 @@ class TranscriptStream(EventStream):
         if last:
             self.endings.wait(self, body)
         else:
-            self.push(event(_typed.decode(body).type, body, str(position)))
+            self.push(event(_typed.decode(body).type, body, _event_id(position, self.listener.keys.run)))
 
     def on_partial(self, body: str) -> None:
         """See `Sink`."""
@@ -98,6 +108,13 @@ class TranscriptStream(EventStream):
     def on_reset(self) -> None:
         """See `Sink`."""
         self.push(event("reset", wire.RESET))
+
+    def on_promoted(self, run: str) -> None:
+        """See `Sink`; one that has come to the end waits for the transcript of what it heard."""
+        keys = self.listener.keys
+        if run != keys.run and self.listener.position != SEALED:
+            self.on_reset()
+            self.turn(keys.session.run(run))
 
 
 class Endings:
@@ -130,9 +147,10 @@ class Endings:
         transcript = None
         try:
             async with asyncio.timeout(self._core.settings.end_wait_s):
-                while (transcript := await self._core.transcript(keys)) is None:
+                while (document := await read_run_document(self._core.server, keys)) is None:
                     await _either(there, LOOK_S)
                     there.clear()
+                transcript = document.transcript
         except (TimeoutError, LogUnavailableError):
             transcript = None
         except Exception:  # whatever is wrong with it, nobody is left waiting
@@ -140,7 +158,8 @@ class Endings:
         del self._documented[keys.member]
         waiting = self._waiting.pop(keys.member)
         url = f"/v1/sessions/{keys.session_id}/transcript"
-        last = event("session_end", wire.session_end(body, transcript, url, 0.0), str(SEALED))
+        ended = wire.session_end(body, transcript, url, 0.0)
+        last = event("session_end", ended, _event_id(SEALED, keys.run))
         for stream in waiting:
             stream.finish(last)
 
@@ -168,13 +187,14 @@ class Events:
                 "GET", "/v1/sessions/{session_id}/events", "stream_transcript", "Events",
                 "The transcript as server-sent events, from the beginning to the session's end.",
                 self.transcript, Scope.READ, _ANSWERS, _PARAMETERS, troubles=_TROUBLES, ticketed=True,
+                description="Of the promoted run.",
             ),
         )  # fmt: skip
 
     async def status(self, request: Request) -> Response:
         """Status messages: the last one at once, or those after ``Last-Event-ID``."""
-        principal, found, after = await self._admitted(request, owner_only=True)
-        keys = found.keys.run()
+        principal, found, heard = await self._admitted(request, owner_only=True)
+        keys, after = found.keys.run(), heard and heard.position
         last = await statuses.read_last_status(self._server, keys)
         if last is None:
             over = await statuses.are_over(self._server, keys)
@@ -192,13 +212,18 @@ class Events:
         return self._streaming(StatusStream, principal, keys, after)
 
     async def transcript(self, request: Request) -> Response:
-        """The transcript's events from the beginning, or those after ``Last-Event-ID``."""
-        principal, found, after = await self._admitted(request, owner_only=False)
-        if after == SEALED:
+        """The transcript's events from the beginning, or those after ``Last-Event-ID``; of the promoted run."""
+        principal, found, heard = await self._admitted(request, owner_only=False)
+        keys = await promoted_run(self._server, found.keys)
+        if heard is None:
+            return self._streaming(TranscriptStream, principal, keys, START)
+        if heard.run != keys.run:  # another was promoted since
+            return self._streaming(TranscriptStream, principal, keys, START, event("reset", wire.RESET))
+        if heard.position == SEALED:
             return Response(status_code=204)
-        return self._streaming(TranscriptStream, principal, found.keys.run(), after or START)
+        return self._streaming(TranscriptStream, principal, keys, heard.position)
 
-    async def _admitted(self, request: Request, *, owner_only: bool) -> tuple[Principal, Found, Position | None]:
+    async def _admitted(self, request: Request, *, owner_only: bool) -> tuple[Principal, Found, _Heard | None]:
         principal, found = await self._core.access.listener(
             request, request.path_params["session_id"], owner_only=owner_only
         )
@@ -240,14 +265,20 @@ def _user(principal: Principal) -> str:
     return f"{principal.tenant_id} {principal.subject}" if principal.subject else ""
 
 
-def _last_event_id(request: Request) -> Position | None:
+def _last_event_id(request: Request) -> _Heard | None:
     text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
     if not text:
         return None
-    position = Position.parse(text) if _ID.fullmatch(text) else None
-    if position is None or max(position) > _LARGEST:
+    parts = _ID.fullmatch(text)
+    position = Position.parse(parts[1]) if parts else None
+    if parts is None or position is None or max(position) > _LARGEST:
         raise WireError(errors.BAD_QUERY, "Last-Event-ID must be the id of an event of this stream")
-    return position
+    return _Heard(position, unquote(parts[2]) if parts[2] else LIVE_RUN)
+
+
+def _event_id(position: Position, run: str) -> str:
+    """An event's id, which names the run unless it is the live one: positions of two runs are no more than alike."""
+    return str(position) if run == LIVE_RUN else f"{position}@{quote(run, safe='')}"
 
 
 async def _either(there: asyncio.Event, timeout_s: float) -> None:

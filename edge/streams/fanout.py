@@ -64,6 +64,9 @@ class Sink:
     def on_gone(self) -> None:
         """The session was erased."""
 
+    def on_promoted(self, run: str) -> None:
+        """Another run of the session is promoted now."""
+
     def on_reset(self) -> None:
         """The log went back behind what was heard: the feed comes anew."""
 
@@ -179,14 +182,8 @@ class Fanout:
                 self.look(listener)
             else:
                 _deliver(listener, position, message.body)
-        elif kind == FeedKind.DOCUMENT:
-            sink.on_document()
-        elif kind == FeedKind.SUPERSEDED:
-            sink.on_superseded(int(message.body))
-        elif kind == FeedKind.ANSWER:
-            sink.on_answer(message.body)
-        elif kind == FeedKind.GONE:
-            sink.on_gone()
+        else:
+            _tell(sink, message)
 
     async def _catch_up(self) -> None:
         while True:
@@ -298,6 +295,20 @@ class Fanout:
 
 
 _STREAMED = frozenset({FeedKind.EVENT, FeedKind.STATUS})
+
+
+def _tell(sink: Sink, message: FeedMessage) -> None:
+    match message.kind:
+        case FeedKind.DOCUMENT:
+            sink.on_document()
+        case FeedKind.SUPERSEDED:
+            sink.on_superseded(int(message.body))
+        case FeedKind.ANSWER:
+            sink.on_answer(message.body)
+        case FeedKind.GONE:
+            sink.on_gone()
+        case FeedKind.PROMOTED:
+            sink.on_promoted(message.body)
 
 
 def _deliver(listener: Listener, position: Position, body: str) -> None:

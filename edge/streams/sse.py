@@ -15,6 +15,7 @@ from edge.errors import WireError
 from edge.server.takeover import STATE_KEY, AsgiLine, Line, Receive, Send, StreamingProtocol
 from edge.settings import EdgeSettings
 from edge.streams.fanout import Fanout, Listener, Sink
+from eventlog.keys import RunKeys
 from eventlog.positions import START
 
 MEDIA_TYPE = "text/event-stream"
@@ -101,6 +102,15 @@ class EventStream(Sink):
             self.full_since = None
             self.streams.full.pop(self, None)
             self.streams.fanout.look(self.listener, lost=True)
+
+    def turn(self, keys: RunKeys) -> None:
+        """Hear another run, from its beginning; what is still being read of the one before is nobody's."""
+        before, fanout = self.listener, self.streams.fanout
+        fanout.remove(before)
+        before.let_go()
+        self.listener = Listener(keys, START, self)
+        fanout.add(self.listener)
+        fanout.look(self.listener)
 
     def on_lost(self) -> None:
         """See `StreamEnds`."""

@@ -15,6 +15,7 @@ from edge.contract.operations import JSON, Answer, Operation, principal_of
 from edge.core import EdgeCore
 from edge.views.health import PROBE_TIMEOUT_S, json_response
 from eventlog import heartbeats, keys
+from eventlog.durability import examine, is_kept
 from eventlog.heartbeats import ERRORS, Heartbeat
 from eventlog.log import LogUnavailableError
 
@@ -35,6 +36,17 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     """Errors that its process logged in the last five minutes; one process may have several roles."""
 
 
+class DurabilityReport(msgspec.Struct, frozen=True, kw_only=True):
+    """What an ack of this edge promises."""
+
+    setting: str
+    """``fast``, ``safe`` or ``wait:N``."""
+    kept: bool
+    """Whether Redis gives that now, as far as it can be seen."""
+    findings: list[str]
+    """What was seen, where it isn't all that one may expect."""
+
+
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """What ``/v1/diagnostics`` says."""
 
@@ -44,6 +56,8 @@ class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     redis: bool
     """Whether Redis took a write."""
     redis_write_ms: float | None
+    durability: DurabilityReport | None
+    """None while Redis can't be asked."""
     errors_5min: int
     """Over all processes, those that died within five minutes too."""
     processes: list[ProcessReport]
@@ -68,13 +82,14 @@ class Diagnostics:
     async def diagnose(self, request: Request) -> Response:
         """Always 200: what can't be found out is a finding."""
         core = self._core
-        write_ms, beats = None, list[Heartbeat]()
+        write_ms, beats, durable = None, list[Heartbeat](), None
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
                 started = time.perf_counter()
                 await core.server.execute("SET", keys.partition_count(), len(core.server.keys.partitions))
                 write_ms = round((time.perf_counter() - started) * _MS, 3)
                 beats = await heartbeats.read_all(core.server)
+                durable = await _durable(core)
         except (TimeoutError, LogUnavailableError):
             write_ms = None
         named = principal_of(request).any_tenant
@@ -82,9 +97,17 @@ class Diagnostics:
         return json_response(
             Diagnosis(
                 version=core.settings.version, engine=core.settings.engine, redis=write_ms is not None,
-                redis_write_ms=write_ms, errors_5min=_errors(beats), processes=reports,
+                redis_write_ms=write_ms, durability=durable, errors_5min=_errors(beats), processes=reports,
             )
         )  # fmt: skip
+
+
+async def _durable(core: EdgeCore) -> DurabilityReport:
+    asked = core.log.confirming.asked
+    found = await examine(core.server, asked)
+    # Without addresses: they are an operator's alone, and the edge's log has them.
+    findings = [f"{one.text}: {one.remedy}" for one in dict.fromkeys(one._replace(node="") for one in found)]
+    return DurabilityReport(setting=str(asked), kept=is_kept(asked, found), findings=findings)
 
 
 def _report(beat: Heartbeat, stale_s: float, *, named: bool) -> ProcessReport:

@@ -16,6 +16,7 @@ from edge.views.overview import Recent
 from eventlog import heartbeats, keys
 from eventlog.lag import Lag, read_lag
 from eventlog.log import LogUnavailableError
+from eventlog.memory import Level
 
 PROBE_TIMEOUT_S = 2.0
 """Balancers give up on a probe after some seconds; a Redis that takes longer isn't one to send clients to."""
@@ -49,6 +50,8 @@ class Readiness(msgspec.Struct):
     """Connected to any edge."""
     lag_s: float
     """What waited longest for its captions: a session for a worker, speech for its text, a fact for lists and feeds."""
+    memory_percent: float | None
+    """How full the fullest node of Redis is; null where it has no bound, or nobody knows."""
     draining: bool
     reasons: list[str]
     """Why not, for a person."""
@@ -122,7 +125,8 @@ class Health:
             ready=not reasons, redis=probe.redis, workers=len(workers), projections=projections,
             active_sessions=len(core.connections),
             all_active_sessions=len(core.connections) + int(sum(_number(beat, "active_sessions") for beat in others)),
-            lag_s=max(lag_s for _, lag_s in _lags(probe, workers)), draining=core.draining,
+            lag_s=max(lag_s for _, lag_s in _lags(probe, workers)),
+            memory_percent=None if (full := core.pressure.percent) is None else round(full, 1), draining=core.draining,
             reasons=reasons, warnings=list(self._warnings(probe, projections)),
         )  # fmt: skip
 
@@ -135,6 +139,8 @@ class Health:
         if not probe.redis:
             yield "Redis can't be written"
             return
+        if self._core.pressure.level is Level.HOLD:
+            yield "Redis is short of memory: no audio is appended"
         if not workers:
             yield f"no worker has consumed for {settings.ready_stale_s:g} s"
         for name in CAPTIONS:
@@ -147,6 +153,10 @@ class Health:
     def _warnings(self, probe: _Probe, projections: dict[str, int]) -> Iterator[str]:
         if not probe.redis:
             return
+        if (worst := self._core.pressure.worst) is not Level.FREE:
+            # No reason to be red: whoever resumes a session would find no replica, and newcomers are told.
+            what = "no new sessions" if worst is Level.REFUSE else "no new sessions and no audio"
+            yield f"Redis is {self._core.pressure.percent or 0:.0f} % full: {what} where it is"
         settings = self._core.settings
         for name, count in projections.items():
             if name in CAPTIONS:

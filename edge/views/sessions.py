@@ -21,6 +21,7 @@ from eventlog import readmodels
 from eventlog.erasing import erase
 from eventlog.listing import STATES, Cursor, Metrics, list_sessions, read_metrics
 from eventlog.readmodels import SessionView, view_of_start
+from eventlog.runs import RunView, read_runs, with_view
 
 logger = logging.getLogger(__name__)
 
@@ -58,12 +59,20 @@ class Listing(msgspec.Struct):
     """For the next page; null on the last one."""
 
 
+class SessionDetail(SessionView, frozen=True, kw_only=True):
+    """What ``/v1/sessions/{session_id}`` says: the promoted run's state and numbers, and which runs there are."""
+
+    runs: list[RunView]
+    """The live one first, then its replays, the oldest first."""
+
+
 class Sessions:
     """``/v1/sessions`` and below, transcripts aside."""
 
     def __init__(self, core: EdgeCore) -> None:
         """Read from the server of `core`, and erase there."""
         self._server = core.server
+        self._confirming = core.log.confirming
         self._access = core.access
         self._pages = Recent(self._read_page, most=PAGES_KEPT)
         self._metrics = Recent(self._read_metrics, most=TENANTS_KEPT)
@@ -94,8 +103,9 @@ class Sessions:
                 troubles=[errors.BAD_QUERY, errors.FORBIDDEN],
             ),
             Operation(
-                "GET", "/v1/sessions/{session_id}", "get_session", "Sessions", "One session's state and numbers.",
-                self.session, Scope.READ, [Answer(200, "The session.", {JSON: SessionView})],
+                "GET", "/v1/sessions/{session_id}", "get_session", "Sessions",
+                "One session's state and numbers, and its runs.",
+                self.session, Scope.READ, [Answer(200, "The session.", {JSON: SessionDetail})],
                 [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
             ),
             Operation(
@@ -122,19 +132,20 @@ class Sessions:
         return json_response(await self._metrics.get(_kind(asked)))
 
     async def session(self, request: Request) -> Response:
-        """One session's state and numbers."""
+        """One session's state and numbers, and its runs."""
         found = await self._access.session(principal_of(request), request.path_params["session_id"])
         run = found.keys.run()
         view = await readmodels.read_view(self._server, run)
         if view is None:  # just opened: its projection is a moment behind
             view = view_of_start(found.whereabouts.start, run.run)
-        return json_response(view)
+        [runs] = await read_runs(self._server, [found.keys])
+        return json_response(SessionDetail(**msgspec.structs.asdict(view), runs=with_view(runs, view)))
 
     async def delete(self, request: Request) -> Response:
         """End and erase a session; its owner may, and an admin of its tenant."""
         principal = principal_of(request)
         found = await self._access.session(principal, request.path_params["session_id"], owner_only=True)
-        if not await erase(self._server, found.keys, found.whereabouts.tenant_id):
+        if not await erase(self._server, found.keys, found.whereabouts.tenant_id, self._confirming):
             raise unknown_session()  # another call was quicker
         self._pages.forget()
         self._metrics.forget()

@@ -10,14 +10,24 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope, unknown_session
-from edge.contract.operations import JSON, SESSION_ID, Answer, Handler, Operation, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Handler, Operation, Parameter, principal_of
 from edge.core import EdgeCore
+from edge.errors import WireError
 from edge.views.exports import Format, negotiated, render
 from edge.views.health import json_response
 from eventlog import readmodels
 from eventlog.documents import ListedFinal
+from eventlog.keys import SessionKeys
+from eventlog.readmodels import Transcript
+from eventlog.runs import read_run_transcript
 
 _STRING = {"type": "string"}
+
+_MOST_CHARACTERS = 256  # of a run's name, which has some 30
+_RUN = Parameter(
+    "run", "query", {"type": "string", "minLength": 1, "maxLength": _MOST_CHARACTERS},
+    "Of this run, one of the session's `runs`, instead of the promoted one.",
+)
 
 
 class TranscriptSoFar(msgspec.Struct):
@@ -30,6 +40,8 @@ class TranscriptSoFar(msgspec.Struct):
     utterances: list[ListedFinal]
     cleaned: str | None
     """The readable text: sentences and paragraphs, without fillers and stutters; null while the session lives."""
+    run: str
+    """Whose transcript it is: ``live``, or the name of a replay that is promoted or was asked for."""
 
 
 class Transcripts:
@@ -49,7 +61,8 @@ class Transcripts:
                 "The transcript: whole if the session has ended, so far if it lives.",
                 self.transcript, Scope.READ,
                 [Answer(200, "The transcript, in the format that `Accept` likes best.", kinds)],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.NOT_ACCEPTABLE],
+                [SESSION_ID, _RUN],
+                troubles=[errors.BAD_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN, errors.NOT_ACCEPTABLE],
             ),
             *map(self._suffixed, Format),
         )  # fmt: skip
@@ -60,7 +73,7 @@ class Transcripts:
             "GET", f"/v1/sessions/{{session_id}}/transcript.{wanted.suffix}", f"get_transcript_{wanted.suffix}",
             "Sessions", f"The transcript as {wanted.media_type}, whatever `Accept` says.",
             self._answering(wanted), Scope.READ, [Answer(200, "The transcript.", {wanted.media_type: kind})],
-            [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+            [SESSION_ID, _RUN], troubles=[errors.BAD_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN],
         )  # fmt: skip
 
     async def transcript(self, request: Request) -> Response:
@@ -78,13 +91,26 @@ class Transcripts:
 
     async def _answer(self, request: Request, wanted: Format) -> Response:
         session = await self._access.session(principal_of(request), request.path_params["session_id"])
-        found = await readmodels.read_transcript(self._server, session.keys.run())
-        if found is None:
-            raise unknown_session()
+        found = await self._found(session.keys, request.query_params.get("run"))
         if wanted is Format.JSON:
             state = "closed" if found.is_final else "active"
             session_id = session.keys.session_id
-            return json_response(TranscriptSoFar(session_id, state, found.transcript, found.utterances, found.cleaned))
+            return json_response(
+                TranscriptSoFar(session_id, state, found.transcript, found.utterances, found.cleaned, found.run)
+            )
         return Response(
             render(wanted, found.utterances), headers={"cache-control": "no-store"}, media_type=wanted.media_type
         )
+
+    async def _found(self, keys: SessionKeys, run: str | None) -> Transcript:
+        if run is None:
+            found = await readmodels.read_transcript(self._server, keys.run())
+            if found is None:
+                raise unknown_session()
+            return found
+        if not 0 < len(run) <= _MOST_CHARACTERS:
+            raise WireError(errors.BAD_QUERY, f"run has from 1 to {_MOST_CHARACTERS} characters")
+        found = await read_run_transcript(self._server, keys.run(run))
+        if found is None:
+            raise WireError(errors.UNKNOWN_RUN, "the session has no such run, or it has expired")
+        return found

@@ -32,6 +32,9 @@ for i = 1, #KEYS / 2 do
       code = CODE.SUPERSEDED
     elseif head == END and ARGV[a + 2] ~= END then
       code = CODE.SEALED
+    else
+      -- What is there already counts as done, so a WAIT behind it must cover it, and covers nothing without a write.
+      redis.call('HSET', session, 'guard', guard)
     end
     answers[i] = {code, tonumber(epoch), head}
   end

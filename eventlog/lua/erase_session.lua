@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Purpose: erase a session: end its claims, delete its keys, take it out of every list, leave its id, tell its listeners.
 -- KEYS: 1 erased (sorted set), 2 index (sorted set), 3 sessions (stream), 4 entries (hash), 5 open runs (sorted set),
---       6 ended runs (sorted set), 7 tenant's runs (sorted set), 8 feed channel (channel), then the keys to delete
+--       6 ended runs (sorted set), 7 tenant's runs (sorted set), 8 feed channel (channel), 9 archive's erasures (sorted
+--       set), 10 session (hash), then the keys to delete
 -- ARGV: 1 session id, 2 most ids to keep, 3 time to keep them (ms), then members "<session> <run>"
 -- Returns: how many keys were deleted
 -- Atomic: all of it, so that whatever comes later finds no session, no claim and no facts, which every script asks for
@@ -9,13 +10,16 @@
 --- @include "clock"
 --- @include "claim"
 
-local FIXED_KEYS, FIXED_ARGUMENTS = 8, 3
+local FIXED_KEYS, FIXED_ARGUMENTS = 10, 3
 local now = now_ms()
 redis.call('ZADD', KEYS[1], 'NX', now, ARGV[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', string.format('%.0f', tonumber(now) - tonumber(ARGV[3])))
 redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -tonumber(ARGV[2]) - 1)
 redis.call('PEXPIRE', KEYS[1], ARGV[3])
 
+if redis.call('HEXISTS', KEYS[10], 'archived') == 1 then
+  redis.call('ZADD', KEYS[9], 'NX', now, ARGV[1])
+end
 local deleted = 0
 for i = FIXED_KEYS + 1, #KEYS do
   deleted = deleted + redis.call('UNLINK', KEYS[i])

@@ -90,8 +90,11 @@ class Child:
         """Tell it that there is no more."""
         assert self._process.stdin is not None  # noqa: S101 -- asked for as a pipe
         self._process.stdin.close()
+        # Shielded: asyncio 3.11 sets the outcome of this wait without asking whether it was cancelled meanwhile.
+        closing = asyncio.ensure_future(self._process.stdin.wait_closed())
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need ask for it then
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            await self._process.stdin.wait_closed()
+            await asyncio.shield(closing)
 
     async def drained(self, read_bytes: int) -> int | None:
         """Wait until it has made all it can of `read_bytes`; how much it has written then. None: it has ended."""

@@ -6,6 +6,12 @@ local function number_before(a, b)
   return a < b
 end
 
+-- Where the next entry goes that takes up no audio and is no utterance; a sequence part stays small.
+local function control_after(id)
+  local offset, sequence = string.match(id, '^(%d+)-(%d+)$')
+  return offset .. '-' .. string.format('%.0f', tonumber(sequence) + 1)
+end
+
 local function id_before(a, b)
   local a_first, a_second = string.match(a, '^(%d+)-(%d+)$')
   local b_first, b_second = string.match(b, '^(%d+)-(%d+)$')

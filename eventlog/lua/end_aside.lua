@@ -1,0 +1,36 @@
+#!lua flags=allow-oom
+-- Purpose: end a run that was set aside for good, as failed.
+-- KEYS: 1 set-aside (stream), 2 checkpoint (hash), 3 transcript (stream), 4 sessions (stream), 5 entries (hash),
+--       6 index (sorted set), 7 changes (stream), 8 changes bell (channel)
+-- ARGV: 1 entry in the list, 2 member, 3 fact (JSON), 4 TTL (s)
+-- Returns: code: OK; LOST (not in the list); GONE, SEALED or EXISTS (no such run, over, on offer: taken off the list)
+-- Atomic: all of it
+-- Retry: LOST, and nothing changes
+--- @include "codes"
+--- @include "clock"
+--- @include "aside"
+
+if not listed(KEYS[1], ARGV[1], ARGV[2]) then
+  return CODE.LOST
+end
+local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
+local code = CODE.OK
+if not last[1] then
+  code = CODE.GONE
+elseif last[1][1] == END or redis.call('HEXISTS', KEYS[2], 'done') == 1 then
+  code = CODE.SEALED
+elseif on_offer(KEYS[4], KEYS[5], ARGV[2]) then
+  code = CODE.EXISTS
+end
+redis.call('XDEL', KEYS[1], ARGV[1])
+if code ~= CODE.OK then
+  return code
+end
+redis.call('HDEL', KEYS[2], 'aside')
+redis.call('HSET', KEYS[2], 'done', 'set aside')
+redis.call('XADD', KEYS[3], 'NOMKSTREAM', END, 'fact', ARGV[3])
+redis.call('ZADD', KEYS[6], now_ms(), ARGV[2])
+redis.call('XADD', KEYS[7], '*', 'run', ARGV[2])
+keep(ARGV[4], KEYS[2], KEYS[3])
+redis.call('SPUBLISH', KEYS[8], ARGV[2])
+return CODE.OK

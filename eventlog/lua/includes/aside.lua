@@ -1,0 +1,19 @@
+-- A run that was set aside: its entry in the list, and how its keys live on.
+
+-- The list's entry, if it is there and names `member`.
+local function listed(list, entry, member)
+  local found = redis.call('XRANGE', list, entry, entry)
+  return found[1] and found[1][2][2] == member
+end
+
+-- Whether workers can take `member` just now, or one has it.
+local function on_offer(sessions, entries, member)
+  local entry = redis.call('HGET', entries, member)
+  return entry and #redis.call('XRANGE', sessions, entry, entry) > 0
+end
+
+local function keep(ttl_s, ...)
+  for _, key in ipairs({...}) do
+    redis.call('EXPIRE', key, ttl_s)
+  end
+end

@@ -1,0 +1,64 @@
+"""Workers that can't take some sessions, and what is found of these then."""
+
+from collections.abc import Sequence
+
+from eventlog.aside import Aside, Asides, asides
+from eventlog.codec import decode_fact
+from eventlog.events import Fact, RunRedriven, RunSetAside
+from eventlog.keys import RunKeys
+from eventlog.positions import START
+from eventlog.server import Server
+from processor.recognisers import Clip, RecogniserError, Recognition
+from processor.recognisers.mock import MockRecogniser
+from tests.support.waiting import eventually_async
+
+TTL_S = 1_000
+REASON = "can't take this"
+
+
+class PickyRecogniser(MockRecogniser):
+    """Refuses for good what comes after so many clips of telephone speech."""
+
+    def __init__(self, accepted: int = 0) -> None:
+        """Takes `accepted` clips of it."""
+        super().__init__()
+        self.accepted = accepted
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Refuse telephone speech."""
+        strange = sum(clip.sample_rate_hz == 8_000 for clip in clips)
+        if strange > self.accepted:
+            raise RecogniserError(REASON, retryable=False)
+        self.accepted -= strange
+        return super().recognise(clips)
+
+
+async def listed(server: Server) -> list[Aside]:
+    """What is listed as set aside."""
+    return [one async for one in asides(server)]
+
+
+async def set_aside(server: Server, keys: RunKeys) -> Aside:
+    """A run's place in the list, once it has one."""
+
+    async def look() -> list[Aside]:
+        return [one for one in await listed(server) if one.keys.member == keys.member]
+
+    [found] = await eventually_async(look)
+    return found
+
+
+def acts(server: Server) -> Asides:
+    """What can be done with such runs."""
+    return Asides(server, session_ttl_s=TTL_S)
+
+
+async def facts_of(server: Server, keys: RunKeys) -> list[Fact]:
+    """All facts of a run."""
+    entries = await server.execute("XRANGE", keys.transcript, f"({START}", "+")
+    return [decode_fact(fields[1]) for _, fields in entries]
+
+
+def standings(facts: Sequence[Fact]) -> list[type[Fact]]:
+    """How often a run was set aside and taken up again, in order."""
+    return [type(fact) for fact in facts if isinstance(fact, RunSetAside | RunRedriven)]

@@ -110,9 +110,11 @@ class Bells:
                     return
                 [node] = by_node
                 async with contextlib.aclosing(_Connection(self._connection(node, channels[0]))) as connection:
-                    await connection.subscribe(channels)
+                    with translated():
+                        await connection.subscribe(channels)
                     back_off_s, trouble = BACK_OFF_FIRST_S, self._heard(channels, trouble=trouble)
-                    await connection.listen(self._on_message)
+                    with translated():
+                        await connection.listen(self._on_message)
             except Exception as error:  # noqa: BLE001 - a listener that is deaf for good would be worse than any cause
                 trouble = self._lost(channels, error, trouble=trouble)
             # Spread out, or every process would come back to a restarted server in the same instant.

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import msgspec
 from redis.exceptions import ResponseError
 
-from eventlog.codec import UndecodableEventError, decode_fact, decode_start
-from eventlog.events import SessionStarted, SourceNoted
+from eventlog.codec import UndecodableEventError, decode_fact, decode_start, encode
+from eventlog.events import RunSetAside, SessionStarted, SourceNoted
 from eventlog.keys import LIVE_QUEUE, PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
 from eventlog.positions import Position
@@ -74,15 +74,18 @@ class Claims:
         self.due_ms = 0
         """How long after the last `take_over` the next claim may be abandoned: looking sooner finds nothing."""
         self.queue = queue
+        self._calm_from: dict[int, float] = {}
+        """Partitions whose node was away, and the monotonic time (s) from which their claims may be taken over."""
         self._ttl_s = session_ttl_s
 
     async def ensure_groups(self) -> None:
         """Create the group on every partition, from the first entry on; harmless where it exists.
 
-        A queue of replays lives for a session TTL from the last call on.
+        A queue of replays lives for a session TTL from the last call on. Where a node of a cluster is away it is left
+        out: `take_new` finds the group missing there.
         """
         ttl_s = self._ttl_s if self.queue else 0
-        await self._run_all(
+        await self.server.run_many(
             [
                 Call(script("ensure_group"), [queue.sessions, queue.entries], [ttl_s])
                 for queue in (keys.queue(self.queue) for keys in self.server.keys.partitions)
@@ -92,21 +95,44 @@ class Claims:
     async def take_new(self, partitions: Iterable[PartitionKeys], room: int) -> list[Claim]:
         """Claim at most `room` entries that nobody had yet.
 
-        A lost answer leaves entries pending under this consumer; `take_over` brings them back after a lease. What else
-        came is answered, so that trouble with one node of a cluster keeps nothing of the others back.
+        A lost answer leaves entries pending under this consumer; `take_over` brings them back after a lease. Trouble
+        with one node of a cluster keeps nothing of the others back.
+
+        Raises:
+            LogUnavailableError: if none of the partitions could be asked.
         """
         wanted = list(partitions)
         claims: list[Claim] = []
+        trouble: LogUnavailableError | None = None
+        reached = False
         while wanted and (left := room - len(claims)) > 0:
             # No more partitions than there is room for: each gives one at least.
             count = min(PARTITIONS_PER_TAKE, left)
             part, wanted = wanted[:count], wanted[count:]
-            answers = await self._read_new(part, left // len(part))
+            try:
+                answers = await self._read_new(part, left // len(part))
+            except LogUnavailableError as error:  # all of these; of a cluster other nodes may have the others
+                if not self.server.is_cluster:
+                    raise
+                trouble = error
+                self.calm(part)
+                continue
+            reached = True
             claims += [claim for answer in answers for claim in self._new_claims(answer)]
-            for answer in answers:
-                if isinstance(answer, LogUnavailableError) and not claims:
-                    raise answer
+        if trouble is not None and not reached:
+            raise trouble
         return claims
+
+    def calm(self, partitions: Iterable[PartitionKeys]) -> None:
+        """Take over nothing of these for a lease: their holders may not be able to renew either."""
+        calm_from = time.monotonic() + self.lease_ms / 1000
+        self._calm_from.update((keys.number, calm_from) for keys in partitions)
+
+    def calm_away(self) -> bool:
+        """As `calm`, where a node of a cluster is known to be away; False if none is."""
+        away = [keys for keys in self.server.keys.partitions if self.server.is_away(keys.sessions)]
+        self.calm(away)
+        return bool(away)
 
     async def take_over(self, room: int) -> list[Claim]:
         """Claim at most `room` runs whose holders haven't renewed them for a lease, the own forgotten ones too.
@@ -115,6 +141,9 @@ class Claims:
 
         In two steps: a look, and only then a claim that expires by Redis's own clock. A claim that was sent before
         or during a stall of Redis must not run at its end, when renewals may still lie behind it in the queue.
+
+        Partitions whose node of a cluster is away, or was within the last lease, are left out: their holders may not
+        have been able to renew.
         """
         started = time.monotonic()
         found = await self._find_abandoned()
@@ -123,6 +152,7 @@ class Claims:
         if not part or (time.monotonic() - started) * 1000 > self.lease_ms / STALL_SHARE:
             return []
         answers = await self._run_all(
+            [keys for keys, _ in part],
             [
                 Call(
                     script("take_over_claims"),
@@ -130,10 +160,13 @@ class Claims:
                     [self.consumer, self.lease_ms, room // len(part), now_ms + self.lease_ms // STALL_SHARE],
                 )
                 for keys, now_ms in part
-            ]
+            ],
         )
         return [
-            self._claim(entry_id, member, deliveries) for answer in answers for entry_id, member, deliveries in answer
+            self._claim(entry_id, member, deliveries)
+            for answer in answers
+            if not isinstance(answer, LogUnavailableError)
+            for entry_id, member, deliveries in answer
         ]
 
     async def begin(self, claims: Sequence[Claim]) -> list[Begun]:
@@ -165,19 +198,32 @@ class Claims:
         return begun
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Reset each claim's idle time; answers those that are lost."""
+        """Reset each claim's idle time; answers those that are lost.
+
+        Where a node of a cluster is away its claims are neither.
+        """
         calls: list[list[Claim]] = []
         for group in self.server.groups(claims, lambda claim: claim.keys.partition.number):
             calls += [group[first : first + CLAIMS_PER_CALL] for first in range(0, len(group), CLAIMS_PER_CALL)]
-        answers = await self._run_all([_renewal(call) for call in calls])
-        return [call[number - 1] for call, answer in zip(calls, answers, strict=True) for number in answer]
+        # A call holds claims of one partition, but on a single Redis, which answers as a whole or not at all.
+        answers = await self._run_all([call[0].keys.partition for call in calls], [_renewal(call) for call in calls])
+        return [
+            call[number - 1]
+            for call, answer in zip(calls, answers, strict=True)
+            if not isinstance(answer, LogUnavailableError)
+            for number in answer
+        ]
 
     async def hand_over(self, claims: Sequence[Claim], *, absolved: bool = False) -> None:
         """Offer each run afresh: whoever has room takes it at once, and nobody is suspected. Lost ones are left.
 
         `absolved` drops the suspicions that there were already.
+
+        Raises:
+            LogUnavailableError: if some could not be; others take them after a lease.
         """
-        await self._run_all(
+        answers = await self._run_all(
+            [claim.keys.partition for claim in claims],
             [
                 Call(
                     script("hand_over_claim"),
@@ -187,16 +233,31 @@ class Claims:
                     [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, int(absolved)],
                 )
                 for claim in claims
-            ]
+            ],
         )  # fmt: skip
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                raise answer
 
     async def set_aside(self, claim: Claim, reason: str) -> Code:
-        """Stop offering a run that keeps killing workers; its audio and facts stay."""
+        """Stop offering a run that can't be processed, and state so; its audio and facts stay for their TTL.
+
+        OK, LOST, or GONE or SEALED where nothing was left to set aside.
+        """
+        keys, partition, session = claim.keys, claim.keys.partition, claim.keys.session
+        fact = RunSetAside(reason=reason, noted_ms=time.time_ns() // 1_000_000)
         code = await self.server.run(
             script("set_aside_claim"),
-            [claim.offers.sessions, claim.offers.entries, claim.keys.partition.set_aside],
-            [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, reason, SET_ASIDE_MAX],
-        )
+            [
+                claim.offers.sessions, claim.offers.entries, partition.set_aside, keys.checkpoint, keys.transcript,
+                partition.changes, partition.changes_bell, partition.index, session.session, session.audio,
+                session.upload.session, session.upload.audio, session.upload.head,
+            ],
+            [
+                claim.entry_id, claim.consumer, claim.deliveries, keys.member, reason, SET_ASIDE_MAX, claim.queue,
+                encode(fact), self._ttl_s,
+            ],
+        )  # fmt: skip
         return Code(code)
 
     async def sweep(self, partition: PartitionKeys, cursor: str = "0", *, count: int = 100) -> Swept:
@@ -213,30 +274,38 @@ class Claims:
 
     async def retire_silent(self, silence_ms: int) -> int:
         """Delete every consumer that holds nothing and wasn't heard of for `silence_ms`; answers how many."""
-        return sum(await self._each_partition("retire_consumers", ["", silence_ms]))
+        answers = await self._each_partition("retire_consumers", ["", silence_ms])
+        return sum(answer for answer in answers if not isinstance(answer, LogUnavailableError))
 
     async def _each_partition(self, name: str, arguments: Sequence[str | int]) -> list[Any]:
+        partitions = self.server.keys.partitions
         return await self._run_all(
-            [
-                Call(script(name), [keys.queue(self.queue).sessions], arguments)
-                for keys in self.server.keys.partitions
-            ]
+            partitions,
+            [Call(script(name), [keys.queue(self.queue).sessions], arguments) for keys in partitions],
         )
 
-    async def _run_all(self, calls: Sequence[Call]) -> list[Any]:
-        """Every call's answer; raises if any has none, once all were tried."""
+    async def _run_all(self, partitions: Sequence[PartitionKeys], calls: Sequence[Call]) -> list[Any]:
+        """Every call's answer, or the `LogUnavailableError` of one whose partition's node is away.
+
+        Raises:
+            LogUnavailableError: if no answer came at all.
+        """
         answers = await self.server.run_many(calls)
-        for answer in answers:
-            if isinstance(answer, LogUnavailableError):
-                raise answer
+        self._note(partitions, answers)
         return answers
+
+    def _note(self, partitions: Iterable[PartitionKeys], answers: Iterable[Any]) -> None:
+        found = zip(partitions, answers, strict=True)
+        self.calm(keys for keys, answer in found if isinstance(answer, LogUnavailableError))
 
     async def _find_abandoned(self) -> list[tuple[PartitionKeys, int]]:
         """The partitions with claims that are idle for a lease, each with its own server's clock (ms)."""
         answers = await self._each_partition("find_abandoned", [self.lease_ms])
+        now = time.monotonic()
         looked = [
-            (keys, int(now_ms), idle_ms)
-            for keys, (now_ms, idle_ms) in zip(self.server.keys.partitions, answers, strict=True)
+            (keys, int(answer[0]), answer[1])
+            for keys, answer in zip(self.server.keys.partitions, answers, strict=True)
+            if not isinstance(answer, LogUnavailableError) and now >= self._calm_from.get(keys.number, 0.0)
         ]
         left_ms = [self.lease_ms - idle_ms for _, _, idle_ms in looked if 0 < idle_ms < self.lease_ms]
         self.due_ms = min(left_ms, default=self.lease_ms // 2)
@@ -250,6 +319,7 @@ class Claims:
                 for queue in (keys.queue(self.queue) for keys in partitions)
             ]
         )
+        self._note(partitions, answers)
         if any(isinstance(answer, ResponseError) and _is_missing_group(answer) for answer in answers):
             # Somebody emptied Redis under us, or a failover lost the group: what comes next needs it again.
             await self.ensure_groups()

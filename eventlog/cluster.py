@@ -42,6 +42,33 @@ _LOST = (RedisConnectionError, RedisTimeoutError, OSError)
 _REDIRECTED = (MovedError, AskError, TryAgainError)
 
 
+async def initialize(client: RedisCluster) -> None:
+    """Learn the cluster's layout, and its commands from any master that answers.
+
+    Redis-py asks the first master alone for the commands, and gives up if that is the one that is away.
+
+    Raises:
+        RedisError: if no node tells the layout, or no master answers.
+    """
+    await client.nodes_manager.initialize()
+    failure: Exception = RedisConnectionError("the cluster has no master")
+    for node in client.get_primaries():
+        try:
+            await client.commands_parser.initialize(node)
+        except (RedisError, OSError) as error:
+            failure = error
+            continue
+        client._initialize = False  # noqa: SLF001 - what its own method does at its end; a test holds it
+        return
+    await client.nodes_manager.aclose()
+    raise failure
+
+
+def replicas_told(answer: Any) -> int:  # noqa: ANN401 - WAIT's answer, or an exception
+    """How many replicas WAIT told of: none if it failed, as at a master that has just been demoted."""
+    return answer if isinstance(answer, int) else 0
+
+
 class Rounds:
     """The cluster's nodes, and which of them are away."""
 
@@ -51,8 +78,11 @@ class Rounds:
         self._away: dict[str, Exception] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def execute(self, commands: Sequence[Command]) -> list[Any]:
-        """Each command's answer, or the exception it failed with, in order; all nodes at once."""
+    async def execute(self, commands: Sequence[Command], wait: Command = ()) -> tuple[list[Any], list[int]]:
+        """Each command's answer, or the exception it failed with, in order; all nodes at once.
+
+        And how many replicas its node's connection was told of by `wait`, a WAIT behind the node's commands.
+        """
         asked = [PipelineCommand(number, *command) for number, command in enumerate(commands)]
         by_node: dict[str, tuple[ClusterNode, list[PipelineCommand]]] = {}
         for command in asked:
@@ -66,8 +96,31 @@ class Rounds:
                 command.result = RedisConnectionError(f"{node.name} is away: {self._away[node.name]}")
             else:
                 by_node.setdefault(node.name, (node, []))[1].append(command)
-        await asyncio.gather(*(self._ask(node, part) for node, part in by_node.values()))
-        return [command.result for command in asked]
+        told = await asyncio.gather(*(self._ask(node, part, wait) for node, part in by_node.values()))
+        counts = {number: count for one in told for number, count in one.items()}
+        return [command.result for command in asked], [counts.get(number, 0) for number in range(len(asked))]
+
+    def node_of(self, key: str) -> str:
+        """The name of the master that has `key`; empty if there is none."""
+        try:
+            return str(self._node(("GET", key)).name)
+        except SlotNotCoveredError:
+            return ""
+
+    def is_away(self, key: str) -> bool:
+        """Whether the master that has `key` doesn't answer, or there is none."""
+        name = self.node_of(key)
+        return not name or name in self._away
+
+    async def each_master(self, command: Command) -> dict[str, Any]:
+        """The answer of every master to a command without keys, or the exception it failed with, by its name."""
+        asked = {
+            str(node.name): (node, PipelineCommand(0, *command))
+            for node in self._client.get_primaries()
+            if node.name not in self._away
+        }
+        await asyncio.gather(*(self._ask(node, [one]) for node, one in asked.values()))
+        return {name: one.result for name, (_, one) in asked.items()}
 
     async def time(self) -> tuple[int, int]:
         """The clock of the first master that answers, in seconds and microseconds.
@@ -99,16 +152,25 @@ class Rounds:
         assert node is not None  # noqa: S101 - only a search for replicas finds none
         return node
 
-    async def _ask(self, node: ClusterNode, commands: list[PipelineCommand]) -> None:
-        """Have one node answer; sets each command's result, and raises nothing but cancellation."""
+    async def _ask(self, node: ClusterNode, commands: list[PipelineCommand], wait: Command = ()) -> dict[int, int]:
+        """Have one node answer; sets each command's result, and raises nothing but cancellation.
+
+        Returns what `wait` said behind each command, by the command's number; nothing of those it wasn't said behind.
+        """
         lost = commands
+        counts: dict[int, int] = {}
         for _ in range(TRIES):
+            last = [PipelineCommand(-1, *wait)] if wait else []
+            sent = lost
             try:
-                await node.execute_pipeline(lost)
+                await node.execute_pipeline([*sent, *last])
             except _LOST as error:
-                for command in lost:
+                for command in [*sent, *last]:
                     command.result = error
-            lost = [command for command in lost if isinstance(command.result, _LOST)]
+            lost = [command for command in sent if isinstance(command.result, _LOST)]
+            if last:
+                told = replicas_told(last[0].result)
+                counts.update((command.position, told) for command in sent if not isinstance(command.result, _LOST))
             if not lost or any(isinstance(command.result, RedisTimeoutError | TimeoutError) for command in lost):
                 break
             await node.disconnect_free_connections()
@@ -116,9 +178,11 @@ class Rounds:
             self._watch(node, lost[0].result)
         for command in commands:
             if isinstance(command.result, _REDIRECTED):
+                counts[command.position] = 0  # it goes to another node, where nobody waits behind it
                 await self._follow(command)
             elif isinstance(command.result, ClusterDownError):
                 self._watch(None)
+        return counts
 
     async def _follow(self, command: PipelineCommand) -> None:
         """Ask where the node sent us; the slot's new place is known from then on."""

@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from eventlog import keys as keys_module
+from eventlog.durability import Confirming
 from eventlog.keys import LIVE_RUN, READ_MODELS, SINKS, PartitionKeys, RunKeys, SessionKeys
 from eventlog.log import LogUnavailableError
+from eventlog.rebuilding import leftovers
 from eventlog.scripts import script
 from eventlog.server import Call, Server
 
@@ -28,13 +30,19 @@ ENTRIES_PER_LOOK = 1000
 """Under a millisecond of Redis's time."""
 
 
-async def erase(server: Server, keys: SessionKeys, tenant_id: str) -> bool:
+async def erase(
+    server: Server, keys: SessionKeys, tenant_id: str, confirming: Confirming | None = None
+) -> bool:
     """End and erase a session of `tenant_id`, all its runs; False if there was nothing of it.
+
+    With `confirming` not before that has the durability asked for, so that no failover brings it back.
 
     Raises:
         LogUnavailableError: if Redis can't be reached; it may have been erased nevertheless, and may be tried again.
     """
     deleted = await _erase(server, keys.partition, [keys.session_id], tenant_id)
+    if confirming is not None and confirming.asked.replicas:
+        await confirming.run_one(_call(keys.partition, keys.session_id, [keys.run()], tenant_id))
     await server.execute("ZREM", keys_module.reservations(), keys.session_id)
     await server.execute("ZREM", keys_module.tenant_reservations(tenant_id), keys.session_id)
     return deleted > 0
@@ -67,7 +75,9 @@ async def _erase(server: Server, partition: PartitionKeys, session_ids: Sequence
     for run in map(server.keys.of_run, {member.decode() for member in members}):
         if run.run != LIVE_RUN:
             runs[run.session_id].append(run)
+    queues = await _queues(server, [run for found in runs.values() for run in found if run.run != LIVE_RUN])
     calls = [_call(partition, session_id, found, tenant_id) for session_id, found in runs.items()]
+    calls += [_call_of_queue(queue, run) for run, queue in queues]
     deleted = 0
     for answer in await server.run_many(calls):
         if isinstance(answer, LogUnavailableError):
@@ -80,15 +90,34 @@ async def _erase(server: Server, partition: PartitionKeys, session_ids: Sequence
 
 
 def _call(partition: PartitionKeys, session_id: str, runs: Sequence[RunKeys], tenant_id: str) -> Call:
-    doomed = {key: None for run in runs for key in run.expiring()}
+    doomed = {key: None for run in runs for key in (*run.expiring(), *leftovers(run))}
     return Call(
         script("erase_session"),
         [
             partition.erased, partition.index, partition.sessions, partition.entries, partition.open_runs,
-            partition.ended_runs, partition.tenant_runs(tenant_id), partition.feed_channel, *doomed,
+            partition.ended_runs, partition.tenant_runs(tenant_id), partition.feed_channel, partition.archive_erasures,
+            runs[0].session.session, *doomed,
         ],
         [session_id, ERASED_MOST, ERASED_KEPT_MS, *(run.member for run in runs)],
     )  # fmt: skip
+
+
+def _call_of_queue(name: str, run: RunKeys) -> Call:
+    """Takes a replay off its own queue, or ends its claim there."""
+    call, offers = _call(run.partition, run.session_id, [run], ""), run.partition.queue(name)
+    keys = [*call.keys[:2], offers.sessions, offers.entries, *call.keys[4:]]
+    return Call(call.script, keys, call.arguments)
+
+
+async def _queues(server: Server, replays: Sequence[RunKeys]) -> list[tuple[RunKeys, str]]:
+    answers = await server.execute_many([("HGET", run.checkpoint, "queue") for run in replays])
+    found = []
+    for run, answer in zip(replays, answers, strict=True):
+        if isinstance(answer, LogUnavailableError):
+            raise answer
+        if isinstance(answer, bytes):
+            found.append((run, answer.decode()))
+    return found
 
 
 async def _drop_mentions(server: Server, stream: str, session_ids: Sequence[str]) -> None:

@@ -160,6 +160,20 @@ class ProgressNoted(_Event, frozen=True, kw_only=True, tag="progress_noted.v1"):
     noted_ms: int = 0
 
 
+class RunSetAside(_Event, frozen=True, kw_only=True, tag="run_set_aside.v1"):
+    """The run can't be processed, or kills whatever does, and isn't offered to workers any more; no end."""
+
+    reason: str
+    """For a person; never transcript text."""
+    noted_ms: int = 0
+
+
+class RunRedriven(_Event, frozen=True, kw_only=True, tag="run_redriven.v1"):
+    """A run that was set aside is offered to workers again."""
+
+    noted_ms: int = 0
+
+
 class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
     """Last fact of a run."""
 
@@ -172,4 +186,6 @@ class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
     """Why it failed, for a person; never transcript text."""
 
 
-Fact = SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | SessionEnded
+Fact = (
+    SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | RunSetAside | RunRedriven | SessionEnded
+)

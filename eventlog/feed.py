@@ -35,6 +35,8 @@ class FeedKind(enum.StrEnum):
     """In the status Stream too, under `position`, its number there."""
     GONE = "g"
     """The session was erased; nothing comes any more."""
+    PROMOTED = "r"
+    """Another run of the session is promoted now; `body` names it."""
 
 
 class FeedMessage(msgspec.Struct, array_like=True, frozen=True):

@@ -16,7 +16,7 @@ LIVE_RUN = "live"
 READ_MODELS = ("lists", "feeds", "sessions", "status")
 """The projections that build read models in Redis."""
 
-SINKS = ("eventbridge", "kafka", "webhooks")
+SINKS = ("eventbridge", "kafka", "webhooks", "archive")
 """The projections that forward to somebody outside Redis."""
 
 _DEPLOYMENT = "{stenolog}"  # keys that count across partitions; a tag of their own, so one slot
@@ -145,7 +145,7 @@ class PartitionKeys:
 
     @cached_property
     def set_aside(self) -> str:
-        """Stream: runs that kept crashing workers, with reason and consumer. Set-aside script; bounded length."""
+        """Stream: runs that kept crashing workers, with reason and consumer. Set-aside script; bounded. Session TTL."""
         return f"{self._prefix}:set-aside"
 
     def dead_letters(self, projection: str) -> str:
@@ -180,6 +180,11 @@ class PartitionKeys:
         return f"{self._prefix}:erased"
 
     @cached_property
+    def archive_erasures(self) -> str:
+        """Sorted set: ids of deleted sessions that were archived, until that is erased too. Erase script. No TTL."""
+        return f"{self._prefix}:archive-erasures"
+
+    @cached_property
     def sessions_bell(self) -> str:
         """Sharded channel: rung when `sessions` has a new entry, so that workers look at once."""
         return f"{self._prefix}:bell:sessions"
@@ -206,7 +211,7 @@ class SessionKeys:
 
     @cached_property
     def session(self) -> str:
-        """Hash: guard ("epoch head"), seen_ms, token, start. Open, resume, append, seal scripts. Session TTL."""
+        """Hash: guard ("epoch head"), seen_ms, token, start, archived. Open, resume, append, seal scripts. Session TTL."""
         return f"{self._prefix}:session:{self.session_id}"
 
     @cached_property
@@ -241,8 +246,33 @@ class SessionKeys:
 
     @cached_property
     def view(self) -> str:
-        """Hash: state and metrics of the session. Projection sessions. Session TTL."""
+        """Hash: state and metrics of the promoted run. Projection sessions. Session TTL."""
         return f"{self._prefix}:view:{self.session_id}"
+
+    @cached_property
+    def promoted(self) -> str:
+        """String: the replay whose List, document and view readers get; absent for the live run. Promote script."""
+        return f"{self._prefix}:promoted:{self.session_id}"
+
+    @cached_property
+    def replays(self) -> str:
+        """Sorted set: the session's replays by start in ms. Projection sessions. Session TTL."""
+        return f"{self._prefix}:replays-of:{self.session_id}"
+
+    @cached_property
+    def live_list(self) -> str:
+        """List: the live run's own, while a replay is promoted. Promote script. Session TTL."""
+        return f"{self._prefix}:list:{self.session_id}:{LIVE_RUN}"
+
+    @cached_property
+    def live_document(self) -> str:
+        """String: the live run's own, while a replay is promoted. Promote script. Session TTL."""
+        return f"{self._prefix}:document:{self.session_id}:{LIVE_RUN}"
+
+    @cached_property
+    def live_view(self) -> str:
+        """Hash: the live run's own, while a replay is promoted. Promote script. Session TTL."""
+        return f"{self._prefix}:view:{self.session_id}:{LIVE_RUN}"
 
     def run(self, run: str = LIVE_RUN) -> RunKeys:
         """The keys of one run over this session's audio."""
@@ -290,7 +320,7 @@ class RunKeys:
 
     @cached_property
     def checkpoint(self) -> str:
-        """Hash: cursor, boundaries, utterance, serial, suspicion, done. Begin and commit scripts. Session TTL."""
+        """Hash: cursor, boundaries, utterance, serial, suspicion, aside, done. Claim scripts. Session TTL."""
         return self._key("checkpoint")
 
     @cached_property
@@ -327,10 +357,19 @@ class RunKeys:
         """String: position in `transcript` up to which `projection` has applied it. That projection. Session TTL."""
         return self._key(f"projected:{projection}")
 
+    def rebuilt(self, part: str) -> str:
+        """List, Hash, String, Stream: a part of a read model while it is rebuilt. `stenolog rebuild`. Expires soon."""
+        return self._key(f"rebuilt-{part}")
+
     def expiring(self) -> tuple[str, ...]:
-        """Every key of the run and its session that has the session TTL, whether it exists or not."""
+        """Every key of the run and its session that has the session TTL, whether it exists or not.
+
+        What readers get of a promoted run, and what stands aside for it, lives as long as the live run's own.
+        """
         session, upload = self.session, self.session.upload
+        shown = (session.promoted, session.live_list, session.live_document, session.live_view)
         return (
+            *(shown if self.run == LIVE_RUN else ()), session.replays,
             session.session, session.audio, upload.session, upload.audio, upload.head, self.transcript,
             self.checkpoint, self.recognised, self.feed, self.list, self.document, self.view, self.status,
             *(self.projected(name) for name in (*READ_MODELS, *SINKS)),

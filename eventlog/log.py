@@ -124,6 +124,8 @@ class Commit(NamedTuple):
     """Audio entries below this may be freed."""
     ends: bool = False
     """The run is over: the claim's entry goes with this commit."""
+    keeps_unarchived: bool = False
+    """Only audio that is archived as well may be freed."""
 
 
 class Committed(NamedTuple):

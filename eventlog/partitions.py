@@ -14,6 +14,10 @@ MAX_PARTITIONS = 1024
 """More would leave fewer than 16 slots to each and make every sweep over the partitions dear."""
 
 
+EVERY_KEY = "{stenolog*}:*"
+"""What matches each key of a deployment, and none of others that share its Redis, as SCAN wants it."""
+
+
 def partition_of(session_id: str, partitions: int) -> int:
     """The partition of a session: CRC-32 of its id, so that ids made elsewhere spread as well as UUIDs do."""
     return zlib.crc32(session_id.encode()) % partitions

@@ -9,7 +9,7 @@ import msgspec
 
 from eventlog.documents import Document, ListedFinal, decode_document, decode_final, stitch
 from eventlog.events import SessionStarted
-from eventlog.keys import RunKeys
+from eventlog.keys import LIVE_RUN, RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.positions import SEALED, Position
 from eventlog.scripts import script
@@ -41,8 +41,9 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last fact, Unix ms."""
     ended_ms: int | None = None
     reason: str | None = None
+    """Why it ended; of a run that isn't over ``set_aside``, if it is."""
     detail: str | None = None
-    """Why it failed, for a person."""
+    """Why it failed, or was set aside, for a person."""
     finals: int = 0
     audio_seconds: float = 0.0
     """Appended so far while it is open, processed in all once it is closed."""
@@ -59,6 +60,8 @@ class Transcript(msgspec.Struct, frozen=True, kw_only=True):
     utterances: list[ListedFinal]
     cleaned: str | None = None
     """The readable text; None until the document is there, since what follows may change how a sentence reads."""
+    run: str = LIVE_RUN
+    """Whose it is."""
 
 
 async def read_document(server: Server, keys: RunKeys) -> Document | None:
@@ -83,18 +86,26 @@ async def read_list(server: Server, keys: RunKeys) -> list[ListedFinal]:
 async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """The document if there is one, else what the List holds so far; None if nobody knows the run.
 
+    Of the live run these are what readers get: the promoted run's. See `eventlog.runs` for a certain run's own.
+
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
     document = await read_document(server, keys)
     if document is not None:
-        return Transcript(
-            is_final=True, transcript=document.transcript, utterances=document.utterances, cleaned=document.cleaned
-        )
+        return whole(document)
     finals = await read_list(server, keys)
     if not finals and not await server.execute("EXISTS", keys.transcript):
         return None
     return Transcript(is_final=False, transcript=stitch(finals), utterances=finals)
+
+
+def whole(document: Document) -> Transcript:
+    """The transcript of a run that is over."""
+    return Transcript(
+        is_final=True, transcript=document.transcript, utterances=document.utterances, cleaned=document.cleaned,
+        run=document.run,
+    )
 
 
 async def read_boundary(server: Server, keys: RunKeys) -> int:
@@ -170,7 +181,9 @@ def view_of_start(start: SessionStarted, run: str) -> SessionView:
 def _view(flat: Sequence[bytes], guard: bytes, cursor: bytes, now_ms: int) -> SessionView | None:
     if not flat:
         return None
-    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    pairs = zip(flat[::2], flat[1::2], strict=True)
+    # An empty reason: it was set aside, and goes on.
+    fields = {name.decode(): value.decode() for name, value in pairs if value or name not in {b"reason", b"detail"}}
     view = msgspec.convert(fields, SessionView, strict=False)
     age_s = max(0.0, round((now_ms - view.opened_ms) / _MS, 3))
     if view.state == "CLOSED" or not guard or not view.sample_rate:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventlog.codec import decode_start, encode
+from eventlog.durability import FAST, Confirming, Durability
 from eventlog.events import CONTAINER, SessionOpened, SessionSealed, SessionStarted
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
@@ -40,12 +41,17 @@ class Whereabouts(NamedTuple):
 class RedisLog:
     """`eventlog.log.EventLog` on Redis Streams; one per process, safe for concurrent use."""
 
-    def __init__(self, server: Server, *, session_ttl_s: int, resume_token_ttl_s: int | None = None) -> None:
+    def __init__(
+        self, server: Server, *, session_ttl_s: int, resume_token_ttl_s: int | None = None,
+        durability: Durability = FAST,
+    ) -> None:  # fmt: skip
         """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life.
 
-        A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner.
+        A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner. What somebody is told
+        of as done (appends, openings, where a stream ends) has the `durability` asked for.
         """
         self.server = server
+        self.confirming = Confirming(server, durability)
         self._ttl_s = session_ttl_s
         self._token_ttl_ms = 1000 * (session_ttl_s if resume_token_ttl_s is None else resume_token_ttl_s)
         self._chunk_bytes = float(_FIRST_GUESS_CHUNK_BYTES)
@@ -67,25 +73,29 @@ class RedisLog:
             traceparent=start.traceparent,
             batch=start.batch,
         )
-        code, epoch, head = await self.server.run(
-            script("open_session"),
-            [
-                keys.session, keys.audio, run.transcript, partition.sessions, partition.entries,
-                partition.index, partition.changes, partition.sessions_bell, partition.changes_bell,
-                partition.erased, keys.upload.session, keys.upload.audio,
-            ],
-            [
-                token_hash, encode(start), encode(opened), run.member, self._ttl_s, keys.session_id,
-                start.tenant_id, start.owner_id, self._token_ttl_ms, int(start.encoding == CONTAINER),
-            ],
+        code, epoch, head = await self.confirming.run_one(
+            Call(
+                script("open_session"),
+                [
+                    keys.session, keys.audio, run.transcript, partition.sessions, partition.entries,
+                    partition.index, partition.changes, partition.sessions_bell, partition.changes_bell,
+                    partition.erased, keys.upload.session, keys.upload.audio,
+                ],
+                [
+                    token_hash, encode(start), encode(opened), run.member, self._ttl_s, keys.session_id,
+                    start.tenant_id, start.owner_id, self._token_ttl_ms, int(start.encoding == CONTAINER),
+                ],
+            )
         )  # fmt: skip
         return Opened(Code(code), epoch, Position.parse(head), start)
 
     async def resume(self, keys: SessionKeys, token_hash: str) -> Opened:
-        """See `EventLog.resume`."""
-        code, epoch, head, start = await self.server.run(
-            script("resume_session"), [keys.session, keys.partition.feed_channel],
-            [token_hash, keys.run().member, self._token_ttl_ms],
+        """See `EventLog.resume`. Raising the epoch writes, so the head that is told has the durability asked for."""
+        code, epoch, head, start = await self.confirming.run_one(
+            Call(
+                script("resume_session"), [keys.session, keys.partition.feed_channel],
+                [token_hash, keys.run().member, self._token_ttl_ms],
+            )
         )
         return Opened(Code(code), epoch, Position.parse(head), decode_start(start) if start else None)
 
@@ -103,21 +113,41 @@ class RedisLog:
             int(epoch), Position.parse(head),
         )  # fmt: skip
 
+    async def confirmed_whereabouts(self, keys: SessionKeys) -> Whereabouts | None:
+        """As `whereabouts`, for those who tell somebody where the stream ends: up to there it has the durability asked.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached, or too few replicas have all of it.
+        """
+        while True:
+            there = await self.whereabouts(keys)
+            if there is None or there.head == SEALED or not self.confirming.asked.replicas:
+                return there
+            touch = Call(script("touch_sessions"), [keys.session], [there.epoch])
+            if await self.confirming.run_one(touch):  # else it was resumed meanwhile, and nothing was written
+                return there
+
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
-        """See `EventLog.append`. An append whose call failed raises for all only if every call did."""
+        """See `EventLog.append`. An append whose call failed raises for all only if every call did.
+
+        One whose effects too few replicas have is UNKNOWN: it is in the log, and asked again it is counted as done
+        once they have it.
+        """
         numbered = list(enumerate(appends))
         calls: list[list[tuple[int, Append]]] = []
         for group in self.server.groups(numbered, lambda item: item[1].keys.partition.number):
             calls += [group[i : i + APPENDS_PER_CALL] for i in range(0, len(group), APPENDS_PER_CALL)]
-        answers = await self.server.run_many([_append_call([append for _, append in call]) for call in calls])
+        answers, confirmed = await self.confirming.run([_append_call([append for _, append in call]) for call in calls])
         if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
             raise answers[0]
         results: list[Appended] = [_UNKNOWN] * len(numbered)
-        for call, answer in zip(calls, answers, strict=True):
+        for call, answer, may_count in zip(calls, answers, confirmed, strict=True):
             if isinstance(answer, LogUnavailableError):
                 continue
-            for (number, _), one in zip(call, answer, strict=True):
-                results[number] = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
+            for (number, append), one in zip(call, answer, strict=True):
+                result = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
+                if may_count or not _counts_as_done(result, append):
+                    results[number] = result
         return results
 
     async def read(
@@ -209,7 +239,7 @@ class RedisLog:
             [
                 claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1, checkpoint.serial,
                 str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries), checkpoint.utterance, self._ttl_s,
-                str(commit.trim_before or ""), int(commit.ends), *facts,
+                str(commit.trim_before or ""), int(commit.ends), int(commit.keeps_unarchived), *facts,
             ],
         )  # fmt: skip
 
@@ -219,6 +249,10 @@ class RedisLog:
             if pcm:
                 # A slow average: one odd client shouldn't change everybody's COUNT.
                 self._chunk_bytes += (len(pcm) - self._chunk_bytes) / 64
+
+
+def _counts_as_done(answer: Appended, append: Append) -> bool:
+    return answer.code == Code.OK or (answer.code == Code.MISPLACED and answer.head >= append.position)
 
 
 _OK = Appended(Code.OK)

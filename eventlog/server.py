@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import redis.asyncio as redis
@@ -24,9 +25,9 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from eventlog import keys as keys_module
+from eventlog.agreeing import disagreement
 from eventlog.cancelling import honoured
-from eventlog.cluster import Rounds
+from eventlog.cluster import Rounds, initialize, replicas_told
 from eventlog.keys import Keys
 from eventlog.log import LogFullError, LogUnavailableError
 from eventlog.metering import Meter
@@ -49,6 +50,9 @@ CALL_TIMEOUT_S = 5.0
 CONNECTIONS = 64
 """To one Redis: it answers one call at a time anyway, so a burst (a thousand sessions opening) waits for a free one."""
 
+# Between the addresses of several nodes; a password may hold commas.
+_ADDRESSES = re.compile(r",(?=rediss?://)")
+
 # The last two are answers of a server that can't serve now (failover, resharding); others of that kind are
 # ConnectionErrors or ClusterErrors of redis-py, which takes the code off their text.
 _UNAVAILABLE = (
@@ -57,6 +61,8 @@ _UNAVAILABLE = (
 )  # fmt: skip
 # The same without a class of their own: a script that won't end, too few replicas, a disk that can't be written.
 _TRY_AGAIN_PREFIXES = ("BUSY ", "NOREPLICAS ", "MISCONF ")
+# What uvloop says, as a RuntimeError, of a write to a connection that was reset since its loop last looked.
+_HANDLE_CLOSED = "the handler is closed"
 
 
 class DeploymentMismatchError(Exception):
@@ -114,6 +120,25 @@ class Server:
                 raise answer
         return answers
 
+    async def run_waiting(self, calls: Sequence[Call], replicas: int, timeout_ms: int) -> tuple[list[Any], list[int]]:
+        """As `run_many`; and how many replicas had each call's effects after `timeout_ms` at most, up to `replicas`.
+
+        That many have everything that the call's node had written before, if the call wrote anything: see
+        `eventlog.durability`.
+        """
+        kind = _kind(call.script.name for call in calls)
+        wait = ("WAIT", replicas, timeout_ms)
+        answers, counts = await self._executed([_evalsha(call) for call in calls], kind, wait)
+        missing = [number for number, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if missing:
+            again = await self._executed([_eval(calls[number]) for number in missing], kind, wait)
+            for number, answer, count in zip(missing, *again, strict=True):
+                answers[number], counts[number] = answer, count
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
+        return answers, counts
+
     async def execute_many(self, commands: Sequence[tuple[Argument, ...]], *, kind: str = "") -> list[Any]:
         """Each command's raw answer, or the exception it failed with, in order; pipelined, all nodes at once.
 
@@ -122,14 +147,25 @@ class Server:
         Raises:
             LogUnavailableError: if no answer came at all.
         """
+        answers, _ = await self._executed(commands, kind or _kind(str(command[0]) for command in commands))
+        return answers
+
+    async def _executed(
+        self, commands: Sequence[tuple[Argument, ...]], kind: str, wait: tuple[Argument, ...] = ()
+    ) -> tuple[list[Any], list[int]]:
+        """Each command's answer, and what `wait` answered behind it on the same connection."""
         if not commands:
-            return []
-        with self.meter.call(kind or _kind(str(command[0]) for command in commands)), calling():
-            answers = await (self._rounds.execute(commands) if self._rounds else self._pipelined(commands))
+            return [], []
+        with self.meter.call(kind), calling():
+            if self._rounds:
+                answers, counts = await self._rounds.execute(commands, wait)
+            else:
+                answers = await self._pipelined([*commands, wait] if wait else commands)
+                counts = [replicas_told(answers.pop())] * len(commands) if wait else []
         judged = [_judged(answer) for answer in answers]
         if all(isinstance(answer, LogUnavailableError) for answer in judged):
             raise judged[0]
-        return judged
+        return judged, counts
 
     async def _pipelined(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         pipeline = self.client.pipeline(transaction=False)
@@ -137,6 +173,26 @@ class Server:
             pipeline.execute_command(*command)
         answers: list[Any] = await pipeline.execute(raise_on_error=False)
         return answers
+
+    async def each_master(self, *command: Argument) -> dict[str, Any]:
+        """The answer of every master to a command without keys, or the exception it failed with, by its address.
+
+        Those that can't be reached are left out.
+
+        Raises:
+            LogUnavailableError: if none can.
+        """
+        if self._rounds:
+            with calling():
+                found = await self._rounds.each_master(command)
+        else:
+            [answer] = await self.execute_many([command])
+            found = {self._address: answer}
+        judged = {name: _judged(answer) for name, answer in found.items()}
+        reached = {name: answer for name, answer in judged.items() if not isinstance(answer, LogUnavailableError)}
+        if not reached:
+            raise LogUnavailableError("no master of the cluster answers")
+        return reached
 
     async def execute(self, *command: Argument) -> Any:  # noqa: ANN401 - Redis's answer has the command's own shape
         """One command's raw answer.
@@ -149,6 +205,18 @@ class Server:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    def node_of(self, key: str) -> str:
+        """The address of the master that has `key`, as `each_master` names it; empty if there is none."""
+        return self._rounds.node_of(key) if self._rounds else self._address
+
+    @property
+    def _address(self) -> str:
+        return self.url.rpartition("@")[2].rpartition("//")[2].partition("/")[0]
+
+    def is_away(self, key: str) -> bool:
+        """Whether the node of a cluster that has `key` is known not to answer now."""
+        return self._rounds is not None and self._rounds.is_away(key)
 
     def groups(self, items: Iterable[T], partition: Callable[[T], int]) -> list[list[T]]:
         """Cut `items` into those that one multi-key command may hold: per partition on a cluster, all on one Redis."""
@@ -201,15 +269,21 @@ async def connect(
 ) -> Server:  # fmt: skip
     """Connect to the Redis at `url`, a single one or any node of a cluster, and agree on the number of partitions.
 
-    With ``rediss://`` its certificate is checked, by `tls`; a user and a password may stand in the address.
+    Of a cluster several nodes may be given, separated by commas: the first that answers tells of the others, and a
+    master that is away keeps nobody from starting as long as the others have a part of the deployment. With
+    ``rediss://`` its certificate is checked, by `tls`; a user and a password may stand in the address.
 
     Raises:
         LogUnavailableError: if it can't be reached.
         DeploymentMismatchError: if the deployment has another number of partitions, or Redis would evict keys, or its
             user may do too little.
     """
+    *others, last = _ADDRESSES.split(url)
     try:
-        return await _connect(url, partitions, timeout_s, tls)
+        for one in others:
+            with suppress(LogUnavailableError):
+                return await _connect(one, partitions, timeout_s, tls)
+        return await _connect(last, partitions, timeout_s, tls)
     except NoPermissionError as error:
         raise DeploymentMismatchError(f"the Redis user lacks a right (see docs/security.md): {error}") from error
 
@@ -240,45 +314,19 @@ async def _connect(url: str, partitions: int, timeout_s: float, tls: Tls) -> Ser
         client.connection_kwargs["redis_connect_func"] = meter.on_connect
         use_hiredis_packing(client)
         with calling():
-            await client.initialize()
+            await initialize(client)
     for command in [name for name in client.response_callbacks if str(name).upper().startswith("X")]:
         del client.response_callbacks[command]  # raw stream answers: a tenth of the cost of redis-py's dictionaries
     server = Server(client, Keys(partitions), url, meter)
     try:
-        await _refuse_eviction(server)
-        await _agree_on_partitions(server, partitions)
+        refused = await disagreement(server, partitions)
     except BaseException:
         await server.close()
         raise
+    if refused:
+        await server.close()
+        raise DeploymentMismatchError(refused)
     return server
-
-
-async def _refuse_eviction(server: Server) -> None:
-    """A server that evicts keys when its memory is full throws speech away without a word."""
-    nodes = {"target_nodes": RedisCluster.PRIMARIES} if server.is_cluster else {}
-    with calling():
-        info = await server.client.info("memory", **nodes)
-    # One node answers for itself, several by their names.
-    for memory in [info] if "maxmemory_policy" in info else info.values():
-        policy = memory.get("maxmemory_policy", "noeviction")
-        if policy != "noeviction":
-            msg = f"Redis evicts keys when its memory is full (maxmemory-policy {policy}); set it to noeviction"
-            raise DeploymentMismatchError(msg)
-
-
-async def _agree_on_partitions(server: Server, partitions: int) -> None:
-    key = keys_module.partition_count()
-    stored = await server.execute("GET", key)
-    if stored is None:  # not blindly: a full server refuses SET, and those who drain it must be able to start
-        await server.execute("SET", key, partitions, "NX")
-        stored = await server.execute("GET", key)
-    stored = int(stored)
-    if stored != partitions:
-        msg = (
-            f"this deployment has {stored} partitions, and the setting says {partitions}; "
-            f"set STENOLOG_PARTITIONS={stored}, or use an empty Redis"
-        )
-        raise DeploymentMismatchError(msg)
 
 
 @contextmanager
@@ -301,6 +349,10 @@ def translated() -> Iterator[None]:
         if str(error).startswith(_TRY_AGAIN_PREFIXES):
             raise LogUnavailableError(str(error)) from error
         raise
+    except RuntimeError as error:
+        if _HANDLE_CLOSED not in str(error):
+            raise
+        raise LogUnavailableError("the connection was reset") from error
 
 
 def _judged(answer: Any) -> Any:  # noqa: ANN401 - whatever Redis answered

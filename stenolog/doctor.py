@@ -85,6 +85,8 @@ class Doctor:
             return
         diagnosis = answer.json()
         yield _redis(diagnosis)
+        if (durable := diagnosis.get("durability")) is not None:  # an edge of an older version says nothing of it
+            yield _durability(durable)
         roles = [_role(expected, diagnosis["processes"]) for expected in _EXPECTED]
         for role in roles:
             yield role
@@ -118,7 +120,8 @@ class Doctor:
     async def _ready(self) -> Check:
         body = (await self._get("/v1/ready")).json()
         if body["ready"]:
-            return Check(name="ready", ok=True, detail=f"{body['active_sessions']} sessions live")
+            told = [f"{body['active_sessions']} sessions live", *body.get("warnings", ())]
+            return Check(name="ready", ok=True, detail="; ".join(told))
         reasons = "; ".join(body["reasons"])
         return Check(name="ready", ok=False, detail=reasons, remedy="see the checks below")
 
@@ -208,6 +211,14 @@ def _redis(diagnosis: dict[str, Any]) -> Check:
     return Check(
         name="redis", ok=False, detail="takes no write",
         remedy="is it up, is REDIS_URL right, is its memory full, is it a replica? the edge's logs tell",
+    )  # fmt: skip
+
+
+def _durability(durable: dict[str, Any]) -> Check:
+    detail = "; ".join([durable["setting"], *durable["findings"]])
+    return Check(
+        name="durability", ok=durable["kept"], detail=detail,
+        remedy="give Redis what the setting asks for, or set STENOLOG_DURABILITY to what it gives: docs/durability.md",
     )  # fmt: skip
 
 

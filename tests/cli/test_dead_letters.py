@@ -175,7 +175,7 @@ def test_letters_of_what_is_gone_are_dropped_and_that_is_told(deployment: Deploy
 
 
 @pytest.mark.parametrize(("arguments", "status", "told"), [
-    (("redrive", "lists", "--all"), 2, "lists forwards nothing"),
+    (("redrive", "lists", "--all"), 2, "stenolog rebuild lists"),
     (("redrive", "webhooks"), 2, "give --all"),
     (("redrive", "webhooks", "eventbridge:1:1-1"), 2, "is no dead letter's id"),
     (("list", "lambdas"), 2, "there is no projection lambdas"),

@@ -33,7 +33,7 @@ SECRET = "a secret that is long enough to be one"
 # Above what a worker lets pass between two heartbeats, so that a living one is never taken for dead.
 STALE_S = 5
 LOOKS = [
-    "address", "ready", "redis", "edge", "worker", *(f"projection {name}" for name in READ_MODELS),
+    "address", "ready", "redis", "durability", "edge", "worker", *(f"projection {name}" for name in READ_MODELS),
     "transcription", "deletion", "errors",
 ]  # fmt: skip
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from eventlog.keys import SessionKeys
+from eventlog.keys import SessionKeys, partition_count
 from eventlog.log import Append, Appended, Code, LogUnavailableError
 from eventlog.positions import OPENED, Position
 from eventlog.server import connect
-from tests.eventlog.acting import PARTITIONS, Stage, chunk
+from tests.eventlog.acting import LEASE_MS, PARTITIONS, Stage, chunk
 from tests.support import servers
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually, eventually_async
@@ -41,7 +41,18 @@ async def stage(breakable: Server) -> AsyncIterator[Stage]:
 @pytest.fixture
 def hung(breakable: Server) -> Iterator[Node]:
     """A node that can be stopped by signal; it goes on, and is a part of the cluster again, after the test."""
-    node = breakable.nodes[1]
+    yield from going_on_after(breakable, breakable.nodes[1])
+
+
+@pytest.fixture
+def home(breakable: Server) -> Iterator[Node]:
+    """As `hung`: the node that knows how many partitions there are."""
+    slot = breakable.nodes[0].command("CLUSTER KEYSLOT", partition_count())
+    yield from going_on_after(breakable, next(node for node in breakable.nodes if owns(node, slot)))
+
+
+def going_on_after(breakable: Server, node: Node) -> Iterator[Node]:
+    """Yields the node, and lets it go on."""
     yield node
     node.process.send_signal(signal.SIGCONT)
     eventually(lambda: all(one.command("CLUSTER INFO")["cluster_slots_fail"] == "0" for one in breakable.nodes), 20)
@@ -100,8 +111,42 @@ async def test_new_sessions_of_other_nodes_are_claimed(stage: Stage, hung: Node)
     assert {claim.keys.session.session_id for claim in claims} == {keys.session_id for keys in opened}
     assert {begun.code for begun in await a.begin(claims)} == {Code.OK}
     assert await a.renew(claims) == []
+
+
+async def test_claims_of_living_nodes_are_taken_over(stage: Stage, hung: Node) -> None:
+    """What was abandoned on living nodes is taken over while another is hung; of that one not before a lease is over."""
+    a, b = await stage.worker("a"), await stage.worker("b")
+    for number in range(SESSIONS):
+        await stage.opened(f"s{number}")
+    claims = await a.take_new(stage.server.keys.partitions, 100)
+    for claim in claims:
+        await stage.age(claim)
+    hung.process.send_signal(signal.SIGSTOP)
+    asked_at = time.monotonic()
+    taken = {claim.keys.member for claim in await eventually_async(lambda: b.take_over(100))}
+    away = {claim.keys.member for claim in claims if stage.server.is_away(claim.keys.checkpoint)}
+    assert 0 < len(away) < SESSIONS
+    assert not taken & away
+    hung.process.send_signal(signal.SIGCONT)
+
+    async def taken_at_last() -> set[str]:
+        return away & {claim.keys.member for claim in await b.take_over(100)}
+
+    assert await eventually_async(taken_at_last) == away
+    assert time.monotonic() - asked_at >= LEASE_MS / 1000
+
+
+async def test_processes_start_while_a_node_is_away(stage: Stage, breakable: Server, home: Node) -> None:
+    """One starts by any node's address, even without the node that knows the partitions' number."""
+    await stage.worker("a")
+    addresses = ",".join([home.url, *(node.url for node in breakable.nodes if node is not home)])
+    home.process.send_signal(signal.SIGSTOP)
+    another = Stage(await connect(addresses, partitions=PARTITIONS, timeout_s=TIMEOUT_S))
+    claims = await another.worker("b")
+    assert await claims.take_new(another.server.keys.partitions, 1) == []
+    await another.server.close()
     with pytest.raises(LogUnavailableError):
-        await a.take_over(100)
+        await connect(addresses, partitions=2 * PARTITIONS, timeout_s=TIMEOUT_S)
 
 
 async def test_closed_connections_are_no_dead_node(stage: Stage, breakable: Server) -> None:

@@ -14,7 +14,7 @@ KEYS = Keys(64)
 KEYS_OF_ONE = Keys(1)
 TYPES = re.compile(r"(String|Hash|List|Stream|Sorted set|Set|Sharded channel|Channel)[,:]")
 # Methods about keys, and another form of one.
-NO_KEYS = {"run", "expiring", "audio_name", "upload", "queue"}
+NO_KEYS = {"run", "rebuilt", "expiring", "audio_name", "upload", "queue"}
 
 # Anything but what separates the parts of a key and of a run's name; braces as well, which make hash tags.
 ids = st.text(st.characters(codec="utf-8", exclude_characters=" :"), min_size=1, max_size=60)

@@ -9,6 +9,9 @@ from redis.crc import key_slot
 
 from eventlog.partitions import MAX_PARTITIONS, SLOTS, partition_of, tags
 
+CHI_SQUARE_63 = 103.4
+"""Of 63 degrees of freedom; larger is one set in a thousand that chance has made."""
+
 
 def test_each_node_of_three_gets_its_share() -> None:
     """Each contiguous third of the slots holds 21 or 22 of 64 partitions, a fair share for each of three masters."""
@@ -46,6 +49,13 @@ def test_ids_spread_over_the_partitions() -> None:
     for spread in (uuids, counted):
         assert len(spread) == 64
         assert max(spread.values()) <= 150
+
+
+def test_sessions_make_no_slot_hot() -> None:
+    """UUIDs are spread over the partitions as chance would: chi-square of 64,000 stays below what one in 1,000 is."""
+    random = Random(1)
+    found = Counter(partition_of(str(UUID(int=random.getrandbits(128), version=4)), 64) for _ in range(64_000))
+    assert sum((count - 1000) ** 2 / 1000 for count in found.values()) < CHI_SQUARE_63
 
 
 @pytest.mark.parametrize("partitions", [0, -1, MAX_PARTITIONS + 1])

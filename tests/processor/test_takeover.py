@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from eventlog.keys import RunKeys
 from eventlog.log import Code, Commit, Committed
 from eventlog.positions import OPENED, Position
 from eventlog.redis_log import RedisLog
@@ -141,6 +142,43 @@ class Mumbling(RedisLog):
             answer = Committed(Code.UNKNOWN) if is_lost else (await super().commit([commit]))[0]
             answers.append(Committed(Code.UNKNOWN) if first else answer)
         return answers
+
+
+class Forgetful(RedisLog):
+    """A log that takes its second commit back before the third, as a failover does that hadn't got it yet."""
+
+    def __init__(self, worker: Worker, run: RunKeys) -> None:
+        """Stand between `worker` and its log; what is taken back is of `run`."""
+        super().__init__(worker._server, session_ttl_s=1_000)
+        self.forgot = False
+        self._keys = (run.transcript, run.checkpoint)
+        self._before: list[bytes] = []
+        worker._committer._log = self
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
+        """Commit, on what is left of it."""
+        [commit] = commits
+        if commit.checkpoint.serial == 2:
+            self._before = await self.server.execute_many([("DUMP", key) for key in self._keys])
+        if commit.checkpoint.serial == 3 and not self.forgot:
+            self.forgot = True
+            for key, before in zip(self._keys, self._before, strict=True):
+                await self.server.execute("RESTORE", key, 0, before, "REPLACE")
+        return await super().commit(commits)
+
+
+async def test_a_run_whose_commits_went_back_is_begun_anew_at_once(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a failover took back of the facts is decided again at once, not after a lease, and is the same (SAFE-1)."""
+    monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
+    session = await deployment.spoken(EVENTFUL)
+    worker = await deployment.worker(lease_ms=600_000)
+    log = Forgetful(worker, session.run)
+    await worker.start()
+    await deployment.ended(session)
+    assert log.forgot
+    assert await session.facts() == session.expected()
 
 
 async def test_a_commit_without_an_answer_is_asked_again_as_it_was(

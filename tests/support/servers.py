@@ -32,14 +32,12 @@ class Node:
         directory.mkdir(parents=True, exist_ok=True)
         self.port = free_port()
         self.log = directory / "server.log"
-        command = [
+        self._command = [
             SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(directory),
-            "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction", *options,
+            "--save", "", "--appendonly", "no", "--maxmemory-policy", "noeviction",
+            "--repl-diskless-sync-delay", "0", *options,  # by default a replica waits 5 s for others to join it
         ]
-        with self.log.open("wb") as log:
-            # A session of its own: Ctrl-C goes to pytest, which then stops it in order.
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        self.watcher = Watcher(self.process.pid)
+        self._start()
         atexit.register(self.stop)
         self.client = redis.Redis(port=self.port, decode_responses=True)
 
@@ -51,6 +49,24 @@ class Node:
     def command(self, *words: str | int) -> Any:  # noqa: ANN401  an answer may be anything
         """Sends one command."""
         return self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+
+    @property
+    def alive(self) -> bool:
+        """Whether the process lives."""
+        return self.process.poll() is None
+
+    def restart(self) -> None:
+        """Starts it again after it has died, with what it has on disk; returns when it answers."""
+        self.watcher.stop()
+        self.process.wait()
+        self._start()
+        self.wait_ready()
+
+    def _start(self) -> None:
+        with self.log.open("ab") as log:
+            # A session of its own: Ctrl-C goes to pytest, which then stops it in order.
+            self.process = subprocess.Popen(self._command, stdout=log, stderr=log, start_new_session=True)
+        self.watcher = Watcher(self.process.pid)
 
     def wait_ready(self) -> None:
         """Returns when the server answers."""
@@ -113,12 +129,29 @@ def standalone(*options: str) -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def cluster() -> Iterator[Server]:
-    """Runs three nodes that share the slots, without replicas."""
+def replicated(replicas: int, *options: str) -> Iterator[Server]:
+    """Runs one master, the first of the nodes, and its replicas."""
+    with tempfile.TemporaryDirectory(prefix="stenolog-replicas-") as directory:
+        nodes = [Node(Path(directory) / "0", *options)]
+        of_it = ("--replicaof", f"127.0.0.1 {nodes[0].port}")
+        try:
+            nodes += [Node(Path(directory) / str(index + 1), *of_it, *options) for index in range(replicas)]
+            for node in nodes:
+                node.wait_ready()
+            eventually(lambda: all(map(_follows, nodes[1:])), 30, "the replicas follow")
+            yield Server(url=nodes[0].url, cluster=False, nodes=nodes)
+        finally:
+            for node in nodes:
+                node.stop()
+
+
+@contextlib.contextmanager
+def cluster(replicas: int = 0) -> Iterator[Server]:
+    """Runs three masters that share the slots, and so many replicas of each; the masters come first."""
     with tempfile.TemporaryDirectory(prefix="stenolog-cluster-") as directory:
         nodes: list[Node] = []
         try:
-            for index in range(CLUSTER_NODES):
+            for index in range(CLUSTER_NODES * (1 + replicas)):
                 node = Node(
                     Path(directory) / str(index), "--cluster-enabled", "yes", "--cluster-config-file", "nodes.conf",
                     "--cluster-node-timeout", "1000", "--cluster-port", str(free_port()),
@@ -132,19 +165,33 @@ def cluster() -> Iterator[Server]:
 
 
 def _join(nodes: list[Node]) -> None:
-    share = SLOTS // len(nodes)
-    for index, node in enumerate(nodes):
+    masters, replicas = nodes[:CLUSTER_NODES], nodes[CLUSTER_NODES:]
+    for node in nodes:
         node.wait_ready()
-        last = SLOTS - 1 if index == len(nodes) - 1 else (index + 1) * share - 1
-        node.command("CLUSTER ADDSLOTSRANGE", index * share, last)
+    for index, node in enumerate(masters):
+        last = SLOTS - 1 if index == CLUSTER_NODES - 1 else (index + 1) * (SLOTS // CLUSTER_NODES) - 1
+        node.command("CLUSTER ADDSLOTSRANGE", index * (SLOTS // CLUSTER_NODES), last)
         # Distinct epochs from the start, so that no collision has to be settled first.
         node.command("CLUSTER SET-CONFIG-EPOCH", index + 1)
     for node in nodes[1:]:
         bus_port = int(node.client.config_get("cluster-port")["cluster-port"] or 0)
         nodes[0].command("CLUSTER MEET", "127.0.0.1", node.port, bus_port)
     eventually(lambda: all(_complete(node, len(nodes)) for node in nodes), 30, "the cluster is whole")
+    for index, node in enumerate(replicas):
+        node.command("CLUSTER REPLICATE", masters[index % CLUSTER_NODES].command("CLUSTER MYID"))
+    # The masters must know of them too: one that doesn't would have no vote for its successor.
+    eventually(lambda: all(map(_follows, replicas)) and all(_knows(node, len(replicas)) for node in nodes), 30)
 
 
 def _complete(node: Node, size: int) -> bool:
     info = node.command("CLUSTER INFO")
     return info["cluster_state"] == "ok" and int(info["cluster_known_nodes"]) == size
+
+
+def _follows(node: Node) -> bool:
+    return bool(node.client.info("replication").get("master_link_status") == "up")
+
+
+def _knows(node: Node, replicas: int) -> bool:
+    flags: list[str] = [one["flags"] for one in node.command("CLUSTER NODES").values()]
+    return sum("slave" in one for one in flags) == replicas

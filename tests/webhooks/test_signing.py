@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from eventlog.subscriptions import DEFAULT_KINDS, KINDS, new_secret, secret_key
-from projections.published import Kind
+from projections.published import TOLD
 from projections.webhooks.signing import payload, signature, signed_headers
 from tests.webhooks.receivers import outgoing
 
@@ -58,5 +58,5 @@ def test_secrets_that_can_be_guessed_are_refused(secret: str) -> None:
 
 def test_all_kinds_can_be_subscribed_to() -> None:
     """The kinds that may be asked for are those that are published."""
-    assert set(KINDS) == {kind.value for kind in Kind}
+    assert set(KINDS) == {kind.value for kind in TOLD}
     assert set(DEFAULT_KINDS) == set(KINDS) - {"TranscriptUtterance"}

@@ -11,7 +11,7 @@ JOBS := 3
 UP_OPTIONS = $(if $(PORT),--port "$(PORT)") $(if $(filter-out 0,$(ONCE)),--once)
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench lock docs clean run-environment
+.PHONY: help run test chaos simulate check bench lock docs clean run-environment
 # A Python that is active in the shell must not leak into the environment made here.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV
 
@@ -25,6 +25,13 @@ run: run-environment  ## Start everything, stream the bundled recording, keep se
 
 test: $(DEV_STAMP)  ## Run all tests (JOBS=3 at a time; ARGS=... goes to pytest; TEST_REDIS_SERVER=... runs them on another server binary)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
+
+chaos: $(DEV_STAMP)  ## Strike a real deployment with faults and look for losses (FAULTS=500 SEED=... ENGINE=whisper; docs/chaos.md)
+	@$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),500) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
+
+simulate: $(DEV_STAMP)  ## Play thousands of interleavings in virtual time (EXAMPLES=4000 SEED=1; docs/simulation.md)
+	@SIMULATE_EXAMPLES=$(or $(EXAMPLES),4000) SIMULATE_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 -o timeout=0 \
+		-o faulthandler_timeout=0 tests/simulation/test_simulation.py
 
 check: $(DEV_STAMP)  ## Lint, check types and the layers
 	@$(BIN)/ruff check .
@@ -42,6 +49,10 @@ bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
 	@$(BIN)/python -m benchmarks.batch --minutes 60 --engine whisper --workers 1
 	@$(BIN)/python -m benchmarks.upload --gib 2
 	@$(BIN)/python -m benchmarks.forward
+	@$(BIN)/python -m benchmarks.rebuild
+	@$(BIN)/python -m benchmarks.durability
+	@$(BIN)/python -m benchmarks.replay --hours 4 --engine mock --workers 1
+	@$(BIN)/python -m benchmarks.replay --hours 0.5 --minutes 5 --engine whisper --workers 2
 
 # The run's lock is a part of the other one, so that tests run what is run. Settings of this machine (own indexes,
 # constraints) stay out; UPGRADE=1 takes the newest versions.

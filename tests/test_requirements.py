@@ -13,6 +13,7 @@ REQUIRED = {
     "STATUS-1", "STATUS-2", "STATUS-3", "STATUS-4", "STATUS-5", "STATUS-6", "STATUS-7",
     "SESS-1", "SESS-2", "SESS-3", "SESS-4", "SESS-5", "SESS-6", "SESS-7", "SESS-8", "SESS-9", "SESS-10",
     "BATCH-1", "BATCH-2", "BATCH-3", "BATCH-4", "BATCH-5", "BATCH-6", "BATCH-7", "BATCH-8", "BATCH-9", "BATCH-10",
+    "REPLAY-1", "REPLAY-2", "REPLAY-3",
     "SAFE-1", "SAFE-2", "SAFE-3", "SAFE-4",
     "OPS-1", "OPS-2", "OPS-3",
 }  # fmt: skip

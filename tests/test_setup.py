@@ -54,7 +54,7 @@ def test_make_lists_its_targets() -> None:
         [shutil.which("make") or "make"], cwd=ROOT, check=True, capture_output=True, text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))})
     listed = set(re.findall(r"^  ([a-z]+) +[A-Z]", done.stdout, re.MULTILINE))
-    assert listed == {"help", "run", "test", "check", "bench", "lock", "docs", "clean"}
+    assert listed == {"help", "run", "test", "chaos", "simulate", "check", "bench", "lock", "docs", "clean"}
 
 
 def test_continuous_integration_runs_tests_and_checks() -> None:

@@ -71,6 +71,14 @@ async def eventually_async(
         await asyncio.sleep(PAUSE_S)
 
 
+async def lasting(duration_s: float) -> None:
+    """Let time pass that is itself a part of what is played: how long a fault lasts, speech takes, a watcher rests.
+
+    No test waits for anything by it.
+    """
+    await asyncio.sleep(duration_s)
+
+
 def _late(check: object, timeout_s: float, message: str, last: object) -> str:
     what = message or getattr(check, "__qualname__", repr(check))
     return f"not within {timeout_s} s: {what} (last: {last!r})"

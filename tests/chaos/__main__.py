@@ -1,0 +1,63 @@
+"""`python -m tests.chaos`: the long form; exit status 1 if anything was lost or doubled, or left behind."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import functools
+import secrets
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.chaos import report
+from tests.chaos.plan import WEIGHTS, drawn
+from tests.chaos.stack import now_s
+from tests.chaos.suite import Options, run
+from tests.support.tree import ROOT
+
+tell = functools.partial(print, flush=True)
+"""Its output is its interface, and followed while it runs."""
+
+NO_CLOCKS = frozenset({"redis clock", "process clock"})
+
+
+def main() -> int:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=None, help="the same seed draws the same faults and clients")
+    parser.add_argument("--engine", choices=("mock", "whisper"), default="mock")
+    parser.add_argument("--lease-ms", type=int, default=1_500)
+    parser.add_argument("--seats", type=int, default=8, help="clients that speak at a time")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="the product to run; the suite is always this one")
+    parser.add_argument("--old", type=Path, default=None, help="an older tree, which every other process is run from")
+    parser.add_argument("--only", action="append", choices=sorted(WEIGHTS), help="this kind of fault; may be repeated")
+    parser.add_argument("--keep", action="store_true", help="keep logs and data also when all went well")
+    given = parser.parse_args()
+    seed = secrets.randbelow(1 << 32) if given.seed is None else given.seed
+    directory = Path(tempfile.mkdtemp(prefix="stenolog-chaos-"))
+    tell(f"seed {seed}; logs and data in {directory}")
+    without = frozenset[str]() if shutil.which("cc") else NO_CLOCKS
+    if without:
+        tell("no C compiler here, so no clock steps")
+    if given.only:
+        without |= WEIGHTS.keys() - set(given.only)
+    options = Options(
+        directory / "run", given.engine, given.lease_ms, given.seats, tree=given.tree.resolve(),
+        older=given.old and given.old.resolve(), tell=tell,
+    )  # fmt: skip
+    began_s = now_s()
+    outcome = asyncio.run(run(options, drawn(seed, given.faults, without=without)))
+    tell(report.table(outcome, seed, given.lease_ms, now_s() - began_s))
+    failed = report.failed(outcome)
+    if failed or given.keep:
+        tell(f"kept: {report.keep(outcome, directory, seed)}")
+    else:
+        shutil.rmtree(directory)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

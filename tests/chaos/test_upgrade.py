@@ -1,0 +1,60 @@
+"""A rolling upgrade under traffic, from a version of before replays, promotion and archives."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.chaos import report
+from tests.chaos.plan import EDGE, PROJECT, WORKER, drawn
+from tests.chaos.suite import Options, Suite
+from tests.support.tree import ROOT
+from tests.support.waiting import eventually_async
+
+OLDER = "efb514d"
+"""The last commit whose events, keys and scripts know nothing of replays that are promoted."""
+
+SEATS = 3
+SEED = 1
+WAIT_S = 120.0
+
+
+@pytest.fixture
+def older(tmp_path: Path) -> Path:
+    """The tree of that commit."""
+    there = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", "--format=tar", OLDER],  # noqa: S607 - whichever git there is
+        capture_output=True, check=False,
+    )
+    if there.returncode:
+        pytest.skip(f"the history up to {OLDER} isn't here: {there.stderr.decode().strip()}")
+    tree = tmp_path / "older"
+    tree.mkdir()
+    subprocess.run(["tar", "x", "-C", str(tree)], input=there.stdout, check=True)  # noqa: S607
+    return tree
+
+
+async def more_finals(suite: Suite) -> None:
+    """Return when the clients have heard something new."""
+    heard = sum(len(speaker.finals) for speaker in suite.speakers)
+    await eventually_async(
+        lambda: sum(len(speaker.finals) for speaker in suite.speakers) > heard, WAIT_S, "finals of the mixed deployment"
+    )
+
+
+@pytest.mark.timeout(500)
+@pytest.mark.usefixtures("alone")
+async def test_old_and_new_processes_run_side_by_side(older: Path, tmp_path: Path) -> None:
+    """OPS-1: an older deployment's processes are replaced one by one under traffic, and nothing is lost or doubled."""
+    async with Suite(Options(tmp_path / "run", seats=SEATS, tree=older), drawn(SEED, 0)) as suite:
+        seats = suite.seats()
+        # The edge last: what it writes in a newer way everybody must be able to read by then, and the other way round.
+        for role in (WORKER, EDGE, PROJECT):
+            for number, slot in enumerate(suite.stack.of(role)):
+                if number:
+                    await more_finals(suite)  # of one old and one new
+                assert await suite.stack.replace(slot, suite.place(ROOT)) == 0
+                await eventually_async(suite.settled, WAIT_S, f"the newer {slot.name} works")
+        outcome = await suite.conclude(seats)
+    assert not report.failed(outcome), report.table(outcome, SEED, suite.options.lease_ms, 0.0)
+    assert outcome.findings.utterances > SEATS

@@ -1,0 +1,77 @@
+"""What clients say, as samples, and what an undisturbed run makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from eventlog.codec import decode_fact
+from eventlog.events import Fact
+from eventlog.positions import Position
+from processor.speech import SegmenterSettings
+from stenolog.demo import recordings
+from stenolog.wav import Recording
+from tests.chaos.plan import RATE_HZ, Speech
+from tests.processor.audio import Samples, Story
+from tests.processor.deployment import expected
+
+END_SAMPLES = RATE_HZ
+"""Silence after the last word: longer than the pause that ends an utterance."""
+
+APART_SAMPLES = RATE_HZ * 13 // 10
+"""Between the two channels of a stereo session, so that they speak at different times."""
+
+
+class Voice(NamedTuple):
+    """One session's audio, shape (samples, channels), and what its client does where, in samples."""
+
+    samples: Samples
+    finalized: tuple[int, ...]
+    departures: tuple[int, ...]
+
+    @property
+    def channels(self) -> int:
+        """How many there are."""
+        return int(self.samples.shape[1])
+
+
+@cache
+def _sentence(number: int) -> Samples:
+    with recordings()[number].open("rb") as file:
+        return np.frombuffer(b"".join(Recording(file).blocks()), "<i2")
+
+
+def voice(speech: Speech) -> Voice:
+    """The audio that was drawn."""
+    parts = [np.zeros(speech.lead_samples, np.int16)]
+    for number, pause_ms in zip(speech.sentences, speech.pauses_ms, strict=True):
+        parts += [_sentence(number), np.zeros(RATE_HZ * pause_ms // 1000, np.int16)]
+    mono = np.concatenate([*parts, np.zeros(END_SAMPLES, np.int16)])
+    samples = np.stack([np.roll(mono, APART_SAMPLES * channel) for channel in range(speech.channels)], axis=1)
+    return Voice(samples, _at(speech.finalized, len(mono)), _at(speech.departures, len(mono)))
+
+
+def undisturbed(
+    heard: Voice, session_id: str, engine: str, *, length: int, reason: str, holes: Sequence[tuple[int, int]]
+) -> list[tuple[Position, Fact]]:
+    """The facts of it, worked out without any server: of its first `length` samples, without what is in `holes`."""
+    asked = [at for at in heard.finalized if at <= length and not any(start < at <= end for start, end in holes)]
+    story = Story(
+        heard.samples[:length], RATE_HZ, finalized=asked, holes=holes,
+        segmenter=dict(msgspec.to_builtins(SegmenterSettings())),
+    )
+    return [(at, _named(decode_fact(data), engine, reason)) for at, data in expected(story, session_id)]
+
+
+def _named(fact: Fact, engine: str, reason: str) -> Fact:
+    if "engine" in fact.__struct_fields__:
+        return msgspec.structs.replace(fact, engine=engine)
+    return msgspec.structs.replace(fact, reason=reason) if "reason" in fact.__struct_fields__ else fact
+
+
+def _at(shares: Sequence[float], samples: int) -> tuple[int, ...]:
+    return tuple(sorted({max(1, int(share * samples)) for share in shares}))

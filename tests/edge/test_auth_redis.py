@@ -34,7 +34,7 @@ OPTIONAL = {"config"}
 # Of `stenolog backup` alone, whose user is another, as docs/backup.md says.
 OF_BACKUPS = {"sync", "replconf"}
 BY_THE_CLIENT = {
-    "info", "command", "client|setinfo", "cluster|slots", "cluster|shards", "asking", "sunsubscribe",
+    "command", "client|setinfo", "cluster|slots", "cluster|shards", "asking", "sunsubscribe",
 }  # fmt: skip
 """What redis-py sends of itself."""
 

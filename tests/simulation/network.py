@@ -16,6 +16,7 @@ from eventlog.keys import Keys
 from eventlog.server import CALL_TIMEOUT_S, Argument, Server
 from tests.simulation.redis_model import CommandError, RedisModel
 from tests.simulation.scheduler import Process, SimulatedLoop
+from tests.support.waiting import lasting
 
 LATENCY_S = (0.0002, 0.004)
 """One way; wide enough that calls of one process overtake each other, as they do on connections of a pool."""
@@ -118,7 +119,7 @@ class Network:
         fate = planned.fate if planned else None
         if planned and fate in (Fate.FROZEN_BEFORE, Fate.KILLED_BEFORE):
             self._strike(caller, planned)
-            await asyncio.sleep(0)  # goes on, if ever, when the caller does
+            await lasting(0)  # goes on, if ever, when the caller does
         request = _Request(caller, commands, self.loop.create_future())
         if planned:
             self._bend(request, planned)

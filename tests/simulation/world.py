@@ -30,6 +30,7 @@ from tests.simulation.monitor import Monitor
 from tests.simulation.network import Network, SimulatedBells, SimulatedServer
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scheduler import Process, SimulatedLoop
+from tests.support.waiting import lasting
 
 LUA = Path(eventlog.__file__).parent / "lua"
 LEASE_MS = 5_000
@@ -161,7 +162,7 @@ class World:
                 await worker.start()
                 break
             except LogUnavailableError:
-                await asyncio.sleep(1.0)
+                await lasting(1.0)
         await worker.wait()
         if process not in self._stopping:
             self.monitor.trouble(f"a task of {process.name} ended")
@@ -169,7 +170,7 @@ class World:
     async def _tried(self, claim: Claim) -> bool:
         """Try a run alone: whether it would live."""
         self.monitor.judge_trial(claim.keys.member, self.settings.suspicion_limit)
-        await asyncio.sleep(0.5)
+        await lasting(0.5)
         start = next(one.story for one in self.sessions if one.run.member == claim.keys.member)
         return start.sample_rate_hz not in self.poisoned_rates
 
@@ -231,7 +232,7 @@ class World:
         while left := [one for one in session.entries if one.position > head]:
             # In portions, as an edge flushes them, and as live as a speaker talks.
             part = left[: 1 + int(self.loop.random.random() * 4)]
-            await asyncio.sleep(len(part) * CHUNK_SAMPLES / session.story.sample_rate_hz)
+            await lasting(len(part) * CHUNK_SAMPLES / session.story.sample_rate_hz)
             try:
                 answers = await log.append(_appends(session.keys, epoch, head, part))
             except LogUnavailableError:
@@ -289,7 +290,7 @@ async def _insist(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - the call's 
         try:
             return await call()
         except LogUnavailableError:
-            await asyncio.sleep(0.5)
+            await lasting(0.5)
 
 
 async def _resumed(log: RedisLog, session: Spoken) -> tuple[int, Position]:

@@ -14,7 +14,9 @@ def honoured() -> Iterator[None]:
     Redis-py writes under `asyncio.wait_for`, which on Python 3.11 forgets a cancellation that comes as it ends.
     """
     task = asyncio.current_task()
-    asked = task.cancelling() if task else 0
+    # Asked for while the task ran (Ctrl-C), it is raised at the first await in here, and may be forgotten as well.
+    pending = bool(getattr(task, "_must_cancel", False))
+    asked = task.cancelling() - pending if task else 0
     try:
         yield
     finally:

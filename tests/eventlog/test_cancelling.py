@@ -1,9 +1,11 @@
 """Cancelling what waits for Redis."""
 
 import asyncio
+import contextlib
 
 import pytest
 
+from eventlog.cancelling import honoured
 from eventlog.server import Server
 from tests.eventlog.acting import Stage
 
@@ -24,6 +26,21 @@ async def test_every_cancellation_ends_its_task(stage: Stage) -> None:
         stopped.set()
         assert done, f"cancellation {number} was forgotten"
         assert task.cancelled()
+
+
+async def test_a_cancellation_that_is_pending_already_is_not_forgotten() -> None:
+    """A task that is cancelled while it runs, as by Ctrl-C, ends although what it then awaits swallows that."""
+
+    async def interrupted() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+        with honoured(), contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+
+    task = asyncio.create_task(interrupted())
+    await asyncio.wait([task], timeout=30)
+    assert task.cancelled()
 
 
 async def calling(server: Server, stopped: asyncio.Event) -> None:

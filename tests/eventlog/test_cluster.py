@@ -114,7 +114,7 @@ async def test_new_sessions_of_other_nodes_are_claimed(stage: Stage, hung: Node)
 
 
 async def test_claims_of_living_nodes_are_taken_over(stage: Stage, hung: Node) -> None:
-    """What was abandoned on living nodes is taken over while another is hung; of that one not before a lease is over."""
+    """What was abandoned on living nodes is taken over while another hangs; of that one not before a lease is over."""
     a, b = await stage.worker("a"), await stage.worker("b")
     for number in range(SESSIONS):
         await stage.opened(f"s{number}")

@@ -258,7 +258,9 @@ async def test_a_run_set_aside_is_not_offered_again(stage: Stage) -> None:
     claim = await stage.claimed(a)
     assert await a.set_aside(claim, "killed three workers") == Code.OK
     [(_, fields)] = await stage.do("XRANGE", keys.partition.set_aside, "-", "+")
-    assert fields == [b"run", b"s1 live", b"reason", b"killed three workers", b"consumer", b"a"]
+    assert fields == [
+        b"run", b"s1 live", b"reason", b"killed three workers", b"consumer", b"a", b"queue", b"", b"times", b"1",
+    ]
     assert await a.sweep(keys.partition) == Swept("0", [], 0)
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
     assert await a.set_aside(claim, "again") == Code.LOST

@@ -2,10 +2,11 @@
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.processor.deployment import Deployment
 from tests.support import servers
 from tests.support.servers import Server
 
@@ -68,3 +69,17 @@ def server(request: pytest.FixtureRequest) -> Server:
     """An empty Redis, once single and once as a cluster."""
     found: Server = request.getfixturevalue(request.param)
     return found
+
+
+@pytest.fixture
+async def deployment(server: Server) -> AsyncIterator[Deployment]:
+    """An empty deployment on one Redis, and once more on a cluster."""
+    async with Deployment(server.url) as found:
+        yield found
+
+
+@pytest.fixture
+async def single(standalone: Server) -> AsyncIterator[Deployment]:
+    """An empty deployment on one Redis, for what a cluster would add nothing to."""
+    async with Deployment(standalone.url) as found:
+        yield found

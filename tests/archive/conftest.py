@@ -1,6 +1,5 @@
 """Fixtures of the archive's tests."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import boto3  # type: ignore[import-untyped]
@@ -9,24 +8,8 @@ import pytest
 from eventlog.archive.stores import Place, Store, opened
 from tests.archive.archiving import store_at
 from tests.aws.conftest import _moto, credentials, emulator, no_credentials  # noqa: F401 - fixtures
-from tests.processor.deployment import Deployment
-from tests.support.servers import Server
 
 BUCKET = "kept-for-years"
-
-
-@pytest.fixture
-async def deployment(server: Server) -> AsyncIterator[Deployment]:
-    """An empty deployment on one Redis, and once more on a cluster."""
-    async with Deployment(server.url) as found:
-        yield found
-
-
-@pytest.fixture
-async def single(standalone: Server) -> AsyncIterator[Deployment]:
-    """An empty deployment on one Redis, for what a cluster would add nothing to."""
-    async with Deployment(standalone.url) as found:
-        yield found
 
 
 @pytest.fixture

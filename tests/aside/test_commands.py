@@ -1,9 +1,6 @@
 """`stenolog set-aside`, as a user sees it, over real workers that a session kills (SAFE-3)."""
 
 import json
-import signal
-import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -14,84 +11,24 @@ from eventlog.claims import Claims
 from eventlog.events import RunRedriven, RunSetAside, UtteranceFinal
 from eventlog.log import Code
 from tests.aside.poison import TTL_S, facts_of, listed, standings
-from tests.cli.commands import ROOT, environment, stenolog
+from tests.cli.commands import stenolog
 from tests.decoding.recordings import recording
 from tests.decoding.uploads import Upload, ended, sent
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import PARTITIONS, Deployment
+from tests.support.dying import Workers
 from tests.support.waiting import eventually_async
-from tests.support.watching import Watcher
 
 DEADLY_LANGUAGE = "tlh"
 # Some starts of a worker, each followed by a lease in which it takes over nothing, and trials.
 TIMEOUT_S = 120
 NEIGHBOURS = 4
 
-RECOGNISER = f"""
-import os, signal
-from processor.recognisers.mock import MockRecogniser
-
-class Deadly(MockRecogniser):
-    def recognise(self, clips):
-        if any(clip.language == "{DEADLY_LANGUAGE}" for clip in clips):
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().recognise(clips)
-"""
-
-
-class Workers:
-    """`stenolog worker`, started again whenever it died."""
-
-    def __init__(self, **variables: str) -> None:
-        """`variables` are further ones of its environment."""
-        self.variables = variables
-        self.deaths = 0
-        self._start()
-
-    def look(self) -> None:
-        """Start it again if it died."""
-        if self._process.poll() is not None:
-            assert self._process.returncode == -signal.SIGKILL
-            self.deaths += 1
-            self._watcher.stop()
-            self._start()
-
-    def upgrade(self, **variables: str) -> None:
-        """Another build in its place."""
-        self.stop()
-        self.variables |= variables
-        self._start()
-
-    def stop(self) -> None:
-        """End it."""
-        self._watcher.stop()
-        self._process.kill()
-        self._process.wait()
-
-    def _start(self) -> None:
-        command = [sys.executable, "-m", "stenolog", "worker"]
-        self._process = subprocess.Popen(command, env=environment(**self.variables))
-        self._watcher = Watcher(self._process.pid)
-
 
 @pytest.fixture
-def plugin(tmp_path: Path) -> Path:
-    """A folder with an installed package that brings the recogniser `deadly`."""
-    (tmp_path / "deadly.py").write_text(RECOGNISER)
-    metadata = tmp_path / "deadly-1.0.dist-info"
-    metadata.mkdir()
-    (metadata / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
-    (metadata / "entry_points.txt").write_text("[stenolog.recognisers]\ndeadly = deadly:Deadly\n")
-    return tmp_path
-
-
-@pytest.fixture
-def workers(plugin: Path, redis_url: str) -> Iterator[Workers]:
+def workers(tmp_path: Path, redis_url: str) -> Iterator[Workers]:
     """A worker with that recogniser."""
-    found = Workers(
-        REDIS_URL=redis_url, STENOLOG_ENGINE="deadly", STENOLOG_PARTITIONS=str(PARTITIONS), STENOLOG_LEASE_MS="500",
-        STENOLOG_DATA_DIR=str(plugin / "data"), PYTHONPATH=f"{ROOT}:{plugin}",
-    )  # fmt: skip
+    found = Workers(redis_url, tmp_path, clip=f"language == {DEADLY_LANGUAGE!r}")
     yield found
     found.stop()
 

@@ -1,6 +1,5 @@
-"""Fixtures of the uploads' tests: the processor's, and the log's."""
+"""Fixtures of the uploads' tests: the log's."""
 
 from tests.eventlog.conftest import stage
-from tests.processor.conftest import single
 
-__all__ = ["single", "stage"]
+__all__ = ["stage"]

@@ -20,8 +20,8 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
     """Its address."""
     partitions: int
     """Of the deployment that lie there."""
-    sessions: int
-    """In those, while something of them is retained."""
+    runs: int
+    """In those, live ones and replays, while something of them is retained."""
     keys: int
     """All, of other databases and deployments too."""
     ops_per_s: int
@@ -39,17 +39,17 @@ async def read_nodes(server: Server) -> list[NodeView]:
     """
     found = await server.each_master("INFO")
     counts = await server.execute_many([("ZCARD", keys.index) for keys in server.keys.partitions])
-    sessions: dict[str, list[int]] = {}
+    runs: dict[str, list[int]] = {}
     for keys, count in zip(server.keys.partitions, counts, strict=True):
         if not isinstance(count, LogUnavailableError):
-            sessions.setdefault(server.node_of(keys.index), []).append(int(count))
-    return [_view(node, info, sessions.get(node, [])) for node, info in sorted(found.items())]
+            runs.setdefault(server.node_of(keys.index), []).append(int(count))
+    return [_view(node, info, runs.get(node, [])) for node, info in sorted(found.items())]
 
 
-def _view(node: str, info: Mapping[str, Any], sessions: list[int]) -> NodeView:
+def _view(node: str, info: Mapping[str, Any], runs: list[int]) -> NodeView:
     databases = [value for name, value in info.items() if name.startswith("db") and isinstance(value, Mapping)]
     return NodeView(
-        node=node, partitions=len(sessions), sessions=sum(sessions),
+        node=node, partitions=len(runs), runs=sum(runs),
         keys=sum(int(one.get("keys", 0)) for one in databases), ops_per_s=int(info["instantaneous_ops_per_sec"]),
         memory_bytes=int(info["used_memory"]), replicas=int(info["connected_slaves"]),
     )  # fmt: skip

@@ -13,7 +13,7 @@ from stenolog.cli.errors import told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 
-_COLUMNS = ("node", "partitions", "sessions", "keys", "ops/s", "memory MiB", "replicas")
+_COLUMNS = ("node", "partitions", "runs", "keys", "ops/s", "memory MiB", "replicas")
 _MIB = 1 << 20
 
 
@@ -37,6 +37,6 @@ def _table(found: Sequence[NodeView]) -> Table:
     for column in _COLUMNS[1:]:
         table.add_column(column, justify="right")
     for one in found:
-        numbers = (one.partitions, one.sessions, one.keys, one.ops_per_s, one.memory_bytes // _MIB, one.replicas)
+        numbers = (one.partitions, one.runs, one.keys, one.ops_per_s, one.memory_bytes // _MIB, one.replicas)
         table.add_row(one.node, *map(str, numbers))
     return table

@@ -14,7 +14,7 @@ from stenolog.cli.commands.declaring import Examples, options
 @options("data")
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def nodes(*, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401
-    """Show what each node of Redis carries: partitions, sessions, keys, commands a second, memory, replicas.
+    """Show what each node of Redis carries: partitions, runs, keys, commands a second, memory, replicas.
 
     Partitions lie evenly over the slots; a node that has more of the rest than of them has a hot one.
     """

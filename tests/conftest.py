@@ -5,6 +5,7 @@ import signal
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.processor.deployment import Deployment
 from tests.support import servers
@@ -18,6 +19,12 @@ for _name in [name for name in os.environ if name.startswith("AWS_")]:
 os.environ.update(
     AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true"
 )
+
+
+# The same examples each time: a change is judged by what it changes. `--hypothesis-profile=explore` draws others.
+settings.register_profile("explore", deadline=None)
+settings.register_profile("same", settings.get_profile("explore"), derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,9 @@ _SAMPLE_BYTES = 2
 
 
 class Cutter:
-    """Collects one part: samples from its start to before its end, and control events at these offsets.
+    """Collects one part: samples from its start to before its end, and the control events after its start.
+
+    An event at the end itself belongs to the next part, but for a hole that ends there.
 
     The last part, the one with the session's end in it, has all events from its start on. Where a session ends just at
     a cut, that is one more part without samples.
@@ -81,7 +83,8 @@ class Cutter:
             self._at = max(self._at, min(entry.position.offset, self.end_samples))
         if not self.is_whole:
             self.is_whole = entry.position.offset >= self.end_samples and self.sealed is None
-        if not self.is_whole or self.sealed is not None:
+        # A hole is told where it ends, as a chunk is: one that ends at the cut comes before it.
+        if self.sealed is not None or entry.position <= Position(self.end_samples, 0):
             self.events.append(Line(id=str(entry.position), event=msgspec.Raw(entry.event), at_ms=entry.at_ms))
 
     def _end(self, event: SessionSealed) -> None:

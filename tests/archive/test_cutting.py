@@ -58,6 +58,14 @@ def test_parts_together_are_the_session(story: Story, part_samples: int, places:
     assert missing(noted) == tuple(hole for hole in story.holes if hole[0] < hole[1])
 
 
+def test_a_hole_that_ends_at_a_cut_is_told_once() -> None:
+    """REPLAY-1: the event of a hole that ends just where a part does stands in that part, what follows in the next."""
+    story = Story(talk()[:LENGTH], holes=((15_000, 20_000),), finalized=(20_000,))
+    parts = list(cut(story.entries(), LENGTH // 2, 1))
+    assert [[line.id for line in one.events] for one, _ in parts[:2]] == [["0-1", "20000-0"], ["20000-1"]]
+    assert [one.spans for one, _ in parts[:2]] == [[(0, 15_000)], [(20_000, 40_000)]]
+
+
 def test_a_session_that_ends_at_a_cut_has_one_more_part() -> None:
     """Whether more is to come isn't known at a cut, so the end stands in a part of its own there."""
     story = Story(talk()[:LENGTH], finalized=(LENGTH,))

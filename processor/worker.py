@@ -81,15 +81,10 @@ class Worker:
             on_trouble=self._keeper.troubled, on_answers=self._answers.take,
         )  # fmt: skip
         self._committer = Committer(
-            self._log,
-            self.holdings,
-            audio_retention_s=settings.audio_retention_s,
-            keeps_unarchived=settings.keeps_unarchived,
-            on_trouble=self._keeper.troubled,
-            on_answers=self._answers.take,
-            on_stale=self._keeper.offer_again,
-            metrics=metrics,
-        )
+            self._log, self.holdings, audio_retention_s=settings.audio_retention_s,
+            keeps_unarchived=settings.keeps_unarchived, on_trouble=self._keeper.troubled,
+            on_answers=self._answers.take, on_stale=self._keeper.offer_again, metrics=metrics,
+        )  # fmt: skip
         self._reader = Reader(
             self._log, self.holdings, self._recognition, settings,
             on_trouble=self._keeper.troubled, on_poison=self._poisoned,

@@ -10,19 +10,7 @@
 --- @include "clock"
 --- @include "aside"
 
-if not listed(KEYS[1], ARGV[1], ARGV[2]) then
-  return CODE.LOST
-end
-local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
-local code = CODE.OK
-if not last[1] then
-  code = CODE.GONE
-elseif last[1][1] == END or redis.call('HEXISTS', KEYS[2], 'done') == 1 then
-  code = CODE.SEALED
-elseif on_offer(KEYS[4], KEYS[5], ARGV[2]) then
-  code = CODE.EXISTS
-end
-redis.call('XDEL', KEYS[1], ARGV[1])
+local code = take_off(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2])
 if code ~= CODE.OK then
   return code
 end

@@ -13,24 +13,12 @@
 --- @include "ids"
 --- @include "aside"
 
-if not listed(KEYS[1], ARGV[1], ARGV[2]) then
-  return CODE.LOST
-end
-local last = redis.call('XREVRANGE', KEYS[3], '+', '-', 'COUNT', 1)
-local code = CODE.OK
-if not last[1] then
-  code = CODE.GONE
-elseif last[1][1] == END or redis.call('HEXISTS', KEYS[2], 'done') == 1 then
-  code = CODE.SEALED
-elseif on_offer(KEYS[4], KEYS[5], ARGV[2]) then
-  code = CODE.EXISTS
-end
-redis.call('XDEL', KEYS[1], ARGV[1])
+local code, last_id = take_off(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2])
 if code ~= CODE.OK then
   return code
 end
 redis.call('HDEL', KEYS[2], 'aside', 'suspicion', 'suspected')
-redis.call('XADD', KEYS[3], 'NOMKSTREAM', control_after(last[1][1]), 'fact', ARGV[3])
+redis.call('XADD', KEYS[3], 'NOMKSTREAM', control_after(last_id), 'fact', ARGV[3])
 redis.call('ZADD', KEYS[7], now_ms(), ARGV[2])
 redis.call('XADD', KEYS[8], '*', 'run', ARGV[2])
 offer(KEYS[4], KEYS[5], KEYS[6], ARGV[2])

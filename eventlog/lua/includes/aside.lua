@@ -17,3 +17,22 @@ local function keep(ttl_s, ...)
     redis.call('EXPIRE', key, ttl_s)
   end
 end
+
+-- Take an entry off the list: OK and the last fact's id where its run may be decided upon, else why not.
+local function take_off(list, checkpoint, transcript, sessions, entries, entry, member)
+  if not listed(list, entry, member) then
+    return CODE.LOST
+  end
+  local last = redis.call('XREVRANGE', transcript, '+', '-', 'COUNT', 1)
+  redis.call('XDEL', list, entry)
+  if not last[1] then
+    return CODE.GONE
+  end
+  if last[1][1] == END or redis.call('HEXISTS', checkpoint, 'done') == 1 then
+    return CODE.SEALED
+  end
+  if on_offer(sessions, entries, member) then
+    return CODE.EXISTS
+  end
+  return CODE.OK, last[1][1]
+end

@@ -41,7 +41,7 @@ check: $(DEV_STAMP)  ## Lint, check types and the layers
 bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
 	@$(BIN)/python -m benchmarks.log
 	@$(BIN)/python -m benchmarks.asr
-	@$(BIN)/python -m benchmarks.bare --sessions 500 --seconds 15 --rounds 2
+	@$(BIN)/python -m benchmarks.baseline --sessions 500 --seconds 15 --rounds 2
 	@$(BIN)/python -m benchmarks.sse
 	@$(BIN)/python -m benchmarks.listing
 	@$(BIN)/python -m benchmarks.live --sessions 1000 --seconds 30 --engine mock

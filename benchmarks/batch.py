@@ -21,7 +21,7 @@ from benchmarks.watching import Heard, Watch
 from eventlog.codec import decode_fact
 from eventlog.events import ProgressNoted, SessionEnded, UtteranceFinal
 from eventlog.keys import READ_MODELS, Keys
-from eventlog.server import DEFAULT_PARTITIONS
+from eventlog.redis.server import DEFAULT_PARTITIONS
 
 MOST_MINUTES = 240.0
 """The longest session by default."""

@@ -18,7 +18,7 @@ import numpy as np
 import redis
 import uvloop
 
-from benchmarks.churner import Churner, expected_transcript
+from benchmarks.churn_clients import Churner, expected_transcript
 from benchmarks.stack import Stack
 
 SAMPLE_S = 2.0

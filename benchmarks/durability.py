@@ -19,13 +19,13 @@ from pathlib import Path
 import redis
 import uvloop
 
-from eventlog.durability import durability
 from eventlog.events import SessionStarted
 from eventlog.log import Append, Code
 from eventlog.positions import OPENED, Position
-from eventlog.redis_log import RedisLog
-from eventlog.server import connect
-from stenolog.embedded import EmbeddedServer, free_port
+from eventlog.redis.durability import durability
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import connect
+from stenolog.local.embedded import EmbeddedServer, free_port
 
 SAMPLES = 1600  # a frame of 100 ms at 16 kHz
 PAYLOAD = bytes(range(256)) * (SAMPLES * 2 // 256) + bytes(SAMPLES * 2 % 256)

@@ -19,17 +19,17 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.bus import Bus, Troubles
+from benchmarks.fake_eventbridge import Bus, Troubles
 from eventlog.codec import encode
 from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from projections.eventbridge import EventBridge, EventBridgeSettings
 from projections.forwarding.sink import SENT, Outgoing, Sink, Verdict
-from projections.published import Kind, batch_kinds, event_id
-from projections.runtime import Forwarding, ProjectionRunner
-from stenolog.embedded import EmbeddedServer
+from projections.integration_events import Kind, batch_kinds, event_id
+from projections.runner import Forwarding, ProjectionRunner
+from stenolog.local.embedded import EmbeddedServer
 
 RATE_HZ = 16_000
 UTTERANCES = 3  # a recording of some seconds: most of what there is to do is the event, not its text

@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
+from benchmarks.frame_pacer import Wheel
 from benchmarks.speech import FRAME_SAMPLES, RATE_HZ
-from benchmarks.wheel import Wheel
 
 _ACK = b'{"type":"ack"'
 _decode = msgspec.json.Decoder().decode

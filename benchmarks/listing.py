@@ -22,7 +22,7 @@ import redis
 
 from benchmarks.stack import Stack
 from eventlog.keys import Keys
-from eventlog.server import DEFAULT_PARTITIONS
+from eventlog.redis.server import DEFAULT_PARTITIONS
 
 PATHS = {
     "listing": "/v1/sessions",

@@ -17,15 +17,15 @@ import msgspec
 import redis.asyncio as redis
 import uvloop
 
-from eventlog.claims import Claims
 from eventlog.codec import encode
 from eventlog.events import SessionStarted, UtteranceFinal
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Checkpoint, Claim, Code, Commit
 from eventlog.positions import Position
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server, connect
-from stenolog.embedded import EmbeddedServer
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server, connect
+from eventlog.work.claims import Claims
+from stenolog.local.embedded import EmbeddedServer
 
 SAMPLES = 1600  # a frame of 100 ms at 16 kHz
 PAYLOAD = bytes(range(256)) * (SAMPLES * 2 // 256) + bytes(SAMPLES * 2 % 256)

@@ -23,11 +23,11 @@ from eventlog.codec import encode
 from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.rebuilding import all_runs
-from eventlog.server import Server, connect
-from projections.rebuilding import Rebuilder, ease_collection
-from stenolog.embedded import EmbeddedServer
-from stenolog.projectors import read_model
+from eventlog.projection.rebuild import all_runs
+from eventlog.redis.server import Server, connect
+from projections.rebuilder import Rebuilder, ease_collection
+from stenolog.local.embedded import EmbeddedServer
+from stenolog.roles.projector import read_model
 from stenolog.settings import Settings
 
 RATE_HZ = 16_000

@@ -25,10 +25,10 @@ from eventlog.codec import encode
 from eventlog.events import SessionSealed, SessionStarted
 from eventlog.log import Append, Code
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server, connect
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server, connect
 from processor.speech import SegmenterSettings
-from stenolog.embedded import EmbeddedServer
+from stenolog.local.embedded import EmbeddedServer
 
 TTL_S = 86_400
 FRAMES_AT_ONCE = 500  # appended in one call: 1.6 MB

@@ -5,8 +5,8 @@ from typing import NamedTuple
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Boundary, Segmenter, SegmenterSettings
-from stenolog.demo import recordings
-from stenolog.wav import Recording
+from stenolog.client.wav import Recording
+from stenolog.local.demo import recordings
 
 RATE_HZ = 16_000
 FRAME_MS = 100

@@ -21,14 +21,14 @@ from urllib.parse import urlsplit
 
 import uvloop
 
-from benchmarks.ears import percentiles_ms
+from benchmarks.sse_clients import percentiles_ms
 from benchmarks.stack import Stack
-from eventlog.claims import Claims
 from eventlog.events import SessionStarted, UtteranceFinal
 from eventlog.log import Checkpoint, Claim, Code, Commit
 from eventlog.positions import Position
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server, connect
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server, connect
+from eventlog.work.claims import Claims
 
 RATE_HZ = 16_000
 LEASE_MS = 3_600_000  # nobody else shall take the benchmark's claims while it runs
@@ -110,7 +110,7 @@ class Ears:
     def __init__(self, port: int, paths: Sequence[str], per_second: float) -> None:
         """Let a listener for each path arrive, so many a second."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.ears"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+            [sys.executable, "-m", "benchmarks.sse_clients"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
         self._say(json.dumps({"port": port, "paths": list(paths), "per_second": per_second}))
 

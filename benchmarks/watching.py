@@ -11,7 +11,7 @@ import redis
 
 from benchmarks.stack import Stack
 from eventlog import keys
-from eventlog.statuses import StatusMessage, decode_status
+from eventlog.readmodel.statuses import StatusMessage, decode_status
 
 LOOK_S = 0.25  # the kernel keeps a process's peak itself; only short-lived children could be missed
 JOIN_S = 5.0

@@ -21,23 +21,23 @@ from edge.auth.tickets import Tickets
 from edge.contract.operations import Endpoints, routes
 from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
-from edge.errors import Trouble, WireError
+from edge.errors import ApiError, ErrorCode
 from edge.ingest.batch import Batches
 from edge.ingest.live import Live
 from edge.ingest.recordings import Recordings
 from edge.metrics import Metrics, Observed
-from edge.server.lingering import Lingering, leaves_unread
+from edge.server.lingering_close import LingeringClose, leaves_unread
 from edge.settings import EdgeSettings
-from edge.sockets.stream import StreamEndpoint
-from edge.streams.events import Events
+from edge.streams.session_events import Events
 from edge.views.diagnostics import Diagnostics
 from edge.views.health import Health, json_response
 from edge.views.sessions import Sessions
 from edge.views.transcripts import Transcripts
 from edge.views.webhooks import Webhooks
+from edge.websocket.endpoint import StreamEndpoint
 from eventlog.log import LogUnavailableError
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def create_app(
             *routes(operations, core.access),
         ],
         exception_handlers={
-            WireError: _told,
+            ApiError: _told,
             HTTPException: _told_http,
             LogUnavailableError: _told_unavailable,
             Exception: _told_defect,
@@ -107,7 +107,7 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
     return running
 
 
-def _answer(request: Request, trouble: Trouble, message: str, status: int = 0) -> Response:
+def _answer(request: Request, trouble: ErrorCode, message: str, status: int = 0) -> Response:
     core: EdgeCore = request.app.state.core
     core.metrics.trouble(trouble)
     body = {"error": {"code": trouble.code, "message": message}}
@@ -115,14 +115,14 @@ def _answer(request: Request, trouble: Trouble, message: str, status: int = 0) -
 
 
 async def _told(request: Request, error: Exception) -> Response:
-    if not isinstance(error, WireError):
+    if not isinstance(error, ApiError):
         raise error
     answer = _answer(request, error.trouble, error.message)
     if answer.status_code in RETRIED:
         answer.headers["retry-after"] = str(error.retry_after_s or 1)
     if answer.status_code == errors.UNAUTHORIZED.status:
         answer.headers["www-authenticate"] = "Bearer"
-    return Lingering(answer) if leaves_unread(request) else answer
+    return LingeringClose(answer) if leaves_unread(request) else answer
 
 
 async def _told_http(request: Request, error: Exception) -> Response:

@@ -9,23 +9,24 @@ from collections.abc import Awaitable, Callable
 
 from edge import errors
 from edge.auth.access import Access, Authenticator, NoAuthentication
-from edge.credit import Credit
-from edge.metrics import EdgeMetrics, Readings
-from edge.pressure import Pressure
+from edge.metrics import EdgeCollector, EdgeMetrics
+from edge.session.append_batcher import AppendBatcher
+from edge.session.lifecycle import State
+from edge.session.memory_throttle import MemoryWatermarks
+from edge.session.opener import Opener
+from edge.session.reservations import Reservation, Reservations
+from edge.session.upload_credit import UploadCredit
 from edge.settings import EdgeSettings
-from edge.sockets.connection import Connection
-from edge.sockets.gatherer import Gatherer
-from edge.sockets.lifecycle import State
-from edge.sockets.opening import Opener
-from edge.streams.fanout import Fanout
+from edge.streams.fan_out import FanOut
 from edge.streams.sse import EventStreams
-from eventlog import heartbeats, readmodels
+from edge.websocket.connection import Connection
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
-from eventlog.memory import Marks
-from eventlog.redis_log import RedisLog
-from eventlog.reservations import Reservation, Reservations
-from eventlog.server import Server
+from eventlog.readmodel import views
+from eventlog.redis.memory import Watermarks
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server
+from eventlog.telemetry import heartbeats
 
 logger = logging.getLogger(__name__)
 
@@ -58,14 +59,14 @@ class EdgeCore:
         self.server = server
         self.log = log
         self.metrics = EdgeMetrics(server.meter)
-        marks = Marks(settings.memory_refuse_percent, settings.memory_hold_percent)
-        self.pressure = Pressure(server, marks, limit_bytes=settings.memory_limit_bytes)
-        self.gatherer = Gatherer(
+        marks = Watermarks(settings.memory_refuse_percent, settings.memory_hold_percent)
+        self.pressure = MemoryWatermarks(server, marks, limit_bytes=settings.memory_limit_bytes)
+        self.gatherer = AppendBatcher(
             log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s,
-            meter=self.metrics.append_s.observe, credit=Credit(server, settings.upload_ahead_bytes),
+            meter=self.metrics.append_s.observe, credit=UploadCredit(server, settings.upload_ahead_bytes),
             pressure=self.pressure,
         )  # fmt: skip
-        self.fanout = Fanout(server)
+        self.fanout = FanOut(server)
         self.streams = EventStreams(self.fanout, settings)
         self.access = Access(log, authenticator or NoAuthentication(), settings, now)
         self.reservations = Reservations(
@@ -75,7 +76,7 @@ class EdgeCore:
         self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics, pressure=self.pressure)
         self.connections: set[Connection] = set()
         self.draining = False
-        server.meter.read_when_asked(Readings(self))
+        server.meter.read_when_asked(EdgeCollector(self))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
@@ -120,7 +121,7 @@ class EdgeCore:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        document = await readmodels.read_document(self.server, keys)
+        document = await views.read_document(self.server, keys)
         return None if document is None else document.transcript
 
     def resume_forgotten(self, connection: Connection) -> None:

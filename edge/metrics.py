@@ -16,13 +16,13 @@ from starlette.types import Scope as AsgiScope
 from edge import errors
 from edge.auth.access import Scope
 from edge.contract.operations import TEXT, Answer, Operation, principal_of
-from edge.errors import Trouble, WireError
-from eventlog import tracing
-from eventlog.metering import OPENMETRICS, Meter, Reading
+from edge.errors import ApiError, ErrorCode
+from eventlog.telemetry import tracing
+from eventlog.telemetry.metering import OPENMETRICS, Meter, Reading
 
 if TYPE_CHECKING:
     from edge.core import EdgeCore
-    from edge.sockets.connection import Connection
+    from edge.websocket.connection import Connection
 
 FLUSH_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 """A flush takes some milliseconds; what takes a second holds sockets back."""
@@ -32,7 +32,7 @@ HTTP_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0
 
 
 class EdgeMetrics:
-    """The counters and histograms of one edge; `Readings` has what is only looked at."""
+    """The counters and histograms of one edge; `EdgeCollector` has what is only looked at."""
 
     def __init__(self, meter: Meter) -> None:
         """Count in the registry of `meter`."""
@@ -62,7 +62,7 @@ class EdgeMetrics:
         for how in ("created", "resumed"):
             self._opened.labels(how)
 
-    def trouble(self, trouble: Trouble) -> None:
+    def trouble(self, trouble: ErrorCode) -> None:
         """Count what a client is told."""
         self._errors.labels(trouble.code).inc()
 
@@ -85,7 +85,7 @@ class EdgeMetrics:
         self._requests.labels(operation, status).observe(seconds)
 
 
-class Readings:
+class EdgeCollector:
     """What is looked at when somebody asks; perhaps from another thread, so only copies are walked over."""
 
     def __init__(self, core: EdgeCore) -> None:
@@ -210,7 +210,7 @@ class Metrics:
     async def metrics(self, request: Request) -> Response:
         """The metrics, in the format that ``Accept`` prefers."""
         if not principal_of(request).any_tenant:
-            raise WireError(errors.FORBIDDEN, "metrics are for an operator's token")
+            raise ApiError(errors.FORBIDDEN, "metrics are for an operator's token")
         # In a thread: hundreds of series take milliseconds, and sockets shouldn't wait for them.
         body, kind = await asyncio.to_thread(self._meter.exposition, request.headers.get("accept", ""))
         return Response(body, headers={"content-type": kind, "cache-control": "no-store"})

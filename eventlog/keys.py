@@ -171,7 +171,7 @@ class PartitionKeys:
         return f"{self._prefix}:ended-runs"
 
     def tenant_runs(self, tenant_id: str) -> str:
-        """Sorted set: ``<session> <run>`` of one tenant, see `eventlog.listing`. Projection sessions. Session TTL."""
+        """Sorted set: ``<session> <run>`` of one tenant, see `listings`. Projection sessions. Session TTL."""
         return f"{self._prefix}:tenant-runs:{tenant_id}"
 
     @cached_property

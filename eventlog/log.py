@@ -1,6 +1,6 @@
 """The log contract: what every backend promises, in six methods.
 
-Nothing here names Redis. `eventlog.redis_log` implements it; `tests/eventlog` holds every backend to it.
+Nothing here names Redis. `eventlog.redis.redis_log` implements it; `tests/eventlog` holds every backend to it.
 """
 
 from __future__ import annotations

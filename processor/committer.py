@@ -7,14 +7,14 @@ import logging
 from typing import TYPE_CHECKING
 
 from eventlog.log import Code, Commit, Committed, EventLog, LogUnavailableError
-from eventlog.metering import Timed
+from eventlog.telemetry.metering import Timed
 from processor.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from processor.holdings import Holdings
-    from processor.run import ActiveRun
+    from processor.active_run import ActiveRun
+    from processor.active_runs import ActiveRuns
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ class Committer:
     """Takes runs with ready decisions and writes them; the only writer of facts in a worker."""
 
     def __init__(
-        self, log_: EventLog, holdings: Holdings, *, audio_retention_s: int, on_trouble: Callable[[], None],
+        self, log_: EventLog, holdings: ActiveRuns, *, audio_retention_s: int, on_trouble: Callable[[], None],
         on_answers: Callable[[ActiveRun], None], metrics: WorkerMetrics | None = None, keeps_unarchived: bool = False,
         on_stale: Callable[[ActiveRun], None] = lambda _: None,
     ) -> None:  # fmt: skip

@@ -15,8 +15,8 @@ from eventlog.events import (
     SourceNoted,
     UtteranceFinal,
 )
-from eventlog.feed import OpenUtterance, ProvisionalAnswer
 from eventlog.positions import SEALED, Position
+from eventlog.readmodel.feed import OpenUtterance, ProvisionalAnswer
 from processor.recognisers import Recognition
 from processor.speech import Utterance
 from processor.timeline import Decision

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 
 from eventlog.keys import LIVE_RUN
 from eventlog.log import Code, LogUnavailableError
-from eventlog.projecting import trim_changes
+from eventlog.projection.projection_log import trim_changes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from eventlog.claims import Claims
     from eventlog.keys import PartitionKeys, SessionKeys
-    from eventlog.redis_log import RedisLog
+    from eventlog.redis.redis_log import RedisLog
+    from eventlog.work.claims import Claims
     from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)

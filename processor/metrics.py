@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from eventlog.log import Code
-from eventlog.metering import Reading
+from eventlog.telemetry.metering import Reading
 
 if TYPE_CHECKING:
-    from processor.decoding.decoders import Decoders
-    from processor.holdings import Holdings
-    from processor.reader import Reader
-    from processor.recognition import RecognitionQueue
-    from processor.sharing.sharing import Sharing
+    from processor.active_runs import ActiveRuns
+    from processor.audio_reader import Reader
+    from processor.decoding.decoder_pool import DecoderPool
+    from processor.recognition_queue import RecognitionQueue
+    from processor.sharing.sharer import Sharer
 
 RECOGNITION_BUCKETS_S = (0.001, 0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 1.5, 3.0, 6.0, 15.0, 60.0)
 """From the mock to a minute of speech on one slow core."""
@@ -89,12 +89,12 @@ class WorkerMetrics:
             self._final.observe(now - at)
 
 
-class Readings:
+class WorkerCollector:
     """What is looked at when somebody asks; perhaps from another thread, so only copies are walked over."""
 
     def __init__(
-        self, holdings: Holdings, recognition: RecognitionQueue, reader: Reader, decoders: Decoders, *,
-        sharing: Sharing | None, most_waiting: int,
+        self, holdings: ActiveRuns, recognition: RecognitionQueue, reader: Reader, decoders: DecoderPool, *,
+        sharing: Sharer | None, most_waiting: int,
     ) -> None:  # fmt: skip
         """Look at these; the reader leaves a run alone while `most_waiting` of its utterances wait."""
         self._holdings = holdings

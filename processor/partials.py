@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.log import LogUnavailableError
+from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from processor.recognisers import RecogniserError, Recognition
-from processor.recognition import Job, RecognitionQueue
+from processor.recognition_queue import Job, RecognitionQueue
 from processor.speech import SHORTEST_MS
 
 if TYPE_CHECKING:
-    from eventlog.server import Server
-    from processor.holdings import Holdings
-    from processor.run import ActiveRun
+    from eventlog.redis.server import Server
+    from processor.active_run import ActiveRun
+    from processor.active_runs import ActiveRuns
     from processor.settings import WorkerSettings
     from processor.speech import Utterance
 
@@ -32,7 +32,7 @@ class Partials:
     """Recognises open utterances about once per interval while there is room, and publishes the texts."""
 
     def __init__(
-        self, server: Server, holdings: Holdings, recognition: RecognitionQueue, settings: WorkerSettings
+        self, server: Server, holdings: ActiveRuns, recognition: RecognitionQueue, settings: WorkerSettings
     ) -> None:
         """Publish through `server`."""
         self._server = server

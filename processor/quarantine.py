@@ -11,9 +11,9 @@ from eventlog.log import Claim, Code, LogUnavailableError
 from processor.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
-    from eventlog.claims import Claims
-    from processor.holdings import Holdings
-    from processor.run import ActiveRun
+    from eventlog.work.claims import Claims
+    from processor.active_run import ActiveRun
+    from processor.active_runs import ActiveRuns
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Quarantine:
     """Keeps suspected runs apart from the worker's own."""
 
     def __init__(
-        self, claims: Claims, holdings: Holdings, try_alone: SoloTrial, metrics: WorkerMetrics | None = None
+        self, claims: Claims, holdings: ActiveRuns, try_alone: SoloTrial, metrics: WorkerMetrics | None = None
     ) -> None:
         """Try suspects by `try_alone`; `holdings` never sees them."""
         self._claims = claims

@@ -7,32 +7,32 @@ import logging
 import time
 from typing import TYPE_CHECKING
 
-from eventlog.bells import Bells
-from eventlog.claims import Claims
-from eventlog.heartbeats import process_name
-from eventlog.heartbeats import write as write_heartbeat
 from eventlog.log import LogUnavailableError
-from eventlog.recognising import Recognising
-from eventlog.redis_log import RedisLog
-from eventlog.uploads import RESTARTS, Uploads
-from processor.answers import Answers
-from processor.claimkeeper import ClaimKeeper
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.wakeups import Wakeups
+from eventlog.telemetry.heartbeats import process_name
+from eventlog.telemetry.heartbeats import write as write_heartbeat
+from eventlog.work.claims import Claims
+from eventlog.work.shared_recognition import SharedRecognition
+from eventlog.work.uploads import RESTARTS, Uploads
+from processor.active_runs import ActiveRuns
+from processor.audio_reader import Reader
+from processor.claim_keeper import ClaimKeeper
 from processor.committer import Committer
-from processor.decoding.decoders import Decoders
-from processor.holdings import Holdings
+from processor.decoding.decoder_pool import DecoderPool
+from processor.early_trimmer import EarlyTrimmer
 from processor.janitor import Janitor
-from processor.metrics import Readings, WorkerMetrics
+from processor.metrics import WorkerCollector, WorkerMetrics
 from processor.partials import Partials
+from processor.provisional_answers import ProvisionalAnswers
 from processor.quarantine import Quarantine, SoloTrial
-from processor.reader import Reader
-from processor.recognition import RecognitionQueue
-from processor.relief import Relief
-from processor.sharing.sharing import Sharing
+from processor.recognition_queue import RecognitionQueue
+from processor.sharing.sharer import Sharer
 
 if TYPE_CHECKING:
-    from eventlog.server import Server
+    from eventlog.redis.server import Server
+    from processor.active_run import ActiveRun
     from processor.recognisers import Recogniser
-    from processor.run import ActiveRun
     from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -66,7 +66,7 @@ class Worker:
             queue=settings.queue,
         )
         self._claims = claims
-        self.holdings = Holdings(settings.capacity)
+        self.holdings = ActiveRuns(settings.capacity)
         metrics = WorkerMetrics(server.meter.registry)
         self._recognition = RecognitionQueue(recogniser, metrics, has_live=lambda: self.holdings.has_live)
         self._sharing = self._shares(settings.engine or recogniser.name, metrics) if settings.recognise_share else None
@@ -75,8 +75,8 @@ class Worker:
             claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.set_aside,
             metrics=metrics,
         )  # fmt: skip
-        self._answers = Answers(server)
-        self._decoders = Decoders(
+        self._answers = ProvisionalAnswers(server)
+        self._decoders = DecoderPool(
             RedisLog(server, session_ttl_s=settings.session_ttl_s), self._uploads(), self.holdings, settings,
             on_trouble=self._keeper.troubled, on_answers=self._answers.take,
         )  # fmt: skip
@@ -91,7 +91,7 @@ class Worker:
         )  # fmt: skip
         self._partials = Partials(server, self.holdings, self._recognition, settings)
         server.meter.read_when_asked(
-            Readings(
+            WorkerCollector(
                 self.holdings, self._recognition, self._reader, self._decoders,
                 sharing=self._sharing, most_waiting=settings.pending_utterances,
             )
@@ -99,7 +99,7 @@ class Worker:
         self._janitor = Janitor(self._log, claims, settings)
         self._by_bell = {keys.queue(settings.queue).bell: keys for keys in server.keys.partitions}
         shared = [self._sharing.bell] if self._sharing else []
-        self._bells = Bells(server, [*self._by_bell, *shared], self._on_bell, self._keeper.ring)
+        self._bells = Wakeups(server, [*self._by_bell, *shared], self._on_bell, self._keeper.ring)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -122,7 +122,7 @@ class Worker:
                 ("decoders", self._decoders.run()),
                 ("answers", self._answers.run()),
                 ("janitor", self._janitor.run()),
-                ("relief", Relief(self._server, self._settings).run()),
+                ("relief", EarlyTrimmer(self._server, self._settings).run()),
                 ("heartbeat", self._beat()),
                 *([("sharing", self._sharing.run())] if self._sharing else []),
             )
@@ -155,10 +155,10 @@ class Worker:
             log.warning("runs not handed over; others take them after the lease", extra={"error": error})
         log.info("worker stopped", extra={"consumer": self.consumer})
 
-    def _shares(self, engine: str, metrics: WorkerMetrics) -> Sharing:
+    def _shares(self, engine: str, metrics: WorkerMetrics) -> Sharer:
         lease_ms = self._settings.recognise_lease_ms
-        recognising = Recognising(self._server, engine, self.consumer, lease_ms=lease_ms)
-        return Sharing(recognising, self._recognition, metrics)
+        recognising = SharedRecognition(self._server, engine, self.consumer, lease_ms=lease_ms)
+        return Sharer(recognising, self._recognition, metrics)
 
     def _uploads(self) -> Uploads:
         settings = self._settings

@@ -8,10 +8,10 @@ from typing import Any
 
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
-from eventlog.metering import Timed
-from eventlog.projecting import FACTS_PER_PULL, Applied, Apply, ProjectionLog, Pulled
+from eventlog.projection.projection_log import FACTS_PER_PULL, Applied, Apply, ProjectionLog, Pulled
+from eventlog.telemetry.metering import Timed
+from projections.fold_plan import Decoded, Plan, decoded, first_only, plan, refused
 from projections.metrics import ProjectionMetrics
-from projections.planning import Decoded, Plan, decoded, first_only, plan, refused
 from projections.projection import Projection
 
 URGENT_RUNS_PER_ROUND = 256

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eventlog.feed import FeedKind, FeedMessage, encode_message
-from eventlog.ops import Op, add, publish
 from eventlog.positions import OPENED, START
+from eventlog.projection.operations import Op, add, publish
+from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from projections.projection import Batch, Command
-from projections.wire import event
+from projections.public_json import event
 
 MAX_EVENTS = 10_000
 """Hours of finals; a listener further behind starts anew."""

@@ -7,14 +7,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from eventlog.codec import UndecodableEventError, decode_fact
-from eventlog.documents import Document, ListedFinal, decode_final, encode_document, encode_final, stitch
 from eventlog.events import SessionEnded, SessionOpened, UtteranceFinal
-from eventlog.feed import FeedKind, FeedMessage, encode_message
-from eventlog.ops import Op, publish, push, put
 from eventlog.positions import OPENED
+from eventlog.projection.operations import Op, publish, push, put
+from eventlog.readmodel.documents import Document, ListedFinal, decode_final, encode_document, encode_final, stitch
+from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from projections.cleaning import cleaned
 from projections.projection import Batch, Command
-from projections.wire import listed, seconds
+from projections.public_json import listed, seconds
 
 _MS = 1000
 

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Histogram
 
-from eventlog.lag import Lag, read_lag
 from eventlog.log import LogUnavailableError
-from eventlog.metering import Reading
-from eventlog.server import Server
+from eventlog.redis.server import Server
+from eventlog.telemetry.lag import Lag, read_lag
+from eventlog.telemetry.metering import Reading
 
 if TYPE_CHECKING:
     from projections.forwarding.forwarder import Forwarder
@@ -43,7 +43,7 @@ class ProjectionMetrics:
         self._apply.labels(projection).observe(seconds)
 
 
-class Readings:
+class ProjectionCollector:
     """What is looked at when somebody asks, and the notices that wait, which are counted now and then."""
 
     def __init__(

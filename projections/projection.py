@@ -7,8 +7,8 @@ from typing import Any, NamedTuple, Protocol
 
 from eventlog.events import Fact
 from eventlog.keys import RunKeys
-from eventlog.ops import Argument, Op
 from eventlog.positions import Position
+from eventlog.projection.operations import Argument, Op
 
 Command = tuple[Argument, ...]
 

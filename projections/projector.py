@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from eventlog import heartbeats
 from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
-from eventlog.projecting import NOTICES_PER_READ, News, ProjectionLog
+from eventlog.projection.projection_log import NOTICES_PER_READ, News, ProjectionLog
+from eventlog.telemetry import heartbeats
 from projections.applier import Applier
 from projections.metrics import ProjectionMetrics
 from projections.projection import Projection

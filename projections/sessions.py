@@ -17,10 +17,10 @@ from eventlog.events import (
     UtteranceFinal,
 )
 from eventlog.keys import LIVE_RUN, RunKeys
-from eventlog.listing import OPEN_RANK
-from eventlog.ops import Argument, Op, put_fields, rank, unrank, unrank_below
+from eventlog.projection.operations import Argument, Op, put_fields, rank, unrank, unrank_below
+from eventlog.readmodel.listings import OPEN_RANK
 from projections.projection import Batch, Command
-from projections.wire import seconds
+from projections.public_json import seconds
 
 CREATED, ACTIVE, CLOSED = "CREATED", "ACTIVE", "CLOSED"
 """What facts can say of a session's life; CLOSING is known to its edge alone."""

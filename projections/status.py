@@ -19,11 +19,11 @@ from eventlog.events import (
     SourceNoted,
     UtteranceFinal,
 )
-from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.keys import LIVE_RUN, RunKeys, status_channel
-from eventlog.ops import Op, add, announce, expire, publish
 from eventlog.positions import START, Position
-from eventlog.statuses import (
+from eventlog.projection.operations import Op, add, announce, expire, publish
+from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
+from eventlog.readmodel.statuses import (
     FAILURES,
     LATE_COMERS_S,
     Ending,
@@ -36,7 +36,7 @@ from eventlog.statuses import (
     speed,
 )
 from projections.projection import Batch, Command
-from projections.wire import seconds
+from projections.public_json import seconds
 
 MILESTONES = (10, 25, 50, 75, 90)
 """Percent of a recording at which it is told how far it is; 100 is its end."""

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from projections.eventbridge.bodies import schema
-from projections.published import Kind
+from projections.integration_events import Kind
 
 FOLDER = Path(__file__).parents[1] / "docs/schemas"
 

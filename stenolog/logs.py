@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog import tracing
+from eventlog.telemetry import tracing
 
 logger = logging.getLogger(__name__)
 

@@ -11,15 +11,15 @@ import msgspec
 
 from edge.settings import EdgeSettings
 from eventlog.archive.stores import Place
-from eventlog.durability import Durability, durability, examine, refusal
-from eventlog.heartbeats import process_name
 from eventlog.log import LogUnavailableError
-from eventlog.server import DeploymentMismatchError, Server, Tls, connect
+from eventlog.redis.durability import Durability, durability, examine, refusal
+from eventlog.redis.server import DeploymentMismatchError, Server, Tls, connect
+from eventlog.telemetry.heartbeats import process_name
 from processor.recognisers import Recogniser, load
 from processor.settings import WorkerSettings
 from processor.speech import SegmenterSettings
 from stenolog import __version__
-from stenolog.embedded import running_url
+from stenolog.local.embedded import running_url
 from stenolog.settings import Settings
 
 logger = logging.getLogger(__name__)

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 import redis
 
-from stenolog import embedded
-from stenolog.embedded import EmbeddedServer, EmbeddedServerError, running_url
+from stenolog.local import embedded
+from stenolog.local.embedded import EmbeddedServer, EmbeddedServerError, running_url
 from tests.support.waiting import eventually
 
 ROOT = Path(__file__).resolve().parent.parent
 OWNER = """
 import sys
-from stenolog.embedded import EmbeddedServer
+from stenolog.local.embedded import EmbeddedServer
 print(EmbeddedServer(sys.argv[1]).start(), flush=True)
 sys.stdin.read()
 """

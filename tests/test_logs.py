@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog import tracing
+from eventlog.telemetry import tracing
 from stenolog.logs import JsonFormatter, PlainFormatter
 from tests.support.tree import ROOT
 

@@ -13,13 +13,13 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from edge import errors
+from edge.auth import ticket_store
 from edge.auth.limits import RequestLimit, check_origin
-from edge.errors import WireError
+from edge.errors import ApiError
+from edge.session.parameters import canonical_session_id
 from edge.settings import EdgeSettings
-from edge.sockets.parameters import canonical_session_id
-from eventlog import tickets
 from eventlog.keys import Keys, SessionKeys
-from eventlog.redis_log import RedisLog, Whereabouts
+from eventlog.redis.redis_log import LogPosition, RedisLog
 
 TICKET_BYTES = 24
 """192 bits, as a resume token has."""
@@ -86,7 +86,7 @@ class Found(NamedTuple):
     """A session that the principal may see."""
 
     keys: SessionKeys
-    whereabouts: Whereabouts
+    whereabouts: LogPosition
 
 
 class _Ticket(msgspec.Struct):
@@ -165,7 +165,7 @@ class Access:
             found.keys.session_id, principal.subject, principal.tenant_id, sorted(principal.scopes),
             principal.expires_s, principal.any_tenant,
         )  # fmt: skip
-        await tickets.keep(self._log.server, _hashed(ticket), msgspec.json.encode(allows), ttl_s=self.ticket_ttl_s)
+        await ticket_store.keep(self._log.server, _hashed(ticket), msgspec.json.encode(allows), ttl_s=self.ticket_ttl_s)
         return ticket
 
     def lapses_in_s(self, principal: Principal) -> float | None:
@@ -173,12 +173,12 @@ class Access:
         return None if principal.expires_s is None else principal.expires_s + self._grace_s - self._now()
 
     async def _redeemed(self, ticket: str, session: SessionKeys) -> Principal:
-        kept = await tickets.find(self._log.server, _hashed(ticket))
+        kept = await ticket_store.find(self._log.server, _hashed(ticket))
         if kept is None:
-            raise WireError(errors.UNAUTHORIZED, "the ticket is unknown or has expired; ask for a new one")
+            raise ApiError(errors.UNAUTHORIZED, "the ticket is unknown or has expired; ask for a new one")
         allows = msgspec.json.decode(kept, type=_Ticket)
         if allows.session_id != session.session_id:
-            raise WireError(errors.UNAUTHORIZED, "the ticket is for another session")
+            raise ApiError(errors.UNAUTHORIZED, "the ticket is for another session")
         scopes = frozenset(allows.scopes)
         return Principal(allows.subject, allows.tenant_id, scopes, allows.expires_s, allows.any_tenant)
 
@@ -198,7 +198,7 @@ class Access:
     def _keys_of(self, session_id: str) -> SessionKeys:
         try:
             return self._keys.of(canonical_session_id(session_id))
-        except WireError:
+        except ApiError:
             raise unknown_session() from None
 
 
@@ -209,10 +209,10 @@ def require(principal: Principal, scope: Scope | None) -> None:
         WireError: `forbidden`.
     """
     if scope is not None and not principal.may(scope):
-        raise WireError(errors.FORBIDDEN, f"this needs a token with scope {scope}")
+        raise ApiError(errors.FORBIDDEN, f"this needs a token with scope {scope}")
 
 
-def sees(principal: Principal, session: Whereabouts, *, owner_only: bool = False) -> bool:
+def sees(principal: Principal, session: LogPosition, *, owner_only: bool = False) -> bool:
     """Whether the session is the principal's to see: of its tenant, and its own unless it may read all of them."""
     if principal.any_tenant:
         return True
@@ -223,9 +223,9 @@ def sees(principal: Principal, session: Whereabouts, *, owner_only: bool = False
     return not owner_only and principal.may(Scope.READ)
 
 
-def unknown_session() -> WireError:
+def unknown_session() -> ApiError:
     """What is said of a session that isn't there, and of one that is somebody else's."""
-    return WireError(errors.UNKNOWN_SESSION, "there is no such session, or it has expired")
+    return ApiError(errors.UNKNOWN_SESSION, "there is no such session, or it has expired")
 
 
 def _hashed(ticket: str) -> str:

@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from edge import errors
 from edge.auth.access import Principal, Scope
 from edge.auth.bearer import bearer_token
-from edge.errors import WireError
+from edge.errors import ApiError
 
 ANY_TENANT = "*"
 """An operator's tenant."""
@@ -90,7 +90,7 @@ class TokenAuthenticator:
         """See `edge.auth.access.Authenticator`."""
         token = bearer_token(connection)
         if token is None:
-            raise WireError(errors.UNAUTHORIZED, "this needs a token: Authorization: Bearer …")
+            raise ApiError(errors.UNAUTHORIZED, "this needs a token: Authorization: Bearer …")
         return self._principal(await self._claims(token))
 
     async def _claims(self, token: str) -> _Claims:
@@ -166,5 +166,5 @@ def _reason(error: jwt.PyJWTError) -> str:
             return "it is no JWT that can be checked"
 
 
-def _refused(reason: str) -> WireError:
-    return WireError(errors.UNAUTHORIZED, f"the token isn't accepted: {reason}")
+def _refused(reason: str) -> ApiError:
+    return ApiError(errors.UNAUTHORIZED, f"the token isn't accepted: {reason}")

@@ -15,7 +15,7 @@ import msgspec
 
 from edge import errors
 from edge.auth.authentication import VerificationKey
-from edge.errors import WireError
+from edge.errors import ApiError
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ class IssuerKeys:
             self._refreshing = asyncio.create_task(self.refresh())
             self._refreshing.add_done_callback(self._refreshed)
         if found is None and not self._keys:
-            raise WireError(errors.TRY_AGAIN, "the keys of the tokens' issuer can't be fetched now")
+            raise ApiError(errors.TRY_AGAIN, "the keys of the tokens' issuer can't be fetched now")
         return found
 
     async def refresh(self) -> None:

@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from edge import errors
-from edge.errors import WireError
-from eventlog import requests
+from edge.auth import request_counts
+from edge.errors import ApiError
 from eventlog.log import LogUnavailableError
-from eventlog.server import Server
+from eventlog.redis.server import Server
 
 logger = logging.getLogger(__name__)
 
@@ -39,13 +39,13 @@ class RequestLimit:
             return
         now = self._now()
         try:
-            counted = await requests.count(self._server, tenant_id, now)
+            counted = await request_counts.count(self._server, tenant_id, now)
         except LogUnavailableError as error:
             logger.debug("a request was not counted: %s", type(error).__name__)
             return
         if counted > self._per_minute:
-            wait_s = requests.WINDOW_S - int(now % requests.WINDOW_S)
-            raise WireError(
+            wait_s = request_counts.WINDOW_S - int(now % request_counts.WINDOW_S)
+            raise ApiError(
                 errors.TOO_MANY_REQUESTS, f"more than {self._per_minute} requests in a minute; go on in {wait_s} s",
                 retry_after_s=wait_s,
             )  # fmt: skip
@@ -61,7 +61,7 @@ def check_origin(connection: HTTPConnection, allowed: Collection[str]) -> None:
     if origin is None or origin in allowed or ANY_ORIGIN in allowed:
         return
     if _authority(origin) != connection.headers.get("host", "").lower():
-        raise WireError(errors.BAD_ORIGIN, "pages of this origin may not ask here")
+        raise ApiError(errors.BAD_ORIGIN, "pages of this origin may not ask here")
 
 
 def _authority(origin: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 
 from edge import errors
-from edge.sockets import wire
-from edge.sockets.parameters import HANGOVER_MS, SAMPLE_RATES_HZ
-from eventlog.documents import ListedFinal
+from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ
+from edge.websocket import messages
 from eventlog.events import CONTAINER, LINEAR16
+from eventlog.readmodel.documents import ListedFinal
 
 STREAM_DOCUMENT_PATH = "/asyncapi.json"
 
@@ -103,7 +103,7 @@ def _controls() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     """What the server says, by the `type` of its messages; nothing that isn't listed stands in one."""
-    kinds = [wire.SessionStart, Ack, Partial, ListedFinal, Hole, Reset, wire.SessionEnd]
+    kinds = [messages.SessionStart, Ack, Partial, ListedFinal, Hole, Reset, messages.SessionEnd]
     _, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMA)
     named = {component["properties"]["type"]["enum"][0]: component for component in components.values()}
     named["error"] = {

@@ -10,14 +10,14 @@ import msgspec
 from edge import errors
 from edge.contract.asyncapi import STREAM_DOCUMENT_PATH
 from edge.contract.operations import JSON, Answer, Operation, Parameter
-from edge.errors import Trouble
+from edge.errors import ErrorCode
 
 OPENAPI_PATH = "/openapi.json"
 
-COMMON_TROUBLES: Sequence[Trouble] = (errors.TRY_AGAIN,)
+COMMON_TROUBLES: Sequence[ErrorCode] = (errors.TRY_AGAIN,)
 """What any operation may answer with, since Redis may be away."""
 
-SCOPED_TROUBLES: Sequence[Trouble] = (errors.UNAUTHORIZED, errors.FORBIDDEN)
+SCOPED_TROUBLES: Sequence[ErrorCode] = (errors.UNAUTHORIZED, errors.FORBIDDEN)
 """And one that needs a token."""
 
 _REF = "#/components/schemas/{name}"
@@ -127,7 +127,7 @@ def _content(kinds: Mapping[str, Any], schemas: Mapping[Any, Any]) -> dict[str, 
 
 def _responses(one: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     troubles = [*one.troubles, *COMMON_TROUBLES, *(SCOPED_TROUBLES if one.scope is not None else ())]
-    by_status: dict[int, list[Trouble]] = {}
+    by_status: dict[int, list[ErrorCode]] = {}
     for trouble in dict.fromkeys(troubles):
         if trouble.status:
             by_status.setdefault(trouble.status, []).append(trouble)
@@ -148,7 +148,7 @@ def _answer(answer: Answer, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     return described
 
 
-def _refusal(status: int, troubles: Sequence[Trouble], beside: dict[str, Any] | None) -> dict[str, Any]:
+def _refusal(status: int, troubles: Sequence[ErrorCode], beside: dict[str, Any] | None) -> dict[str, Any]:
     """The answer for troubles of one status; `beside`: an answer of that status which says something else."""
     words = " ".join(f"`{trouble.code}`: {trouble.meaning}" for trouble in troubles)
     schema: dict[str, Any] = {

@@ -13,7 +13,7 @@ from starlette.types import Receive, Send
 from starlette.types import Scope as AsgiScope
 
 from edge.auth.access import Access, Principal, Scope
-from edge.errors import Trouble
+from edge.errors import ErrorCode
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -66,7 +66,7 @@ class Operation(NamedTuple):
     answers: Sequence[Answer]
     parameters: Sequence[Parameter] = ()
     body: Body | None = None
-    troubles: Sequence[Trouble] = ()
+    troubles: Sequence[ErrorCode] = ()
     """Beside those that any operation may answer with: see `COMMON_TROUBLES` in `edge.contract.openapi`."""
     description: str = ""
     ticketed: bool = False

@@ -13,21 +13,21 @@ from edge import errors
 from edge.auth.access import Principal, Scope
 from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, principal_of
 from edge.core import EdgeCore
-from edge.errors import WireError
-from edge.ingest import batchtypes, livetypes
-from edge.ingest.batchtypes import BatchPending, BatchResult
+from edge.errors import ApiError
+from edge.ingest import batch_types, live_types
+from edge.ingest.batch_types import BatchPending, BatchResult
 from edge.ingest.identity import ACCOUNT_HEADER, TENANT_HEADER, USER_HEADER, Fallbacks, Identity, identified
-from edge.ingest.incoming import Incoming
 from edge.ingest.live import RECORDING
-from edge.ingest.oneshot import Taken, awaited, taken
-from edge.ingest.outcome import FAILED, Outcome
+from edge.ingest.one_shot import Taken, awaited, taken
 from edge.ingest.preferences import Preferences, preferred
+from edge.ingest.result_waiter import FAILED, ResultWaiter
+from edge.ingest.upload_reader import UploadReader
 from edge.views.health import json_response
-from eventlog import readmodels
-from eventlog.documents import Document
 from eventlog.events import Batch, SessionStarted
 from eventlog.keys import RunKeys
-from eventlog.statuses import StatusMessage, decode_status, read_last_status
+from eventlog.readmodel import views
+from eventlog.readmodel.documents import Document
+from eventlog.readmodel.statuses import StatusMessage, decode_status, read_last_status
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +57,7 @@ class Batches:
                     Answer(200, "Its transcript.", {JSON: BatchResult}, {"Preference-Applied": "As with 202."}),
                     Answer(202, not_yet, {JSON: BatchPending}, _LOCATED),
                 ],
-                [batchtypes.PREFER, *batchtypes.IDENTITY, *livetypes.OPTIONS], livetypes.recording("file"), RECORDING,
+                [batch_types.PREFER, *batch_types.IDENTITY, *live_types.OPTIONS], live_types.recording("file"), RECORDING,
             ),
             Operation(
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",
@@ -74,7 +74,7 @@ class Batches:
         preferences = preferred(request.headers.getlist("prefer"))
         principal = principal_of(request)
         identity = self._identity(request, principal)
-        incoming = await Incoming(request, core.settings.max_upload_bytes).begin()
+        incoming = await UploadReader(request, core.settings.max_upload_bytes).begin()
         batch = Batch(user_id=identity.user_id, account_id=identity.account_id)
         async with taken(core, incoming, principal._replace(tenant_id=identity.tenant_id), batch) as recording:
             start = recording.session.start
@@ -87,15 +87,15 @@ class Batches:
         core = self._core
         found = await core.access.session(principal_of(request), request.path_params["session_id"])
         start, keys = found.whereabouts.start, found.keys.run()
-        document = await readmodels.read_document(core.server, keys)
+        document = await views.read_document(core.server, keys)
         if document is None:
-            return json_response(batchtypes.pending(start, await self._status(keys)), 202)
+            return json_response(batch_types.pending(start, await self._status(keys)), 202)
         if document.reason == FAILED:
-            with Outcome(core, keys) as outcome:
+            with ResultWaiter(core, keys) as outcome:
                 await outcome.document(core.settings.end_wait_s)  # raises, and says why once the feed has told it
         if document.reason == IDLE and start.batch is not None:
-            raise WireError(errors.BAD_AUDIO, "the recording was cut off: its end never came")
-        return json_response(batchtypes.result(start, document))
+            raise ApiError(errors.BAD_AUDIO, "the recording was cut off: its end never came")
+        return json_response(batch_types.result(start, document))
 
     def _identity(self, request: Request, principal: Principal) -> Identity:
         headers = {name: request.headers.getlist(name) for name in (TENANT_HEADER, USER_HEADER, ACCOUNT_HEADER)}
@@ -107,14 +107,14 @@ class Batches:
             )
         return identity
 
-    async def _document(self, incoming: Incoming, recording: Taken, preferences: Preferences) -> Document | None:
+    async def _document(self, incoming: UploadReader, recording: Taken, preferences: Preferences) -> Document | None:
         wait_s = preferences.patience_s(self._core.settings.batch_wait_s)
         try:
             return await awaited(incoming, recording.outcome, wait_s)
-        except WireError as error:
+        except ApiError as error:
             interaction_id = recording.session.start.session_id
             _log(recording.session.start, "recording failed", code=error.trouble.code)
-            raise WireError(error.trouble, f"{error.message} (interaction {interaction_id})") from error
+            raise ApiError(error.trouble, f"{error.message} (interaction {interaction_id})") from error
 
     async def _status(self, keys: RunKeys) -> StatusMessage | None:
         last = await read_last_status(self._core.server, keys)
@@ -122,10 +122,10 @@ class Batches:
 
     def _answer(self, start: SessionStarted, document: Document | None, preferences: Preferences) -> Response:
         if document is None:
-            answer = json_response(batchtypes.pending(start), 202)
-            answer.headers["location"] = batchtypes.result_url(start.session_id)
+            answer = json_response(batch_types.pending(start), 202)
+            answer.headers["location"] = batch_types.result_url(start.session_id)
         else:
-            answer = json_response(batchtypes.result(start, document))
+            answer = json_response(batch_types.result(start, document))
             _log(start, "recording answered", raw_characters=len(document.transcript),
                  cleaned_characters=len(document.cleaned), segments=len(document.utterances))
         if applied := preferences.applied(self._core.settings.batch_wait_s, is_async=document is None):

@@ -7,8 +7,8 @@ import asyncio
 from starlette.requests import ClientDisconnect, Request
 
 from edge import errors
-from edge.errors import WireError
-from edge.server.lingering import mark_read
+from edge.errors import ApiError
+from edge.server.lingering_close import mark_read
 
 
 async def whole_body(request: Request, most_bytes: int, wait_s: float) -> bytes:
@@ -23,8 +23,8 @@ async def whole_body(request: Request, most_bytes: int, wait_s: float) -> bytes:
             async for piece in request.stream():
                 body += piece
                 if len(body) > most_bytes:
-                    raise WireError(errors.BAD_REQUEST, f"the body has at most {most_bytes} bytes")
+                    raise ApiError(errors.BAD_REQUEST, f"the body has at most {most_bytes} bytes")
     except (ClientDisconnect, TimeoutError):
-        raise WireError(errors.BAD_REQUEST, "the body did not come whole") from None
+        raise ApiError(errors.BAD_REQUEST, "the body did not come whole") from None
     mark_read(request)
     return body

@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Mapping
 
 from edge import errors
-from edge.errors import WireError
+from edge.errors import ApiError
 from eventlog.events import CONTAINER, LINEAR16
 
 HEAD_BYTES = 64
@@ -55,7 +55,7 @@ def _is_bare(kind: str, head: bytes) -> bool:
         return not (_is_container(head) or _is_text(head))
     if kind.startswith(_CONTAINERS):
         return False
-    raise WireError(errors.BAD_REQUEST, f"a recording's content type is audio/…, not {kind[:80]}")
+    raise ApiError(errors.BAD_REQUEST, f"a recording's content type is audio/…, not {kind[:80]}")
 
 
 def _is_container(head: bytes) -> bool:

@@ -13,19 +13,20 @@ from edge import errors
 from edge.auth.access import Scope
 from edge.contract.operations import JSON, SESSION_ID, Answer, Body, Operation, Parameter, principal_of
 from edge.core import EdgeCore
-from edge.errors import WireError
-from edge.ingest import formats, joining, livetypes
+from edge.errors import ApiError
+from edge.ingest import formats, live_types, session_append
 from edge.ingest.bodies import whole_body
 from edge.ingest.formats import HEAD_BYTES
-from edge.ingest.incoming import FORM_BYTES, HELD_BYTES, SILENCE_S, Incoming, both
-from edge.ingest.livetypes import LiveResults, LiveStarted, LiveStatus, Mode, StartOptions, Taken, urls_of
-from edge.ingest.oneshot import record
-from edge.ingest.outcome import Outcome
-from edge.sockets import parameters
+from edge.ingest.live_types import LiveResults, LiveStarted, LiveStatus, Mode, StartOptions, Taken, urls_of
+from edge.ingest.one_shot import record
+from edge.ingest.result_waiter import ResultWaiter
+from edge.ingest.upload_reader import FORM_BYTES, HELD_BYTES, SILENCE_S, UploadReader, both
+from edge.session import parameters
 from edge.views.health import json_response
-from eventlog import heartbeats, readmodels
 from eventlog.events import CONTAINER
 from eventlog.log import LogUnavailableError
+from eventlog.readmodel import views
+from eventlog.telemetry import heartbeats
 
 OPENING = (
     errors.BAD_SAMPLE_RATE, errors.BAD_ENCODING, errors.BAD_CHANNELS, errors.BAD_LANGUAGE, errors.BAD_HANGOVER,
@@ -66,25 +67,25 @@ class Live:
             Operation(
                 "POST", "/live/transcribe", "live_transcribe", "Live", "Transcribe a recording, or a session's chunk.",
                 self.transcribe, Scope.INGEST,
-                [Answer(200, "All that can be said.", {JSON: LiveResults}), livetypes.NOT_YET],
+                [Answer(200, "All that can be said.", {JSON: LiveResults}), live_types.NOT_YET],
                 [
                     Parameter("session_id", "query", {"type": "string", "format": "uuid"}, "The session to join."),
-                    *livetypes.OPTIONS, *OFFSET,
+                    *live_types.OPTIONS, *OFFSET,
                 ],
-                livetypes.recording("audio_file", {"session_id": {"type": "string", "format": "uuid"}}),
+                live_types.recording("audio_file", {"session_id": {"type": "string", "format": "uuid"}}),
                 [*RECORDING, *CHUNK],
                 "Without `session_id` the request stands alone. With it the chunk joins that session, and the answer "
                 "holds the finals so far and the open utterance, marked `provisional`.",
             ),
             Operation(
                 "POST", "/live/start", "live_start", "Live", "Open a session that takes its audio by requests.",
-                self.start, Scope.INGEST, [Answer(201, "It is open.", {JSON: LiveStarted})], livetypes.OPTIONS,
+                self.start, Scope.INGEST, [Answer(201, "It is open.", {JSON: LiveStarted})], live_types.OPTIONS,
                 Body({JSON: StartOptions}, "What the query may say as well.", required=False), OPENING,
             ),
             Operation(
                 "POST", "/live/{session_id}/audio", "live_audio", "Live", "Append a chunk.", self.audio, Scope.INGEST,
                 [Answer(200, "It is durable.", {JSON: Taken})], [SESSION_ID, *OFFSET],
-                livetypes.recording("audio_file"), CHUNK,
+                live_types.recording("audio_file"), CHUNK,
             ),
             Operation(
                 "GET", "/live/{session_id}/results", "live_results", "Live", "The finals so far.", self.results,
@@ -94,7 +95,7 @@ class Live:
             Operation(
                 "POST", "/live/{session_id}/stop", "live_stop", "Live", "End a session; twice is harmless.",
                 self.stop, Scope.INGEST,
-                [Answer(200, "The stitched transcript.", {JSON: LiveResults}), livetypes.NOT_YET], [SESSION_ID],
+                [Answer(200, "The stitched transcript.", {JSON: LiveResults}), live_types.NOT_YET], [SESSION_ID],
                 troubles=[errors.UNKNOWN_SESSION, errors.NOT_SHARED, errors.BAD_AUDIO, errors.SET_ASIDE],
             ),
             Operation(
@@ -107,20 +108,20 @@ class Live:
         """See `operations`."""
         core, principal = self._core, principal_of(request)
         hold_bytes = HELD_BYTES if "session_id" in request.query_params else HEAD_BYTES
-        incoming = await Incoming(request, core.settings.max_upload_bytes).begin(hold_bytes=hold_bytes)
+        incoming = await UploadReader(request, core.settings.max_upload_bytes).begin(hold_bytes=hold_bytes)
         session_id = incoming.options.get("session_id")
         if session_id is None:
             recorded = await record(core, incoming, principal)
-            return _told(livetypes.ended(recorded.session_id, recorded.document))
-        joined = await joining.join(core, principal, session_id)
-        so_far = await joining.all_so_far(core, joined, incoming, joining.offset_of(request, incoming))
-        return _told(livetypes.so_far(joined.keys.session_id, so_far))
+            return _told(live_types.ended(recorded.session_id, recorded.document))
+        joined = await session_append.join(core, principal, session_id)
+        so_far = await session_append.all_so_far(core, joined, incoming, session_append.offset_of(request, incoming))
+        return _told(live_types.so_far(joined.keys.session_id, so_far))
 
     async def start(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
         if core.draining:
-            raise WireError(errors.GOING_AWAY, "this replica shuts down")
+            raise ApiError(errors.GOING_AWAY, "this replica shuts down")
         asked = {name: value for name, value in request.query_params.items() if name in formats.OPTIONS}
         asked = both(asked, await _options(request))
         asked.setdefault("encoding", CONTAINER)
@@ -136,28 +137,28 @@ class Live:
     async def audio(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        joined = await joining.join(core, principal_of(request), request.path_params["session_id"])
-        incoming = await Incoming(request, core.settings.max_upload_bytes).begin(hold_bytes=HELD_BYTES)
-        end = await joining.add_chunk(core, joined, incoming, joining.offset_of(request, incoming))
+        joined = await session_append.join(core, principal_of(request), request.path_params["session_id"])
+        incoming = await UploadReader(request, core.settings.max_upload_bytes).begin(hold_bytes=HELD_BYTES)
+        end = await session_append.add_chunk(core, joined, incoming, session_append.offset_of(request, incoming))
         return json_response(Taken(joined.keys.session_id, end, joined.tail.end_bytes))
 
     async def results(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
         found = await core.access.session(principal_of(request), request.path_params["session_id"])
-        transcript = await readmodels.read_transcript(core.server, found.keys.run())
-        return json_response(livetypes.finals(found.keys.session_id, transcript))
+        transcript = await views.read_transcript(core.server, found.keys.run())
+        return json_response(live_types.finals(found.keys.session_id, transcript))
 
     async def stop(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        joined = await joining.shared(core, principal_of(request), request.path_params["session_id"])
-        with Outcome(core, joined.keys.run()) as outcome:
+        joined = await session_append.shared(core, principal_of(request), request.path_params["session_id"])
+        with ResultWaiter(core, joined.keys.run()) as outcome:
             if await joined.tail.seal("stop"):
                 core.metrics.ended("stop")
             await core.release(joined.reservation)
             document = await outcome.document(core.settings.end_wait_s)
-        return _told(livetypes.ended(joined.keys.session_id, document))
+        return _told(live_types.ended(joined.keys.session_id, document))
 
     async def status(self, request: Request) -> Response:
         """See `operations`."""
@@ -190,7 +191,7 @@ async def _options(request: Request) -> Mapping[str, str]:
     try:
         options = msgspec.json.decode(body, type=StartOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(errors.BAD_REQUEST, f"the body must be a JSON object of options: {error}") from None
+        raise ApiError(errors.BAD_REQUEST, f"the body must be a JSON object of options: {error}") from None
     return {name: str(value) for name, value in msgspec.structs.asdict(options).items() if value is not None}
 
 

@@ -12,13 +12,13 @@ from edge import errors
 from edge.auth.access import Scope
 from edge.contract.operations import JSON, Answer, Operation, principal_of
 from edge.core import EdgeCore
-from edge.ingest import livetypes
-from edge.ingest.incoming import Incoming
+from edge.ingest import live_types
 from edge.ingest.live import RECORDING
-from edge.ingest.oneshot import record
+from edge.ingest.one_shot import record
+from edge.ingest.upload_reader import UploadReader
 from edge.views.exports import Format, negotiated, render
 from edge.views.health import json_response
-from eventlog.documents import Document
+from eventlog.readmodel.documents import Document
 
 
 class Pending(msgspec.Struct):
@@ -50,7 +50,7 @@ class Recordings:
                     ),
                     Answer(202, "It takes longer: where the transcript will be.", {JSON: Pending}),
                 ],
-                livetypes.OPTIONS, livetypes.recording("file"), [*RECORDING, errors.NOT_ACCEPTABLE],
+                live_types.OPTIONS, live_types.recording("file"), [*RECORDING, errors.NOT_ACCEPTABLE],
             ),
         )  # fmt: skip
 
@@ -58,11 +58,11 @@ class Recordings:
         """See `operations`."""
         core = self._core
         wanted = negotiated(request.headers.get("accept", ""))  # before anything is taken in vain
-        incoming = await Incoming(request, core.settings.max_upload_bytes).begin()
+        incoming = await UploadReader(request, core.settings.max_upload_bytes).begin()
         recorded = await record(core, incoming, principal_of(request))
         if recorded.document is not None:
             return _rendered(wanted, recorded.document)
-        urls = livetypes.urls_of(recorded.session_id)
+        urls = live_types.urls_of(recorded.session_id)
         return json_response(Pending(recorded.session_id, urls.transcript, urls.events), 202)
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from starlette.responses import Response
 
 from edge import errors
-from edge.errors import WireError
-from edge.server.takeover import STATE_KEY, AsgiLine, Line, Receive, Send, StreamingProtocol
+from edge.errors import ApiError
+from edge.server.sse_transport import STATE_KEY, AsgiLine, Line, Receive, Send, StreamingProtocol
 from edge.settings import EdgeSettings
-from edge.streams.fanout import Fanout, Listener, Sink
+from edge.streams.fan_out import FanOut, Listener, Subscriber
 from eventlog.keys import RunKeys
 from eventlog.positions import START
 
@@ -53,7 +53,7 @@ def retry(milliseconds: int) -> bytes:
     return b"retry: %d\n\n" % milliseconds
 
 
-class EventStream(Sink):
+class EventStream(Subscriber):
     """One listener: what it hears of a run goes straight to its line, until it is full, over or gone."""
 
     __slots__ = ("_line", "full_since", "lapses_at", "listener", "place", "streams", "user")
@@ -76,7 +76,7 @@ class EventStream(Sink):
         self.push(greeting)
 
     def is_full(self) -> bool:
-        """See `Sink`; one that is over takes nothing either."""
+        """See `Subscriber`; one that is over takes nothing either."""
         return self.full_since is not None or self._line is None
 
     def push(self, data: bytes) -> None:
@@ -119,7 +119,7 @@ class EventStream(Sink):
             self.streams.ended(self)
 
     def on_gone(self) -> None:
-        """See `Sink`: who comes back is told that there is no such session."""
+        """See `Subscriber`: who comes back is told that there is no such session."""
         self.finish()
 
     def tend(self, now: float) -> None:
@@ -133,7 +133,7 @@ class EventStream(Sink):
 class EventStreams:
     """All event streams of a process: how many, whose, and the one sweep that looks after them."""
 
-    def __init__(self, fanout: Fanout, settings: EdgeSettings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, fanout: FanOut, settings: EdgeSettings, clock: Callable[[], float] = time.monotonic) -> None:
         """Hear by `fanout`, within the bounds of `settings`."""
         self.fanout = fanout
         self.clock = clock
@@ -162,14 +162,14 @@ class EventStreams:
             WireError: `too_many_listeners`, or `going_away`.
         """
         if self._draining:
-            raise WireError(errors.GOING_AWAY, "this replica shuts down", retry_after_s=1)
+            raise ApiError(errors.GOING_AWAY, "this replica shuts down", retry_after_s=1)
         if self._admitted >= self._most:
-            raise WireError(
+            raise ApiError(
                 errors.TOO_MANY_LISTENERS, f"this process has {self._most} event streams open",
                 retry_after_s=RETRY_AFTER_S,
             )  # fmt: skip
         if user and self._users[user] >= self._most_each:
-            raise WireError(
+            raise ApiError(
                 errors.TOO_MANY_LISTENERS, f"you have {self._most_each} event streams open at this replica",
                 retry_after_s=RETRY_AFTER_S,
             )  # fmt: skip

@@ -14,10 +14,11 @@ from edge.auth.access import Scope
 from edge.contract.operations import JSON, Answer, Operation, principal_of
 from edge.core import EdgeCore
 from edge.views.health import PROBE_TIMEOUT_S, json_response
-from eventlog import heartbeats, keys
-from eventlog.durability import examine, is_kept
-from eventlog.heartbeats import ERRORS, Heartbeat
+from eventlog import keys
 from eventlog.log import LogUnavailableError
+from eventlog.redis.durability import examine, is_kept
+from eventlog.telemetry import heartbeats
+from eventlog.telemetry.heartbeats import ERRORS, Heartbeat
 
 _MS = 1000
 

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from edge import errors
-from edge.errors import WireError
-from eventlog.documents import ListedFinal, stitch
+from edge.errors import ApiError
+from eventlog.readmodel.documents import ListedFinal, stitch
 
 LINE_CHARACTERS = 42
 """Of a caption, as broadcasters have it: what is read at a glance."""
@@ -89,7 +89,7 @@ def negotiated(accept: str) -> Format:
             best, chosen = (exact.quality, -exact.place), candidate
     if chosen is None:
         offered = ", ".join(one.media_type for one in Format)
-        raise WireError(errors.NOT_ACCEPTABLE, f"a transcript can be had as {offered}")
+        raise ApiError(errors.NOT_ACCEPTABLE, f"a transcript can be had as {offered}")
     return chosen
 
 

@@ -12,11 +12,12 @@ from starlette.responses import Response
 
 from edge.contract.operations import JSON, Answer, Operation
 from edge.core import EdgeCore
-from edge.views.overview import Recent
-from eventlog import heartbeats, keys
-from eventlog.lag import Lag, read_lag
+from edge.views.answer_cache import Recent
+from eventlog import keys
 from eventlog.log import LogUnavailableError
-from eventlog.memory import Level
+from eventlog.redis.memory import Level
+from eventlog.telemetry import heartbeats
+from eventlog.telemetry.lag import Lag, read_lag
 
 PROBE_TIMEOUT_S = 2.0
 """Balancers give up on a probe after some seconds; a Redis that takes longer isn't one to send clients to."""

@@ -14,14 +14,14 @@ from edge import errors
 from edge.auth.access import Principal, Scope, unknown_session
 from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, principal_of
 from edge.core import EdgeCore
-from edge.errors import WireError
+from edge.errors import ApiError
+from edge.views.answer_cache import Recent
 from edge.views.health import json_response
-from edge.views.overview import Recent
-from eventlog import readmodels
-from eventlog.erasing import erase
-from eventlog.listing import STATES, Cursor, Metrics, list_sessions, read_metrics
-from eventlog.readmodels import SessionView, view_of_start
-from eventlog.runs import RunView, read_runs, with_view
+from eventlog.readmodel import views
+from eventlog.readmodel.listings import STATES, Cursor, Metrics, list_sessions, read_metrics
+from eventlog.readmodel.runs import RunView, read_runs, with_view
+from eventlog.readmodel.views import SessionView, view_of_start
+from eventlog.work.erasure import erase
 
 logger = logging.getLogger(__name__)
 
@@ -121,7 +121,7 @@ class Sessions:
         query = request.query_params
         state = query.get("state")
         if state is not None and state.upper() not in STATES:
-            raise WireError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
+            raise ApiError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
         tenant_id = _tenant(principal_of(request), query)
         asked = _Asked(tenant_id, state and state.upper(), _limit(query), _cursor(query))
         return json_response(await self._pages.get(_kind(asked)))
@@ -135,7 +135,7 @@ class Sessions:
         """One session's state and numbers, and its runs."""
         found = await self._access.session(principal_of(request), request.path_params["session_id"])
         run = found.keys.run()
-        view = await readmodels.read_view(self._server, run)
+        view = await views.read_view(self._server, run)
         if view is None:  # just opened: its projection is a moment behind
             view = view_of_start(found.whereabouts.start, run.run)
         [runs] = await read_runs(self._server, [found.keys])
@@ -175,18 +175,18 @@ def _tenant(principal: Principal, query: Mapping[str, str]) -> str | None:
     """Whose sessions are asked for; None for everybody's."""
     wanted = query.get("tenant")
     if wanted is not None and len(wanted) > _MOST_CHARACTERS:
-        raise WireError(errors.BAD_QUERY, f"tenant has at most {_MOST_CHARACTERS} characters")
+        raise ApiError(errors.BAD_QUERY, f"tenant has at most {_MOST_CHARACTERS} characters")
     if principal.any_tenant:
         return wanted
     if wanted not in {None, principal.tenant_id}:
-        raise WireError(errors.FORBIDDEN, "only an operator may ask for another tenant's sessions")
+        raise ApiError(errors.FORBIDDEN, "only an operator may ask for another tenant's sessions")
     return principal.tenant_id
 
 
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(LISTED))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:_MOST_DIGITS]) <= MOST_LISTED):
-        raise WireError(errors.BAD_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
+        raise ApiError(errors.BAD_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
     return int(text)
 
 
@@ -197,4 +197,4 @@ def _cursor(query: Mapping[str, str]) -> Cursor | None:
     try:
         return Cursor.decoded(text[:_MOST_CHARACTERS])
     except ValueError:
-        raise WireError(errors.BAD_QUERY, "cursor must be the next_cursor of an earlier page") from None
+        raise ApiError(errors.BAD_QUERY, "cursor must be the next_cursor of an earlier page") from None

@@ -12,14 +12,14 @@ from edge import errors
 from edge.auth.access import Scope, unknown_session
 from edge.contract.operations import JSON, SESSION_ID, Answer, Handler, Operation, Parameter, principal_of
 from edge.core import EdgeCore
-from edge.errors import WireError
+from edge.errors import ApiError
 from edge.views.exports import Format, negotiated, render
 from edge.views.health import json_response
-from eventlog import readmodels
-from eventlog.documents import ListedFinal
 from eventlog.keys import SessionKeys
-from eventlog.readmodels import Transcript
-from eventlog.runs import read_run_transcript
+from eventlog.readmodel import views
+from eventlog.readmodel.documents import ListedFinal
+from eventlog.readmodel.runs import read_run_transcript
+from eventlog.readmodel.views import Transcript
 
 _STRING = {"type": "string"}
 
@@ -104,13 +104,13 @@ class Transcripts:
 
     async def _found(self, keys: SessionKeys, run: str | None) -> Transcript:
         if run is None:
-            found = await readmodels.read_transcript(self._server, keys.run())
+            found = await views.read_transcript(self._server, keys.run())
             if found is None:
                 raise unknown_session()
             return found
         if not 0 < len(run) <= _MOST_CHARACTERS:
-            raise WireError(errors.BAD_QUERY, f"run has from 1 to {_MOST_CHARACTERS} characters")
+            raise ApiError(errors.BAD_QUERY, f"run has from 1 to {_MOST_CHARACTERS} characters")
         found = await read_run_transcript(self._server, keys.run(run))
         if found is None:
-            raise WireError(errors.UNKNOWN_RUN, "the session has no such run, or it has expired")
+            raise ApiError(errors.UNKNOWN_RUN, "the session has no such run, or it has expired")
         return found

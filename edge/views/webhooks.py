@@ -18,12 +18,10 @@ from edge import errors
 from edge.auth.access import Principal, Scope
 from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
 from edge.core import EdgeCore
-from edge.errors import WireError
+from edge.errors import ApiError
 from edge.ingest.bodies import whole_body
 from edge.views.health import json_response
-from eventlog.addresses import MOST_URL_CHARACTERS, UnfitAddressError, target_of
-from eventlog.statuses import iso
-from eventlog.subscriptions import (
+from eventlog.projection.webhook_subscriptions import (
     DEFAULT_KINDS,
     KINDS,
     MOST_SUBSCRIPTIONS,
@@ -32,6 +30,8 @@ from eventlog.subscriptions import (
     new_secret,
     secret_key,
 )
+from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, UnfitAddressError, target_of
+from eventlog.readmodel.statuses import iso
 
 logger = logging.getLogger(__name__)
 
@@ -140,18 +140,18 @@ class Webhooks:
         try:
             target_of(options.url, private=self._private)
         except UnfitAddressError as error:
-            raise WireError(errors.BAD_ADDRESS, f"nothing is sent to this address: {error}") from None
+            raise ApiError(errors.BAD_ADDRESS, f"nothing is sent to this address: {error}") from None
         secret = new_secret() if options.secret is None else options.secret
         try:
             secret_key(secret)
         except ValueError as error:
-            raise WireError(errors.BAD_REQUEST, str(error)) from None
+            raise ApiError(errors.BAD_REQUEST, str(error)) from None
         made = Subscription(
             id=str(uuid.uuid4()), url=options.url, kinds=tuple(kind for kind in KINDS if kind in options.kinds),
             description=options.description, secret=secret, created_ms=int(self._now() * _MS),
         )  # fmt: skip
         if not await self._subscriptions.add(tenant_id, made):
-            raise WireError(errors.WEBHOOK_LIMIT_EXCEEDED, f"the tenant has {MOST_SUBSCRIPTIONS} subscriptions")
+            raise ApiError(errors.WEBHOOK_LIMIT_EXCEEDED, f"the tenant has {MOST_SUBSCRIPTIONS} subscriptions")
         _noted("webhook made", request, made.id)
         return json_response(NewWebhook(secret=secret, **msgspec.structs.asdict(_shown(made))), 201)
 
@@ -194,15 +194,15 @@ def _tenant(request: Request) -> str:
     principal: Principal = principal_of(request)
     wanted = request.query_params.get("tenant")
     if wanted is not None and not re.fullmatch(_TENANT, wanted):
-        raise WireError(errors.BAD_QUERY, "tenant must be 1 to 128 letters, digits and _.:@|+~=/-")
+        raise ApiError(errors.BAD_QUERY, "tenant must be 1 to 128 letters, digits and _.:@|+~=/-")
     if not principal.any_tenant:
         if wanted not in {None, principal.tenant_id}:
-            raise WireError(errors.FORBIDDEN, "only an operator may name another tenant")
+            raise ApiError(errors.FORBIDDEN, "only an operator may name another tenant")
         return principal.tenant_id
     if not principal.tenant_id:
         return _canonical(wanted or "")
     if wanted is None:
-        raise WireError(errors.BAD_QUERY, "an operator must name the tenant")
+        raise ApiError(errors.BAD_QUERY, "an operator must name the tenant")
     return wanted
 
 
@@ -221,8 +221,8 @@ def _webhook_id(request: Request) -> str:
         raise _unknown() from None
 
 
-def _unknown() -> WireError:
-    return WireError(errors.UNKNOWN_WEBHOOK, "there is no such subscription")
+def _unknown() -> ApiError:
+    return ApiError(errors.UNKNOWN_WEBHOOK, "there is no such subscription")
 
 
 async def _options(request: Request) -> WebhookOptions:
@@ -230,4 +230,4 @@ async def _options(request: Request) -> WebhookOptions:
     try:
         return msgspec.json.decode(body, type=WebhookOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise WireError(errors.BAD_REQUEST, f"the body must be a JSON object as documented: {error}") from None
+        raise ApiError(errors.BAD_REQUEST, f"the body must be a JSON object as documented: {error}") from None

@@ -7,14 +7,7 @@ import os
 import sys
 from typing import IO, NamedTuple
 
-from processor.decoding.gapped import Gapped
-from processor.decoding.incoming import Incoming, Outgoing
-from processor.decoding.limits import allow_cpu, confine
-from processor.decoding.messages import SAMPLE_RATE_HZ, TROUBLE_STATUS, RefusedError, Trouble, encode_line
-from processor.decoding.mp3 import mp3_duration_s
-from processor.decoding.points import Points
-from processor.decoding.restarts import UNKNOWN_RECORD, Restart, decode_restart
-from processor.decoding.sniffing import (
+from processor.decoding.container_sniffer import (
     HEAD_BYTES,
     MP3,
     MP4,
@@ -26,6 +19,13 @@ from processor.decoding.sniffing import (
     sniff,
     wav_duration_s,
 )
+from processor.decoding.messages import SAMPLE_RATE_HZ, TROUBLE_STATUS, RefusedError, Trouble, encode_line
+from processor.decoding.mp3 import mp3_duration_s
+from processor.decoding.pipes import Incoming, Outgoing
+from processor.decoding.resource_limits import allow_cpu, confine
+from processor.decoding.restart_points import UNKNOWN_RECORD, Restart, decode_restart
+from processor.decoding.seek_points import SeekPoints
+from processor.decoding.sparse_file import SparseFile
 
 ALLOWANCE_S = 60
 """The CPU limit is raised after so much audio: rarely, and long before it matters."""
@@ -53,8 +53,8 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
 
     opened = _restarted(incoming, arguments.restart) if arguments.restart else _begun(incoming, arguments.spool_bytes)
     points = None
-    if arguments.restart_bytes and isinstance(opened.file, Incoming | Gapped):
-        points = Points(
+    if arguments.restart_bytes and isinstance(opened.file, Incoming | SparseFile):
+        points = SeekPoints(
             incoming, opened.kind, is_fragmented=opened.is_fragmented, interval_bytes=arguments.restart_bytes,
             restart=opened.restart, on_point=outgoing.tell,
         )  # fmt: skip
@@ -77,7 +77,7 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
 class _Opened(NamedTuple):
     """What is to be decoded."""
 
-    file: Incoming | Gapped | IO[bytes]
+    file: Incoming | SparseFile | IO[bytes]
     kind: Kind
     duration_s: float | None = None
     is_fragmented: bool = False
@@ -110,7 +110,7 @@ def _restarted(incoming: Incoming, record: str) -> _Opened:
         incoming.end_at(restart.head_bytes + max(0, restart.end_bytes - restart.offset_bytes))
     if restart.pts is None:
         return _Opened(incoming, restart.kind, 0.0, restart.kind == MP4, restart)
-    file = Gapped(incoming, head_bytes=restart.head_bytes, offset_bytes=restart.offset_bytes)
+    file = SparseFile(incoming, head_bytes=restart.head_bytes, offset_bytes=restart.offset_bytes)
     return _Opened(file, restart.kind, 0.0, is_fragmented=False, restart=restart)
 
 

@@ -13,12 +13,12 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from processor.decoding.gapped import Gapped
+from processor.decoding.container_sniffer import WAV, Kind
+from processor.decoding.dual_mono import DualMonoDetector, channels_of
 from processor.decoding.messages import SAMPLE_BYTES, SAMPLE_RATE_HZ, RefusedError, Source
-from processor.decoding.points import Packet, Points
-from processor.decoding.restarts import SETTLE_SAMPLES, Restart
-from processor.decoding.sniffing import WAV, Kind
-from processor.decoding.twins import Twins, channels_of
+from processor.decoding.restart_points import SETTLE_SAMPLES, Restart
+from processor.decoding.seek_points import Packet, SeekPoints
+from processor.decoding.sparse_file import SparseFile
 
 CODECS = (
     "opus", "vorbis", "aac", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac",
@@ -58,7 +58,7 @@ class Decoder:
 
     def __init__(
         self, file: Readable | IO[bytes], kind: Kind, *, channels: int, duration_s: float | None = None,
-        points: Points | None = None, restart: Restart | None = None,
+        points: SeekPoints | None = None, restart: Restart | None = None,
     ) -> None:  # fmt: skip
         """Open `file`, which is of `kind`; more than two channels become one, and so do any with `channels` 1.
 
@@ -87,7 +87,7 @@ class Decoder:
         except (av.error.FFmpegError, MemoryError) as error:
             raise RefusedError(f"{kind.name} whose beginning can't be read: {_reason(error)}") from error
         self._stream = self._audio_stream()
-        if isinstance(file, Gapped) and restart is not None and restart.pts is not None:
+        if isinstance(file, SparseFile) and restart is not None and restart.pts is not None:
             file.is_open = True
             self._container.seek(restart.pts, stream=self._stream)
         self._resampler: AudioResampler | None = None
@@ -114,7 +114,7 @@ class Decoder:
         Raises:
             RefusedError: if there was nothing to decode.
         """
-        twins, held = Twins(), list[AudioFrame]()
+        twins, held = DualMonoDetector(), list[AudioFrame]()
         if self.source is not None:
             on_source(self.source)
         for frame in self._resampled_frames():
@@ -134,7 +134,7 @@ class Decoder:
         if self.source is None:
             raise RefusedError(f"{self._kind.name} in which no audio could be decoded")
 
-    def _channels(self, frame: AudioFrame, twins: Twins) -> int | None:
+    def _channels(self, frame: AudioFrame, twins: DualMonoDetector) -> int | None:
         """How many channels are worth being kept; None: not known yet."""
         has = frame.layout.nb_channels
         if has == 2 and self._channels_wanted == 0:  # noqa: PLR2004 -- a pair

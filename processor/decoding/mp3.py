@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from processor.decoding.sniffing import SCAN_BYTES
+from processor.decoding.container_sniffer import SCAN_BYTES
 
 Peek = Callable[[int], bytes]
 """The first so many bytes of the file; fewer only at its end."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from processor.recognisers.base import Clip, RecogniserError, Recognition
 from processor.speech.features import LogMel
 from processor.speech.guards import Decoded, better, is_doubtful, is_silence, most_tokens
-from processor.speech.resample import RECOGNISER_RATE_HZ, to_recogniser_rate
+from processor.speech.resampling import RECOGNISER_RATE_HZ, to_recogniser_rate
 
 WINDOW_S = 30.0
 """What Whisper was trained on; no clip can be longer."""

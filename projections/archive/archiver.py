@@ -9,16 +9,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from eventlog.archive import writing
-from eventlog.archive.cutting import Cutter
+from eventlog.archive import writer
 from eventlog.archive.flac import Encoder
 from eventlog.archive.manifest import DamagedArchiveError, Line, Manifest
-from eventlog.archive.marks import ALL, Marks
+from eventlog.archive.part_cutter import PartCutter
+from eventlog.archive.progress import ALL, ArchiveProgress
 from eventlog.archive.stores import Store
 from eventlog.events import SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.log import AudioEntry
-from eventlog.redis_log import RedisLog
+from eventlog.redis.redis_log import RedisLog
 
 PAGE_BYTES = 1 << 20
 """Of audio in one read: half a minute of 16 kHz, a millisecond of Redis's time, and all that is kept of it at once."""
@@ -45,7 +45,7 @@ class UnfinishedAudioError(Exception):
 class Archiver:
     """Archives sessions as it is told that they have got further."""
 
-    def __init__(self, store: Store, marks: Marks, log: RedisLog) -> None:
+    def __init__(self, store: Store, marks: ArchiveProgress, log: RedisLog) -> None:
         """Write from `log` to `store`."""
         self._store = store
         self._marks = marks
@@ -69,7 +69,7 @@ class Archiver:
                 return False
         return True
 
-    async def finish(self, keys: RunKeys, end: writing.Ended) -> bool:
+    async def finish(self, keys: RunKeys, end: writer.Ended) -> bool:
         """Archive what is left of a session whose live run has ended; False if the session is gone.
 
         Raises:
@@ -87,7 +87,7 @@ class Archiver:
                 continue
             lines = [Line(id=at, event=msgspec.Raw(data)) async for at, data in self._marks.facts(keys)]
             try:
-                manifest = await asyncio.to_thread(writing.finish, self._store, known.start, cutter, lines, end)
+                manifest = await asyncio.to_thread(writer.finish, self._store, known.start, cutter, lines, end)
             except DamagedArchiveError:
                 known.archived_samples = 0
                 raise
@@ -102,7 +102,7 @@ class Archiver:
         Raises:
             ArchiveUnavailableError: if not all is deleted.
         """
-        return await asyncio.to_thread(writing.erase, self._store, session_id)
+        return await asyncio.to_thread(writer.erase, self._store, session_id)
 
     async def _session(self, keys: RunKeys) -> _Known | None:
         known = self._known.get(keys.session_id)
@@ -111,7 +111,7 @@ class Archiver:
             if mark is None:
                 return None
             archived = mark.archived_samples
-            if archived != ALL and await asyncio.to_thread(writing.is_archived, self._store, keys.session_id):
+            if archived != ALL and await asyncio.to_thread(writer.is_archived, self._store, keys.session_id):
                 archived = ALL
             known = self._known[keys.session_id] = _Known(mark.start, mark.part_samples, archived)
             # Freed once more by whoever comes after one that died between the two, or that Redis forgot.
@@ -122,13 +122,13 @@ class Archiver:
             self._known.popitem(last=False)
         return known
 
-    async def _part(self, keys: RunKeys, known: _Known) -> Cutter | None:
+    async def _part(self, keys: RunKeys, known: _Known) -> PartCutter | None:
         """Write the next part, and note it; None if the session is gone."""
         start = known.start
         if not start.channels:
             await self._look_again(keys, known)
             start = known.start
-        cutter = Cutter(known.archived_samples // known.part_samples, known.part_samples, start.channels)
+        cutter = PartCutter(known.archived_samples // known.part_samples, known.part_samples, start.channels)
         encoder = Encoder(start.sample_rate_hz, start.channels or 1)
         while not cutter.is_whole:
             found = await self._audio.read({keys.session: cutter.cursor}, max_bytes_each=PAGE_BYTES)
@@ -137,7 +137,7 @@ class Archiver:
                 raise UnfinishedAudioError("the audio is not in the log")
             await asyncio.to_thread(_encode, cutter, encoder, entries)
         audio = await asyncio.to_thread(encoder.finish)
-        await asyncio.to_thread(writing.write_part, self._store, start, cutter, audio)
+        await asyncio.to_thread(writer.write_part, self._store, start, cutter, audio)
         # The last part is noted with all the rest.
         if cutter.sealed is None and not await self._note(keys, known, cutter.end_samples):
             return None
@@ -160,7 +160,7 @@ class Archiver:
         return False
 
 
-def _encode(cutter: Cutter, encoder: Encoder, entries: list[AudioEntry]) -> None:
+def _encode(cutter: PartCutter, encoder: Encoder, entries: list[AudioEntry]) -> None:
     for entry in entries:
         if cutter.is_whole:
             return

@@ -9,16 +9,16 @@ import random
 from collections.abc import Sequence
 
 from eventlog.archive.manifest import DamagedArchiveError
-from eventlog.archive.marks import Doomed, Marks
+from eventlog.archive.progress import ArchiveProgress, PendingErasure
 from eventlog.archive.stores import ArchiveUnavailableError, Store
-from eventlog.archive.writing import Ended
+from eventlog.archive.writer import Ended
 from eventlog.codec import UndecodableEventError
 from eventlog.events import Fact, SessionOpened
 from eventlog.log import LogUnavailableError
-from eventlog.redis_log import RedisLog
+from eventlog.redis.redis_log import RedisLog
 from projections.archive.archiver import Archiver, UnfinishedAudioError
 from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.published import Kind, archive_kinds
+from projections.integration_events import Kind, archive_kinds
 
 MOST_EVENTS = 32
 """In one call: most of them say that a part isn't full yet, which costs nothing."""
@@ -41,7 +41,7 @@ class Archive:
     most_events = MOST_EVENTS
     most_calls = MOST_CALLS
 
-    def __init__(self, store: Store, marks: Marks, *, session_ttl_s: int, look_s: float = LOOK_S) -> None:
+    def __init__(self, store: Store, marks: ArchiveProgress, *, session_ttl_s: int, look_s: float = LOOK_S) -> None:
         """Keep sessions in `store`, and look every `look_s` seconds for those that were deleted."""
         self._store = store
         self._marks = marks
@@ -108,7 +108,7 @@ class Archive:
             # Spread out, or all processes would delete the same in the same instant.
             await asyncio.sleep(self._look_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
-    async def _erase(self, doomed: Doomed) -> None:
+    async def _erase(self, doomed: PendingErasure) -> None:
         if doomed.session_id in self._erased and not doomed.is_settled:
             return
         deleted = await self._archiver.erase(doomed.session_id)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from eventlog.documents import ListedFinal
+from eventlog.readmodel.documents import ListedFinal
 from projections.cleaning.casing import cased, shouted, whispered
 from projections.cleaning.fillers import without_fillers
 from projections.cleaning.languages import Language, language_of

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from projections.published import VERSION, Kind
+from projections.integration_events import VERSION, Kind
 
 # The length as well: in Python's expressions a `$` also stands before a newline at the end.
 UuidV4 = Annotated[str, Meta(

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from projections.published import Event
+from projections.integration_events import Event
 
 MOST_ENTRIES = 10
 """Of one request, by the service's own model."""

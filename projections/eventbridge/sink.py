@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from eventlog.events import Fact, SessionOpened
 from eventlog.keys import SINKS
 from projections.eventbridge import entries
-from projections.eventbridge.answers import Trouble, trouble_of
 from projections.eventbridge.client import MOST_CALLS, Clients, EventBridgeSettings, connect
-from projections.eventbridge.sending import Sending
-from projections.eventbridge.telling import lengths, log_trouble, named
+from projections.eventbridge.log_fields import lengths, log_trouble, named
+from projections.eventbridge.responses import Trouble, trouble_of
+from projections.eventbridge.sender import Sending
 from projections.eventbridge.threads import in_daemon_thread
 from projections.forwarding.sink import Outcome, Outgoing, Verdict
-from projections.published import Event, Kind, batch_kinds
+from projections.integration_events import Event, Kind, batch_kinds
 
 logger = logging.getLogger(__name__)
 

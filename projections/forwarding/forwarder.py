@@ -11,21 +11,21 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from eventlog.forwarding import PartitionClaims
 from eventlog.keys import PartitionKeys, RunKeys
-from eventlog.letters import Letter, Refusal, Settlement
 from eventlog.log import Code, LogUnavailableError
-from eventlog.projecting import ProjectionLog
-from projections.forwarding.backlog import Backlog
+from eventlog.projection.dead_letters import DeadLetter, Refusal, Settlement
+from eventlog.projection.projection_log import ProjectionLog
+from eventlog.projection.sink_state import PartitionClaims
 from projections.forwarding.backoff import CAP_S, Failure, delay_s
-from projections.forwarding.calls import Answer, Parcel, call
-from projections.forwarding.gathering import UNREACHED_PAUSE_S, UNREADABLE, Gatherer
-from projections.forwarding.holdings import Holdings
-from projections.forwarding.intake import Intake
-from projections.forwarding.lanes import Judge, Lane, Settled, settle
-from projections.forwarding.settling import Ledger, Written
+from projections.forwarding.batch_builder import UNREACHED_PAUSE_S, UNREADABLE, BatchBuilder
+from projections.forwarding.delivery import Answer, Parcel, call
+from projections.forwarding.event_batches import Judge, Lane, Settled, settle
+from projections.forwarding.notice_reader import NoticeReader
+from projections.forwarding.partition_assignment import PartitionAssignment
+from projections.forwarding.progress_writer import ProgressWriter, Written
+from projections.forwarding.run_scheduler import RunScheduler
 from projections.forwarding.sink import Sink
-from projections.forwarding.tally import Tally
+from projections.forwarding.sink_stats import SinkStats
 
 RETRY_S = 0.5
 """After trouble with Redis: a restart takes about as long, and a try a millisecond."""
@@ -69,17 +69,17 @@ class Forwarder:
     def __init__(self, sink: Sink, log: ProjectionLog, terms: Terms) -> None:
         """Forward what `log` has to `sink`."""
         self.sink = sink
-        self.tally = Tally(sink.name)
+        self.tally = SinkStats(sink.name)
         self._log = log
         self._terms = terms
         self._clock = terms.clock
-        self._runs: Backlog[RunKeys] = Backlog()
-        self._letters: Backlog[Letter] = Backlog()
+        self._runs: RunScheduler[RunKeys] = RunScheduler()
+        self._letters: RunScheduler[DeadLetter] = RunScheduler()
         claims = PartitionClaims(log.server, sink.name, log.consumer, lease_ms=terms.lease_ms)
-        self.holdings = Holdings(claims, terms.clock)
-        self._intake = Intake(log, self._runs, self._letters, terms.clock)
-        self._gatherer = Gatherer(log, sink.kinds, self._runs, self._letters, terms.clock)
-        self._ledger = Ledger(log, session_ttl_s=terms.session_ttl_s)
+        self.holdings = PartitionAssignment(claims, terms.clock)
+        self._intake = NoticeReader(log, self._runs, self._letters, terms.clock)
+        self._gatherer = BatchBuilder(log, sink.kinds, self._runs, self._letters, terms.clock)
+        self._ledger = ProgressWriter(log, session_ttl_s=terms.session_ttl_s)
         self._ready: deque[Lane] = deque()
         self._calls: dict[asyncio.Task[list[Answer]], list[Parcel]] = {}
         self._answers: list[Answer] = []
@@ -318,7 +318,7 @@ class Forwarder:
     def _put_back(self, lane: Lane) -> None:
         self._backlog(lane).put_back(lane.name)
 
-    def _backlog(self, lane: Lane) -> Backlog[RunKeys] | Backlog[Letter]:
+    def _backlog(self, lane: Lane) -> RunScheduler[RunKeys] | RunScheduler[DeadLetter]:
         return self._runs if lane.letter is None else self._letters
 
     async def _gather(self) -> None:

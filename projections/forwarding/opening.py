@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from eventlog.events import SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import START
-from eventlog.server import Server
-from projections.forwarding.reading import read_opened
-from projections.planning import Decoded
+from eventlog.redis.server import Server
+from projections.fold_plan import Decoded
+from projections.forwarding.fact_reader import read_opened
 
 MOST_KNOWN = 4096
 """Some 4 MB: several times as many sessions as one deployment has open by default."""

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from eventlog.events import Fact, SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
-from projections.published import Event, Kind
+from projections.integration_events import Event, Kind
 
 
 class Outgoing(NamedTuple):

@@ -13,10 +13,10 @@ from faust.auth import SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types.settings import Settings
 
+from projections.integration_events import Event
 from projections.kafka.access import Reach
 from projections.kafka.records import TOPICS, headers_of, record_of, timestamp_s
 from projections.kafka.topics import typed_topic
-from projections.published import Event
 
 REQUEST_S = 5.0
 """Bound of one request to a broker, which is then asked again: what a healthy one takes even when replicas lag."""

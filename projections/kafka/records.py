@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from projections.published import Event, Kind
+from projections.integration_events import Event, Kind
 
 TRANSCRIPTS = "stenolog.transcripts"
 BATCHES = "stenolog.batches"

@@ -14,8 +14,8 @@ import msgspec
 
 from eventlog.events import Fact, SessionOpened
 from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
+from projections.integration_events import Kind, batch_kinds, transcript_kinds
 from projections.kafka.access import Access, Reach
-from projections.published import Kind, batch_kinds, transcript_kinds
 
 if TYPE_CHECKING:
     from projections.kafka.publisher import Publisher

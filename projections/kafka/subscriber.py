@@ -27,7 +27,7 @@ from projections.kafka.records import (
     Unread,
     header,
 )
-from projections.kafka.speaking import Seen, Spoken, counted, line, nothing
+from projections.kafka.talk_time import Seen, Spoken, counted, line, nothing
 from projections.kafka.topics import typed_topic
 
 WINDOW_S = 60.0

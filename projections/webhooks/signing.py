@@ -8,8 +8,8 @@ import hmac
 
 import msgspec
 
-from eventlog.statuses import iso
-from projections.published import Event
+from eventlog.readmodel.statuses import iso
+from projections.integration_events import Event
 
 SCHEME = "v1"
 """HMAC-SHA256 by a shared secret, in that specification's numbering."""

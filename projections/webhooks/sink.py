@@ -8,15 +8,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from eventlog.events import Fact, SessionOpened
-from eventlog.server import Server
-from eventlog.subscriptions import Subscription, Subscriptions
+from eventlog.projection.webhook_subscriptions import Subscription, Subscriptions
+from eventlog.redis.server import Server
 from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.published import Kind, batch_kinds, transcript_kinds
-from projections.webhooks.chains import Chain, Chains, Key, Running
-from projections.webhooks.connecting import Resolver
-from projections.webhooks.delivering import Deliverer
-from projections.webhooks.posting import Poster
-from projections.webhooks.subscribed import Subscribed
+from projections.integration_events import Kind, batch_kinds, transcript_kinds
+from projections.webhooks.deliverer import Deliverer
+from projections.webhooks.delivery_queue import DeliveryQueue, DeliveryQueues, Key, Running
+from projections.webhooks.guarded_transport import Resolver
+from projections.webhooks.poster import Poster
+from projections.webhooks.subscription_cache import SubscriptionCache
 
 MOST_EVENTS = 64
 """In one call: a few seconds' worth of a lively partition."""
@@ -68,10 +68,10 @@ class Webhooks:
         """
         subscriptions = Subscriptions(server)
         self._hold_s = hold_s
-        self._subscribed = Subscribed(subscriptions, clock)
+        self._subscribed = SubscriptionCache(subscriptions, clock)
         self._poster = Poster(private=private, timeout_s=timeout_s, resolve=resolve, tls=tls)
         deliverer = Deliverer(self._poster, subscriptions, self._subscribed, private=private, clock=clock)
-        self._chains = Chains(deliverer, clock)
+        self._chains = DeliveryQueues(deliverer, clock)
 
     def kinds(self, opened: SessionOpened, fact: Fact) -> Sequence[Kind]:
         """Everything that anybody may have subscribed to."""
@@ -101,7 +101,7 @@ class Webhooks:
     def _begun(self, events: Sequence[Outgoing], subscribers: Subscribers) -> list[Running]:
         """What has to be done for these events, under way; what an earlier call began is waited for first."""
         waited: dict[Key, Running] = {}
-        chains: dict[Key, Chain] = {}
+        chains: dict[Key, DeliveryQueue] = {}
         for one in events:
             all_of_tenant = subscribers.get(one.event.tenant_id) or ()
             for subscription in _concerned(all_of_tenant, one.event.kind):
@@ -112,7 +112,7 @@ class Webhooks:
                 if earlier is not None:
                     waited[key] = earlier
                 else:
-                    chain = chains.setdefault(key, Chain(subscription, has_others=len(all_of_tenant) > 1))
+                    chain = chains.setdefault(key, DeliveryQueue(subscription, has_others=len(all_of_tenant) > 1))
                     chain.outgoing.append(one)
         return [*waited.values(), *(self._chains.begin(key, chain) for key, chain in chains.items())]
 

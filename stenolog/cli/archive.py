@@ -12,14 +12,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from eventlog import erasing
-from eventlog.archive import writing
-from eventlog.archive.finding import Found, Wanted, find
+from eventlog.archive import writer
+from eventlog.archive.finder import ArchivedSession, ArchiveQuery, find
 from eventlog.archive.manifest import DamagedArchiveError
-from eventlog.archive.reading import read_manifest, verify
+from eventlog.archive.reader import read_manifest, verify
 from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store, opened
+from eventlog.work import erasure
 from stenolog.cli.errors import FAILED, UNABLE, UserError, told
-from stenolog.replaying.moments import moment_ms
+from stenolog.operations.replay.time_ranges import moment_ms
 from stenolog.settings import Settings, load
 from stenolog.wiring import archive_place, connected
 
@@ -105,8 +105,8 @@ async def _erased(settings: Settings, store: Store, session_ids: Sequence[str]) 
         for session_id in session_ids:
             tenant_id = await asyncio.to_thread(_tenant_of, store, session_id)
             # First in Redis, so that nothing writes any more, and replays of it stop.
-            was_known = await erasing.erase(server, server.keys.of(session_id), tenant_id)
-            objects = await asyncio.to_thread(writing.erase, store, session_id)
+            was_known = await erasure.erase(server, server.keys.of(session_id), tenant_id)
+            objects = await asyncio.to_thread(writer.erase, store, session_id)
             found[session_id] = was_known or objects > 0
     return found
 
@@ -118,13 +118,13 @@ def _tenant_of(store: Store, session_id: str) -> str:
         return ""
 
 
-def _wanted(session_ids: Sequence[str], tenant: str | None, since: str | None, until: str | None) -> Wanted:
+def _wanted(session_ids: Sequence[str], tenant: str | None, since: str | None, until: str | None) -> ArchiveQuery:
     now_ms = time.time_ns() // 1_000_000
     try:
         since_ms, until_ms = (None if text is None else moment_ms(text, now_ms) for text in (since, until))
     except ValueError as error:
         raise UserError(str(error), UNABLE) from error
-    return Wanted(tuple(session_ids), tenant, since_ms, until_ms)
+    return ArchiveQuery(tuple(session_ids), tenant, since_ms, until_ms)
 
 
 @contextmanager
@@ -142,7 +142,7 @@ def _store(settings: Settings) -> Iterator[Store]:
         store.close()
 
 
-def _listed(found: Found) -> Listed:
+def _listed(found: ArchivedSession) -> Listed:
     manifest = found.manifest
     if manifest is None:
         return Listed(

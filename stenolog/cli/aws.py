@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 if TYPE_CHECKING:
-    from stenolog.aws.access import Access
-    from stenolog.aws.wanted import Names
+    from stenolog.operations.aws.access import Access
+    from stenolog.operations.aws.desired_state import Names
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -64,7 +64,7 @@ def setup(*, as_json: bool, dry_run: bool, dlq: str, rule: str, **options: Any) 
     What exists is kept as it is; what of it differs is told. Prints the queue's URL, the dead-letter queue's URL and
     the rule's ARN.
     """
-    from stenolog.aws.setup import Setup  # noqa: PLC0415 - commands import when they run
+    from stenolog.operations.aws.setup import Setup  # noqa: PLC0415 - commands import when they run
 
     access, names = _prepared(options, dlq=dlq, rule=rule)
     found = _run(lambda: Setup(access(), names, _note, dry_run=dry_run).run())
@@ -82,7 +82,7 @@ def verify(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401
 
     The event has an interaction id of its own and the user `stenolog-verify`. Only its own message is deleted.
     """
-    from stenolog.aws.verify import Verify  # noqa: PLC0415
+    from stenolog.operations.aws.verify import Verify  # noqa: PLC0415
 
     access, names = _prepared(options)
     found = _run(lambda: Verify(access(), names, _note).run())
@@ -98,9 +98,9 @@ def verify(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401
 
 def _prepared(options: dict[str, Any], **more: str) -> tuple[Callable[[], Access], Names]:
     """How to reach AWS, and the names, by options and settings."""
-    from stenolog.aws.access import Access  # noqa: PLC0415
-    from stenolog.aws.wanted import Names  # noqa: PLC0415
     from stenolog.cli.errors import told  # noqa: PLC0415
+    from stenolog.operations.aws.access import Access  # noqa: PLC0415
+    from stenolog.operations.aws.desired_state import Names  # noqa: PLC0415
     from stenolog.settings import load  # noqa: PLC0415
 
     with told():
@@ -115,8 +115,8 @@ def _prepared(options: dict[str, Any], **more: str) -> tuple[Callable[[], Access
 
 
 def _run(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work returns
-    from stenolog.aws.access import AwsError  # noqa: PLC0415
     from stenolog.cli.errors import UserError  # noqa: PLC0415
+    from stenolog.operations.aws.access import AwsError  # noqa: PLC0415
 
     try:
         return work()

@@ -10,11 +10,11 @@ import msgspec
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from eventlog.server import Tls
+from eventlog.redis.server import Tls
 from stenolog import __version__
-from stenolog.backups import BackupError, checked, restore, take
 from stenolog.cli.errors import UserError, told
-from stenolog.embedded import EmbeddedServer, binary_path, running_url
+from stenolog.local.embedded import EmbeddedServer, binary_path, running_url
+from stenolog.operations.backup import BackupError, checked, restore, take
 from stenolog.settings import Settings, load
 
 

@@ -13,11 +13,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from eventlog.statuses import in_words as duration_in_words
-from stenolog.batching import Answer, BatchClient, Recording, Watcher
+from eventlog.readmodel.statuses import in_words as duration_in_words
 from stenolog.cli.captions import printable
 from stenolog.cli.errors import FAILED, told
-from stenolog.client import ClientError
+from stenolog.client.batch import Answer, BatchClient, Recording, Watcher
+from stenolog.client.websocket import ClientError
 
 AT_ONCE = 4
 """Recordings on their way together: while some are sent, others are processed; more would only wait in Redis."""

@@ -12,9 +12,18 @@ from rich.console import Console
 from rich.table import Table
 
 from eventlog.keys import READ_MODELS, SINKS
-from eventlog.letters import ABSENT, DROPPED, MOVED, NO_ROOM, Letter, dead_letters, find_letter, redrive
-from projections.forwarding.rebuilding import rebuilt
-from projections.published import Event
+from eventlog.projection.dead_letters import (
+    ABSENT,
+    DROPPED,
+    MOVED,
+    NO_ROOM,
+    DeadLetter,
+    dead_letters,
+    find_letter,
+    redrive,
+)
+from projections.forwarding.event_rebuild import rebuilt
+from projections.integration_events import Event
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
@@ -130,14 +139,14 @@ def _parts(letter_id: str, projection: str = "") -> tuple[str, int, str]:
     raise UserError(f"{letter_id} is no dead letter's id; `stenolog dead-letters list` shows them", UNABLE)
 
 
-async def _found(settings: Settings, names: Sequence[str]) -> list[Letter]:
+async def _found(settings: Settings, names: Sequence[str]) -> list[DeadLetter]:
     async with connected(settings) as server:
         return [letter async for page in dead_letters(server, names) for letter in page]
 
 
 async def _looked_up(
     settings: Settings, projection: str, number: int, entry_id: str, *, with_event: bool
-) -> tuple[Letter | None, Event | None]:
+) -> tuple[DeadLetter | None, Event | None]:
     async with connected(settings) as server:
         letter = await find_letter(server, projection, number, entry_id)
         event = await rebuilt(server, letter) if letter is not None and with_event else None
@@ -157,13 +166,13 @@ async def _redriven(
         return [*answers, *[ABSENT] * found.count(None)]
 
 
-def _why_no_event(letter: Letter) -> str:
+def _why_no_event(letter: DeadLetter) -> str:
     if not letter.kind:
         return "it is about a fact that can't be read or applied"
     return "its facts are gone, expired or erased, or can't be read"
 
 
-def _shown(letter: Letter) -> Shown:
+def _shown(letter: DeadLetter) -> Shown:
     return Shown(
         id=letter.id, projection=letter.projection, session_id=letter.keys.session_id, run=letter.keys.run,
         fact=letter.fact, reason=letter.reason, kind=letter.kind, event_id=letter.event_id, attempts=letter.attempts,
@@ -171,7 +180,7 @@ def _shown(letter: Letter) -> Shown:
     )  # fmt: skip
 
 
-def _table(found: Sequence[Letter]) -> Table:
+def _table(found: Sequence[DeadLetter]) -> Table:
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     for letter in found:
         told_of = letter.kind or "the fact"

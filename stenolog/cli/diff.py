@@ -12,10 +12,10 @@ from rich.text import Text
 
 from eventlog.codec import UndecodableEventError
 from eventlog.keys import SessionKeys
-from eventlog.runs import Finals, read_finals, sessions_with
-from eventlog.server import Server
+from eventlog.readmodel.runs import Finals, read_finals, sessions_with
+from eventlog.redis.server import Server
 from stenolog.cli.errors import UNABLE, UserError, told
-from stenolog.comparing import EQUAL, Counts, Ignored, Stretch, Word, compared, counts, words_of
+from stenolog.operations.transcript_diff import EQUAL, Counts, Ignored, Stretch, Word, compared, counts, words_of
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 

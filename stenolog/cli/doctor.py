@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from stenolog.cli.errors import FAILED
-from stenolog.doctor import Check, Doctor
+from stenolog.operations.doctor import Check, Doctor
 
 _NAME_WIDTH = 22  # of the longest name, `projection sessions`, and a gap
 

@@ -6,12 +6,12 @@ from contextlib import contextmanager
 import click
 
 from eventlog.log import LogUnavailableError
-from eventlog.server import DeploymentMismatchError
+from eventlog.redis.server import DeploymentMismatchError
 from processor.recognisers.base import RecogniserError
-from stenolog.client import ClientError, UnreachableError
-from stenolog.embedded import EmbeddedServerError
+from stenolog.client.wav import WavError
+from stenolog.client.websocket import ClientError, UnreachableError
+from stenolog.local.embedded import EmbeddedServerError
 from stenolog.settings import SettingsError
-from stenolog.wav import WavError
 
 FAILED, UNABLE = 1, 2
 """Exit statuses: trying again may help; only a change of settings or usage will."""

@@ -8,7 +8,7 @@ import urllib.request
 from urllib.parse import quote
 
 from stenolog.cli.errors import UserError, told
-from stenolog.client import ClientError, UnreachableError, http_url
+from stenolog.client.websocket import ClientError, UnreachableError, http_url
 
 TIMEOUT_S = 30.0
 """An edge answers in milliseconds; a day's transcript over a slow line takes some seconds."""

@@ -8,7 +8,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from eventlog.nodes import NodeView, read_nodes
+from eventlog.redis.nodes import NodeView, read_nodes
 from stenolog.cli.errors import told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected

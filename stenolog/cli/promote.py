@@ -9,10 +9,10 @@ import msgspec
 
 from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.log import Code
-from eventlog.promoting import Promoted, promote, promoted_runs
-from eventlog.runs import read_runs, sessions_with
-from eventlog.server import Server
-from eventlog.statuses import FAILURES
+from eventlog.readmodel.runs import read_runs, sessions_with
+from eventlog.readmodel.statuses import FAILURES
+from eventlog.redis.server import Server
+from eventlog.work.promotion import Promoted, promote, promoted_runs
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected

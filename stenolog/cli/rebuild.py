@@ -11,13 +11,13 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from eventlog.heartbeats import process_name
 from eventlog.keys import READ_MODELS, SINKS
-from eventlog.rebuilding import all_runs, count_runs, drop_strangers, old_letters, runs_of
-from eventlog.server import Server
-from projections.rebuilding import Rebuilder, Report, ease_collection
+from eventlog.projection.rebuild import all_runs, count_runs, drop_strangers, old_letters, runs_of
+from eventlog.redis.server import Server
+from eventlog.telemetry.heartbeats import process_name
+from projections.rebuilder import Rebuilder, Report, ease_collection
 from stenolog.cli.errors import UNABLE, UserError, told
-from stenolog.projectors import read_model
+from stenolog.roles.projector import read_model
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 

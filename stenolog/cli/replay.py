@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 import uvloop
 
 from eventlog.log import Code
-from eventlog.server import Server
+from eventlog.redis.server import Server
 from stenolog import logs, wiring
 from stenolog.cli.errors import FAILED, UNABLE, UserError, told
-from stenolog.cli.replayboard import Board
-from stenolog.replaying import hands
-from stenolog.replaying.archivesource import ArchiveSource
-from stenolog.replaying.logsource import LogSource
-from stenolog.replaying.moments import moment_ms
-from stenolog.replaying.patience import Patience
-from stenolog.replaying.pinning import Changes, checked_name
-from stenolog.replaying.pressure import Gate
-from stenolog.replaying.replay import REASONS, UNKNOWN_SESSION, Order, Outcome, Replay
-from stenolog.replaying.sources import Replayable, Selection, Source, find_all
-from stenolog.roles import stopped_by_signals
+from stenolog.cli.replay_board import Board
+from stenolog.operations.replay import replay_workers
+from stenolog.operations.replay.archive_source import ArchiveSource
+from stenolog.operations.replay.live_priority import LivePriority
+from stenolog.operations.replay.log_source import LogSource
+from stenolog.operations.replay.replay import REASONS, UNKNOWN_SESSION, Order, Outcome, Replay
+from stenolog.operations.replay.retry import Retry
+from stenolog.operations.replay.run_overrides import RunOverrides, checked_name
+from stenolog.operations.replay.sources import Replayable, Selection, Source, find_all
+from stenolog.operations.replay.time_ranges import moment_ms
+from stenolog.roles.runner import stopped_by_signals
 from stenolog.settings import Settings, load
 
 INTERRUPTED = 130
@@ -84,7 +84,7 @@ def _wanted(
     workers: int | None, dry_run: bool, no_wait: bool,
 ) -> Wanted:  # fmt: skip
     queue = wiring.worker_settings(settings).engine
-    changes = Changes.parse(pairs, engine=queue, language=language)
+    changes = RunOverrides.parse(pairs, engine=queue, language=language)
     order = Order(new_name() if name is None else checked_name(name), changes, queue)
     if no_wait and workers:
         raise ValueError("--no-wait leaves the runs to workers elsewhere; it doesn't go with --workers")
@@ -117,7 +117,7 @@ async def _replayed(settings: Settings, wanted: Wanted, board: Board) -> int:
 
 
 async def _done(settings: Settings, wanted: Wanted, board: Board, server: Server) -> None:
-    patience = Patience(board.say)
+    patience = Retry(board.say)
     found = await patience(lambda: find_all(sources(server, settings), wanted.selection))
     unknown = set(wanted.selection.session_ids) - {one.session_id for one in found}
     for session_id in sorted(unknown):
@@ -127,8 +127,8 @@ async def _done(settings: Settings, wanted: Wanted, board: Board, server: Server
         return
     if not found and not unknown:
         board.say("there is no such session")
-    supervisor = hands.supervisor(settings, wanted.workers)
-    gate = Gate(server, settings.replay_hold_s)
+    supervisor = replay_workers.supervisor(settings, wanted.workers)
+    gate = LivePriority(server, settings.replay_hold_s)
     looking = asyncio.create_task(gate.run())
     replay = Replay(
         server, wanted.order, session_ttl_s=settings.session_ttl_s, patience=patience, on_outcome=board.outcome,

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stenolog import roles
 from stenolog.cli.errors import UNABLE, UserError, told
+from stenolog.roles import runner
 from stenolog.settings import Settings, is_loopback, load
 
 
@@ -14,7 +14,7 @@ def run_edge(overrides: Mapping[str, Any], *, descriptor: int | None, follow_par
     """Run an edge on a port of its own, or on a listening socket that was inherited."""
     with told():
         settings = load(**overrides)
-        from stenolog.edges import serve_edge  # noqa: PLC0415 - each role imports its own part only
+        from stenolog.roles.edge import serve_edge  # noqa: PLC0415 - each role imports its own part only
 
         listener = listen(settings) if descriptor is None else socket.socket(fileno=descriptor)
 
@@ -22,35 +22,35 @@ def run_edge(overrides: Mapping[str, Any], *, descriptor: int | None, follow_par
             await serve_edge(found, stop, listener)
 
         with listener:
-            roles.run("edge", settings, serve, follow_parent=follow_parent)
+            runner.run("edge", settings, serve, follow_parent=follow_parent)
 
 
 def run_worker(overrides: Mapping[str, Any], *, replays: bool, follow_parent: bool) -> None:
     """Run a worker, for clients or for replays."""
     with told():
         settings = load(**overrides)
-        from stenolog.workers import serve_replayer, serve_worker  # noqa: PLC0415
+        from stenolog.roles.worker import serve_replayer, serve_worker  # noqa: PLC0415
 
         role, serve = ("replayer", serve_replayer) if replays else ("worker", serve_worker)
-        roles.run(role, settings, serve, follow_parent=follow_parent)
+        runner.run(role, settings, serve, follow_parent=follow_parent)
 
 
 def run_solo(overrides: Mapping[str, Any], claim: Sequence[str]) -> None:
     """Try one suspected session; exit status 0 says that it was processed."""
     with told():
         settings = load(**overrides)
-        from stenolog.workers import try_alone  # noqa: PLC0415
+        from stenolog.roles.worker import try_alone  # noqa: PLC0415
 
-        roles.run("solo", settings, lambda found, _: try_alone(found, claim))
+        runner.run("solo", settings, lambda found, _: try_alone(found, claim))
 
 
 def run_project(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:
     """Run projections."""
     with told():
         settings = load(**overrides)
-        from stenolog.projectors import serve_projections  # noqa: PLC0415
+        from stenolog.roles.projector import serve_projections  # noqa: PLC0415
 
-        roles.run("project", settings, serve_projections, follow_parent=follow_parent)
+        runner.run("project", settings, serve_projections, follow_parent=follow_parent)
 
 
 def listen(settings: Settings) -> socket.socket:

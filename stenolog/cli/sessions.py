@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from eventlog.listing import list_sessions
-from eventlog.readmodels import SessionView
-from eventlog.runs import RunView, read_runs, with_view
+from eventlog.readmodel.listings import list_sessions
+from eventlog.readmodel.runs import RunView, read_runs, with_view
+from eventlog.readmodel.views import SessionView
 from stenolog.cli.errors import told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected

@@ -11,8 +11,8 @@ import uvloop
 
 from stenolog.cli.captions import Captions
 from stenolog.cli.errors import UNABLE, UserError, told
-from stenolog.client import Client, Message
-from stenolog.wav import Recording
+from stenolog.client.wav import Recording
+from stenolog.client.websocket import Client, Message
 
 WAV = (b"RIFF", b"RF64")
 """What a WAV file begins with; it is read here, so that it may go as fast as it was spoken, and by seconds."""

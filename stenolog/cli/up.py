@@ -19,11 +19,11 @@ from stenolog import logs
 from stenolog.cli.errors import FAILED, UNABLE, UserError, told
 from stenolog.cli.roles import listen
 from stenolog.cli.token import demo_token
-from stenolog.demo import show
-from stenolog.embedded import EmbeddedServer, EmbeddedServerError
-from stenolog.roles import stopped_by_signals
+from stenolog.local.demo import show
+from stenolog.local.embedded import EmbeddedServer, EmbeddedServerError
+from stenolog.local.supervisor import Role, Supervisor
+from stenolog.roles.runner import stopped_by_signals
 from stenolog.settings import Settings, SettingsError, load
-from stenolog.supervisor import Role, Supervisor
 
 logger = logging.getLogger(__name__)
 

@@ -5,15 +5,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from eventlog.archive.manifest import Manifest
-from eventlog.archive.marks import Marks
-from eventlog.archive.reading import read_manifest
+from eventlog.archive.progress import ArchiveProgress
+from eventlog.archive.reader import read_manifest
 from eventlog.archive.stores import MissingObjectError, Place, Store, opened
 from eventlog.keys import SessionKeys
 from eventlog.log import Code
-from eventlog.replaying import ARCHIVE, Replays, replayed
-from eventlog.server import Server
+from eventlog.redis.server import Server
+from eventlog.work.replays import ARCHIVE, Replays, replayed
 from projections.archive import Archive
-from projections.runtime import Forwarding, ProjectionRunner
+from projections.runner import Forwarding, ProjectionRunner
 from tests.processor.deployment import Deployment, Session
 from tests.support.waiting import eventually_async
 
@@ -36,7 +36,7 @@ async def archiving(
     lease_ms: int = 1_500, give_up_s: float = GIVE_UP_S, look_s: float = LOOK_S,
 ) -> AsyncIterator[ProjectionRunner]:  # fmt: skip
     """One process's archive projection at work."""
-    sink = Archive(store, Marks(server, part_s=part_s, frees=frees), session_ttl_s=TTL_S, look_s=look_s)
+    sink = Archive(store, ArchiveProgress(server, part_s=part_s, frees=frees), session_ttl_s=TTL_S, look_s=look_s)
     runner = ProjectionRunner(
         server, [], consumer, session_ttl_s=TTL_S,
         forwarding=Forwarding([sink], lease_ms=lease_ms, give_up_s=give_up_s),

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from eventlog.archive import layout
 from eventlog.archive.manifest import Manifest
-from eventlog.replaying import ARCHIVE
+from eventlog.work.replays import ARCHIVE
 from stenolog.cli import cli
-from stenolog.replaying.archivesource import ArchiveSource
-from stenolog.replaying.sources import Selection
+from stenolog.operations.replay.archive_source import ArchiveSource
+from stenolog.operations.replay.sources import Selection
 from tests.archive.archiving import Replayed, at, store_at
 from tests.archive.writing import archive
 from tests.cli.commands import stenolog

@@ -1,8 +1,8 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog.archive.cutting import Cutter
 from eventlog.archive.manifest import Part, missing
+from eventlog.archive.part_cutter import PartCutter
 from eventlog.codec import encode
 from eventlog.events import SessionSealed
 from eventlog.log import AudioEntry
@@ -88,9 +88,9 @@ def test_what_was_freed_too_early_is_noticed() -> None:
     """Audio that is missing without an event that says so was freed; a hole that was told was not."""
     told = next(cut(Story(talk()[:LENGTH], holes=((5_000, 9_000),)).entries(), LENGTH * 2, 1))[0]
     assert (told.lacks, told.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
-    freed = Cutter(0, LENGTH * 2, 1)
+    freed = PartCutter(0, LENGTH * 2, 1)
     freed.feed(AudioEntry(Position(9_000, 0), bytes(2_000), None, 0))
     assert (freed.lacks, freed.spans) == (True, [(8_000, 9_000)])
-    at_the_end = Cutter(0, LENGTH * 2, 1)
+    at_the_end = PartCutter(0, LENGTH * 2, 1)
     at_the_end.feed(AudioEntry(SEALED, None, encode(SessionSealed(reason="stop", offset_samples=9)), 0))
     assert at_the_end.lacks

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.archive.marks import SETTLED_MS, Marks
+from eventlog.archive.progress import SETTLED_MS, ArchiveProgress
 from eventlog.archive.stores import ArchiveUnavailableError, Store
-from eventlog.erasing import erase, finish_erasures
 from eventlog.keys import RunKeys
 from eventlog.positions import START
+from eventlog.work.erasure import erase, finish_erasures
 from tests.archive.archiving import QUEUE, archived, archiving, at, manifest_of, noted, replay, store_at
 from tests.archive.writing import MemoryStore
 from tests.processor.audio import Story, talk
@@ -113,15 +113,15 @@ async def test_a_write_that_comes_late_is_taken_back(single: Deployment, monkeyp
     """STITCH-5: a part whose writing was under way during the deletion is deleted by the one who wrote it."""
     store = MemoryStore()
     session = await single.spoken(STORY)
-    note = Marks.note
+    note = ArchiveProgress.note
 
-    async def late(marks: Marks, keys: RunKeys, samples: int) -> bool:
+    async def late(marks: ArchiveProgress, keys: RunKeys, samples: int) -> bool:
         assert remains(store)
         await erase(single.server, session.keys, "")
         await single.server.execute("DEL", session.keys.partition.archive_erasures)
         return await note(marks, keys, samples)
 
-    monkeypatch.setattr(Marks, "note", late)
+    monkeypatch.setattr(ArchiveProgress, "note", late)
     await single.started()
     async with archiving(single.server, store, look_s=1_000.0) as runner:
         await eventually_async(lambda: runner.forwarders[0].tally.passed_over > 0, message="it is passed over")

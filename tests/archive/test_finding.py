@@ -1,7 +1,7 @@
 import msgspec
 
 from eventlog.archive import layout
-from eventlog.archive.finding import Wanted, find
+from eventlog.archive.finder import ArchiveQuery, find
 from tests.archive.writing import MemoryStore, archive
 from tests.processor.audio import Story, talk
 
@@ -23,7 +23,7 @@ def filled() -> MemoryStore:
     return store
 
 
-def ids(store: MemoryStore, wanted: Wanted) -> list[str]:
+def ids(store: MemoryStore, wanted: ArchiveQuery) -> list[str]:
     """The ids of what is found."""
     return [one.session_id for one in find(store, wanted)]
 
@@ -31,20 +31,20 @@ def ids(store: MemoryStore, wanted: Wanted) -> list[str]:
 def test_a_session_is_found_by_its_id_alone() -> None:
     """REPLAY-1: looking a session up reads its own manifest and nothing else; one that isn't there is skipped."""
     store = filled()
-    assert ids(store, Wanted(session_ids=("o1", "nobody", "a2", "o1"))) == ["o1", "a2"]
+    assert ids(store, ArchiveQuery(session_ids=("o1", "nobody", "a2", "o1"))) == ["o1", "a2"]
     assert store.got == [f"{layout.folder(one)}/{layout.MANIFEST}" for one in ("o1", "nobody", "a2")]
 
 
 def test_sessions_are_found_by_tenant_and_time() -> None:
     """REPLAY-1: bounds may be given together, and only the manifests of sessions within them are read."""
     store = filled()
-    assert sorted(ids(store, Wanted())) == ["a0", "a1", "a2", "o0", "o1", "o2"]
-    assert ids(store, Wanted(tenant_id="acme")) == ["a0", "a1", "a2"]
-    assert ids(store, Wanted(tenant_id="other/acme", since_ms=NOON_MS + DAY_MS)) == ["o1", "o2"]
-    assert ids(store, Wanted(tenant_id="nobody")) == []
+    assert sorted(ids(store, ArchiveQuery())) == ["a0", "a1", "a2", "o0", "o1", "o2"]
+    assert ids(store, ArchiveQuery(tenant_id="acme")) == ["a0", "a1", "a2"]
+    assert ids(store, ArchiveQuery(tenant_id="other/acme", since_ms=NOON_MS + DAY_MS)) == ["o1", "o2"]
+    assert ids(store, ArchiveQuery(tenant_id="nobody")) == []
     store.got.clear()
-    assert ids(store, Wanted(tenant_id="acme", since_ms=NOON_MS, until_ms=NOON_MS + DAY_MS)) == ["a0"]
-    assert ids(store, Wanted(tenant_id="acme", since_ms=NOON_MS + 1, until_ms=NOON_MS + DAY_MS + 1)) == ["a1"]
+    assert ids(store, ArchiveQuery(tenant_id="acme", since_ms=NOON_MS, until_ms=NOON_MS + DAY_MS)) == ["a0"]
+    assert ids(store, ArchiveQuery(tenant_id="acme", since_ms=NOON_MS + 1, until_ms=NOON_MS + DAY_MS + 1)) == ["a1"]
     assert store.got == [f"{layout.folder(one)}/{layout.MANIFEST}" for one in ("a0", "a1")]
 
 
@@ -53,7 +53,7 @@ def test_a_session_that_is_not_whole_is_not_found() -> None:
     store = filled()
     del store.objects[f"{layout.folder('a0')}/{layout.MANIFEST}"]
     store.objects[f"{layout.folder('a1')}/{layout.MANIFEST}"] = b"{}"
-    found = list(find(store, Wanted(tenant_id="acme")))
+    found = list(find(store, ArchiveQuery(tenant_id="acme")))
     assert [(one.session_id, one.manifest is None, bool(one.trouble)) for one in found] == [
         ("a1", True, True), ("a2", False, False),
     ]  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eventlog.archive.reading import read_entries, verify
+from eventlog.archive.reader import read_entries, verify
 from eventlog.positions import START
 from tests.archive.archiving import archived, at, manifest_of, store_at
 from tests.forwarding.test_processes import SHORT_LEASE_MS, forwarders

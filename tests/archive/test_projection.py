@@ -9,12 +9,12 @@ import pytest
 
 from eventlog.archive import layout
 from eventlog.archive.manifest import Manifest
-from eventlog.archive.marks import ALL
-from eventlog.archive.reading import read_entries, read_lines, verify
+from eventlog.archive.progress import ALL
+from eventlog.archive.reader import read_entries, read_lines, verify
 from eventlog.archive.stores import ArchiveUnavailableError, Store
-from eventlog.letters import MOVED, Letter, dead_letters, redrive
 from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
+from eventlog.projection.dead_letters import MOVED, DeadLetter, dead_letters, redrive
 from tests.archive.archiving import PART_S, archived, archiving, manifest_of, noted, store_at
 from tests.archive.writing import BrokenOffError, MemoryStore
 from tests.processor.audio import Story, talk
@@ -143,7 +143,7 @@ async def test_a_session_that_was_given_up_can_be_archived_yet(single: Deploymen
     async with archiving(single.server, store, give_up_s=0.0):
         session = await single.spoken(STORY)
 
-        async def letters() -> list[Letter]:
+        async def letters() -> list[DeadLetter]:
             found = [letter async for page in dead_letters(single.server, ["archive"]) for letter in page]
             return [letter for letter in found if letter.position == SEALED]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from eventlog.archive import layout
 from eventlog.archive.manifest import DamagedArchiveError, Line
-from eventlog.archive.reading import CHUNK_BYTES, read_entries, read_lines, read_manifest, verify
+from eventlog.archive.reader import CHUNK_BYTES, read_entries, read_lines, read_manifest, verify
 from eventlog.archive.stores import Store
 from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position

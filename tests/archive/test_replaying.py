@@ -11,8 +11,8 @@ from eventlog.archive.manifest import Manifest
 from eventlog.archive.stores import ArchiveUnavailableError, Place, opened
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
-from processor import archived as archived_audio
-from processor.recognition import Job, RecognitionQueue
+from processor import archive_prefetch as archived_audio
+from processor.recognition_queue import Job, RecognitionQueue
 from tests.archive.archiving import PART_S, QUEUE, archived, archiving, at, manifest_of, noted, replay, store_at
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Facts, Session, abandon, finals_in

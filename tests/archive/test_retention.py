@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from eventlog.archive.marks import ALL, Marks
+from eventlog.archive.progress import ALL, ArchiveProgress
 from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.log import Code
-from eventlog.replaying import Replays, replayed
+from eventlog.work.replays import Replays, replayed
 from tests.archive.archiving import PART_S, QUEUE, TTL_S, archived, archiving, manifest_of, noted, store_at
 from tests.archive.test_projection import told
 from tests.archive.writing import MemoryStore
@@ -92,7 +92,7 @@ async def test_a_long_session_is_freed_as_it_is_archived(single: Deployment, tmp
 async def test_the_archive_frees_nothing_unprocessed(single: Deployment) -> None:
     """What is archived but not processed yet stays, for the worker still needs it."""
     session = await single.spoken(LONG)
-    marks = Marks(single.server, part_s=PART_S, frees=True)
+    marks = ArchiveProgress(single.server, part_s=PART_S, frees=True)
     assert await marks.begin(session.keys) is not None
     assert await marks.note(session.run, 40 * RATE_HZ)
     assert await held(single, session) == 0
@@ -106,11 +106,11 @@ async def test_the_archive_frees_nothing_unprocessed(single: Deployment) -> None
 async def test_the_mark_never_goes_back(single: Deployment) -> None:
     """A late note of less than is archived changes nothing; one about a session that is gone is refused."""
     session = await single.spoken(Story(talk()))
-    marks = Marks(single.server, part_s=PART_S, frees=False)
+    marks = ArchiveProgress(single.server, part_s=PART_S, frees=False)
     assert await marks.begin(session.keys) is not None
     for samples in (90_000, 100_000, 99_999):
         assert await marks.note(session.run, samples)
-    mark = await Marks(single.server, part_s=7, frees=False).begin(session.keys)
+    mark = await ArchiveProgress(single.server, part_s=7, frees=False).begin(session.keys)
     assert mark is not None
     assert (mark.archived_samples, mark.part_samples) == (100_000, PART_S * RATE_HZ)
     await single.server.execute("DEL", session.keys.session)

@@ -3,7 +3,7 @@ import asyncio
 import pytest
 
 from stenolog import wiring
-from stenolog.projectors import serve_projections
+from stenolog.roles.projector import serve_projections
 from stenolog.settings import SettingsError, load
 
 

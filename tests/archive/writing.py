@@ -2,10 +2,10 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 
-from eventlog.archive import writing
-from eventlog.archive.cutting import Cutter
+from eventlog.archive import writer
 from eventlog.archive.flac import Encoder
 from eventlog.archive.manifest import Line, Manifest
+from eventlog.archive.part_cutter import PartCutter
 from eventlog.archive.stores import MissingObjectError, Store
 from eventlog.events import SessionStarted
 from eventlog.log import AudioEntry
@@ -13,11 +13,11 @@ from eventlog.positions import Position
 from tests.processor.audio import Story
 
 
-def cut(entries: Sequence[AudioEntry], part_samples: int, channels: int) -> Iterator[tuple[Cutter, bytes]]:
+def cut(entries: Sequence[AudioEntry], part_samples: int, channels: int) -> Iterator[tuple[PartCutter, bytes]]:
     """The parts of a whole session, each with its samples."""
     number = 0
     while True:
-        cutter = Cutter(number, part_samples, channels)
+        cutter = PartCutter(number, part_samples, channels)
         after = Position(cutter.start_samples, 0)
         pcm = b"".join(
             cutter.feed(entry) for entry in entries if entry.position > after and not cutter.is_whole
@@ -37,9 +37,9 @@ def archive(
     for cutter, pcm in cut(story.entries(cuts), part_samples, began.channels):
         encoder = Encoder(began.sample_rate_hz, began.channels)
         encoder.add(pcm)
-        writing.write_part(store, began, cutter, encoder.finish())
+        writer.write_part(store, began, cutter, encoder.finish())
         last = cutter
-    return writing.finish(store, began, last, facts, writing.Ended("stop", 1_700_000_100_000))
+    return writer.finish(store, began, last, facts, writer.Ended("stop", 1_700_000_100_000))
 
 
 class MemoryStore:

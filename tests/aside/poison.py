@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 
-from eventlog.aside import Aside, Asides, asides
 from eventlog.codec import decode_fact
 from eventlog.events import Fact, RunRedriven, RunSetAside
 from eventlog.keys import RunKeys
 from eventlog.positions import START
-from eventlog.server import Server
+from eventlog.redis.server import Server
+from eventlog.work.quarantine import Quarantine, QuarantinedRun, quarantined_runs
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
 from tests.support.waiting import eventually_async
@@ -33,24 +33,24 @@ class PickyRecogniser(MockRecogniser):
         return super().recognise(clips)
 
 
-async def listed(server: Server) -> list[Aside]:
+async def listed(server: Server) -> list[QuarantinedRun]:
     """What is listed as set aside."""
-    return [one async for one in asides(server)]
+    return [one async for one in quarantined_runs(server)]
 
 
-async def set_aside(server: Server, keys: RunKeys) -> Aside:
+async def set_aside(server: Server, keys: RunKeys) -> QuarantinedRun:
     """A run's place in the list, once it has one."""
 
-    async def look() -> list[Aside]:
+    async def look() -> list[QuarantinedRun]:
         return [one for one in await listed(server) if one.keys.member == keys.member]
 
     [found] = await eventually_async(look)
     return found
 
 
-def acts(server: Server) -> Asides:
+def acts(server: Server) -> Quarantine:
     """What can be done with such runs."""
-    return Asides(server, session_ttl_s=TTL_S)
+    return Quarantine(server, session_ttl_s=TTL_S)
 
 
 async def facts_of(server: Server, keys: RunKeys) -> list[Fact]:

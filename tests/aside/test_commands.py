@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eventlog.claims import Claims
 from eventlog.events import RunRedriven, RunSetAside, UtteranceFinal
 from eventlog.log import Code
+from eventlog.work.claims import Claims
 from tests.aside.poison import TTL_S, facts_of, listed, standings
 from tests.cli.commands import stenolog
 from tests.decoding.recordings import recording

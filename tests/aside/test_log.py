@@ -2,18 +2,18 @@
 
 import pytest
 
-from eventlog.aside import Aside
-from eventlog.claims import Claims
-from eventlog.erasing import erase
 from eventlog.events import RunRedriven, RunSetAside, SessionEnded, SessionStarted
 from eventlog.keys import LIVE_QUEUE
 from eventlog.log import Append, Claim, Code, LogUnavailableError
 from eventlog.positions import SEALED
-from eventlog.replaying import Replays
-from eventlog.server import Server as Connection
+from eventlog.redis.server import Server as Connection
+from eventlog.work.claims import Claims
+from eventlog.work.erasure import erase
+from eventlog.work.quarantine import QuarantinedRun
+from eventlog.work.replays import Replays
 from processor.janitor import Janitor
 from processor.settings import WorkerSettings
-from projections.published import Kind, batch_kinds
+from projections.integration_events import Kind, batch_kinds
 from tests.aside.poison import TTL_S, acts, facts_of, listed, standings
 from tests.eventlog.events_seen import FACTS
 from tests.processor.audio import Story, talk
@@ -30,7 +30,7 @@ async def claimed(deployment: Deployment, queue: str = LIVE_QUEUE) -> tuple[Clai
     return claims, claim
 
 
-async def poisoned(deployment: Deployment, queue: str = LIVE_QUEUE) -> Aside:
+async def poisoned(deployment: Deployment, queue: str = LIVE_QUEUE) -> QuarantinedRun:
     """Sets the one run aside that is on offer."""
     claims, claim = await claimed(deployment, queue)
     assert await claims.set_aside(claim, "a reason") == Code.OK

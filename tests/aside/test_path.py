@@ -7,21 +7,21 @@ from typing import Self
 
 import pytest
 
-from eventlog import readmodels, statuses
-from eventlog.claims import Claims
 from eventlog.events import RunRedriven, RunSetAside, SessionOpened, SourceNoted, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.log import Code
-from eventlog.server import connect
+from eventlog.readmodel import statuses, views
+from eventlog.redis.server import connect
+from eventlog.work.claims import Claims
+from processor.quarantine_trial import run_alone
 from processor.recognisers import Clip, Recogniser, Recognition
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
-from processor.solo import run_alone
 from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
 from tests.aside.poison import REASON, TTL_S, PickyRecogniser, acts, facts_of, listed, set_aside, standings
@@ -143,13 +143,13 @@ async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Wor
 
 async def is_viewed(edge: Replica, keys: RunKeys, reason: str) -> bool:
     """Whether the view of a run has that reason."""
-    view = await readmodels.read_view(edge.core.server, keys)
+    view = await views.read_view(edge.core.server, keys)
     return view is not None and view.reason == reason
 
 
 async def detail(edge: Replica, keys: RunKeys) -> str | None:
     """What the view has of why a run failed."""
-    view = await readmodels.read_view(edge.core.server, keys)
+    view = await views.read_view(edge.core.server, keys)
     assert view
     return view.detail
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from stenolog.aws.access import Access
+from stenolog.operations.aws.access import Access
 
 Call = tuple[str, dict[str, Any]]
 

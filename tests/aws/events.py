@@ -13,10 +13,10 @@ from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
 from projections.eventbridge import EventBridge, EventBridgeSettings
 from projections.forwarding.sink import Outgoing
-from projections.published import Kind, published
-from stenolog.aws.access import Access
-from stenolog.aws.setup import Provisioned, Setup
-from stenolog.aws.wanted import Names
+from projections.integration_events import Kind, published
+from stenolog.operations.aws.access import Access
+from stenolog.operations.aws.desired_state import Names
+from stenolog.operations.aws.setup import Provisioned, Setup
 from tests.projections.facts import final, keys_of
 
 SAID = "The quick brown fox jumps over the lazy dog."

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from projections.eventbridge import entries
 from projections.eventbridge.bodies import fault, schema
-from projections.published import Event, Kind
+from projections.integration_events import Event, Kind
 from tests.aws.events import SAID, completed, failed
 from tests.support.tree import ROOT
 

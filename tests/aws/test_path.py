@@ -10,13 +10,13 @@ import pytest
 
 from eventlog.events import Batch, SessionOpened
 from eventlog.keys import RunKeys
-from eventlog.letters import dead_letters
 from eventlog.positions import Position
-from eventlog.server import Server, connect
+from eventlog.projection.dead_letters import dead_letters
+from eventlog.redis.server import Server, connect
 from projections.eventbridge import EventBridge, EventBridgeSettings
 from projections.eventbridge.bodies import fault
-from projections.published import Kind
-from projections.runtime import Forwarding, ProjectionRunner
+from projections.integration_events import Kind
+from projections.runner import Forwarding, ProjectionRunner
 from tests.aws.events import SETTINGS, provisioned, received
 from tests.aws.scripted import Answer, Entries, ScriptedAws, refusal, results, taken
 from tests.projections.facts import a_run, ended, final, opened, write

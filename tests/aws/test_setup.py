@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from stenolog.aws import wanted
-from stenolog.aws.access import AwsError
-from stenolog.aws.setup import Provisioned, Setup
-from stenolog.aws.wanted import Names, rule_arn
+from stenolog.operations.aws import desired_state
+from stenolog.operations.aws.access import AwsError
+from stenolog.operations.aws.desired_state import Names, rule_arn
+from stenolog.operations.aws.setup import Provisioned, Setup
 from tests.aws.calls import Watched
 from tests.aws.events import client
 from tests.aws.scripted import ScriptedAws, refusal
@@ -187,7 +187,7 @@ def test_after_three_receives_a_message_is_a_dead_letter(emulator: str) -> None:
 
 def test_the_queue_lets_in_the_rule_that_there_is(emulator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Should the rule get another ARN than its name gives, the new queue's policy names the real one (BATCH-7)."""
-    monkeypatch.setattr(wanted, "rule_arn", lambda *_: "arn:aws:events:us-east-1:123456789012:rule/else")
+    monkeypatch.setattr(desired_state, "rule_arn", lambda *_: "arn:aws:events:us-east-1:123456789012:rule/else")
     found, _, _ = run(emulator)
     [statement] = json.loads(attributes(emulator, found.queue_url)["Policy"])["Statement"]
     assert statement["Condition"]["ArnEquals"]["aws:SourceArn"] == found.rule_arn == RULE_ARN
@@ -196,7 +196,7 @@ def test_the_queue_lets_in_the_rule_that_there_is(emulator: str, monkeypatch: py
 @pytest.mark.parametrize("command", ["setup", "verify"])
 def test_the_policies_in_docs_hold_just_what_is_needed(emulator: str, command: str) -> None:
     """The policies under docs/iam allow what the commands and the sink ask for, and nothing else (BATCH-7)."""
-    from stenolog.aws.verify import Verify  # noqa: PLC0415
+    from stenolog.operations.aws.verify import Verify  # noqa: PLC0415
 
     def allowed(*names: str) -> set[str]:
         pages = [json.loads((Path(__file__).parents[2] / f"docs/iam/{name}.json").read_text()) for name in names]

@@ -14,7 +14,7 @@ from eventlog.positions import Position
 from projections.eventbridge import client as client_module
 from projections.eventbridge.bodies import fault
 from projections.forwarding.sink import SENT, Outcome
-from projections.published import Kind
+from projections.integration_events import Kind
 from tests.aws.events import SAID, SETTINGS, client, completed, failed, provisioned, received, started
 from tests.aws.scripted import ScriptedAws, refusal, results, taken
 
@@ -239,7 +239,7 @@ async def test_stopping_is_safe_at_any_time(scripted: ScriptedAws) -> None:
 def test_nothing_pays_for_the_sdk_but_its_user() -> None:
     """The SDK is loaded when the sink connects, not with the module, the projections or the command line (BATCH-5)."""
     code = (
-        "import sys, projections.eventbridge, stenolog.projectors, stenolog.cli;"
+        "import sys, projections.eventbridge, stenolog.roles.projector, stenolog.cli;"
         "sys.exit(any(name in sys.modules for name in ('boto3', 'botocore')))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False)

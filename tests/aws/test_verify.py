@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
-from stenolog.aws import verify
-from stenolog.aws.access import AwsError
-from stenolog.aws.verify import Verified, Verify, envelope_problems
-from stenolog.aws.wanted import Names
+from stenolog.operations.aws import verify
+from stenolog.operations.aws.access import AwsError
+from stenolog.operations.aws.desired_state import Names
+from stenolog.operations.aws.verify import Verified, Verify, envelope_problems
 from tests.aws.calls import Watched
 from tests.aws.events import client, completed, provisioned
 from tests.aws.scripted import ScriptedAws, refusal, results

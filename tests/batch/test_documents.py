@@ -6,12 +6,12 @@ import httpx2
 import msgspec
 import pytest
 
-from eventlog.documents import decode_document
 from eventlog.events import Batch, SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.log import Code
-from eventlog.readmodels import read_document
-from eventlog.redis_log import RedisLog
+from eventlog.readmodel.documents import decode_document
+from eventlog.readmodel.views import read_document
+from eventlog.redis.redis_log import RedisLog
 from projections.cleaning import cleaned
 from projections.lists import Lists
 from tests.edge.listening import open_session, projecting, tell

@@ -9,14 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.codec import decode_fact
-from eventlog.documents import stitch
 from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import START, Position
-from eventlog.readmodels import read_document
+from eventlog.readmodel.documents import stitch
+from eventlog.readmodel.views import read_document
 from projections.cleaning import cleaned
-from projections.published import Event, Kind, batch_kinds, published
-from projections.wire import listed
+from projections.integration_events import Event, Kind, batch_kinds, published
+from projections.public_json import listed
 from tests.edge.conftest import behind
 from tests.edge.replicas import Replica, replica
 from tests.edge.speaking import PCM, client_of, speech

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.ingest.batchtypes import BatchPending, BatchResult, Segment
+from edge.ingest.batch_types import BatchPending, BatchResult, Segment
 from tests.edge.replicas import Replica
 from tests.edge.speaking import RECORDINGS, speech
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import redis
 
 from eventlog.keys import heartbeats
-from stenolog.embedded import free_port
+from stenolog.local.embedded import free_port
 from tests.chaos.clock import Clock
 from tests.chaos.gate import Gate
 from tests.chaos.plan import EDGE, PROJECT, RESTART_S, WORKER

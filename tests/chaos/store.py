@@ -16,7 +16,7 @@ import redis.asyncio
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from stenolog.embedded import free_port
+from stenolog.local.embedded import free_port
 from tests.chaos.clock import Clock
 from tests.support.servers import SERVER
 from tests.support.waiting import eventually_async, lasting

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from eventlog.documents import encode_final, stitch
 from eventlog.events import UtteranceFinal
 from eventlog.positions import OPENED
-from projections.wire import event, listed
+from eventlog.readmodel.documents import encode_final, stitch
+from projections.public_json import event, listed
 from tests.chaos.plan import drawn
 from tests.chaos.records import Audio, Record
 from tests.chaos.speaker import Ack, Speaker

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from eventlog.documents import encode_final, stitch
 from eventlog.events import Fact, HoleNoted, SessionEnded, UtteranceFinal
 from eventlog.positions import OPENED, Position
-from projections.wire import event, listed
+from eventlog.readmodel.documents import encode_final, stitch
+from projections.public_json import event, listed
 from tests.chaos.plan import RATE_HZ
 from tests.chaos.records import Record, timeless
 from tests.chaos.speaker import Speaker

@@ -13,8 +13,8 @@ from eventlog.codec import decode_fact
 from eventlog.events import Fact
 from eventlog.positions import Position
 from processor.speech import SegmenterSettings
-from stenolog.demo import recordings
-from stenolog.wav import Recording
+from stenolog.client.wav import Recording
+from stenolog.local.demo import recordings
 from tests.chaos.plan import RATE_HZ, Speech
 from tests.processor.audio import Samples, Story
 from tests.processor.deployment import expected

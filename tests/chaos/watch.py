@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import redis
 
-from eventlog.claims import GROUP
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted, ProgressNoted, SessionEnded, UtteranceFinal
 from eventlog.keys import Keys
 from eventlog.positions import START, Position
+from eventlog.work.claims import GROUP
 from tests.chaos.speaker import Speaker
 from tests.chaos.stack import now_s
 from tests.chaos.store import Store

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from eventlog.documents import ListedFinal
+from eventlog.readmodel.documents import ListedFinal
 
 UTTERANCE_S = 2.0
 

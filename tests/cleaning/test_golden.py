@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.documents import ListedFinal, decode_final
+from eventlog.readmodel.documents import ListedFinal, decode_final
 from projections.cleaning import cleaned
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cleaning"

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenolog.backlog import Backlog, BacklogError
+from stenolog.client.unacked_audio import UnackedAudio, UnackedAudioError
 
 
-def fill(backlog: Backlog, sizes: list[int]) -> bytes:
+def fill(backlog: UnackedAudio, sizes: list[int]) -> bytes:
     """Push blocks of these sizes in samples; returns their bytes."""
     pcm = bytes(index % 251 for index in range(2 * sum(sizes)))
     start = 0
@@ -17,7 +17,7 @@ def fill(backlog: Backlog, sizes: list[int]) -> bytes:
     return pcm
 
 
-def sent(backlog: Backlog) -> bytes:
+def sent(backlog: UnackedAudio) -> bytes:
     """Everything that is to be sent now."""
     blocks = []
     while (block := backlog.unsent()) is not None:
@@ -28,7 +28,7 @@ def sent(backlog: Backlog) -> bytes:
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=20), st.data())
 def test_a_resume_sends_exactly_what_the_server_lacks(sizes: list[int], data: st.DataObject) -> None:
     """SESS-9: after any acks, resuming at any offset not behind them sends every sample from there on, once."""
-    backlog = Backlog(2)
+    backlog = UnackedAudio(2)
     pcm = fill(backlog, sizes)
     for _ in range(data.draw(st.integers(0, len(sizes)))):
         backlog.unsent()
@@ -42,7 +42,7 @@ def test_a_resume_sends_exactly_what_the_server_lacks(sizes: list[int], data: st
 
 def test_blocks_are_sent_once_however_acks_come_between() -> None:
     """Acks between two sends neither repeat nor skip a block."""
-    backlog = Backlog(2)
+    backlog = UnackedAudio(2)
     pcm = fill(backlog, [10, 10, 10])
     first = backlog.unsent()
     backlog.ack(10)
@@ -52,9 +52,9 @@ def test_blocks_are_sent_once_however_acks_come_between() -> None:
 
 def test_an_offset_that_is_not_kept_any_more_is_refused() -> None:
     """A server that goes back behind its own acks, or beyond the audio, is an error instead of a gap."""
-    backlog = Backlog(2)
+    backlog = UnackedAudio(2)
     fill(backlog, [10, 10])
     backlog.ack(10)
     for offset in (5, 21):
-        with pytest.raises(BacklogError):
+        with pytest.raises(UnackedAudioError):
             backlog.rewind(offset)

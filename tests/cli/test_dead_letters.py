@@ -9,11 +9,11 @@ from typing import NamedTuple
 import pytest
 
 from eventlog.keys import RunKeys
-from eventlog.letters import Refusal, read_redriven, set_aside
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.projecting import Apply, ProjectionLog
-from eventlog.server import Server, connect
-from projections.published import Kind, event_id
+from eventlog.projection.dead_letters import Refusal, read_redriven, set_aside
+from eventlog.projection.projection_log import Apply, ProjectionLog
+from eventlog.redis.server import Server, connect
+from projections.integration_events import Kind, event_id
 from tests.cli.commands import stenolog
 from tests.forwarding.driving import PARTITIONS, TTL_S, WAIT_S, forwarding, has_letters, recording
 from tests.forwarding.sinks import Recorder

@@ -4,8 +4,8 @@ import asyncio
 import json
 from pathlib import Path
 
-from eventlog.redis_log import RedisLog
-from eventlog.server import connect
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import connect
 from tests.cli.commands import stenolog
 from tests.edge.replicas import PARTITIONS
 from tests.eventlog.acting import TOKEN, started

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.server import connect
-from stenolog.embedded import free_port
+from eventlog.redis.server import connect
+from stenolog.local.embedded import free_port
 from tests.cli.commands import stenolog
 from tests.edge.captions import parse_srt, parse_vtt
 from tests.edge.conftest import behind

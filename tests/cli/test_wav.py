@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stenolog.wav import Recording, WavError
+from stenolog.client.wav import Recording, WavError
 from tests.cli.wavs import encoded, riff, tone, wav
 
 ENCODINGS = ["u8", "i16", "i24", "i32", "f32", "f64"]

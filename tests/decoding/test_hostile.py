@@ -82,7 +82,7 @@ def test_a_spool_is_bounded() -> None:
 def test_a_decoder_is_confined() -> None:
     """A decoder has bounds on memory, CPU, files and core dumps before it reads a byte, and yields to live sessions."""
     program = (
-        "import os, resource as r; from processor.decoding.limits import confine; confine(parent=os.getppid(), "
+        "import os, resource as r; from processor.decoding.resource_limits import confine; confine(parent=os.getppid(), "
         "file_bytes=5); print([r.getrlimit(one) for one in (r.RLIMIT_AS, r.RLIMIT_CORE, r.RLIMIT_FSIZE, "
         "r.RLIMIT_NOFILE)], r.getrlimit(r.RLIMIT_CPU)[0], os.nice(0))"
     )

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from processor.decoding.messages import TROUBLE_STATUS
-from processor.decoding.restarts import Restart, decode_restart
+from processor.decoding.restart_points import Restart, decode_restart
 from tests.decoding.children import Decoded, decoded
 from tests.decoding.recordings import FORMATS, FRAGMENTED, Format, encoded, index_first
 from tests.processor.audio import talk

@@ -10,9 +10,9 @@ import pytest
 from eventlog.events import SessionEnded, SessionSealed, UtteranceFinal
 from eventlog.log import Code
 from eventlog.positions import OPENED
-from eventlog.uploads import Uploads
-from processor.decoding import decoders
-from processor.decoding.child import running
+from eventlog.work.uploads import Uploads
+from processor.decoding import decoder_pool
+from processor.decoding.decoder_process import running
 from processor.worker import Worker
 from tests.decoding.children import decoded
 from tests.decoding.hostile import NEVER_TAKEN
@@ -184,7 +184,7 @@ async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Children that keep ending for no reason they tell end the session as failed after a bound (SAFE-3)."""
-    monkeypatch.setattr(decoders, "running", lambda **_: running(channels=9, spool_bytes=1))
+    monkeypatch.setattr(decoder_pool, "running", lambda **_: running(channels=9, spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
     await ended([upload])

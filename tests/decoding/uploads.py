@@ -10,7 +10,7 @@ from eventlog.events import CONTAINER, AudioEvent, Fact, SessionSealed, SessionS
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Code
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.redis_log import RedisLog
+from eventlog.redis.redis_log import RedisLog
 from tests.processor.audio import SETTINGS
 from tests.processor.deployment import Deployment, Facts, timeless
 from tests.support.waiting import eventually_async

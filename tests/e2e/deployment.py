@@ -14,8 +14,8 @@ from typing import Any, Self
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
-from stenolog.client import Client, Message
-from stenolog.demo import blocks, recordings
+from stenolog.client.websocket import Client, Message
+from stenolog.local.demo import blocks, recordings
 from tests.cli.commands import environment
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher

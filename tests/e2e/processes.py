@@ -15,9 +15,9 @@ from typing import Any, Self
 
 import redis
 
-from eventlog.claims import GROUP
 from eventlog.keys import Keys
-from stenolog.embedded import free_port
+from eventlog.work.claims import GROUP
+from stenolog.local.embedded import free_port
 from tests.cli.commands import environment
 from tests.e2e.deployment import RATE_HZ, speech
 from tests.edge.replicas import Client

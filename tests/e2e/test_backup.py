@@ -11,15 +11,15 @@ import pytest
 import redis
 
 from eventlog.codec import decode_fact
-from eventlog.documents import decode_document
 from eventlog.keys import READ_MODELS, partition_count
 from eventlog.positions import OPENED, START, Position
-from eventlog.server import SYSTEM_TLS, connect
+from eventlog.readmodel.documents import decode_document
+from eventlog.redis.server import SYSTEM_TLS, connect
 from processor.worker import Worker
-from stenolog.backups import MANIFEST, BackupError, Restored, restore, take
 from stenolog.cli.backup import run_backup, run_restore
 from stenolog.cli.errors import UserError
-from stenolog.embedded import EmbeddedServer
+from stenolog.local.embedded import EmbeddedServer
+from stenolog.operations.backup import MANIFEST, BackupError, Restored, restore, take
 from tests.edge.test_auth_redis import RULE, allow
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session, abandon, finals_in, timeless

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.wer import word_error_rate
-from stenolog.demo import recordings
+from stenolog.local.demo import recordings
 from tests.cli.commands import stenolog
 
 TWO_POINTS = 0.02

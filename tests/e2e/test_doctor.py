@@ -20,8 +20,8 @@ import pytest
 import redis
 
 from eventlog.keys import READ_MODELS
-from eventlog.server import connect
-from stenolog.embedded import free_port
+from eventlog.redis.server import connect
+from stenolog.local.embedded import free_port
 from stenolog.settings import Settings
 from tests.cli.commands import environment, stenolog
 from tests.e2e.test_roles import READY_S, is_ready, procfile

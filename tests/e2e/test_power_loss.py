@@ -9,7 +9,7 @@ import redis
 
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
-from stenolog.client import Message
+from stenolog.client.websocket import Message
 from tests.e2e.deployment import RATE_HZ, Conversation, Up, undisturbed
 
 SENTENCES = (1, 4)

@@ -12,7 +12,7 @@ import pytest
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
-from stenolog.wav import Recording
+from stenolog.client.wav import Recording
 from tests.cli.commands import ROOT, TIMEOUT_S, environment
 from tests.e2e.deployment import Up
 

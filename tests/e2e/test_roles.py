@@ -9,8 +9,8 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from stenolog.demo import recordings
-from stenolog.embedded import free_port
+from stenolog.local.demo import recordings
+from stenolog.local.embedded import free_port
 from tests.cli.commands import ROOT, environment
 from tests.e2e.deployment import RATE_HZ, Conversation, undisturbed
 from tests.support.waiting import eventually

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from eventlog.claims import GROUP
 from eventlog.keys import Keys
+from eventlog.work.claims import GROUP
 from stenolog.settings import Settings
 from tests.e2e.deployment import Conversation, Up, undisturbed
 from tests.support.waiting import eventually_async

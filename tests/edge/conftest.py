@@ -5,15 +5,15 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog.claims import Claims
-from eventlog.server import connect
+from eventlog.redis.server import connect
+from eventlog.work.claims import Claims
 from processor.recognisers import load
 from processor.settings import WorkerSettings
 from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
 from tests.edge.replicas import PARTITIONS, TTL_S, Replica, replica

@@ -11,10 +11,10 @@ from typing import Any, Self
 from eventlog.events import Fact, SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, Position
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from projections.feeds import Feeds
 from projections.lists import Lists
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
 from tests.edge.replicas import MESSAGE_S, PARTITIONS, RATE_HZ, TTL_S, Replica

@@ -15,10 +15,10 @@ from edge.app import STREAM_PATH, create_app
 from edge.auth.access import Authenticator
 from edge.contract.operations import Operation
 from edge.core import EdgeCore
-from edge.server.serving import EdgeServer, edge_server
+from edge.server.server import EdgeServer, edge_server
 from edge.settings import EdgeSettings
-from eventlog.redis_log import RedisLog
-from eventlog.server import SYSTEM_TLS, Tls, connect
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import SYSTEM_TLS, Tls, connect
 from tests.support.waiting import eventually_async
 
 # Few, so that starting an edge and looking at all of them is quick.

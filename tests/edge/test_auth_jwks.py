@@ -23,7 +23,7 @@ from starlette.requests import HTTPConnection
 from edge.auth.access import Principal
 from edge.auth.authentication import TokenAuthenticator
 from edge.auth.jwks import COOL_DOWN_S, MOST_BYTES, REFRESH_S, IssuerKeys, read_keys
-from edge.errors import WireError
+from edge.errors import ApiError
 from tests.edge.tokens import Clock, bearer, claims, token
 from tests.support.waiting import eventually_async
 
@@ -92,7 +92,7 @@ class Edge:
 
     async def refusal(self, text: str) -> str:
         """The code of what is said of a token that isn't taken."""
-        with pytest.raises(WireError) as caught:
+        with pytest.raises(ApiError) as caught:
             await self.principal(text)
         return caught.value.trouble.code
 

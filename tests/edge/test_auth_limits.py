@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from edge.auth.access import Scope
 from edge.auth.limits import RequestLimit
-from edge.errors import WireError
+from edge.errors import ApiError
+from edge.session.reservations import Reservation, Reservations
 from eventlog.keys import request_count, reservations, tenant_reservations
 from eventlog.log import Code
-from eventlog.reservations import Reservation, Reservations
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from tests.edge.replicas import PARTITIONS, Replica, replica
 from tests.edge.test_limits import named, places
 from tests.edge.test_resume import resuming
@@ -221,7 +221,7 @@ async def test_nobody_is_limited_while_redis_cannot_count(standalone: Server) ->
     standalone.nodes[0].client.config_set("maxmemory", 0)
     standalone.pause_ms(2000)
     await limit.count("acme")
-    with pytest.raises(WireError):
+    with pytest.raises(ApiError):
         await eventually_async(lambda: limit.count("acme"))
     await RequestLimit(server, per_minute=0).count("acme")
     await server.close()

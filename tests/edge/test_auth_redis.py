@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from redis.exceptions import ResponseError
 
 from eventlog.log import LogUnavailableError
-from eventlog.server import DeploymentMismatchError, Tls, connect
+from eventlog.redis.server import DeploymentMismatchError, Tls, connect
 from tests.edge.conftest import behind
 from tests.edge.replicas import FRAME_SAMPLES, PARTITIONS, Replica, replica
 from tests.support.servers import Node, Server

@@ -8,7 +8,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from edge.auth.access import Principal, Scope
-from edge.errors import WireError
+from edge.errors import ApiError
 from tests.edge.tokens import NOW_S, SECRET, Clock, authenticator, claims, token
 
 
@@ -30,7 +30,7 @@ async def principal(text: str, **more: Any) -> Principal:  # noqa: ANN401
 
 async def refusal(text: str, **more: Any) -> str:  # noqa: ANN401
     """What is said of a token that isn't taken."""
-    with pytest.raises(WireError) as caught:
+    with pytest.raises(ApiError) as caught:
         await principal(text, **more)
     assert caught.value.trouble.code == "unauthorized"
     for part in text.split("."):
@@ -159,7 +159,7 @@ async def test_issuer_and_audience_are_checked_where_set(given: dict[str, Any], 
 ])  # fmt: skip
 async def test_a_request_without_a_token_is_refused(connection: HTTPConnection) -> None:
     """Without a bearer token, in the header or as one of two subprotocols, nobody is let in (SAFE-4)."""
-    with pytest.raises(WireError, match="token"):
+    with pytest.raises(ApiError, match="token"):
         await authenticator().authenticate(connection)
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from edge import errors
 from edge.errors import TABLE, table_markdown
-from edge.server.serving import OVERSIZE_FACTOR
-from edge.sockets.connection import MOST_ERRORS
+from edge.server.server import OVERSIZE_FACTOR
+from edge.websocket.connection import MOST_ERRORS
 from eventlog.positions import START
 from tests.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.edge.test_resume import resuming

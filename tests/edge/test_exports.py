@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import WireError
+from edge.errors import ApiError
 from edge.views.exports import LINE_CHARACTERS, LINES_PER_CUE, Format, cues, negotiated, plain_text, srt, vtt
-from eventlog.documents import ListedFinal
+from eventlog.readmodel.documents import ListedFinal
 from tests.edge.captions import Caption, parse_srt, parse_vtt
 from tests.edge.replicas import Replica
 from tests.edge.test_sessions import ask
@@ -187,7 +187,7 @@ def test_accept_is_negotiated(accept: str, wanted: Format) -> None:
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "*/*;q=0", "application/json;q=0, text/plain;q=0", "x"])
 def test_what_is_not_to_be_had_is_told(accept: str) -> None:
     """A header that takes none of the formats is refused."""
-    with pytest.raises(WireError) as refused:
+    with pytest.raises(ApiError) as refused:
         negotiated(accept)
     assert refused.value.trouble.status == 406
 

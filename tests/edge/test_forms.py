@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import WireError
+from edge.errors import ApiError
 from edge.ingest import formats
-from edge.ingest.forms import FIELD_BYTES, FIELDS, FormError, FormReader
+from edge.ingest.multipart import FIELD_BYTES, FIELDS, FormError, FormReader
 from tests.edge.speaking import RECORDINGS, speech
 
 TYPE = "multipart/form-data; boundary=frontier"
@@ -117,5 +117,5 @@ def test_what_is_asked_goes_before_what_is_guessed() -> None:
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "image/png", "nonsense"])
 def test_other_content_types_are_refused(content_type: str) -> None:
     """A body that says that it is no recording isn't taken for one."""
-    with pytest.raises(WireError, match="audio/"):
+    with pytest.raises(ApiError, match="audio/"):
         formats.wanted({}, content_type, b"RIFF")

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from eventlog import heartbeats
+from edge.session.reservations import Reservation, Reservations
 from eventlog.keys import reservations
 from eventlog.log import Code
-from eventlog.reservations import Reservation, Reservations
-from eventlog.server import connect
+from eventlog.redis.server import connect
+from eventlog.telemetry import heartbeats
 from tests.edge.replicas import PARTITIONS, Replica, replica
 from tests.edge.test_resume import resuming
 from tests.edge.test_stream import spoken

@@ -11,11 +11,11 @@ from typing import Any
 import httpx2
 import pytest
 
+from edge.session.reservations import Reservation
 from eventlog.codec import decode_audio_event
 from eventlog.events import SessionSealed
 from eventlog.log import AudioEntry, Code
 from eventlog.positions import START
-from eventlog.reservations import Reservation
 from tests.edge.replicas import FRAME_SAMPLES, RATE_HZ, Replica, replica
 from tests.edge.speaking import PCM, SECOND, chunks, client_of, refusal, speech, started
 from tests.support.waiting import eventually_async

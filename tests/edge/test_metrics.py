@@ -5,7 +5,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 
 from edge import errors
 from edge.metrics import EdgeMetrics
-from eventlog.metering import Meter, Reading
+from eventlog.telemetry.metering import Meter, Reading
 from tests.edge.conftest import behind
 from tests.edge.replicas import FRAME_SAMPLES, Replica, replica
 from tests.edge.speaking import client_of

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from edge.views import overview
-from edge.views.overview import Recent
+from edge.views import answer_cache
+from edge.views.answer_cache import Recent
 from tests.support.waiting import eventually_async
 
 
@@ -42,7 +42,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock that answers age by."""
     found = Clock()
-    monkeypatch.setattr(overview, "time", found)
+    monkeypatch.setattr(answer_cache, "time", found)
     return found
 
 
@@ -57,7 +57,7 @@ async def test_those_who_ask_at_once_share_an_answer(clock: Clock) -> None:
     source.may_answer.set()
     assert await asyncio.gather(*asking[1:]) == [1, 2]
     assert await recent.get("a") == 1
-    clock.now_s += overview.FRESH_S
+    clock.now_s += answer_cache.FRESH_S
     assert await recent.get("a") == 3
 
 
@@ -67,12 +67,12 @@ async def test_the_next_is_worked_out_ahead(clock: Clock) -> None:
     recent = Recent(source.ask)
     assert await recent.get() == 1
     source.may_answer.clear()
-    clock.now_s += overview.AHEAD_S
+    clock.now_s += answer_cache.AHEAD_S
     assert await recent.get() == 1
     await eventually_async(lambda: len(source.asked) == 2)
-    clock.now_s += overview.FRESH_S
+    clock.now_s += answer_cache.FRESH_S
     assert await recent.get() == 1
-    clock.now_s += overview.STALE_S
+    clock.now_s += answer_cache.STALE_S
     waiting = asyncio.create_task(recent.get())
     source.may_answer.set()
     assert await waiting == 2

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.errors import WireError
-from edge.sockets import wire
-from edge.sockets.lifecycle import TABLE, Input, State, Step, diagram, step
-from edge.sockets.outbox import Outbox
-from edge.sockets.parameters import Parameters, parse
+from edge.errors import ApiError
+from edge.session.lifecycle import TABLE, Input, State, Step, diagram, step
+from edge.session.parameters import Parameters, parse
+from edge.websocket import messages
+from edge.websocket.outbox import Outbox
 
 DOCS = Path(__file__).parents[2] / "docs" / "websocket.md"
 
@@ -70,7 +70,7 @@ def test_any_query_is_taken_or_told(query: bytes) -> None:
 def test_any_text_is_taken_or_told(text: str) -> None:
     """No text frame does anything but name a type or give an error that isn't fatal (SAFE-4)."""
     with _told(0):
-        assert wire.read_control(text) in wire.CONTROL_TYPES
+        assert messages.read_control(text) in messages.CONTROL_TYPES
 
 
 @contextlib.contextmanager
@@ -78,7 +78,7 @@ def _told(close: int) -> Iterator[None]:
     found = close
     try:
         yield
-    except WireError as error:
+    except ApiError as error:
         found = error.trouble.close
     assert found == close
 

@@ -2,9 +2,9 @@
 
 import pytest
 
-from eventlog import heartbeats
-from eventlog.claims import Claims
 from eventlog.keys import heartbeats as heartbeats_key
+from eventlog.telemetry import heartbeats
+from eventlog.work.claims import Claims
 from tests.edge.conftest import behind
 from tests.edge.replicas import PARTITIONS, Replica, replica
 from tests.edge.test_sessions import ask

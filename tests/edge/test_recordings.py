@@ -141,7 +141,7 @@ async def _slices(count: int) -> AsyncIterator[bytes]:
 
 async def test_nobody_is_listened_to_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that goes on sending is told at once, and its connection closed after a bound (SESS-10)."""
-    monkeypatch.setattr("edge.server.lingering.LINGER_S", 0.2)
+    monkeypatch.setattr("edge.server.lingering_close.LINGER_S", 0.2)
     async with replica(redis_url, max_upload_bytes=100_000) as edge:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
         writer.write(b"POST /v1/transcribe HTTP/1.1\r\nhost: x\r\ncontent-type: audio/l16\r\n"
@@ -154,7 +154,7 @@ async def test_nobody_is_listened_to_for_ever(redis_url: str, monkeypatch: pytes
 
 async def test_a_client_that_falls_silent_is_given_up(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording that stops coming is refused after a bound, and leaves nothing behind (SESS-10)."""
-    monkeypatch.setattr("edge.ingest.incoming.SILENCE_S", 0.2)
+    monkeypatch.setattr("edge.ingest.upload_reader.SILENCE_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     writer.write(b"POST /v1/transcribe HTTP/1.1\r\nhost: x\r\ncontent-type: audio/l16\r\n"
                  b"content-length: 100000\r\n\r\n" + bytes(1000))

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from edge.streams.fanout import Listener, Sink
+from edge.session.reservations import Reservation
+from edge.streams.fan_out import Listener, Subscriber
 from eventlog.codec import decode_audio_event
 from eventlog.events import HoleFound
-from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.keys import RunKeys, SessionKeys, reservations, tenant_reservations
 from eventlog.log import AudioEntry
 from eventlog.positions import START, Position
-from eventlog.reservations import Reservation
+from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from tests.edge.replicas import FRAME_SAMPLES, Client, Replica, frame, replica
 from tests.edge.tokens import NOW_S, bearer, guarded, token
 from tests.support.servers import Server
@@ -191,14 +191,14 @@ async def test_what_comes_while_a_resume_looks_is_heard_once(
             assert (await client.until("final"))["utterance"] == 1
 
 
-class Witness(Sink):
+class Witness(Subscriber):
     """Hears what any listener hears."""
 
     def __init__(self) -> None:
         self.heard: list[Position] = []
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Sink`
-        """See `Sink`."""
+        """See `Subscriber`."""
         self.heard.append(position)
 
 

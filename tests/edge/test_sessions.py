@@ -9,7 +9,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from edge.auth.access import ANYBODY, Principal, Scope
-from edge.errors import UNAUTHORIZED, WireError
+from edge.errors import UNAUTHORIZED, ApiError
 from tests.edge.replicas import Replica, replica
 from tests.edge.test_stream import spoken
 from tests.support.waiting import eventually_async
@@ -21,7 +21,7 @@ class Badges:
     async def authenticate(self, connection: HTTPConnection) -> Principal:
         """See `Authenticator`."""
         if "badge" not in connection.headers:
-            raise WireError(UNAUTHORIZED, "no badge")
+            raise ApiError(UNAUTHORIZED, "no badge")
         subject, tenant_id, scopes = connection.headers["badge"].split(" ")
         if subject == "operator":
             return ANYBODY

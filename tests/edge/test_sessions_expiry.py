@@ -4,7 +4,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 from eventlog.keys import READ_MODELS, SINKS
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from processor.recognisers import load
 from processor.settings import WorkerSettings
 from processor.worker import Worker

@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog import readmodels
-from eventlog.feed import FeedKind, FeedMessage, encode_message
 from eventlog.keys import RunKeys
 from eventlog.positions import SEALED
-from projections.runtime import ProjectionRunner
+from eventlog.readmodel import views
+from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
+from projections.runner import ProjectionRunner
 from tests.edge.conftest import behind
 from tests.edge.listening import Ear, Told, open_session, projecting, status_of, tell, transcript_of
 from tests.edge.replicas import RATE_HZ, Replica, frame, replica
@@ -20,7 +20,7 @@ from tests.support.waiting import eventually_async
 
 async def is_closed(edge: Replica, keys: RunKeys) -> bool:
     """Whether the sessions' view knows of the end."""
-    view = await readmodels.read_view(edge.core.server, keys)
+    view = await views.read_view(edge.core.server, keys)
     return view is not None and view.state == "CLOSED"
 
 

@@ -10,7 +10,7 @@ import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from edge.streams.sse import DRAIN_RETRY_MS, SLOW_RETRY_MS
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from tests.edge.listening import Ear, Told, open_session, projecting, status_of, tell, transcript_of
 from tests.edge.replicas import Replica, replica
 from tests.edge.tokens import NOW_S, Clock, authenticator, bearer, token

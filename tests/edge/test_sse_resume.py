@@ -9,12 +9,12 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge.streams.fanout import Fanout, Listener
+from edge.streams.fan_out import FanOut, Listener
 from eventlog.events import Fact, HoleNoted
-from eventlog.feed import FeedMessage
 from eventlog.positions import SEALED, START, Position
-from eventlog.statuses import read_statuses
-from projections.runtime import ProjectionRunner
+from eventlog.readmodel.feed import FeedMessage
+from eventlog.readmodel.statuses import read_statuses
+from projections.runner import ProjectionRunner
 from tests.edge.listening import Ear, Told, open_session, projecting, status_of, tell, transcript_of
 from tests.edge.replicas import RATE_HZ, Replica
 from tests.projections.facts import ended, final
@@ -148,6 +148,6 @@ def lose_messages(edge: Replica, pattern: tuple[bool, ...]) -> None:
 
     def pass_on(listener: Listener, message: FeedMessage) -> None:
         if not next(fates):
-            Fanout._pass_on(fanout, listener, message)
+            FanOut._pass_on(fanout, listener, message)
 
     fanout._pass_on = pass_on  # type: ignore[method-assign]

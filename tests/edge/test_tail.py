@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 
-from edge.errors import WireError
-from edge.ingest.tail import Tail
+from edge.errors import ApiError
+from edge.ingest.log_appender import LogAppender
 from eventlog.events import SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
 from eventlog.positions import START
-from eventlog.redis_log import RedisLog
-from eventlog.server import connect
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import connect
 from tests.edge.replicas import PARTITIONS, TTL_S
 
 SESSION_ID = "7d9f2b0c-6f3e-4c52-9a55-3b1f0d1c2e4a"
@@ -47,9 +47,9 @@ async def log(redis_url: str) -> AsyncIterator[LossyLog]:
     await server.close()
 
 
-async def tail_of(log: LossyLog, patience_s: float = 5.0) -> Tail:
+async def tail_of(log: LossyLog, patience_s: float = 5.0) -> LogAppender:
     """A tail that knows where the end is."""
-    tail = Tail(log, log.keys, STARTED, patience_s=patience_s)
+    tail = LogAppender(log, log.keys, STARTED, patience_s=patience_s)
     await tail.look()
     return tail
 
@@ -100,7 +100,7 @@ async def test_patience_ends(log: LossyLog) -> None:
     tail = await tail_of(log, patience_s=0.1)
     await tail.append(b"abcd")
     log.before = [LogFullError("full")] * 100
-    with pytest.raises(WireError, match="full now; durable up to offset 4") as refused:
+    with pytest.raises(ApiError, match="full now; durable up to offset 4") as refused:
         await tail.append(b"efgh")
     assert refused.value.trouble.status == 503
 
@@ -110,7 +110,7 @@ async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
     tail = await tail_of(log)
     await tail.append(b"abcd")
     await log.server.execute("HSET", log.keys.session, "guard", "1 1-0")
-    with pytest.raises(WireError, match="after offset 2") as refused:
+    with pytest.raises(ApiError, match="after offset 2") as refused:
         await tail.append(b"efgh")
     assert refused.value.trouble.code == "try_again"
 
@@ -122,7 +122,7 @@ async def test_what_is_there_is_not_appended_again(log: LossyLog) -> None:
     assert await tail.append(b"abcdefgh", 0) == 8
     assert await tail.append(b"ef", 4) == 6
     assert await pcm_in(log) == b"abcdefgh"
-    with pytest.raises(WireError, match="ends at 8"):
+    with pytest.raises(ApiError, match="ends at 8"):
         await tail.append(b"xy", 10)
 
 
@@ -131,6 +131,6 @@ async def test_an_end_is_put_once(log: LossyLog) -> None:
     tail = await tail_of(log)
     await tail.seal("stop")
     await tail.seal("stop")
-    with pytest.raises(WireError, match="has ended"):
+    with pytest.raises(ApiError, match="has ended"):
         await tail.append(b"ab")
     assert await log.seal(log.keys, "stop") is Code.SEALED

@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from eventlog.claims import GROUP, Claims
 from eventlog.codec import encode
 from eventlog.events import AudioEvent, Fact, SessionEnded, SessionStarted, UtteranceFinal
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Checkpoint, Claim, Code, Commit, Committed, Opened
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.redis_log import RedisLog
-from eventlog.server import Argument, Server
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Argument, Server
+from eventlog.work.claims import GROUP, Claims
 
 # Few, so that a look at all of them is quick, and enough for each node of a cluster to have some.
 PARTITIONS = 8

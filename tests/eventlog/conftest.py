@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from tests.eventlog.acting import PARTITIONS, Stage
 from tests.support.servers import Server
 

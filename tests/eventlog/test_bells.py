@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-import eventlog.bells
-from eventlog.bells import Bells
-from eventlog.server import Server, connect
+import eventlog.redis.wakeups
+from eventlog.redis.server import Server, connect
+from eventlog.redis.wakeups import Wakeups
 from tests.support import servers
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -23,7 +23,7 @@ class Ear:
         self.heard: list[tuple[str, bytes]] = []
         self.resets = 0
         self.server = server
-        self.bells = Bells(server, self.channels, lambda *message: self.heard.append(message), self._reset)
+        self.bells = Wakeups(server, self.channels, lambda *message: self.heard.append(message), self._reset)
 
     def _reset(self) -> None:
         self.resets += 1
@@ -81,8 +81,8 @@ async def test_half_dead_server_is_noticed_and_outlived(
     stallable: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A server that takes bytes and never answers is given up, and heard again once it lives."""
-    monkeypatch.setattr(eventlog.bells, "PING_AFTER_S", 0.1)
-    monkeypatch.setattr(eventlog.bells, "CONFIRM_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(eventlog.redis.wakeups, "PING_AFTER_S", 0.1)
+    monkeypatch.setattr(eventlog.redis.wakeups, "CONFIRM_TIMEOUT_S", 0.2)
     connected = await connect(stallable.url)
     ear = Ear(connected)
     await ear.bells.start()

@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
-from eventlog.cancelling import honoured
-from eventlog.server import Server
+from eventlog.redis.cancellation import honoured
+from eventlog.redis.server import Server
 from tests.eventlog.acting import Stage
 
 CANCELS = 400

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from eventlog.bells import Bells
-from eventlog.claims import GROUP, Begun, Claims, Swept
 from eventlog.codec import UPCASTERS, encode
 from eventlog.log import Checkpoint, Claim, Code, Committed
 from eventlog.positions import OPENED, START
-from eventlog.server import Call
+from eventlog.redis.server import Call
+from eventlog.redis.wakeups import Wakeups
+from eventlog.work.claims import GROUP, Begun, Claims, Swept
 from tests.eventlog.acting import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
 
 FRESH = Begun(Code.OK, started("s1"), Checkpoint(), OPENED)
@@ -76,7 +76,7 @@ async def test_a_worker_never_takes_more_than_it_has_room_for(stage: Stage, room
 
 async def test_many_claims_are_renewed_in_several_calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many claims there are, no call holds more than its bound, and the lost ones of all calls are told."""
-    monkeypatch.setattr("eventlog.claims.CLAIMS_PER_CALL", 4)
+    monkeypatch.setattr("eventlog.work.claims.CLAIMS_PER_CALL", 4)
     await asyncio.gather(*(single.opened(f"s{number}") for number in range(10)))
     a = await single.worker("a")
     claims = await a.take_new(single.server.keys.partitions, 100)
@@ -205,7 +205,7 @@ async def test_handing_over_wakes_and_suspects_nobody(stage: Stage) -> None:
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
     rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Bells(stage.server, [keys.partition.sessions_bell], lambda _, run: rung.put_nowait(run), lambda: None)
+    bells = Wakeups(stage.server, [keys.partition.sessions_bell], lambda _, run: rung.put_nowait(run), lambda: None)
     await bells.start()
     await bells.listening()
     await a.hand_over([claim])

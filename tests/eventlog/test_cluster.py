@@ -10,7 +10,7 @@ import pytest
 from eventlog.keys import SessionKeys, partition_count
 from eventlog.log import Append, Appended, Code, LogUnavailableError
 from eventlog.positions import OPENED, Position
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from tests.eventlog.acting import LEASE_MS, PARTITIONS, Stage, chunk
 from tests.support import servers
 from tests.support.servers import Node, Server

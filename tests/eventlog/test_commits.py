@@ -4,12 +4,12 @@ import asyncio
 
 import pytest
 
-from eventlog.bells import Bells
-from eventlog.claims import Begun
 from eventlog.codec import decode_fact
 from eventlog.keys import RunKeys
 from eventlog.log import Checkpoint, Code, Commit, Committed
 from eventlog.positions import SEALED, START, Position
+from eventlog.redis.wakeups import Wakeups
+from eventlog.work.claims import Begun
 from tests.eventlog.acting import TTL_S, Stage, commit, ended, final
 
 
@@ -32,7 +32,7 @@ async def test_a_commit_tells_the_projections(stage: Stage) -> None:
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
     rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Bells(stage.server, [keys.partition.changes_bell], lambda _, run: rung.put_nowait(run), lambda: None)
+    bells = Wakeups(stage.server, [keys.partition.changes_bell], lambda _, run: rung.put_nowait(run), lambda: None)
     await bells.start()
     await bells.listening()
     for one in (commit(claim, 1), commit(claim, 2, final(0), final(1))):

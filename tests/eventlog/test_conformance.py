@@ -9,22 +9,22 @@ import asyncio
 import pytest
 from redis.exceptions import ResponseError
 
-from eventlog.bells import Bells
 from eventlog.codec import UPCASTERS, decode_audio_event, decode_fact, encode
 from eventlog.events import Finalized, HoleFound, SessionOpened, SessionSealed
-from eventlog.feed import FeedKind, FeedMessage, decode_message
 from eventlog.log import Append, Appended, AudioEntry, Code, Opened
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.redis_log import APPENDS_PER_CALL, KEYS_PER_READ
+from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message
+from eventlog.redis.redis_log import APPENDS_PER_CALL, KEYS_PER_READ
+from eventlog.redis.wakeups import Wakeups
 from tests.eventlog.acting import TOKEN, TTL_S, Stage, chunk, control, pcm, started
 
 OK = Appended(Code.OK)
 
 
-async def heard(stage: Stage, channels: list[str], count: int) -> tuple[asyncio.Queue[tuple[str, bytes]], Bells]:
+async def heard(stage: Stage, channels: list[str], count: int) -> tuple[asyncio.Queue[tuple[str, bytes]], Wakeups]:
     """Listens to channels; answers where messages come in."""
     messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(count)
-    bells = Bells(stage.server, channels, lambda *message: messages.put_nowait(message), lambda: None)
+    bells = Wakeups(stage.server, channels, lambda *message: messages.put_nowait(message), lambda: None)
     await bells.start()
     await bells.listening()
     return messages, bells

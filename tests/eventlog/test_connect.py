@@ -4,9 +4,9 @@ import pytest
 from redis.asyncio.cluster import RedisCluster
 
 from eventlog.log import LogUnavailableError
-from eventlog.packing import PackingConnection
-from eventlog.server import DeploymentMismatchError, connect
-from stenolog.embedded import free_port
+from eventlog.redis.packing import PackingConnection
+from eventlog.redis.server import DeploymentMismatchError, connect
+from stenolog.local.embedded import free_port
 from tests.support.servers import Server
 
 

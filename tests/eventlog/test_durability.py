@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from eventlog.durability import FAST, PROBE_MS, Durability, Finding, durability, examine, refusal
-from eventlog.erasing import erase
 from eventlog.events import Finalized
 from eventlog.log import Append, Appended, Code, LogUnavailableError
 from eventlog.positions import OPENED
-from eventlog.redis_log import RedisLog
-from eventlog.server import connect
+from eventlog.redis.durability import FAST, PROBE_MS, Durability, Finding, durability, examine, refusal
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import connect
+from eventlog.work.erasure import erase
 from tests.eventlog.acting import PARTITIONS, TOKEN, TTL_S, Stage, chunk, control, started
 from tests.support import servers
 from tests.support.servers import Server

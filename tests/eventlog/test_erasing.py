@@ -5,18 +5,18 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import pytest
 
-from eventlog import erasing
-from eventlog.claims import Claims
-from eventlog.erasing import erase, finish_erasures
 from eventlog.events import CONTAINER, SourceDescribed
 from eventlog.keys import READ_MODELS, SessionKeys, reservations, tenant_reservations
 from eventlog.log import Claim, Code
-from eventlog.ops import add, push, put, put_fields, rank
 from eventlog.positions import OPENED, START, Position
-from eventlog.projecting import Apply, ProjectionLog
-from eventlog.scripts import script
-from eventlog.server import Call
-from eventlog.uploads import Freed, Uploads
+from eventlog.projection.operations import add, push, put, put_fields, rank
+from eventlog.projection.projection_log import Apply, ProjectionLog
+from eventlog.redis.scripts import script
+from eventlog.redis.server import Call
+from eventlog.work import erasure
+from eventlog.work.claims import Claims
+from eventlog.work.erasure import erase, finish_erasures
+from eventlog.work.uploads import Freed, Uploads
 from tests.eventlog.acting import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
 from tests.eventlog.test_scripts import fits, header, named_types
 from tests.support.remains import all_keys, remains
@@ -155,7 +155,7 @@ async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
 
 async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of erased sessions no more ids are kept than the bound, the latest ones, and only for a time."""
-    monkeypatch.setattr(erasing, "ERASED_MOST", 3)
+    monkeypatch.setattr(erasure, "ERASED_MOST", 3)
     partition = single.keys().partition
     names = [name for name in map(str, range(200)) if single.keys(name).partition is partition][:5]
     for age, name in enumerate(names):
@@ -163,7 +163,7 @@ async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyP
         await erase(single.server, single.keys(name), TENANT)
         await single.do("ZINCRBY", partition.erased, age - 100, name)
     assert await single.do("ZRANGE", partition.erased, 0, -1) == [name.encode() for name in names[2:]]
-    assert 0 < await single.do("PTTL", partition.erased) <= erasing.ERASED_KEPT_MS
+    assert 0 < await single.do("PTTL", partition.erased) <= erasure.ERASED_KEPT_MS
     await single.do("ZADD", partition.erased, 1, names[2])
     await single.opened("another")
     await erase(single.server, single.keys(names[0]), TENANT)

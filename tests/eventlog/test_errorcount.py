@@ -2,9 +2,9 @@
 
 import logging
 
-from eventlog import errorcount, heartbeats
-from eventlog.errorcount import MOST_COUNTED, WINDOW_S, ErrorCount
-from eventlog.server import connect
+from eventlog.redis.server import connect
+from eventlog.telemetry import error_counts, heartbeats
+from eventlog.telemetry.error_counts import MOST_COUNTED, WINDOW_S, ErrorCount
 
 
 def record(level: int) -> logging.LogRecord:
@@ -39,8 +39,8 @@ def test_what_is_kept_is_bounded() -> None:
 async def test_heartbeats_tell_the_count(redis_url: str) -> None:
     """Each heartbeat says how many errors its process logged lately (STITCH-8)."""
     server = await connect(redis_url)
-    before = errorcount.OF_THIS_PROCESS.recent()
-    errorcount.OF_THIS_PROCESS.handle(record(logging.ERROR))
+    before = error_counts.OF_THIS_PROCESS.recent()
+    error_counts.OF_THIS_PROCESS.handle(record(logging.ERROR))
     await heartbeats.write(server, "worker", "one", {"runs": 1})
     [beat] = await heartbeats.read_all(server)
     assert beat.payload == {"runs": 1, heartbeats.ERRORS: before + 1}

@@ -8,11 +8,11 @@ import pytest
 from redis._parsers.base import BaseParser
 from redis.exceptions import ResponseError
 
-from eventlog.claims import Claims
 from eventlog.log import Appended, Claim, Code, LogUnavailableError
 from eventlog.positions import OPENED, START
-from eventlog.server import CONNECTIONS, connect, translated
-from stenolog.embedded import free_port
+from eventlog.redis.server import CONNECTIONS, connect, translated
+from eventlog.work.claims import Claims
+from stenolog.local.embedded import free_port
 from tests.eventlog.acting import LEASE_MS, PARTITIONS, TOKEN, TTL_S, Stage, chunk, commit, final, started
 from tests.support import servers
 from tests.support.servers import Server

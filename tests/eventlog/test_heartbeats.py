@@ -2,8 +2,9 @@
 
 import pytest
 
-from eventlog import heartbeats, keys
-from eventlog.server import Server, connect
+from eventlog import keys
+from eventlog.redis.server import Server, connect
+from eventlog.telemetry import heartbeats
 from tests.support.servers import Server as TestServer
 
 

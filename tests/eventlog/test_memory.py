@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from eventlog.claims import Begun, Swept
 from eventlog.codec import encode
 from eventlog.events import Finalized
 from eventlog.log import Append, Code, Committed, LogFullError
 from eventlog.positions import SEALED, Position
-from eventlog.server import connect
+from eventlog.redis.server import connect
+from eventlog.work.claims import Begun, Swept
 from tests.eventlog.acting import PARTITIONS, TOKEN, Stage, chunk, commit, ended, final, started
 from tests.support import servers
 from tests.support.servers import Server

@@ -2,9 +2,9 @@
 
 import pytest
 
-import eventlog.server
+import eventlog.redis.server
 from eventlog.log import LogUnavailableError
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from tests.support.scraping import Samples, of, samples
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async
@@ -12,7 +12,7 @@ from tests.support.waiting import eventually_async
 CONNECTIONS = "stenolog_redis_connections_opened_total"
 
 
-def scraped(server: eventlog.server.Server) -> Samples:
+def scraped(server: eventlog.redis.server.Server) -> Samples:
     """The metrics of a connection now."""
     return samples(server.meter.exposition("")[0].decode())
 

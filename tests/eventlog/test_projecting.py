@@ -8,10 +8,10 @@ from redis.exceptions import ResponseError
 
 from eventlog.keys import RunKeys
 from eventlog.log import Code
-from eventlog.ops import Op, add, publish, push, put, put_fields
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.projecting import Applied, Apply, ProjectionLog, trim_changes
-from eventlog.server import Server, connect
+from eventlog.projection.operations import Op, add, publish, push, put, put_fields
+from eventlog.projection.projection_log import Applied, Apply, ProjectionLog, trim_changes
+from eventlog.redis.server import Server, connect
 from tests.projections.facts import a_run, checked, conversation, ended, final, notice, opened, write
 from tests.support.servers import Server as TestServer
 

@@ -6,11 +6,11 @@ import pytest
 import uvloop
 from redis.asyncio import Redis
 
-from eventlog.bells import Bells, _Connection
 from eventlog.keys import Keys
 from eventlog.log import LogUnavailableError
-from eventlog.server import Server, translated
-from stenolog.embedded import free_port
+from eventlog.redis.server import Server, translated
+from eventlog.redis.wakeups import Wakeups, _Connection
+from stenolog.local.embedded import free_port
 from tests.support.waiting import eventually_async
 
 
@@ -42,7 +42,7 @@ async def deaf(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     """Listen at an address whose connections are reset under the first write."""
     monkeypatch.setattr(_Connection, "subscribe", lambda _self, _channels: write_raw())
     server = Server(Redis(port=free_port()), Keys(1), "redis://127.0.0.1")
-    bells = Bells(server, ["{0}:bell"], on_message=lambda *_: None, on_reset=lambda: None)
+    bells = Wakeups(server, ["{0}:bell"], on_message=lambda *_: None, on_reset=lambda: None)
     await bells.start()
     await eventually_async(lambda: any("bells lost" in record.message for record in caplog.records))
     await bells.stop()

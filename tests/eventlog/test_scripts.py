@@ -8,31 +8,32 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import eventlog
-from eventlog import heartbeats, requests
-from eventlog.archive.marks import Marks
-from eventlog.aside import Asides, asides
-from eventlog.claims import GROUP
-from eventlog.erasing import erase
+from edge.auth import request_counts
+from edge.session.reservations import Reservation, Reservations
+from eventlog.archive.progress import ArchiveProgress
 from eventlog.events import SessionStarted, SourceDescribed
-from eventlog.forwarding import PartitionClaims
 from eventlog.keys import RunKeys, SessionKeys
-from eventlog.lag import read_lag
-from eventlog.letters import MOVED, Settlement, dead_letters, read_redriven, redrive, settle_redriven
-from eventlog.listing import list_sessions
 from eventlog.log import Code
-from eventlog.ops import add, publish
 from eventlog.positions import SEALED, START, Position
-from eventlog.promoting import promote
-from eventlog.readmodels import read_views, sum_views
-from eventlog.rebuilding import Copied, Place, Rebuilds, RebuiltKeys, Swap
-from eventlog.recognising import Recognising, Reference
-from eventlog.relieving import free_processed
-from eventlog.replaying import Replays
-from eventlog.reservations import Reservation, Reservations
-from eventlog.scripts import script
-from eventlog.server import Call
-from eventlog.subscriptions import Subscription, Subscriptions
-from eventlog.uploads import Freed, Uploads
+from eventlog.projection.dead_letters import MOVED, Settlement, dead_letters, read_redriven, redrive, settle_redriven
+from eventlog.projection.operations import add, publish
+from eventlog.projection.rebuild import Copied, Place, Rebuilds, RebuiltKeys, Swap
+from eventlog.projection.sink_state import PartitionClaims
+from eventlog.projection.webhook_subscriptions import Subscription, Subscriptions
+from eventlog.readmodel.listings import list_sessions
+from eventlog.readmodel.views import read_views, sum_views
+from eventlog.redis.scripts import script
+from eventlog.redis.server import Call
+from eventlog.telemetry import heartbeats
+from eventlog.telemetry.lag import read_lag
+from eventlog.work.claims import GROUP
+from eventlog.work.early_trim import free_processed
+from eventlog.work.erasure import erase
+from eventlog.work.promotion import promote
+from eventlog.work.quarantine import Quarantine, quarantined_runs
+from eventlog.work.replays import Replays
+from eventlog.work.shared_recognition import Reference, SharedRecognition
+from eventlog.work.uploads import Freed, Uploads
 from tests.eventlog.acting import LEASE_MS, TOKEN, Stage, commit, ended, final
 
 LUA = Path(eventlog.__file__).parent / "lua"
@@ -104,7 +105,7 @@ async def everything(stage: Stage) -> None:
     assert await uploads.go_on(one, 9, Freed(b"{}", 1, b"head")) == Code.GONE
     await uploads.free(one.keys.session)
     assert (await stage.commit(commit(one, 1, final(0), trim_before=Position(1, 0)))).code == Code.OK
-    marks = Marks(stage.server, part_s=10, frees=True)
+    marks = ArchiveProgress(stage.server, part_s=10, frees=True)
     assert await marks.begin(one.keys.session) is not None
     assert await marks.note(one.keys, 1)
     assert await stage.log.seal(one.keys.session, "idle") == Code.OK
@@ -122,7 +123,7 @@ async def everything(stage: Stage) -> None:
     places = Reservations(stage.server, limit=2, ttl_s=60)
     wanted = [Reservation(name, "acme") for name in ("s0", "s1", "s2")]
     assert await places.take(wanted) == [Code.OK, Code.OK, Code.FULL]
-    assert await requests.count(stage.server, "acme", 0.0) == 1
+    assert await request_counts.count(stage.server, "acme", 0.0) == 1
     webhook = Subscription(id="w", url="", kinds=(), description="", secret="", created_ms=0)
     webhooks = Subscriptions(stage.server)
     assert await webhooks.add("acme", webhook)
@@ -153,8 +154,8 @@ async def rebuilt(stage: Stage, run: RunKeys) -> None:
 
 async def drained(stage: Stage, keys: SessionKeys) -> None:
     """Calls each script for the session that was set aside, and the one that frees its audio."""
-    [aside] = [one async for one in asides(stage.server)]
-    acts = Asides(stage.server, session_ttl_s=60)
+    [aside] = [one async for one in quarantined_runs(stage.server)]
+    acts = Quarantine(stage.server, session_ttl_s=60)
     assert await acts.redrive(aside) == Code.OK
     assert await acts.end(aside) == Code.LOST
     assert await free_processed(stage.server, [keys], keeps_unarchived=False) == 0
@@ -168,11 +169,11 @@ async def replay(stage: Stage, run: RunKeys) -> Code:
 
 async def utterances(stage: Stage, keys: RunKeys) -> None:
     """Calls each script of workers that share one utterance."""
-    one = Recognising(stage.server, "mock", "a", lease_ms=LEASE_MS)
+    one = SharedRecognition(stage.server, "mock", "a", lease_ms=LEASE_MS)
     reference = Reference(
         channel=0, channels=1, start_samples=0, end_samples=800, sample_rate_hz=16_000, language="en", voiced_ms=50
     )
-    assert await Recognising(stage.server, "mock", "b", lease_ms=LEASE_MS).take(1) == []
+    assert await SharedRecognition(stage.server, "mock", "b", lease_ms=LEASE_MS).take(1) == []
     assert len(await one.offer([(keys, reference)])) == 1
     [taken] = await one.take(1)
     assert await one.keep({taken.keys: [(taken.reference, b"{}")]}) == []

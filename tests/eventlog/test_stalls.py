@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from eventlog.claims import Claims
 from eventlog.log import Claim
-from eventlog.server import Call, connect
+from eventlog.redis.server import Call, connect
+from eventlog.work.claims import Claims
 from tests.eventlog.acting import PARTITIONS, TTL_S, Stage
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async

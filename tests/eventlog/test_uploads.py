@@ -6,7 +6,7 @@ from eventlog.codec import decode_audio_event
 from eventlog.events import CONTAINER, SessionStarted, SourceDescribed
 from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
-from eventlog.uploads import Uploads
+from eventlog.work.uploads import Uploads
 from tests.eventlog.acting import TOKEN, Stage
 
 SOURCE = SourceDescribed(sample_rate_hz=16_000, channels=2, container="webm", codec="opus")

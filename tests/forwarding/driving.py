@@ -6,14 +6,14 @@ from contextlib import asynccontextmanager
 import msgspec
 
 from eventlog.events import Batch, Fact, SessionOpened
-from eventlog.forwarding import PartitionClaims
 from eventlog.keys import RunKeys
-from eventlog.letters import Letter, dead_letters
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.server import Server
+from eventlog.projection.dead_letters import DeadLetter, dead_letters
+from eventlog.projection.sink_state import PartitionClaims
+from eventlog.redis.server import Server
 from projections.forwarding.forwarder import Forwarder
 from projections.forwarding.sink import Sink
-from projections.runtime import Forwarding, ProjectionRunner
+from projections.runner import Forwarding, ProjectionRunner
 from tests.forwarding.sinks import Recorder
 from tests.projections.facts import a_run, conversation, opened, write
 
@@ -76,7 +76,7 @@ async def position_of(log: Server, keys: RunKeys, sink: str = "webhooks") -> str
     return found.decode() if found else ""
 
 
-async def letters_of(log: Server, projection: str = "webhooks") -> list[Letter]:
+async def letters_of(log: Server, projection: str = "webhooks") -> list[DeadLetter]:
     """All dead letters of a projection."""
     return [letter async for page in dead_letters(log, [projection]) for letter in page]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 
 from eventlog.events import Fact, SessionOpened
 from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.published import Kind, transcript_kinds
+from projections.integration_events import Kind, transcript_kinds
 
 Judge = Callable[[Outgoing], Verdict]
 

@@ -2,13 +2,13 @@ import asyncio
 
 import pytest
 
-from eventlog.bells import Bells
-from eventlog.forwarding import FREED, REDRIVEN, PartitionClaims, message
-from eventlog.letters import (
+from eventlog.log import Code
+from eventlog.positions import OPENED, START, Position
+from eventlog.projection.dead_letters import (
     ABSENT,
     DROPPED,
     MOVED,
-    Letter,
+    DeadLetter,
     Refusal,
     Settlement,
     find_letter,
@@ -17,10 +17,10 @@ from eventlog.letters import (
     set_aside,
     settle_redriven,
 )
-from eventlog.log import Code
-from eventlog.positions import OPENED, START, Position
-from eventlog.projecting import Apply, ProjectionLog
-from eventlog.server import Server
+from eventlog.projection.projection_log import Apply, ProjectionLog
+from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, message
+from eventlog.redis.server import Server
+from eventlog.redis.wakeups import Wakeups
 from tests.forwarding.driving import TTL_S, claim, holders, letters_of
 from tests.projections.facts import a_run, conversation, opened, write
 from tests.support.servers import Server as TestServer
@@ -29,7 +29,7 @@ from tests.support.waiting import eventually_async
 SINK = "webhooks"
 
 
-async def a_letter(log: Server) -> Letter:
+async def a_letter(log: Server) -> DeadLetter:
     """A dead letter of a run that has facts."""
     run = a_run(log)
     await write(log, run, conversation(run, 1))
@@ -72,7 +72,7 @@ async def test_giving_up_rings_and_leaves_others_alone(log: Server) -> None:
     """What its holder gives up is free at once and told to the others, and nobody gives up what another has."""
     heard: list[tuple[str, bytes]] = []
     bell = log.keys.partitions[0].changes_bell
-    bells = Bells(log, [bell], on_message=lambda *one: heard.append(one), on_reset=lambda: None)
+    bells = Wakeups(log, [bell], on_message=lambda *one: heard.append(one), on_reset=lambda: None)
     await bells.start()
     await bells.listening()
     await claim(log, "a", [0])
@@ -103,7 +103,7 @@ async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     """A redriven letter is in one place only, as it was, and its forwarder hears of it."""
     letter = await a_letter(log)
     heard: list[bytes] = []
-    bells = Bells(
+    bells = Wakeups(
         log, [letter.partition.changes_bell], on_message=lambda _, told: heard.append(told), on_reset=lambda: None
     )
     await bells.start()

@@ -7,10 +7,10 @@ import pytest
 
 from eventlog.log import LogUnavailableError
 from eventlog.positions import SEALED, START
-from eventlog.projecting import Applied, Apply, ProjectionLog
-from eventlog.server import Server
+from eventlog.projection.projection_log import Applied, Apply, ProjectionLog
+from eventlog.redis.server import Server
 from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.published import Kind, batch_kinds
+from projections.integration_events import Kind, batch_kinds
 from tests.forwarding.driving import (
     FINALS,
     WAIT_S,

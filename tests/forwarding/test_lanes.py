@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from eventlog.codec import encode
 from eventlog.events import Fact, SessionOpened
 from eventlog.positions import OPENED, SEALED, START, Position
+from projections.fold_plan import decoded
 from projections.forwarding.backoff import Failure
-from projections.forwarding.lanes import UNOPENED, Judge, Lane, lane_of, settle
+from projections.forwarding.event_batches import UNOPENED, Judge, Lane, lane_of, settle
 from projections.forwarding.sink import SENT, Outcome, Verdict
-from projections.planning import decoded
-from projections.published import Kind, event_id, transcript_kinds
+from projections.integration_events import Kind, event_id, transcript_kinds
 from tests.projections.facts import conversation, final, keys_of, opened
 
 KEYS = keys_of("0b6a2c4e-3d0a-4a39-9d3f-2f6f5f4d3c2b")

@@ -1,10 +1,10 @@
 """What a process of forwarders counts and says of itself."""
 
-from eventlog import heartbeats
-from eventlog.metering import Meter
-from eventlog.server import Server
+from eventlog.redis.server import Server
+from eventlog.telemetry import heartbeats
+from eventlog.telemetry.metering import Meter
 from projections.forwarding.sink import SENT, Outcome, Verdict
-from projections.runtime import Forwarding, ProjectionRunner
+from projections.runner import Forwarding, ProjectionRunner
 from tests.forwarding.driving import FINALS, LEASE_MS, PARTITIONS, TTL_S, WAIT_S, conversations
 from tests.forwarding.sinks import Failing, Recorder
 from tests.support.scraping import of, samples

@@ -8,7 +8,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import LogUnavailableError
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from tests.forwarding.driving import FINALS, PARTITIONS, WAIT_S, forwarding, has_all, shares
 from tests.forwarding.sinks import Recorder
 from tests.projections.facts import a_run, conversation, notice, write

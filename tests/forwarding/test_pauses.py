@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projections.forwarding.backoff import BASE_S, CAP_S, delay_s, failed_again
-from projections.forwarding.shares import share, surplus
+from projections.forwarding.rebalance import share, surplus
 
 
 @given(attempts=st.integers(1, 10_000), draw=st.floats(0, 1))

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from eventlog import heartbeats
 from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
-from eventlog.server import Server
-from eventlog.subscriptions import KINDS, Subscriptions
-from projections.published import Kind, event_id
+from eventlog.projection.webhook_subscriptions import KINDS, Subscriptions
+from eventlog.redis.server import Server
+from eventlog.telemetry import heartbeats
+from projections.integration_events import Kind, event_id
 from tests.aws.scripted import Entries, refusal, results, serving
 from tests.e2e.processes import Process
 from tests.forwarding.driving import PARTITIONS, WAIT_S, conversations, holders, letters_of, recording, stands

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from eventlog.erasing import erase
-from eventlog.letters import redrive
 from eventlog.positions import SEALED
-from eventlog.server import Server
+from eventlog.projection.dead_letters import redrive
+from eventlog.redis.server import Server
+from eventlog.work.erasure import erase
 from projections.forwarding.sink import Outcome, Verdict
 from tests.forwarding.driving import (
     FINALS,

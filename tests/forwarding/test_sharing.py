@@ -2,13 +2,13 @@
 
 import asyncio
 
-from eventlog import heartbeats
-from eventlog.forwarding import PartitionClaims
 from eventlog.keys import RunKeys
-from eventlog.projecting import ProjectionLog
-from eventlog.server import Server
+from eventlog.projection.projection_log import ProjectionLog
+from eventlog.projection.sink_state import PartitionClaims
+from eventlog.redis.server import Server
+from eventlog.telemetry import heartbeats
 from projections.forwarding.forwarder import Forwarder, Terms
-from projections.forwarding.holdings import Holdings
+from projections.forwarding.partition_assignment import PartitionAssignment
 from tests.forwarding.driving import (
     FINALS,
     PARTITIONS,
@@ -110,7 +110,7 @@ class Clock:
 async def test_a_claim_is_trusted_for_two_thirds_of_its_lease(single: Server) -> None:
     """After a pause of more than a third of the lease, or trouble with Redis, a claim is renewed before it is used."""
     clock = Clock()
-    held = Holdings(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), clock)
+    held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), clock)
     partition = single.keys.partitions[0]
     assert not held.may_send(partition)
     assert len((await held.look({}, ())).gained) == PARTITIONS
@@ -127,7 +127,7 @@ async def test_a_claim_is_trusted_for_two_thirds_of_its_lease(single: Server) ->
 
 async def test_what_was_taken_meanwhile_is_lost(single: Server) -> None:
     """A forwarder whose claims ran out finds at its next look what others have now, and leaves that alone."""
-    held = Holdings(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
+    held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
     await held.look({}, ())
     taken = single.keys.partitions[3]
     await single.execute("SET", taken.forwarder("webhooks"), "another")
@@ -137,7 +137,7 @@ async def test_what_was_taken_meanwhile_is_lost(single: Server) -> None:
 
 async def test_a_partition_with_something_old_under_way_is_not_taken_again(single: Server) -> None:
     """A partition that was lost while an event of it was under way is taken again only when that is over."""
-    held = Holdings(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
+    held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
     busy = single.keys.partitions[3]
     assert busy not in (await held.look({}, {busy})).gained
     assert (await held.look({}, ())).gained == [busy]
@@ -147,11 +147,11 @@ async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
     """Shares are of those that gave a sign of life within a lease and didn't say that they leave."""
     await heartbeats.write(single, "projection.webhooks", "leaving", {"leaving": True})
     await heartbeats.write(single, "projection.eventbridge", "of another sink", {})
-    held = Holdings(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
+    held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
     assert len((await held.look({}, ())).gained) == PARTITIONS
     await heartbeats.write(single, "projection.webhooks", "another", {})
     assert len((await held.look({}, ())).lost) == PARTITIONS // 2
-    short = Holdings(PartitionClaims(single, "webhooks", "c1", lease_ms=1), Clock())
+    short = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=1), Clock())
 
     async def counted_out() -> bool:
         await short.look({}, ())

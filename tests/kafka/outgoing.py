@@ -9,8 +9,8 @@ from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceF
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
 from projections.forwarding.sink import Outgoing
+from projections.integration_events import published
 from projections.kafka import Kafka
-from projections.published import published
 from tests.projections import facts
 
 TENANT = "0b1f8a52-5f0e-4a45-9a6c-0d6a4b1b9c11"

@@ -10,7 +10,7 @@ import pytest
 
 from eventlog.keys import RunKeys
 from eventlog.positions import SEALED
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from projections.kafka import Kafka
 from projections.kafka.records import TOPICS
 from tests.cli.commands import environment

@@ -1,9 +1,9 @@
 import msgspec
 import pytest
 
+from projections.integration_events import TOLD, Event, Kind
 from projections.kafka import Kafka
 from projections.kafka.records import TOPICS, TYPES, Unread, header, headers_of, read, record_of, timestamp_s
-from projections.published import TOLD, Event, Kind
 from tests.kafka.outgoing import batch, new_run, outgoing
 
 

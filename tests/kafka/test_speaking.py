@@ -1,7 +1,7 @@
 import msgspec
 
 from projections.kafka.records import TranscriptUtterance
-from projections.kafka.speaking import Seen, counted, line, nothing, words_per_minute
+from projections.kafka.talk_time import Seen, counted, line, nothing, words_per_minute
 
 SAID = TranscriptUtterance(
     version="1.0", tenant_id="t", session_id="s", utterance=0, text="one two  three", start=1.0, end=2.5, decided=3.0,

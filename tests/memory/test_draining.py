@@ -6,17 +6,17 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 
 import pytest
 
-from eventlog.claims import Claims
-from eventlog.memory import Level, node_of
 from eventlog.positions import Position
-from eventlog.server import connect
+from eventlog.redis.memory import Level, node_of
+from eventlog.redis.server import connect
+from eventlog.work.claims import Claims
 from processor.recognisers import load
 from processor.settings import WorkerSettings
 from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
 from tests.e2e.deployment import undisturbed

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.memory import RELEASE_PERCENT, Level, Marks, Memory, node_of, read_memory
-from eventlog.server import connect
+from eventlog.redis.memory import RELEASE_PERCENT, Level, Memory, Watermarks, node_of, read_memory
+from eventlog.redis.server import connect
 from tests.memory.full import fill
 from tests.support.servers import Server
 
-MARKS = Marks(80.0, 90.0)
+MARKS = Watermarks(80.0, 90.0)
 
 
 @pytest.mark.parametrize(

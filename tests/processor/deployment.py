@@ -8,14 +8,14 @@ from typing import Any, Self
 
 import msgspec
 
-from eventlog.claims import Claims
 from eventlog.codec import decode_fact, encode
 from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, AudioEntry, Checkpoint, Claim, Code
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server, connect
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server, connect
+from eventlog.work.claims import Claims
 from processor.quarantine import SoloTrial
 from processor.recognisers import Clip, Recogniser
 from processor.recognisers.mock import MockRecogniser

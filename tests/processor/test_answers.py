@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 import msgspec
 import pytest
 
-from eventlog.bells import Bells
 from eventlog.codec import encode
 from eventlog.events import ProvisionalAsked
-from eventlog.feed import FeedKind, ProvisionalAnswer, decode_message
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, Position
+from eventlog.readmodel.feed import FeedKind, ProvisionalAnswer, decode_message
+from eventlog.redis.wakeups import Wakeups
 from processor.recognisers import Clip, RecogniserError
 from processor.recognisers.mock import MockRecogniser
 from tests.processor.audio import Story, talk
@@ -26,7 +26,7 @@ Listen = Callable[[Deployment], Awaitable[Heard]]
 @pytest.fixture
 async def listen() -> AsyncIterator[Listen]:
     """Begins to hear every answer of a deployment, by run."""
-    started: list[Bells] = []
+    started: list[Wakeups] = []
 
     async def begin(deployment: Deployment) -> Heard:
         heard: Heard = {}
@@ -38,7 +38,7 @@ async def listen() -> AsyncIterator[Listen]:
                 heard.setdefault(message.member, []).append(answer)
 
         channels = [keys.feed_channel for keys in deployment.server.keys.partitions]
-        bells = Bells(await deployment.connect(), channels, on_message, lambda: None)
+        bells = Wakeups(await deployment.connect(), channels, on_message, lambda: None)
         await bells.start()
         started.append(bells)
         return heard

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from eventlog.bells import Bells
-from eventlog.feed import FeedKind, FeedMessage, decode_message
+from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message
+from eventlog.redis.wakeups import Wakeups
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from tests.processor.audio import Story, talk
@@ -19,7 +19,7 @@ class Listener:
         """Bind to the session's channel."""
         self.heard: list[FeedMessage] = []
         channel = session.run.partition.feed_channel
-        self.bells = Bells(
+        self.bells = Wakeups(
             deployment.server, [channel], lambda _, data: self.heard.append(decode_message(data)), lambda: None
         )
 

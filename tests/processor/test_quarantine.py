@@ -14,9 +14,9 @@ import pytest
 
 from eventlog.log import AudioEntry, Claim, LogUnavailableError
 from eventlog.positions import Position
+from processor.quarantine_trial import claim_arguments, parse_claim, spawning
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
-from processor.solo import claim_arguments, parse_claim, spawning
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session, abandon, held
 from tests.support.waiting import eventually_async
@@ -28,10 +28,10 @@ LEASE_MS = 150
 ALONE = """
 import asyncio, sys
 sys.path.insert(0, sys.argv[1])
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from processor.recognisers import load
 from processor.settings import WorkerSettings
-from processor.solo import parse_claim, run_alone
+from processor.quarantine_trial import parse_claim, run_alone
 
 async def main():
     server = await connect(sys.argv[2], partitions=int(sys.argv[3]))

@@ -5,9 +5,9 @@ from functools import partial
 
 import pytest
 
-from processor import recognition
+from processor import recognition_queue
 from processor.recognisers import Clip, Recogniser, RecogniserError, Recognition
-from processor.recognition import Job, RecognitionQueue
+from processor.recognition_queue import Job, RecognitionQueue
 from tests.processor.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 
@@ -31,7 +31,7 @@ def queue_of() -> Iterator[Queues]:
 
 @pytest.fixture(autouse=True)
 def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(recognition, "_FIRST_RETRY_S", 0.001)
+    monkeypatch.setattr(recognition_queue, "_FIRST_RETRY_S", 0.001)
 
 
 class Answers(list[Recognition | RecogniserError]):
@@ -121,7 +121,7 @@ async def test_pauses_between_tries_grow_to_a_bound(
     queue_of: Queues, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Each failure doubles the pause before the next try, up to a bound."""
-    monkeypatch.setattr(recognition, "_LONGEST_RETRY_S", 0.01)
+    monkeypatch.setattr(recognition_queue, "_LONGEST_RETRY_S", 0.01)
     recogniser, answers = HeldRecogniser(is_open=True), Answers()
 
     def fail(_clips: Sequence[Clip]) -> None:

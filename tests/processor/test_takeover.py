@@ -11,8 +11,8 @@ import pytest
 from eventlog.keys import RunKeys
 from eventlog.log import Code, Commit, Committed
 from eventlog.positions import OPENED, Position
-from eventlog.redis_log import RedisLog
-from processor.run import ActiveRun
+from eventlog.redis.redis_log import RedisLog
+from processor.active_run import ActiveRun
 from processor.worker import Worker
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, abandon, finals_in, held
@@ -171,7 +171,7 @@ async def test_a_run_whose_commits_went_back_is_begun_anew_at_once(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a failover took back of the facts is decided again at once, not after a lease, and is the same (SAFE-1)."""
-    monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.active_run.MERGED_DECISIONS", 1)
     session = await deployment.spoken(EVENTFUL)
     worker = await deployment.worker(lease_ms=600_000)
     log = Forgetful(worker, session.run)
@@ -185,7 +185,7 @@ async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether an unanswered commit was written or not, each fact is there once in the end (SAFE-1)."""
-    monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.active_run.MERGED_DECISIONS", 1)
     monkeypatch.setattr("processor.committer.RETRY_S", 0.001)
     sessions = [await deployment.spoken(EVENTFUL), await deployment.spoken(Story(talk()))]
     worker = await deployment.worker()
@@ -199,7 +199,7 @@ async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
 
 async def test_death_at_every_commit_changes_nothing(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that each die right after one commit, its answer unheard, write together what one would (SAFE-1)."""
-    monkeypatch.setattr("processor.run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.active_run.MERGED_DECISIONS", 1)
     session = await deployment.spoken(EVENTFUL)
     deaths = 0
     while not await session.has_ended():

@@ -7,7 +7,7 @@ from eventlog.codec import encode
 from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import Keys, RunKeys
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.server import Server
+from eventlog.redis.server import Server
 
 RATE_HZ = 16_000
 

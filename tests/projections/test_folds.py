@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventlog.events import Fact, HoleNoted
-from eventlog.feed import decode_message
 from eventlog.keys import SessionKeys
 from eventlog.positions import SEALED, Position
+from eventlog.readmodel.feed import decode_message
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from eventlog.listing import OPEN_RANK, Cursor, list_sessions, read_metrics
 from eventlog.positions import SEALED
-from eventlog.server import Server, connect
-from projections.sweeping import sweep_open_runs
+from eventlog.readmodel.listings import OPEN_RANK, Cursor, list_sessions, read_metrics
+from eventlog.redis.server import Server, connect
+from projections.sweeper import sweep_open_runs
 from tests.projections.facts import RATE_HZ
 from tests.support.servers import Server as TestServer
 

@@ -1,10 +1,10 @@
 """What a process of projections counts."""
 
-from eventlog.metering import Meter
-from eventlog.server import Server
+from eventlog.redis.server import Server
+from eventlog.telemetry.metering import Meter
 from projections.lists import Lists
-from projections.metrics import Readings
-from projections.runtime import ProjectionRunner
+from projections.metrics import ProjectionCollector
+from projections.runner import ProjectionRunner
 from tests.projections.facts import a_run, conversation, write
 from tests.support.scraping import Samples, of, samples
 from tests.support.waiting import eventually_async
@@ -38,7 +38,7 @@ async def test_waiting_notices_are_counted(log: Server) -> None:
     """Notices that a projection hasn't acked are its lag, delivered or not, and none is left once it has (OPS-3)."""
     runner = ProjectionRunner(log, [Lists()], "c1", session_ttl_s=TTL_S)
     await runner.projectors[0].look(list(log.keys.partitions), sweeping=True)  # so that its groups are there
-    readings = Readings(log, runner.projectors)
+    readings = ProjectionCollector(log, runner.projectors)
     assert await readings.pending_notices() == {"lists": 0}
     for _ in range(CONVERSATIONS):
         keys = a_run(log)

@@ -8,9 +8,9 @@ import pytest
 from eventlog.codec import encode
 from eventlog.events import UtteranceFinal
 from eventlog.keys import RunKeys
-from eventlog.ops import Op, push
 from eventlog.positions import START, Position
-from projections.planning import decoded, first_only, plan, refused
+from eventlog.projection.operations import Op, push
+from projections.fold_plan import decoded, first_only, plan, refused
 from projections.projection import Batch, Command
 from tests.projections.facts import conversation, keys_of
 

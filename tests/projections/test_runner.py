@@ -8,27 +8,27 @@ import msgspec
 import pytest
 
 import projections.projector
-from eventlog import heartbeats
-from eventlog.bells import Bells
-from eventlog.claims import Claims
-from eventlog.documents import ListedFinal
 from eventlog.events import SessionStarted, UtteranceFinal
-from eventlog.feed import FeedKind, FeedMessage, decode_message, read_feed
 from eventlog.keys import READ_MODELS, RunKeys
-from eventlog.listing import list_sessions, read_metrics
 from eventlog.log import Checkpoint, Code, Commit
 from eventlog.positions import SEALED, START, Position
-from eventlog.projecting import ProjectionLog
-from eventlog.readmodels import read_document, read_list, read_transcript, read_view
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server, connect
+from eventlog.projection.projection_log import ProjectionLog
+from eventlog.readmodel.documents import ListedFinal
+from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message, read_feed
+from eventlog.readmodel.listings import list_sessions, read_metrics
+from eventlog.readmodel.views import read_document, read_list, read_transcript, read_view
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server, connect
+from eventlog.redis.wakeups import Wakeups
+from eventlog.telemetry import heartbeats
+from eventlog.work.claims import Claims
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
-from projections.sweeping import sweep_open_runs
+from projections.sweeper import sweep_open_runs
 from tests.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -91,7 +91,7 @@ async def test_listeners_hear_each_event_once_and_of_the_document(log: Server) -
     """The channel carries each event in order with the id before it, and says when the document is there."""
     keys = a_run(log)
     heard: list[FeedMessage] = []
-    ear = Bells(log, [keys.partition.feed_channel], lambda _, data: heard.append(decode_message(data)), lambda: None)
+    ear = Wakeups(log, [keys.partition.feed_channel], lambda _, data: heard.append(decode_message(data)), lambda: None)
     await ear.start()
     await ear.listening()
     async with running(log, projections=[Lists(), Feeds()]):

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 import projections.status
 from eventlog.events import CONTAINER, Fact, ProgressNoted, SessionEnded, SessionOpened, SourceNoted
-from eventlog.feed import FeedKind, decode_message
 from eventlog.keys import status_channel
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.statuses import in_words
+from eventlog.readmodel.feed import FeedKind, decode_message
+from eventlog.readmodel.statuses import in_words
 from projections.projection import Batch
 from projections.status import Status
 from tests.projections.facts import RATE_HZ, keys_of

@@ -6,12 +6,12 @@ import msgspec
 import redis.asyncio as redis
 
 from eventlog.keys import status_channel
-from eventlog.ops import announce, expire, put
 from eventlog.positions import SEALED, START, Position
-from eventlog.projecting import Apply, ProjectionLog
-from eventlog.server import Server
-from eventlog.statuses import are_over, decode_status, read_last_status, read_statuses
-from projections.runtime import ProjectionRunner
+from eventlog.projection.operations import announce, expire, put
+from eventlog.projection.projection_log import Apply, ProjectionLog
+from eventlog.readmodel.statuses import are_over, decode_status, read_last_status, read_statuses
+from eventlog.redis.server import Server
+from projections.runner import ProjectionRunner
 from projections.status import Status
 from tests.projections.facts import a_run, conversation, write
 from tests.support.waiting import eventually_async

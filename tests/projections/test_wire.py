@@ -3,12 +3,12 @@
 import msgspec
 import pytest
 
-from eventlog.documents import decode_document, decode_final, encode_document, stitch
 from eventlog.events import HoleNoted, SessionEnded, UtteranceFinal
+from eventlog.readmodel.documents import decode_document, decode_final, encode_document, stitch
 from projections.cleaning import cleaned
 from projections.lists import Lists
 from projections.projection import Batch
-from projections.wire import event, listed
+from projections.public_json import event, listed
 from tests.projections.facts import ended, final, keys_of, opened
 
 FINAL = UtteranceFinal(

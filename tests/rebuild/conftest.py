@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from tests.processor.deployment import Deployment
 from tests.support.servers import Server as TestServer
 

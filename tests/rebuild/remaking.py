@@ -5,14 +5,14 @@ from typing import Any
 
 from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.positions import START
-from eventlog.projecting import ProjectionLog
-from eventlog.rebuilding import PARTS, all_runs, leftovers, old_letters
-from eventlog.server import Server
+from eventlog.projection.projection_log import ProjectionLog
+from eventlog.projection.rebuild import PARTS, all_runs, leftovers, old_letters
+from eventlog.redis.server import Server
 from projections.applier import Applier
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.rebuilding import Rebuilder, Report
+from projections.rebuilder import Rebuilder, Report
 from projections.sessions import Sessions
 from projections.status import Status
 from tests.support.remains import all_keys, content_of

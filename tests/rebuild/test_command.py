@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.keys import READ_MODELS
-from eventlog.server import Server
+from eventlog.redis.server import Server
 from tests.cli.commands import TIMEOUT_S, environment, stenolog
 from tests.edge.replicas import PARTITIONS as EDGE_PARTITIONS
 from tests.edge.replicas import replica

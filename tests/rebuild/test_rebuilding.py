@@ -5,17 +5,17 @@ import time
 
 import pytest
 
-from eventlog.bells import Bells
-from eventlog.feed import FeedMessage, decode_message
 from eventlog.keys import READ_MODELS, RunKeys
-from eventlog.letters import dead_letters
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
-from eventlog.promoting import promote
-from eventlog.rebuilding import drop_strangers
-from eventlog.server import Server, connect
-from projections import rebuilding
-from projections.rebuilding import Rebuilder, Report
+from eventlog.projection.dead_letters import dead_letters
+from eventlog.projection.rebuild import drop_strangers
+from eventlog.readmodel.feed import FeedMessage, decode_message
+from eventlog.redis.server import Server, connect
+from eventlog.redis.wakeups import Wakeups
+from eventlog.work.promotion import promote
+from projections import rebuilder as module
+from projections.rebuilder import Rebuilder, Report
 from tests.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.rebuild.remaking import (
     TTL_S,
@@ -160,7 +160,7 @@ async def test_listeners_hear_of_what_the_old_one_lacked(log: Server) -> None:
     await write(log, run, [final(1), final(2)])
     heard: list[FeedMessage] = []
     channels = [run.partition.feed_channel, other.partition.feed_channel]
-    ear = Bells(log, list(dict.fromkeys(channels)), lambda _, data: heard.append(decode_message(data)), lambda: None)
+    ear = Wakeups(log, list(dict.fromkeys(channels)), lambda _, data: heard.append(decode_message(data)), lambda: None)
     await ear.start()
     await ear.listening()
     assert (await rebuild(log, "feeds")).behind == 1
@@ -281,7 +281,7 @@ async def test_two_rebuilds_at_once_do_no_harm(log: Server) -> None:
 
 async def test_an_interrupted_rebuild_leaves_nothing(log: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """REPLAY-2: cancelled midway, as by Ctrl-C, the old read models are untouched and there are no copies."""
-    monkeypatch.setattr(rebuilding, "FACTS_AT_ONCE", 8)
+    monkeypatch.setattr(module, "FACTS_AT_ONCE", 8)
     runs = await some_runs(log)
     before = await remembered(log)
     rebuilder = Rebuilder(projection("lists"), log, consumer="c", session_ttl_s=TTL_S)

@@ -1,12 +1,12 @@
 """The log's side of rebuilds: copies that are left, erased, contested or outrun."""
 
-from eventlog.erasing import erase
 from eventlog.log import Code
-from eventlog.ops import push
 from eventlog.positions import OPENED, START, Position
-from eventlog.projecting import Apply, ProjectionLog
-from eventlog.rebuilding import COPY_TTL_S, Copied, Rebuilds, RebuiltKeys, Swap, leftovers
-from eventlog.server import Server
+from eventlog.projection.operations import push
+from eventlog.projection.projection_log import Apply, ProjectionLog
+from eventlog.projection.rebuild import COPY_TTL_S, Copied, Rebuilds, RebuiltKeys, Swap, leftovers
+from eventlog.redis.server import Server
+from eventlog.work.erasure import erase
 from tests.projections.facts import a_run, conversation, keys_of, write
 from tests.rebuild.remaking import TTL_S, no_leftovers, parts_of, project, rebuild, remembered
 from tests.support.remains import remains

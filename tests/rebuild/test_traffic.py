@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from eventlog.keys import READ_MODELS
-from projections.runtime import ProjectionRunner
+from projections.runner import ProjectionRunner
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session
 from tests.rebuild.remaking import TTL_S, no_leftovers, parts_of, project, projection, rebuild, remembered

@@ -10,7 +10,7 @@ from benchmarks.wer import word_error_rate
 from processor.recognisers import Clip, Recogniser, RecogniserError, load
 from processor.speech import Segmenter, SegmenterSettings
 from processor.speech.guards import Decoded
-from processor.speech.resample import RECOGNISER_RATE_HZ
+from processor.speech.resampling import RECOGNISER_RATE_HZ
 
 SENTENCES = clips.sentences()
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 import msgspec
 
 from eventlog.events import SessionStarted
-from stenolog.replaying.patience import Patience
-from stenolog.replaying.pinning import Changes
-from stenolog.replaying.progress import Pace
-from stenolog.replaying.replay import Order, Outcome, Replay
-from stenolog.replaying.sources import Replayable, Selection, Source, find_all
+from stenolog.operations.replay.progress import Pace
+from stenolog.operations.replay.replay import Order, Outcome, Replay
+from stenolog.operations.replay.retry import Retry
+from stenolog.operations.replay.run_overrides import RunOverrides
+from stenolog.operations.replay.sources import Replayable, Selection, Source, find_all
 from tests.processor.audio import Story
 from tests.processor.deployment import Deployment, Session
 
@@ -39,7 +39,7 @@ class Watched:
     deployment: Deployment
     run: str = "again"
     queue: str = QUEUE
-    changes: Changes = field(default_factory=lambda: Changes(engine=QUEUE))
+    changes: RunOverrides = field(default_factory=lambda: RunOverrides(engine=QUEUE))
     told: list[Outcome] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
     paces: list[tuple[int, float]] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Watched:
         self.told.clear()
         replay = Replay(
             self.deployment.server, Order(self.run, self.changes, self.queue), session_ttl_s=TTL_S,
-            patience=Patience(self.said.append), on_outcome=self.told.append, on_pace=self._note,
+            patience=Retry(self.said.append), on_outcome=self.told.append, on_pace=self._note,
         )  # fmt: skip
         await replay.run(sessions, begin=self._begin, wait=wait)
         return {one.session_id: (one.status, one.reason) for one in self.told}

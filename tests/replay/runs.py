@@ -8,10 +8,10 @@ from eventlog.events import Fact, SessionStarted
 from eventlog.keys import LIVE_RUN, READ_MODELS, RunKeys, SessionKeys
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
-from eventlog.projecting import ProjectionLog
-from eventlog.promoting import ReadModelKeys, places, promoted_runs, shown
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server
+from eventlog.projection.projection_log import ProjectionLog
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server
+from eventlog.work.promotion import ReadModelKeys, places, promoted_runs, shown
 from projections.applier import Applier
 from projections.feeds import Feeds
 from projections.lists import Lists

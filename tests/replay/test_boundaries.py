@@ -6,8 +6,8 @@ import pytest
 
 from eventlog.events import UtteranceFinal
 from processor.recognisers import Recogniser, load
-from stenolog.replaying.logsource import LogSource
-from stenolog.replaying.pinning import Changes
+from stenolog.operations.replay.log_source import LogSource
+from stenolog.operations.replay.run_overrides import RunOverrides
 from tests.e2e.processes import QUERY, Speaker, spoken
 from tests.edge.replicas import replica
 from tests.processor.audio import Story, talk
@@ -67,7 +67,7 @@ async def test_replays_with_other_settings_cut_otherwise_and_alike(single: Deplo
     session = await single.spoken(Story(talk()))
     await single.ended(session)
     await single.started(queue=QUEUE)
-    changes = Changes(engine=QUEUE, segmenter={"hangover_ms": 90, "soft_cut_ms": 1_000, "hard_cut_ms": 1_100})
+    changes = RunOverrides(engine=QUEUE, segmenter={"hangover_ms": 90, "soft_cut_ms": 1_000, "hard_cut_ms": 1_100})
     cuts = []
     for run in ("one", "two"):
         await Watched(single, run=run, changes=changes).over(await found([LogSource(single.server)]))
@@ -92,7 +92,7 @@ async def test_whisper_hears_the_same_once_more(single: Deployment, whisper: Rec
     await single.ended(session)
     await live.stop()
     await single.started(whisper, queue="whisper")
-    watched = Watched(single, changes=Changes(engine="whisper"), queue="whisper")
+    watched = Watched(single, changes=RunOverrides(engine="whisper"), queue="whisper")
     outcomes = await watched.over(await found([LogSource(single.server)]))
     assert {status for status, _ in outcomes.values()} == {"done"}
     before, after = finals_in(await session.facts()), finals_in(await watched.of(session).facts())

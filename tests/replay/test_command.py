@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from eventlog import heartbeats
-from eventlog.claims import GROUP
 from eventlog.keys import heartbeats as heartbeats_key
+from eventlog.telemetry import heartbeats
+from eventlog.work.claims import GROUP
 from stenolog.cli.commands.replay import replay
 from stenolog.cli.errors import UserError
 from tests.e2e.processes import Roles

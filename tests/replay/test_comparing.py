@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventlog.events import UtteranceFinal
-from stenolog.comparing import (
+from stenolog.operations.transcript_diff import (
     DELETED,
     EQUAL,
     INSERTED,

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from eventlog.keys import LIVE_RUN, Keys
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from stenolog.cli import cli
 from tests.cli.commands import stenolog
 from tests.projections.facts import opened, write

@@ -1,6 +1,6 @@
 """How far a replay is, how fast, and how long the rest will take."""
 
-from stenolog.replaying.progress import WINDOW_S, Pace
+from stenolog.operations.replay.progress import WINDOW_S, Pace
 
 
 def test_rate_and_time_left_follow_the_last_seconds() -> None:

@@ -5,8 +5,8 @@ import pytest
 
 from eventlog.events import CONTAINER, LINEAR16, SessionStarted
 from processor.speech import SegmenterSettings
-from stenolog.replaying.moments import moment_ms
-from stenolog.replaying.pinning import Changes, checked_name
+from stenolog.operations.replay.run_overrides import RunOverrides, checked_name
+from stenolog.operations.replay.time_ranges import moment_ms
 
 OWN = SessionStarted(
     session_id="s", sample_rate_hz=48_000, channels=2, language="de", engine="whisper", tenant_id="acme",
@@ -17,13 +17,13 @@ NOW_MS = 1_000_000_000
 
 def test_a_replay_keeps_the_sessions_own_settings() -> None:
     """REPLAY-3: what isn't changed is pinned as the session had it, but that its audio is PCM by now."""
-    changes = Changes.parse([], engine="whisper", language=None)
+    changes = RunOverrides.parse([], engine="whisper", language=None)
     assert changes.over(OWN) == msgspec.structs.replace(OWN, encoding=LINEAR16)
 
 
 def test_changes_are_laid_over_the_sessions_own() -> None:
     """REPLAY-1: engine, language, labels and single segmenter settings change, and nothing else does."""
-    changes = Changes.parse(
+    changes = RunOverrides.parse(
         ["hangover_ms=900", "vad_mode=2", "speaker_labels=hash"], engine="openai:tiny", language="en"
     )
     pinned = changes.over(OWN)
@@ -50,21 +50,21 @@ def test_changes_are_laid_over_the_sessions_own() -> None:
 def test_what_cannot_be_pinned_is_told(pair: str, words: str) -> None:
     """REPLAY-1: a name or value that no run can honour is refused before anything is begun, in words that help."""
     with pytest.raises(ValueError, match=words):
-        Changes.parse([pair], engine="mock", language=None)
+        RunOverrides.parse([pair], engine="mock", language=None)
 
 
 def test_settings_that_clash_with_a_sessions_own_are_told() -> None:
     """REPLAY-1: what is fine by itself may still not go with what a session has."""
     own = msgspec.structs.replace(OWN, segmenter={"hard_cut_ms": 16_000})
     with pytest.raises(ValueError, match="soft_cut_ms: at most hard_cut_ms"):
-        Changes.parse(["soft_cut_ms=18000"], engine="mock", language=None).over(own)
+        RunOverrides.parse(["soft_cut_ms=18000"], engine="mock", language=None).over(own)
 
 
 @pytest.mark.parametrize("language", ["", "e", "english please", "de DE"])
 def test_a_language_is_a_tag(language: str) -> None:
     """REPLAY-1: a language that is no tag is refused."""
     with pytest.raises(ValueError, match="no language tag"):
-        Changes.parse([], engine="mock", language=language)
+        RunOverrides.parse([], engine="mock", language=language)
 
 
 @pytest.mark.parametrize("name", ["live", "", "a b", "a:b", "-x", "ä", "{a}", "a" * 65, "a/b"])

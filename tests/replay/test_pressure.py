@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 import pytest
 
-from eventlog import heartbeats
+from eventlog.telemetry import heartbeats
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
-from stenolog.replaying.logsource import LogSource
-from stenolog.replaying.pressure import Gate, YieldingRecogniser, waiting_s
+from stenolog.operations.replay.live_priority import LivePriority, YieldingRecogniser, waiting_s
+from stenolog.operations.replay.log_source import LogSource
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment
 from tests.processor.recognisers import HeldRecogniser
@@ -27,9 +27,9 @@ async def say(deployment: Deployment, oldest_decision_s: float) -> None:
 
 
 @pytest.fixture
-async def gate(single: Deployment) -> Gate:
+async def gate(single: Deployment) -> LivePriority:
     """A gate in a deployment, looked at by the test alone."""
-    return Gate(single.server, MOST_S)
+    return LivePriority(single.server, MOST_S)
 
 
 async def test_a_worker_behind_its_decisions_is_a_wait(single: Deployment) -> None:
@@ -69,7 +69,7 @@ async def test_a_read_model_that_lags_is_a_wait(single: Deployment) -> None:
     await eventually_async(waits)
 
 
-async def test_the_gate_follows_the_wait(single: Deployment, gate: Gate) -> None:
+async def test_the_gate_follows_the_wait(single: Deployment, gate: LivePriority) -> None:
     """REPLAY-1: past the bound replays are held back, below it they go on; a gate that nobody looks at stands open."""
     await gate.look()
     assert gate.open.is_set()
@@ -90,7 +90,7 @@ async def test_the_gate_follows_the_wait(single: Deployment, gate: Gate) -> None
 async def test_a_bound_of_zero_holds_nothing_back(single: Deployment) -> None:
     """REPLAY-1: whoever wants replays at any price sets the bound to 0."""
     await say(single, 99)
-    free = Gate(single.server, 0)
+    free = LivePriority(single.server, 0)
     await free.run()
     assert free.open.is_set()
 
@@ -110,7 +110,7 @@ def test_a_held_recogniser_waits_for_the_gate(let_go: Callable[[YieldingRecognis
     assert inner.calls == [[CLIP]]
 
 
-async def test_a_replay_rests_while_clients_wait(single: Deployment, gate: Gate) -> None:
+async def test_a_replay_rests_while_clients_wait(single: Deployment, gate: LivePriority) -> None:
     """REPLAY-1: behind a shut gate a run is held and nothing is committed; once it opens the run goes to its end."""
     session = await single.spoken(Story(talk()))
     live = await single.started()

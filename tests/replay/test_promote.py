@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eventlog.claims import Claims
-from eventlog.erasing import erase
 from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.log import Code, LogFullError
-from eventlog.promoting import Promoted, promote, promoted_run, promoted_runs, shown
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
+from eventlog.work.claims import Claims
+from eventlog.work.erasure import erase
+from eventlog.work.promotion import Promoted, promote, promoted_run, promoted_runs, shown
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment
 from tests.projections.facts import ended, write

@@ -9,12 +9,12 @@ import pytest
 import redis.asyncio as redis
 
 from eventlog.keys import LIVE_RUN, Keys, SessionKeys, status_channel
-from eventlog.listing import list_sessions, read_metrics
 from eventlog.log import Code
-from eventlog.promoting import promote
-from eventlog.replaying import Replays, replayed
-from eventlog.runs import read_runs
-from eventlog.server import connect
+from eventlog.readmodel.listings import list_sessions, read_metrics
+from eventlog.readmodel.runs import read_runs
+from eventlog.redis.server import connect
+from eventlog.work.promotion import promote
+from eventlog.work.replays import Replays, replayed
 from processor.recognisers import Clip, Recognition
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings

@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eventlog.aside import Asides, asides
-from eventlog.erasing import erase
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import Position
-from stenolog.replaying import replay as replay_module
-from stenolog.replaying.logsource import LogSource
-from stenolog.replaying.patience import Patience
-from stenolog.replaying.pinning import Changes
-from stenolog.replaying.sources import Selection
+from eventlog.work.erasure import erase
+from eventlog.work.quarantine import Quarantine, quarantined_runs
+from stenolog.operations.replay import replay as replay_module
+from stenolog.operations.replay.log_source import LogSource
+from stenolog.operations.replay.retry import Retry
+from stenolog.operations.replay.run_overrides import RunOverrides
+from stenolog.operations.replay.sources import Selection
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session, abandon, finals_in
 from tests.processor.recognisers import HeldRecogniser
@@ -58,7 +58,7 @@ async def test_other_settings_make_another_run(single: Deployment) -> None:
     """REPLAY-1: a replay with a longer hang-over cuts the same speech otherwise."""
     [session] = await transcribed(single)
     await single.started(queue=QUEUE)
-    changes = Changes.parse(["hangover_ms=2000", "hard_cut_ms=20000", "soft_cut_ms=15000"], engine=QUEUE, language=None)
+    changes = RunOverrides.parse(["hangover_ms=2000", "hard_cut_ms=20000", "soft_cut_ms=15000"], engine=QUEUE, language=None)
     watched = Watched(single, changes=changes)
     await watched.over(await found([LogSource(single.server)]))
     cut = [(one.start_samples, one.end_samples) for one in finals_in(await watched.of(session).facts())]
@@ -72,7 +72,7 @@ async def test_a_name_stands_for_one_choice_of_settings(single: Deployment) -> N
     [session] = await transcribed(single)
     replayables = await found([LogSource(single.server)])
     await Watched(single).over(replayables, wait=False)
-    other = Watched(single, changes=Changes(engine=QUEUE, segmenter={"hangover_ms": 900}))
+    other = Watched(single, changes=RunOverrides(engine=QUEUE, segmenter={"hangover_ms": 900}))
     [(status, reason)] = (await other.over(replayables)).values()
     assert status == "failed"
     assert "choose another --name" in reason
@@ -92,7 +92,7 @@ async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Depl
     trimmed = await single.spoken(Story(talk()))
     await single.server.execute("XTRIM", trimmed.keys.audio, "MINID", str(Position(1, 0)))
     await single.started(queue=QUEUE)
-    watched = Watched(single, changes=Changes(engine=QUEUE, segmenter={"soft_cut_ms": 2_000}))
+    watched = Watched(single, changes=RunOverrides(engine=QUEUE, segmenter={"soft_cut_ms": 2_000}))
     outcomes = await watched.over(await found([LogSource(single.server)]))
     assert outcomes[whole.keys.session_id] == ("done", "")
     assert "still goes on" in outcomes[going.keys.session_id][1]
@@ -148,8 +148,8 @@ async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> 
     await single.started(queue=QUEUE)
     [(status, _)] = (await watched.over(replayables)).values()
     assert status == "failed"
-    aside = [one async for one in asides(single.server)]
-    assert [await Asides(single.server, session_ttl_s=TTL_S).redrive(one) for one in aside] == [Code.OK]
+    aside = [one async for one in quarantined_runs(single.server)]
+    assert [await Quarantine(single.server, session_ttl_s=TTL_S).redrive(one) for one in aside] == [Code.OK]
     [(status, _)] = (await watched.over(replayables)).values()
     assert status in {"done", "skipped"}  # the worker may have been quicker
     assert finals_in(await watched.of(session).facts()) == finals_in(await session.facts())
@@ -241,7 +241,7 @@ async def test_patience_tells_a_trouble_once() -> None:
             raise troubles.pop()
         return 7
 
-    assert await Patience(said.append)(ask) == 7
+    assert await Retry(said.append)(ask) == 7
     assert said == ["waiting, and trying again: away", "it works again"]
 
 

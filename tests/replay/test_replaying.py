@@ -6,7 +6,7 @@ import pytest
 
 from eventlog.log import Code
 from eventlog.positions import START, Position
-from eventlog.replaying import Replays, replayed
+from eventlog.work.replays import Replays, replayed
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session, finals_in
 

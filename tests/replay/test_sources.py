@@ -8,8 +8,8 @@ import numpy as np
 
 from eventlog.log import Code
 from eventlog.positions import Position
-from stenolog.replaying.logsource import LogSource
-from stenolog.replaying.sources import Replayable, Selection
+from stenolog.operations.replay.log_source import LogSource
+from stenolog.operations.replay.sources import Replayable, Selection
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment
 from tests.replay.bricks import Told, found

@@ -7,7 +7,7 @@ import numpy as np
 
 from eventlog.events import Batch, SessionStarted
 from eventlog.log import LogUnavailableError
-from processor.sharing.sharing import Sharing
+from processor.sharing.sharer import Sharer
 from processor.worker import Worker
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Session, finals_in
@@ -38,7 +38,7 @@ def live(repeats: int = 1) -> Story:
     return Story(np.tile(talk(), (repeats, 1)))
 
 
-def sharing(worker: Worker) -> Sharing:
+def sharing(worker: Worker) -> Sharer:
     """A worker's sharing role."""
     assert worker._sharing is not None
     return worker._sharing

@@ -7,12 +7,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from eventlog import recognising as module
-from eventlog.erasing import erase
 from eventlog.keys import RunKeys
 from eventlog.log import Claim
 from eventlog.positions import Position
-from eventlog.recognising import RECOGNISERS, Recognising, Reference, Taken
+from eventlog.work import shared_recognition as module
+from eventlog.work.erasure import erase
+from eventlog.work.shared_recognition import RECOGNISERS, Reference, SharedRecognition, Taken
 from tests.eventlog.acting import commit, ended, final
 from tests.processor.audio import Story, talk
 from tests.processor.deployment import Deployment, Session
@@ -22,9 +22,9 @@ LEASE_MS = 100
 LONG_MS = 60_000
 
 
-async def worker(deployment: Deployment, name: str, lease_ms: int = LONG_MS) -> Recognising:
+async def worker(deployment: Deployment, name: str, lease_ms: int = LONG_MS) -> SharedRecognition:
     """One worker's dealings."""
-    return Recognising(await deployment.connect(), "mock", name, lease_ms=lease_ms)
+    return SharedRecognition(await deployment.connect(), "mock", name, lease_ms=lease_ms)
 
 
 def reference(start: int = 1_000, end: int = 5_000, channel: int = 0, channels: int = 1) -> Reference:
@@ -35,7 +35,7 @@ def reference(start: int = 1_000, end: int = 5_000, channel: int = 0, channels: 
     )  # fmt: skip
 
 
-async def offers(one: Recognising, run: RunKeys, count: int) -> list[str]:
+async def offers(one: SharedRecognition, run: RunKeys, count: int) -> list[str]:
     """Offer so many utterances of a run."""
     return await one.offer([(run, reference(1_000 * number, 1_000 * number + 500)) for number in range(count)])
 
@@ -116,7 +116,7 @@ async def test_a_silent_takers_utterances_go_to_another_twice_at_most(deployment
     assert await pending(first) == 0
 
 
-async def pending(one: Recognising) -> int:
+async def pending(one: SharedRecognition) -> int:
     """How many utterances are with somebody."""
     found: int = (await one._server.execute("XPENDING", one._stream, RECOGNISERS))[0]
     return found
@@ -189,7 +189,7 @@ async def claimed(deployment: Deployment, session: Session) -> Claim:
     return claim
 
 
-async def stale(one: Recognising, run: RunKeys, *references: Reference) -> list[int]:
+async def stale(one: SharedRecognition, run: RunKeys, *references: Reference) -> list[int]:
     """Which of them nobody needs."""
     fetched = await one.fetch([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
     return [int(entry_id.partition("-")[0]) for entry_id in fetched.stale]

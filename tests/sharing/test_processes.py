@@ -20,7 +20,7 @@ WAIT_S = 30.0
 WORKER = """
 import asyncio, sys, threading
 sys.path.insert(0, sys.argv[1])
-from eventlog.server import connect
+from eventlog.redis.server import connect
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
 from processor.worker import Worker

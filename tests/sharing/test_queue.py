@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
-from eventlog.recognising import Reference
+from eventlog.work.shared_recognition import Reference
 from processor.recognisers import Clip, RecogniserError, Recognition
-from processor.recognition import Job, RecognitionQueue, Recorded
+from processor.recognition_queue import Job, RecognitionQueue, Recorded
 from tests.processor.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 

@@ -6,13 +6,14 @@ from functools import partial
 
 import pytest
 
-from eventlog import recognising as log_side
-from eventlog.erasing import erase
 from eventlog.log import LogUnavailableError
-from eventlog.recognising import Recognising, Taken
+from eventlog.work import shared_recognition as log_side
+from eventlog.work.erasure import erase
+from eventlog.work.shared_recognition import SharedRecognition, Taken
 from processor.recognisers import Clip, RecogniserError, Recognition
-from processor.sharing import offering, taking
-from processor.sharing import sharing as role
+from processor.sharing import offerer
+from processor.sharing import sharer as role
+from processor.sharing import taker as taking
 from processor.worker import Worker
 from tests.processor.deployment import Deployment, Session, abandon, expected, finals_in, held
 from tests.processor.recognisers import HeldRecogniser
@@ -31,8 +32,8 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(role, "LOOK_S", 0.005)
     monkeypatch.setattr(role, "TROUBLE_S", 0.02)
     monkeypatch.setattr(taking, "ASK_S", 0.02)
-    monkeypatch.setattr(offering, "ASK_S", 0.02)
-    monkeypatch.setattr(offering, "TIDY_S", 0.02)
+    monkeypatch.setattr(offerer, "ASK_S", 0.02)
+    monkeypatch.setattr(offerer, "TIDY_S", 0.02)
 
 
 def counted(worker: Worker, name: str) -> float:
@@ -326,7 +327,7 @@ async def test_an_erased_recordings_utterances_are_dropped(deployment: Deploymen
     assert await deployment.server.execute("EXISTS", session.run.recognised) == 0
 
 
-class Lossy(Recognising):
+class Lossy(SharedRecognition):
     """Dealings of which about every third gets no answer, some after they were done."""
 
     chance = random.Random(4)

@@ -4,15 +4,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from eventlog.claims import GROUP
 from eventlog.codec import decode_fact
-from eventlog.documents import decode_document, encode_final
 from eventlog.events import UtteranceFinal
 from eventlog.keys import Keys, RunKeys
 from eventlog.log import Code
 from eventlog.positions import Position
+from eventlog.readmodel.documents import decode_document, encode_final
+from eventlog.work.claims import GROUP
 from processor.worker import Worker
-from projections.wire import event, listed
+from projections.public_json import event, listed
 from tests.processor.audio import Story
 from tests.processor.deployment import Facts, expected, timeless
 from tests.simulation.network import Network

@@ -13,7 +13,7 @@ from redis.exceptions import NoScriptError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from eventlog.keys import Keys
-from eventlog.server import CALL_TIMEOUT_S, Argument, Server
+from eventlog.redis.server import CALL_TIMEOUT_S, Argument, Server
 from tests.simulation.redis_model import CommandError, RedisModel
 from tests.simulation.scheduler import Process, SimulatedLoop
 from tests.support.waiting import lasting
@@ -244,7 +244,7 @@ class SimulatedServer(Server):
 
 
 class SimulatedBells:
-    """Stands in for `eventlog.bells.Bells`: messages come late, or not at all."""
+    """Stands in for `eventlog.redis.wakeups.Bells`: messages come late, or not at all."""
 
     def __init__(
         self, server: Server, channels: Sequence[str], on_message: Callable[[str, bytes], None],

@@ -8,16 +8,16 @@ from typing import Any, cast
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError, ResponseError
 
-from eventlog.claims import GROUP, Claims
 from eventlog.events import SessionSealed
 from eventlog.keys import Keys, SessionKeys
 from eventlog.log import Append, Claim, Code
-from eventlog.ops import add, publish, push, put, put_fields, rank, unrank, unrank_below
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.projecting import Apply, ProjectionLog, trim_changes
-from eventlog.redis_log import RedisLog
-from eventlog.replaying import Replays
-from eventlog.server import Argument, Server
+from eventlog.projection.operations import add, publish, push, put, put_fields, rank, unrank, unrank_below
+from eventlog.projection.projection_log import Apply, ProjectionLog, trim_changes
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Argument, Server
+from eventlog.work.claims import GROUP, Claims
+from eventlog.work.replays import Replays
 from tests.eventlog.acting import TTL_S, chunk, commit, control, ended, final, started
 from tests.simulation.redis_model import CommandError, RedisModel
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventlog.keys import Keys
-from eventlog.server import Server, connect
+from eventlog.redis.server import Server, connect
 from tests.simulation.sides import ModelServer, Operation, Side
 
 PARTITIONS = 1

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from eventlog import redis_log
-from eventlog.scripts import Script, script
+from eventlog.redis import redis_log
+from eventlog.redis.scripts import Script, script
 from tests.simulation.network import Fate, Planned
 from tests.simulation.scheduler import Process
 from tests.simulation.world import LEASE_MS, World

@@ -15,9 +15,9 @@ import eventlog
 from eventlog.keys import Keys, PartitionKeys, SessionKeys
 from eventlog.log import Append, AudioEntry, Claim, Code, LogUnavailableError
 from eventlog.positions import SEALED, Position
-from eventlog.projecting import ProjectionLog
-from eventlog.redis_log import RedisLog
-from eventlog.scripts import script
+from eventlog.projection.projection_log import ProjectionLog
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.scripts import script
 from processor.recognisers import Clip, Recognition
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings

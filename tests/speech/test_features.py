@@ -3,7 +3,7 @@ import pytest
 from faster_whisper.feature_extractor import FeatureExtractor
 
 from processor.speech.features import LogMel
-from processor.speech.resample import to_recogniser_rate
+from processor.speech.resampling import to_recogniser_rate
 from tests.speech.audio import noise, sentence, silence
 
 

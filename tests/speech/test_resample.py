@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from processor.speech.resample import to_recogniser_rate
+from processor.speech.resampling import to_recogniser_rate
 
 
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 44_100, 48_000])

@@ -13,28 +13,28 @@ import numpy.typing as npt
 from hypothesis import HealthCheck, Phase, settings
 
 from edge.app import create_app
-from edge.server.serving import edge_server
+from edge.server.server import edge_server
 from edge.settings import EdgeSettings
 from eventlog.codec import decode_audio_event
-from eventlog.documents import ListedFinal, decode_final
 from eventlog.events import Finalized
-from eventlog.feed import read_feed
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Code
 from eventlog.positions import START
-from eventlog.readmodels import read_document
-from eventlog.redis_log import RedisLog
-from eventlog.server import Server, connect
+from eventlog.readmodel.documents import ListedFinal, decode_final
+from eventlog.readmodel.feed import read_feed
+from eventlog.readmodel.views import read_document
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server, connect
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
 from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.runtime import ProjectionRunner
+from projections.public_json import listed
+from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
-from projections.wire import listed
 from tests.edge.replicas import Client, Replica
 from tests.processor.audio import SETTINGS, Samples, Story
 from tests.processor.deployment import expected, finals_in, never_tried

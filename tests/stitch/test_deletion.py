@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge import errors
-from eventlog.server import Server
+from eventlog.redis.server import Server
 from tests.edge.replicas import Client
 from tests.stitch.path import Path, bounded
 from tests.stitch.speakers import RATE_HZ, TALKATIVE, Speaker, audio

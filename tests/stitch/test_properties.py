@@ -8,8 +8,8 @@ import msgspec
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eventlog.documents import encode_final
-from eventlog.readmodels import read_document
+from eventlog.readmodel.documents import encode_final
+from eventlog.readmodel.views import read_document
 from tests.stitch.path import TTL_S, Held, Path, bounded
 from tests.stitch.speakers import RATE_HZ, TALKATIVE, Speaker, speakers
 from tests.support.waiting import eventually_async

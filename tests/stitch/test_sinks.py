@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 import projections.projector
 from eventlog import keys
 from eventlog.log import LogUnavailableError
-from eventlog.ops import Op
-from eventlog.readmodels import read_document, read_view
-from eventlog.statuses import decode_status, read_last_status
+from eventlog.projection.operations import Op
+from eventlog.readmodel.statuses import decode_status, read_last_status
+from eventlog.readmodel.views import read_document, read_view
 from projections.projection import Batch, Command, Projection
 from tests.stitch.path import TTL_S, Held, Path, all_projections, bounded, running
 from tests.stitch.speakers import TALKATIVE, Speaker, speakers

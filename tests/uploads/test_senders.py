@@ -6,10 +6,10 @@ from typing import Any
 import httpx2
 import pytest
 
-from edge import credit
-from eventlog import heartbeats
+from edge.session import upload_credit
 from eventlog.keys import SessionKeys
-from eventlog.uploads import WORKER
+from eventlog.telemetry import heartbeats
+from eventlog.work.uploads import WORKER
 from tests.edge.replicas import Replica, replica
 from tests.support.waiting import eventually_async
 
@@ -106,7 +106,7 @@ async def test_a_socket_is_read_no_further(redis_url: str) -> None:
 
 async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SESS-10: past a bound without a living worker a sender hears `try_again` and what is durable."""
-    monkeypatch.setattr(credit, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
     async with replica(redis_url, upload_ahead_bytes=AHEAD_BYTES) as edge:
         refused = await sending(edge)
         assert refused.status_code == 503
@@ -123,8 +123,8 @@ async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch
 
 async def test_a_living_worker_is_waited_for(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SESS-7, SESS-6: however slow its worker, a sender that waits keeps its session alive and its place taken."""
-    monkeypatch.setattr(credit, "STANDSTILL_S", 0.1)
-    monkeypatch.setattr(credit, "TOUCH_S", 0.1)
+    monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(upload_credit, "TOUCH_S", 0.1)
     settings: dict[str, Any] = {"upload_ahead_bytes": AHEAD_BYTES, "reservation_ttl_s": 1.0, "max_sessions": 1}
     async with replica(redis_url, **settings) as edge:
         await heartbeats.write(edge.core.server, WORKER, "slow", {})

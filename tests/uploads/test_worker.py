@@ -7,11 +7,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from eventlog import heartbeats
 from eventlog.events import Finalized
-from eventlog.uploads import WORKER, credits_of
-from processor.decoding import decoders
-from processor.decoding.restarts import UNKNOWN_RECORD
+from eventlog.telemetry import heartbeats
+from eventlog.work.uploads import WORKER, credits_of
+from processor.decoding import decoder_pool
+from processor.decoding.restart_points import UNKNOWN_RECORD
 from tests.decoding.children import decoded
 from tests.decoding.recordings import FORMATS, Format, encoded
 from tests.decoding.test_worker_failures import end
@@ -118,7 +118,7 @@ async def test_without_points_an_upload_is_kept_and_bounded(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SESS-10: a decoder that finds no place to go on from never fills Redis: past the bound its session fails."""
-    monkeypatch.setattr(decoders, "RESTART_BYTES", 0)
+    monkeypatch.setattr(decoder_pool, "RESTART_BYTES", 0)
     upload = await sent(single, long(WAV))
     await single.started(upload_ahead_bytes=AHEAD_BYTES, spool_bytes=AHEAD_BYTES)
     await ended([upload])

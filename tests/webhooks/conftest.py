@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 import pytest
 
-from eventlog.server import Server, connect
-from eventlog.subscriptions import Subscriptions
+from eventlog.projection.webhook_subscriptions import Subscriptions
+from eventlog.redis.server import Server, connect
 from projections.webhooks import Webhooks
 from tests.webhooks.receivers import Receiver, receiving
 

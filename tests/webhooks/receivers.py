@@ -15,9 +15,9 @@ from typing import Any
 
 from eventlog.keys import Keys
 from eventlog.positions import Position
-from eventlog.subscriptions import DEFAULT_KINDS, Subscription, Subscriptions, new_secret
+from eventlog.projection.webhook_subscriptions import DEFAULT_KINDS, Subscription, Subscriptions, new_secret
 from projections.forwarding.sink import Outcome, Outgoing, Verdict
-from projections.published import Event, Kind, event_id
+from projections.integration_events import Event, Kind, event_id
 
 TENANT = "acme"
 SAID = "what nobody else may read"

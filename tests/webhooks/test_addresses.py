@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.addresses import MOST_URL_CHARACTERS, Target, UnfitAddressError, is_public, target_of
+from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, Target, UnfitAddressError, is_public, target_of
 
 NOT_PUBLIC = {
     "unspecified": ["0.0.0.0", "0.1.2.3", "::"],  # noqa: S104

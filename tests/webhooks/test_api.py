@@ -9,7 +9,14 @@ import pytest
 from edge.settings import EdgeSettings
 from edge.views.webhooks import MOST_BODY_BYTES
 from eventlog import keys
-from eventlog.subscriptions import DEFAULT_KINDS, KINDS, MOST_SUBSCRIPTIONS, Subscriptions, new_secret, secret_key
+from eventlog.projection.webhook_subscriptions import (
+    DEFAULT_KINDS,
+    KINDS,
+    MOST_SUBSCRIPTIONS,
+    Subscriptions,
+    new_secret,
+    secret_key,
+)
 from tests.edge.replicas import Replica, replica
 from tests.edge.speaking import client_of, refusal
 from tests.edge.tokens import NOW_S, bearer, guarded, token

@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from eventlog.server import Server
-from eventlog.subscriptions import Subscriptions
+from eventlog.projection.webhook_subscriptions import Subscriptions
+from eventlog.redis.server import Server
 from projections.forwarding.sink import SENT, Outcome
 from projections.webhooks import Webhooks
-from projections.webhooks.connecting import GuardedBackend, SystemResolver
+from projections.webhooks.guarded_transport import GuardedBackend, SystemResolver
 from tests.webhooks.receivers import Receiver, outgoing, receiving, subscribe
 
 NAME = "hooks.example"

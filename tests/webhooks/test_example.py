@@ -11,11 +11,11 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from eventlog.subscriptions import Subscriptions, new_secret, secret_key
+from eventlog.projection.webhook_subscriptions import Subscriptions, new_secret, secret_key
 from projections.forwarding.sink import SENT
 from projections.webhooks import Webhooks
 from projections.webhooks.signing import signed_headers
-from stenolog.embedded import free_port
+from stenolog.local.embedded import free_port
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 from tests.webhooks.receivers import Receiver, outgoing, subscribe

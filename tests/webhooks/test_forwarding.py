@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from eventlog.claims import Claims
-from eventlog.letters import dead_letters
-from eventlog.server import connect
+from eventlog.projection.dead_letters import dead_letters
+from eventlog.redis.server import connect
+from eventlog.work.claims import Claims
 from processor.recognisers import load
 from processor.settings import WorkerSettings
 from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
-from projections.runtime import Forwarding, ProjectionRunner
+from projections.runner import Forwarding, ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
 from projections.webhooks import Webhooks

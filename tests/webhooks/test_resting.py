@@ -1,17 +1,23 @@
 """When a failing receiver is left alone. No receivers here: the rule alone."""
 
-from projections.webhooks.resting import FAILURES_BEFORE_REST, FIRST_REST_S, LONGEST_REST_S, MOST_KEPT, Rests
+from projections.webhooks.circuit_breaker import (
+    FAILURES_BEFORE_REST,
+    FIRST_REST_S,
+    LONGEST_REST_S,
+    MOST_KEPT,
+    CircuitBreaker,
+)
 from tests.webhooks.conftest import Clock
 
 ME = "one"
 
 
-def rests(clock: Clock) -> Rests:
+def rests(clock: Clock) -> CircuitBreaker:
     """Without chance."""
-    return Rests(clock, lambda: 1.0)
+    return CircuitBreaker(clock, lambda: 1.0)
 
 
-def fail(some: Rests, times: int) -> list[bool]:
+def fail(some: CircuitBreaker, times: int) -> list[bool]:
     """What each of so many failures says of a beginning rest."""
     return [some.failed(ME, "503") for _ in range(times)]
 
@@ -78,7 +84,7 @@ def test_a_wish_to_rest_is_heeded_at_once() -> None:
 def test_tries_of_several_processes_are_spread() -> None:
     """Chance shortens a rest by up to a half."""
     clock = Clock()
-    some = Rests(clock, lambda: 0.0)
+    some = CircuitBreaker(clock, lambda: 0.0)
     fail(some, FAILURES_BEFORE_REST)
     clock.now_s += FIRST_REST_S / 2
     assert some.reason(ME) is None

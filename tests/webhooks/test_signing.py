@@ -3,8 +3,8 @@
 import msgspec
 import pytest
 
-from eventlog.subscriptions import DEFAULT_KINDS, KINDS, new_secret, secret_key
-from projections.published import TOLD
+from eventlog.projection.webhook_subscriptions import DEFAULT_KINDS, KINDS, new_secret, secret_key
+from projections.integration_events import TOLD
 from projections.webhooks.signing import payload, signature, signed_headers
 from tests.webhooks.receivers import outgoing
 

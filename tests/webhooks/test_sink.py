@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from eventlog.server import Server
-from eventlog.subscriptions import KINDS, Subscriptions
+from eventlog.projection.webhook_subscriptions import KINDS, Subscriptions
+from eventlog.redis.server import Server
 from projections.forwarding.sink import SENT, Outcome, Verdict
-from projections.published import Kind
-from projections.webhooks import Webhooks, chains
-from projections.webhooks.chains import HELD_UP_S
-from projections.webhooks.delivering import MOST_AT_ONCE
-from projections.webhooks.resting import LONGEST_REST_S
+from projections.integration_events import Kind
+from projections.webhooks import Webhooks, delivery_queue
+from projections.webhooks.circuit_breaker import LONGEST_REST_S
+from projections.webhooks.deliverer import MOST_AT_ONCE
+from projections.webhooks.delivery_queue import HELD_UP_S
 from tests.support.waiting import eventually_async
 from tests.webhooks.conftest import Clock
 from tests.webhooks.receivers import SAID, Receiver, Reply, outcomes, outgoing, receiving, subscribe, utterances
@@ -182,7 +182,7 @@ async def test_what_is_remembered_of_waiting_events_is_bounded(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who took which waiting event is remembered for so many events and no more; forgotten ones are sent again."""
-    monkeypatch.setattr(chains, "MOST_REMEMBERED", 10)
+    monkeypatch.setattr(delivery_queue, "MOST_REMEMBERED", 10)
     await subscribe(subscriptions, receiver, KINDS)
     await subscribe(subscriptions, other, KINDS)
     other.always = Reply(500)

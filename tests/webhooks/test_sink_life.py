@@ -5,13 +5,13 @@ import logging
 
 import pytest
 
-from eventlog.server import Server, connect
-from eventlog.subscriptions import KINDS, Subscriptions
+from eventlog.projection.webhook_subscriptions import KINDS, Subscriptions
+from eventlog.redis.server import Server, connect
 from projections.forwarding.sink import SENT, Outcome
 from projections.webhooks import Webhooks
-from projections.webhooks.delivering import MOST_AT_ONCE
-from projections.webhooks.resting import FAILURES_BEFORE_REST, LONGEST_REST_S
-from projections.webhooks.subscribed import FRESH_S
+from projections.webhooks.circuit_breaker import FAILURES_BEFORE_REST, LONGEST_REST_S
+from projections.webhooks.deliverer import MOST_AT_ONCE
+from projections.webhooks.subscription_cache import FRESH_S
 from tests.support.servers import standalone
 from tests.support.waiting import eventually_async
 from tests.webhooks.conftest import PARTITIONS, Clock

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from eventlog import keys
-from eventlog.server import Server, connect
-from eventlog.subscriptions import MOST_SUBSCRIPTIONS, Subscription, Subscriptions, new_secret
-from projections.webhooks.subscribed import MOST_TENANTS, Subscribed
+from eventlog.projection.webhook_subscriptions import MOST_SUBSCRIPTIONS, Subscription, Subscriptions, new_secret
+from eventlog.redis.server import Server, connect
+from projections.webhooks.subscription_cache import MOST_TENANTS, SubscriptionCache
 from tests.support.servers import Server as TestServer
 from tests.webhooks.conftest import PARTITIONS, Clock
 
@@ -96,7 +96,7 @@ async def test_the_memory_of_subscriptions_is_bounded(redis: Server, clock: Cloc
     some = Subscriptions(redis)
     one = made()
     await some.add("acme", one)
-    known = Subscribed(some, clock)
+    known = SubscriptionCache(some, clock)
     assert await known.of(["acme", "acme", "other"]) == {"acme": (one,), "other": ()}
     await known.of([str(number) for number in range(MOST_TENANTS + 5)])
     assert len(known._known) == MOST_TENANTS

@@ -20,7 +20,7 @@ def set_aside() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON array.")
 def list_set_aside(**given: Any) -> None:  # noqa: ANN401
     """List what was set aside: when, which session and run, why, by which worker, and how often by now."""
-    from stenolog.cli.aside import run_list  # noqa: PLC0415
+    from stenolog.cli.quarantine import run_list  # noqa: PLC0415
 
     run_list(**given)
 
@@ -39,7 +39,7 @@ def redrive_set_aside(**given: Any) -> None:  # noqa: ANN401
     Do so after an upgrade that mends what was wrong. One that fails again comes back to the list, after one more try in
     a process of its own. Exit status 1 if one of the IDs isn't there.
     """
-    from stenolog.cli.aside import run_redrive  # noqa: PLC0415
+    from stenolog.cli.quarantine import run_redrive  # noqa: PLC0415
 
     run_redrive(**given)
 
@@ -58,6 +58,6 @@ def end_set_aside(**given: Any) -> None:  # noqa: ANN401
     Clients that wait are told, and of recorded files a BatchProcessingFailed goes out. Exit status 1 if one of the IDs
     isn't there.
     """
-    from stenolog.cli.aside import run_end  # noqa: PLC0415
+    from stenolog.cli.quarantine import run_end  # noqa: PLC0415
 
     run_end(**given)

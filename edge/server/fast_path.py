@@ -1,0 +1,45 @@
+"""What a server may offer beyond ASGI, in a scope's state under ``shortcut``; without it all works, for more CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+Tap = Callable[[bytes], bool]
+
+
+class FastPath(Protocol):
+    """One connection's short cuts; `edge.server.server.EdgeProtocol` has them."""
+
+    def tap(self, tap: Tap | None) -> None:
+        """Have binary messages go to `tap`, in order with all others; when it answers False, read no more."""
+        ...
+
+    def resume(self) -> None:
+        """Read on."""
+        ...
+
+    def send_now(self, text: str) -> bool:
+        """Send a short text message without waiting; False if that isn't possible now."""
+        ...
+
+    def abort(self) -> None:
+        """Cut the connection."""
+        ...
+
+
+class NoFastPath:
+    """Plain ASGI: nothing but the server's own ways, and its time-outs."""
+
+    def tap(self, tap: Tap | None) -> None:
+        """Messages come by `receive`."""
+
+    def resume(self) -> None:
+        """Reading goes on with the next `receive`."""
+
+    def send_now(self, text: str) -> bool:  # noqa: ARG002 - the protocol's signature
+        """Not possible."""
+        return False
+
+    def abort(self) -> None:
+        """Left to the server's time-outs."""

@@ -1,0 +1,56 @@
+"""Refusals that come before the request's body is over: told first, then the rest is let go, then the connection."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+UNREAD_BYTES = 65_536
+"""What the server itself has read by the time that a request is refused; so much costs nothing any more."""
+
+LINGER_BYTES, LINGER_S = 67_108_864, 3.0
+"""Read and dropped after a refusal. A connection that is closed with something unread is reset, and a client that is
+still sending may then never see the refusal; but nobody needs to be listened to for ever."""
+
+
+def mark_read(request: Request) -> None:
+    """Note that the request's body has been read to its end."""
+    request.state.is_read = True
+
+
+def leaves_unread(request: Request) -> bool:
+    """Whether much of the request's body may be there that nobody has read."""
+    if getattr(request.state, "is_read", False):
+        return False
+    length = request.headers.get("content-length", "")
+    return "transfer-encoding" in request.headers or (length.isdigit() and int(length[:20]) > UNREAD_BYTES)
+
+
+class LingeringClose(Response):
+    """A response that is the connection's last; it is whole at once, and over once the client has stopped sending."""
+
+    def __init__(self, response: Response) -> None:
+        """Send `response`."""
+        super().__init__(response.body, response.status_code, {**response.headers, "connection": "close"})
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        """Send, read on for a while, end."""
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LINGER_S):
+                await _drop(receive)
+        await send({"type": "http.response.body", "body": b""})
+
+
+async def _drop(receive: Receive) -> None:
+    left = LINGER_BYTES
+    while left > 0:
+        message = await receive()
+        left -= len(message.get("body", b""))
+        if not message.get("more_body"):  # the end, or the client is gone
+            return

@@ -1,0 +1,71 @@
+"""Session limits over all replicas: expiring reservations by Redis's own clock, taken before a session is opened.
+
+A reservation is held from the opening of a session to its end. The edge that has the session renews it; those of a
+crashed edge expire by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from eventlog import keys
+from eventlog.log import Code
+from eventlog.redis.scripts import script
+from eventlog.redis.server import Argument, Server
+
+SESSIONS_PER_CALL = 200
+"""About half a millisecond of Redis's time."""
+
+
+class Reservation(NamedTuple):
+    """What a session takes of the limits: one place of the deployment's, one of its tenant's."""
+
+    session_id: str
+    tenant_id: str
+
+
+class Reservations:
+    """The deployment's places for sessions; a method that raised `LogUnavailableError` may be called again."""
+
+    def __init__(self, server: Server, *, limit: int, ttl_s: float, tenant_limit: int = 0) -> None:
+        """Never let more than `limit` be held, nor more than `tenant_limit` of one tenant (0: no such limit).
+
+        Each lasts `ttl_s` unless renewed.
+        """
+        self._server = server
+        self._limit = limit
+        self._tenant_limit = tenant_limit
+        self._ttl_ms = round(ttl_s * 1000)
+
+    async def take(self, places: Sequence[Reservation]) -> list[Code]:
+        """Take or renew each place, of both limits or of none.
+
+        Answers OK (taken), EXISTS (was held, renewed), FULL or TENANT_FULL.
+        """
+        codes: list[Code] = []
+        for first in range(0, len(places), SESSIONS_PER_CALL):
+            some = places[first : first + SESSIONS_PER_CALL]
+            number_of = {tenant_id: number for number, tenant_id in enumerate({one.tenant_id for one in some}, 1)}
+            each: list[Argument] = []
+            for place in some:
+                each += (place.session_id, number_of[place.tenant_id])
+            answer = await self._server.run(
+                script("reserve_session"),
+                [keys.reservations(), *map(keys.tenant_reservations, number_of)],
+                [self._limit, self._tenant_limit, self._ttl_ms, *each],
+            )
+            codes += [Code(code) for code in answer]
+        return codes
+
+    async def release(self, places: Sequence[Reservation]) -> None:
+        """Free the places of sessions that have ended."""
+        await self._server.execute_many(
+            [("ZREM", keys.tenant_reservations(place.tenant_id), place.session_id) for place in places]
+            + [("ZREM", keys.reservations(), place.session_id) for place in places]
+        )
+
+    async def held(self) -> int:
+        """How many are held now, expired ones not counted."""
+        now_ms = await self._server.time_ms()
+        return int(await self._server.execute("ZCOUNT", keys.reservations(), f"({now_ms}", "+inf"))

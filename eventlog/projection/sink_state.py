@@ -1,0 +1,59 @@
+"""Forwarders' side of the log: who forwards which partition's events to a sink.
+
+A claim is a key with the consumer's name and a lease. It saves work and keeps order, and nothing else hangs on it: a
+forwarder that believes in a claim which it lost sends an event twice, and the guarded position refuses its apply.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from eventlog.keys import PartitionKeys
+from eventlog.log import LogUnavailableError
+from eventlog.redis.scripts import script
+from eventlog.redis.server import Argument, Call, Server
+
+FREED = "forwarder"
+"""First word of a bell's message that says that a partition has no forwarder; the second is the sink."""
+
+REDRIVEN = "redriven"
+"""First word of a bell's message that says that dead letters are to be sent again; the second is the sink."""
+
+
+def message(kind: str, sink: str) -> str:
+    """What a partition's bell of changes says to the forwarders of one sink."""
+    return f"{kind} {sink}"
+
+
+class PartitionClaims:
+    """One consumer's claims on partitions, for one sink."""
+
+    def __init__(self, server: Server, sink: str, consumer: str, *, lease_ms: int) -> None:
+        """Act as `consumer` of `sink`; a claim that isn't renewed for `lease_ms` is free."""
+        self.server = server
+        self.sink = sink
+        self.consumer = consumer
+        self.lease_ms = lease_ms
+
+    async def hold(self, wanted: Mapping[PartitionKeys, bool]) -> dict[PartitionKeys, str]:
+        """Renew or take those that are wanted unless another has them, give up the others.
+
+        Returns:
+            Who has each now, "" for nobody; partitions that can't be reached are absent.
+
+        Raises:
+            LogUnavailableError: if none can be reached.
+        """
+        answers: dict[PartitionKeys, str] = {}
+        groups = self.server.groups(wanted, lambda partition: partition.number)
+        calls = [self._call({partition: wanted[partition] for partition in group}) for group in groups]
+        for group, answer in zip(groups, await self.server.run_many(calls), strict=True):
+            if not isinstance(answer, LogUnavailableError):
+                holders = [holder.decode(errors="replace") for holder in answer]
+                answers.update(zip(group, holders, strict=True))
+        return answers
+
+    def _call(self, wanted: Mapping[PartitionKeys, bool]) -> Call:
+        keys = [key for partition in wanted for key in (partition.forwarder(self.sink), partition.changes_bell)]
+        arguments: list[Argument] = [self.consumer, self.lease_ms, message(FREED, self.sink)]
+        return Call(script("hold_partitions"), keys, [*arguments, *map(int, wanted.values())])

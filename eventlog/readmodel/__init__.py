@@ -1,0 +1,1 @@
+"""Read models as edges and the command line read them: documents, listings, statuses, the feed, runs."""

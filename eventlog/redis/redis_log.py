@@ -1,0 +1,283 @@
+"""The log contract on one Redis or a Redis Cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventlog.codec import decode_start, encode
+from eventlog.events import CONTAINER, SessionOpened, SessionSealed, SessionStarted
+from eventlog.keys import RunKeys, SessionKeys
+from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
+from eventlog.positions import SEALED, Position
+from eventlog.redis.durability import FAST, Confirming, Durability
+from eventlog.redis.scripts import script
+from eventlog.redis.server import Argument, Call, Server
+
+APPENDS_PER_CALL = 200
+"""About 1 ms of Redis's time: more would make other clients wait longer than a flush takes anyway."""
+
+KEYS_PER_READ = 250
+"""XREAD costs per key even without news; past this a reply holds up the server longer than a millisecond."""
+
+CHUNKS_PER_READ = 256
+"""A catch-up takes at most this many entries per stream and call, however small they are."""
+
+_FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
+
+
+class LogPosition(NamedTuple):
+    """How a session was started, whose it is, and where its log stands."""
+
+    start: SessionStarted
+    tenant_id: str
+    owner_id: str
+    epoch: int
+    head: Position
+
+
+class RedisLog:
+    """`eventlog.log.EventLog` on Redis Streams; one per process, safe for concurrent use."""
+
+    def __init__(
+        self, server: Server, *, session_ttl_s: int, resume_token_ttl_s: int | None = None,
+        durability: Durability = FAST,
+    ) -> None:  # fmt: skip
+        """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life.
+
+        A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner. What somebody is told
+        of as done (appends, openings, where a stream ends) has the `durability` asked for.
+        """
+        self.server = server
+        self.confirming = Confirming(server, durability)
+        self._ttl_s = session_ttl_s
+        self._token_ttl_ms = 1000 * (session_ttl_s if resume_token_ttl_s is None else resume_token_ttl_s)
+        self._chunk_bytes = float(_FIRST_GUESS_CHUNK_BYTES)
+
+    async def open(self, keys: SessionKeys, start: SessionStarted, token_hash: str) -> Opened:
+        """See `EventLog.open`."""
+        run, partition = keys.run(), keys.partition
+        opened = SessionOpened(
+            session_id=start.session_id,
+            run=run.run,
+            sample_rate_hz=start.sample_rate_hz,
+            channels=start.channels,
+            language=start.language,
+            engine=start.engine,
+            tenant_id=start.tenant_id,
+            owner_id=start.owner_id,
+            encoding=start.encoding,
+            opened_ms=start.started_ms,
+            traceparent=start.traceparent,
+            batch=start.batch,
+        )
+        code, epoch, head = await self.confirming.run_one(
+            Call(
+                script("open_session"),
+                [
+                    keys.session, keys.audio, run.transcript, partition.sessions, partition.entries,
+                    partition.index, partition.changes, partition.sessions_bell, partition.changes_bell,
+                    partition.erased, keys.upload.session, keys.upload.audio,
+                ],
+                [
+                    token_hash, encode(start), encode(opened), run.member, self._ttl_s, keys.session_id,
+                    start.tenant_id, start.owner_id, self._token_ttl_ms, int(start.encoding == CONTAINER),
+                ],
+            )
+        )  # fmt: skip
+        return Opened(Code(code), epoch, Position.parse(head), start)
+
+    async def resume(self, keys: SessionKeys, token_hash: str) -> Opened:
+        """See `EventLog.resume`. Raising the epoch writes, so the head that is told has the durability asked for."""
+        code, epoch, head, start = await self.confirming.run_one(
+            Call(
+                script("resume_session"), [keys.session, keys.partition.feed_channel],
+                [token_hash, keys.run().member, self._token_ttl_ms],
+            )
+        )
+        return Opened(Code(code), epoch, Position.parse(head), decode_start(start) if start else None)
+
+    async def whereabouts(self, keys: SessionKeys) -> LogPosition | None:
+        """How a session was started, whose it is and where its log's head is; None if there is none.
+
+        For a session with an upload, pass `keys.upload` to hear of the upload's guard instead.
+        """
+        fields = await self.server.execute("HMGET", keys.session, "start", "tenant", "owner", "guard")
+        if fields[0] is None or fields[3] is None:
+            return None
+        epoch, _, head = fields[3].decode().partition(" ")
+        return LogPosition(
+            decode_start(fields[0]), (fields[1] or b"").decode(), (fields[2] or b"").decode(),
+            int(epoch), Position.parse(head),
+        )  # fmt: skip
+
+    async def confirmed_whereabouts(self, keys: SessionKeys) -> LogPosition | None:
+        """As `whereabouts`, for those who tell somebody where the stream ends: up to there it has the durability asked.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached, or too few replicas have all of it.
+        """
+        while True:
+            there = await self.whereabouts(keys)
+            if there is None or there.head == SEALED or not self.confirming.asked.replicas:
+                return there
+            touch = Call(script("touch_sessions"), [keys.session], [there.epoch])
+            if await self.confirming.run_one(touch):  # else it was resumed meanwhile, and nothing was written
+                return there
+
+    async def append(self, appends: Sequence[Append]) -> list[Appended]:
+        """See `EventLog.append`. An append whose call failed raises for all only if every call did.
+
+        One whose effects too few replicas have is UNKNOWN: it is in the log, and asked again it is counted as done
+        once they have it.
+        """
+        numbered = list(enumerate(appends))
+        calls: list[list[tuple[int, Append]]] = []
+        for group in self.server.groups(numbered, lambda item: item[1].keys.partition.number):
+            calls += [group[i : i + APPENDS_PER_CALL] for i in range(0, len(group), APPENDS_PER_CALL)]
+        answers, confirmed = await self.confirming.run([_append_call([append for _, append in call]) for call in calls])
+        if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
+            raise answers[0]
+        results: list[Appended] = [_UNKNOWN] * len(numbered)
+        for call, answer, may_count in zip(calls, answers, confirmed, strict=True):
+            if isinstance(answer, LogUnavailableError):
+                continue
+            for (number, append), one in zip(call, answer, strict=True):
+                result = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
+                if may_count or not _counts_as_done(result, append):
+                    results[number] = result
+        return results
+
+    async def read(
+        self, cursors: Mapping[SessionKeys, Position], *, max_bytes_each: int
+    ) -> dict[SessionKeys, list[AudioEntry]]:
+        """See `EventLog.read`. `max_bytes_each` is met on average: COUNT is drawn from the size of recent chunks."""
+        count = max(1, min(CHUNKS_PER_READ, int(max_bytes_each / self._chunk_bytes)))
+        commands: list[tuple[Argument, ...]] = []
+        by_stream: dict[bytes, SessionKeys] = {}
+        # A thousand streams, dozens of times a second: this loop is the poll's cost, so it calls nothing it needn't.
+        for group in self.server.groups(cursors.items(), lambda item: item[0].partition.number):
+            for first in range(0, len(group), KEYS_PER_READ):
+                part = group[first : first + KEYS_PER_READ]
+                streams = [keys.audio_name for keys, _ in part]
+                by_stream.update(zip(streams, [keys for keys, _ in part], strict=True))
+                ids = [f"{at[0]}-{at[1]}" for _, at in part]
+                commands.append(("XREAD", "COUNT", count, "STREAMS", *streams, *ids))
+        found: dict[SessionKeys, list[AudioEntry]] = {}
+        for answer in await self.server.execute_many(commands):
+            if isinstance(answer, LogUnavailableError):
+                continue  # a node of the cluster is away; the other nodes' sessions go on
+            if isinstance(answer, Exception):
+                raise answer
+            for stream, entries in answer or ():
+                found[by_stream[stream]] = [_audio_entry(entry_id, fields) for entry_id, fields in entries]
+        self._learn_chunk_size(found)
+        return found
+
+    async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
+        """See `EventLog.commit`."""
+        answers = await self.server.run_many([self._commit_call(commit) for commit in commits])
+        committed = []
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                committed.append(Committed(Code.UNKNOWN))
+                continue
+            code, holder, serial = answer
+            committed.append(Committed(Code(code), holder.decode(), serial))
+        return committed
+
+    async def facts(self, keys: RunKeys, after: Position, *, limit: int = 1000) -> list[tuple[Position, bytes]]:
+        """See `EventLog.facts`."""
+        if after == SEALED:
+            return []  # nothing comes after the end, and Redis refuses a range that starts there
+        entries = await self.server.execute("XRANGE", keys.transcript, f"({after}", "+", "COUNT", limit)
+        return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]
+
+    async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
+        """Note a sign of life for each (session, epoch); harmless for those that are gone or superseded."""
+        groups = self.server.groups(touches, lambda item: item[0].partition.number)
+        answers = await self.server.run_many(
+            [
+                Call(script("touch_sessions"), [keys.session for keys, _ in group], [epoch for _, epoch in group])
+                for group in groups
+            ]
+        )
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                raise answer
+
+    async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
+        """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""
+        [code] = await self.seal_many([keys], reason, idle_ms=idle_ms)
+        if code == Code.UNKNOWN:
+            raise LogUnavailableError("the session's node doesn't answer")
+        return code
+
+    async def seal_many(self, sessions: Sequence[SessionKeys], reason: str, *, idle_ms: int = 0) -> list[Code]:
+        """As `seal`, of many sessions in one round trip; UNKNOWN for those whose node can't be reached."""
+        event = encode(SessionSealed(reason=reason, offset_samples=0))
+        calls = [Call(script("seal_session"), [keys.session, keys.audio], [idle_ms, event]) for keys in sessions]
+        return [
+            Code.UNKNOWN if isinstance(answer, LogUnavailableError) else Code(answer[0])
+            for answer in await self.server.run_many(calls)
+        ]
+
+    def _commit_call(self, commit: Commit) -> Call:
+        claim, checkpoint = commit.claim, commit.checkpoint
+        keys, partition, offers = claim.keys, claim.keys.partition, claim.offers
+        facts: list[Argument] = []
+        for position, fact in commit.facts:
+            facts += (str(position), encode(fact))
+        return Call(
+            script("commit_facts"),
+            [
+                offers.sessions, offers.entries, keys.checkpoint, keys.transcript, partition.changes,
+                partition.changes_bell, keys.session.audio, partition.index, keys.session.session,
+            ],
+            [
+                claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1, checkpoint.serial,
+                str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries), checkpoint.utterance, self._ttl_s,
+                str(commit.trim_before or ""), int(commit.ends), int(commit.keeps_unarchived), *facts,
+            ],
+        )  # fmt: skip
+
+    def _learn_chunk_size(self, found: Mapping[SessionKeys, list[AudioEntry]]) -> None:
+        for entries in found.values():
+            pcm = entries[-1].pcm
+            if pcm:
+                # A slow average: one odd client shouldn't change everybody's COUNT.
+                self._chunk_bytes += (len(pcm) - self._chunk_bytes) / 64
+
+
+def _counts_as_done(answer: Appended, append: Append) -> bool:
+    return answer.code == Code.OK or (answer.code == Code.MISPLACED and answer.head >= append.position)
+
+
+_OK = Appended(Code.OK)
+_UNKNOWN = Appended(Code.UNKNOWN)
+
+
+def _append_call(appends: Sequence[Append]) -> Call:
+    keys: list[str] = []
+    arguments: list[Argument] = []
+    for append in appends:
+        keys += (append.keys.session, append.keys.audio)
+        arguments += (
+            append.epoch,
+            str(append.after),
+            str(append.position),
+            "pcm" if append.is_audio else "event",
+            append.payload,
+        )
+    return Call(script("append_audio"), keys, arguments)
+
+
+def _audio_entry(entry_id: bytes, fields: list[Any]) -> AudioEntry:
+    # Field order is fixed by the append script: payload first, then the clock.
+    offset, _, sequence = entry_id.partition(b"-")
+    position = Position(int(offset), int(sequence))
+    if fields[0] == b"pcm":
+        return AudioEntry(position, fields[1], None, int(fields[3]))
+    return AudioEntry(position, None, fields[1], int(fields[3]))

@@ -1,0 +1,183 @@
+"""Runs that were set aside: listed, offered to workers again, or ended for good.
+
+Their audio and facts live for one session TTL from then on, and so does what is listed of them.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from eventlog.codec import UndecodableEventError, decode_audio_event, decode_fact, encode
+from eventlog.events import RunRedriven, SessionEnded, SessionOpened, SessionSealed
+from eventlog.keys import LIVE_RUN, PartitionKeys, RunKeys
+from eventlog.log import Code, LogUnavailableError
+from eventlog.positions import OPENED
+from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.scripts import script
+from eventlog.redis.server import Server
+
+PARTITIONS_PER_READ = 8
+"""Some 2 MB at worst, of lists that are as long as they may be."""
+
+FAILED = "failed"
+"""The reason that a run ends with for good."""
+
+_UNKNOWN_HZ = 16_000  # of a run whose first fact can't be read: its counts are in whatever the audio's samples are
+
+
+class QuarantinedRun(NamedTuple):
+    """One run that was set aside."""
+
+    partition: PartitionKeys
+    entry_id: str
+    keys: RunKeys
+    reason: str
+    consumer: str
+    """The worker that did it."""
+    queue: str = ""
+    """Where it was offered, see `eventlog.keys.QueueKeys`."""
+    times: int = 1
+    """How often by now."""
+
+    @property
+    def id(self) -> str:
+        """Its name over all partitions."""
+        return f"{self.partition.number}:{self.entry_id}"
+
+    @property
+    def at_ms(self) -> int:
+        """When, by Redis's clock, Unix ms."""
+        return int(self.entry_id.partition("-")[0])
+
+
+async def quarantined_runs(server: Server) -> AsyncIterator[QuarantinedRun]:
+    """All that there are, partition by partition, the oldest of each first.
+
+    Raises:
+        LogUnavailableError: if a part of Redis can't be reached.
+    """
+    partitions = server.keys.partitions
+    for first in range(0, len(partitions), PARTITIONS_PER_READ):
+        some = partitions[first : first + PARTITIONS_PER_READ]
+        answers = await server.execute_many([("XRANGE", keys.set_aside, "-", "+") for keys in some])
+        for partition, answer in zip(some, answers, strict=True):
+            if isinstance(answer, Exception):
+                raise answer
+            for entry_id, fields in answer:
+                yield _aside(server, partition, entry_id, fields)
+
+
+class Quarantine:
+    """What can be done with a run that was set aside."""
+
+    def __init__(self, server: Server, *, session_ttl_s: int) -> None:
+        """In `server`; what is brought back expires `session_ttl_s` after its last sign of life."""
+        self._server = server
+        self._ttl_s = session_ttl_s
+        self._log = RedisLog(server, session_ttl_s=session_ttl_s)
+
+    async def redrive(self, one: QuarantinedRun) -> Code:
+        """Offer it to workers again: it goes on after its last commit, so every final stays the one that it was.
+
+        OK; LOST if it isn't listed; GONE, SEALED or EXISTS if there is no such run, it is over, or is on offer, and
+        then it isn't listed any more.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached; try again.
+        """
+        keys, session, partition, offers = one.keys, one.keys.session, one.partition, one.partition.queue(one.queue)
+        return Code(
+            await self._server.run(
+                script("redrive_aside"),
+                [
+                    partition.set_aside, keys.checkpoint, keys.transcript, offers.sessions, offers.entries, offers.bell,
+                    partition.index, partition.changes, partition.changes_bell, session.session, session.audio,
+                    session.upload.session, session.upload.audio, session.upload.head,
+                ],
+                [
+                    one.entry_id, keys.member, encode(RunRedriven(noted_ms=_now_ms())), self._ttl_s,
+                    self._ttl_s if one.queue else 0,
+                ],
+            )
+        )  # fmt: skip
+
+    async def end(self, one: QuarantinedRun) -> Code:
+        """End it for good, as failed; its client is told, and so is whoever waits for a recorded file. As `redrive`.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached; try again.
+        """
+        keys, partition, offers = one.keys, one.partition, one.partition.queue(one.queue)
+        fact = await self._ended(one)
+        code = Code(
+            await self._server.run(
+                script("end_aside"),
+                [
+                    partition.set_aside, keys.checkpoint, keys.transcript, offers.sessions, offers.entries,
+                    partition.index, partition.changes, partition.changes_bell,
+                ],
+                [one.entry_id, keys.member, encode(fact), self._ttl_s],
+            )
+        )  # fmt: skip
+        if code == Code.OK and keys.run == LIVE_RUN:
+            # Only now, since somebody may have redriven it before; what was acked in between belongs to nothing.
+            for sealed in await self._log.seal_many([keys.session.upload, keys.session], FAILED):
+                if sealed == Code.UNKNOWN:
+                    raise LogUnavailableError("the run is ended, but its session's audio could not be")
+        return code
+
+    async def _ended(self, one: QuarantinedRun) -> SessionEnded:
+        keys = one.keys
+        answers = await self._server.execute_many([
+            ("HMGET", keys.checkpoint, "boundaries", "utterance", "total_samples"),
+            ("XRANGE", keys.transcript, str(OPENED), str(OPENED)),
+            ("XREVRANGE", keys.session.audio, "+", "-", "COUNT", 1),
+        ])  # fmt: skip
+        for answer in answers:
+            if isinstance(answer, Exception):
+                raise answer
+        (boundaries, utterance, total), opened, last = answers
+        processed = min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
+        return SessionEnded(
+            reason=FAILED, audio_samples=int(total or 0) or _audio_samples(last) or processed,
+            utterances=int(utterance or 0), sample_rate_hz=_sample_rate_hz(opened), ended_ms=_now_ms(),
+            detail=f"it was set aside: {one.reason}",
+        )  # fmt: skip
+
+
+def _aside(server: Server, partition: PartitionKeys, entry_id: bytes, flat: Sequence[bytes]) -> QuarantinedRun:
+    fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    # Without queue and number of times where an earlier version wrote it.
+    return QuarantinedRun(
+        partition, entry_id.decode(), server.keys.of_run(fields["run"]), fields.get("reason", ""),
+        fields.get("consumer", ""), fields.get("queue", ""), int(fields.get("times", 1)),
+    )  # fmt: skip
+
+
+def _audio_samples(last_entry: Sequence[Any]) -> int:
+    """Where the audio ends; 0 if that isn't known."""
+    for _, fields in last_entry:
+        try:
+            event = decode_audio_event(fields[1]) if fields[0] == b"event" else None
+        except UndecodableEventError:
+            return 0
+        return event.offset_samples if isinstance(event, SessionSealed) else 0
+    return 0
+
+
+def _sample_rate_hz(first_fact: Sequence[Any]) -> int:
+    for _, fields in first_fact:
+        try:
+            fact = decode_fact(fields[1])
+        except UndecodableEventError:
+            return _UNKNOWN_HZ
+        return fact.sample_rate_hz if isinstance(fact, SessionOpened) else _UNKNOWN_HZ
+    return _UNKNOWN_HZ
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

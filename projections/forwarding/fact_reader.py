@@ -1,0 +1,82 @@
+"""What else a forwarder reads of the facts: a run's first one, all that was said in it, and single ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from eventlog.codec import UndecodableEventError, decode_fact
+from eventlog.events import Fact, SessionOpened, UtteranceFinal
+from eventlog.keys import RunKeys
+from eventlog.log import LogUnavailableError
+from eventlog.positions import Position
+from eventlog.projection.projection_log import FACTS_PER_PULL
+from eventlog.redis.server import Server
+
+
+class UnreadableFactError(ValueError):
+    """A fact that is needed is of no version that this build knows."""
+
+
+async def read_facts(server: Server, wanted: Sequence[tuple[RunKeys, Position | None]]) -> list[Fact | None]:
+    """The fact at each position, or the run's first one; None where there is none that can be read.
+
+    Raises:
+        LogUnavailableError: if some can't be reached.
+    """
+    answers = await server.execute_many([
+        ("XRANGE", keys.transcript, str(at or "-"), str(at or "+"), "COUNT", 1) for keys, at in wanted
+    ])  # fmt: skip
+    return [_only(answer) for answer in answers]
+
+
+async def read_opened(server: Server, runs: Iterable[RunKeys]) -> dict[str, SessionOpened | None]:
+    """How each run was opened, by its name; None where that can't be read.
+
+    Raises:
+        LogUnavailableError: if some can't be reached.
+    """
+    asked = list(runs)
+    found = await read_facts(server, [(keys, None) for keys in asked])
+    return {
+        keys.member: fact if isinstance(fact, SessionOpened) else None
+        for keys, fact in zip(asked, found, strict=True)
+    }
+
+
+async def read_finals(server: Server, keys: RunKeys) -> list[UtteranceFinal]:
+    """All that was said in a run, page by page.
+
+    Raises:
+        UnreadableFactError: if a fact among them can't be read: what it says would be missing.
+        LogUnavailableError: if it can't be reached.
+    """
+    finals: list[UtteranceFinal] = []
+    after = "-"
+    while True:
+        [page] = await server.execute_many([("XRANGE", keys.transcript, after, "+", "COUNT", FACTS_PER_PULL)])
+        if isinstance(page, LogUnavailableError):
+            raise page
+        if isinstance(page, Exception):
+            raise UnreadableFactError("the run's facts can't be read")
+        for _, fields in page:
+            try:
+                fact = decode_fact(fields[1])
+            except UndecodableEventError:
+                raise UnreadableFactError("a fact of the run can't be read") from None
+            if isinstance(fact, UtteranceFinal):
+                finals.append(fact)
+        if len(page) < FACTS_PER_PULL:
+            return finals
+        after = f"({page[-1][0].decode()}"
+
+
+def _only(answer: object) -> Fact | None:
+    if isinstance(answer, LogUnavailableError):
+        raise answer
+    match answer:
+        case [[_, [_, bytes(data), *_]]]:
+            try:
+                return decode_fact(data)
+            except UndecodableEventError:
+                return None
+    return None

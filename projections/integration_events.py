@@ -1,0 +1,156 @@
+"""Events as the outside hears of them, made of a run's facts alone: the same facts make the same bytes. Pure."""
+
+from __future__ import annotations
+
+import enum
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.keys import RunKeys
+from eventlog.positions import Position
+from eventlog.readmodel.documents import stitch
+from eventlog.readmodel.statuses import FAILURES, iso
+from projections.cleaning import cleaned
+from projections.public_json import listed, seconds
+
+VERSION = "1.0"
+"""Of every body below; a change that a consumer could notice takes another."""
+
+_NAMESPACE = uuid.UUID("6d0f2c1e-4f7b-5b0a-9c39-2f1d7f0f7a55")  # drawn once; never changes, or ids would
+
+_UNFINISHED = FAILURES | {"idle"}
+"""Reasons of an end of a recording that isn't all of it: one that falls idle lost its edge before it came whole."""
+
+
+class Kind(enum.StrEnum):
+    """Types of events, named as sinks name them."""
+
+    BATCH_COMPLETED = "BatchProcessingCompleted"
+    BATCH_FAILED = "BatchProcessingFailed"
+    UTTERANCE = "TranscriptUtterance"
+    SESSION_ENDED = "TranscriptEnded"
+    AUDIO_PROCESSED = "AudioProcessed"
+    """For the archive alone: audio may be taken up to there."""
+
+    @property
+    def needs_finals(self) -> bool:
+        """Whether its body holds all that was said."""
+        return self is Kind.BATCH_COMPLETED
+
+
+TOLD = tuple(kind for kind in Kind if kind is not Kind.AUDIO_PROCESSED)
+"""What somebody outside may be told of."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One event, whatever it is sent with.
+
+    Attributes:
+        event_id: The same for the same event each time that it is sent.
+        kind: Its type.
+        session_id: Whose it is; also the key that keeps order.
+        tenant_id: Its session's tenant.
+        occurred_ms: When what it tells of was stated, Unix ms.
+        body: What is told, of builtin types.
+    """
+
+    event_id: str
+    kind: Kind
+    session_id: str
+    tenant_id: str
+    occurred_ms: int
+    body: dict[str, Any]
+
+
+def event_id(keys: RunKeys, position: Position, kind: Kind) -> str:
+    """The stable id of an event: a UUID v5 of run, position and kind."""
+    return str(uuid.uuid5(_NAMESPACE, f"{keys.member} {position} {kind}"))
+
+
+def batch_kinds(opened: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
+    """The event of a recorded file's end (BATCH-4), of which there is exactly one; nothing else."""
+    if opened.batch is None or not isinstance(fact, SessionEnded):
+        return ()
+    return (Kind.BATCH_FAILED if fact.reason in _UNFINISHED else Kind.BATCH_COMPLETED,)
+
+
+def transcript_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
+    """Each utterance, and the end of every session."""
+    if isinstance(fact, UtteranceFinal):
+        return (Kind.UTTERANCE,)
+    return (Kind.SESSION_ENDED,) if isinstance(fact, SessionEnded) else ()
+
+
+def archive_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
+    """Each fact that says how far the audio is processed."""
+    is_one = isinstance(fact, SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted)
+    return (Kind.AUDIO_PROCESSED,) if is_one else ()
+
+
+def published(
+    kind: Kind, keys: RunKeys, opened: SessionOpened, at: tuple[Position, Fact], finals: Sequence[UtteranceFinal] = ()
+) -> Event:
+    """The event of `kind` that the fact at its position gives rise to.
+
+    `finals` are all of the run where the kind needs them.
+
+    Raises:
+        ValueError: if the fact gives rise to no such event.
+    """
+    position, fact = at
+    match kind, fact:
+        case Kind.BATCH_COMPLETED | Kind.BATCH_FAILED, SessionEnded():
+            body = _batch(kind, opened, fact, finals)
+            occurred_ms = fact.ended_ms
+        case Kind.UTTERANCE, UtteranceFinal():
+            body = {"version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id,
+                    **msgspec.to_builtins(listed(fact))}  # fmt: skip
+            body.pop("type")
+            occurred_ms = fact.committed_ms
+        case Kind.SESSION_ENDED, SessionEnded():
+            body = _ended(keys, opened, fact)
+            occurred_ms = fact.ended_ms
+        case Kind.AUDIO_PROCESSED, SessionEnded() | UtteranceFinal() | ProgressNoted() | HoleNoted():
+            body, occurred_ms = _processed(fact), 0
+        case _:
+            raise ValueError(f"no {kind} of a {type(fact).__name__}")
+    return Event(
+        event_id=event_id(keys, position, kind), kind=kind, session_id=keys.session_id, tenant_id=opened.tenant_id,
+        occurred_ms=occurred_ms, body=body,
+    )  # fmt: skip
+
+
+def _batch(kind: Kind, opened: SessionOpened, fact: SessionEnded, finals: Sequence[UtteranceFinal]) -> dict[str, Any]:
+    assert opened.batch is not None  # noqa: S101 -- `batch_kinds` asks first
+    body: dict[str, Any] = {
+        "version": VERSION, "interaction_id": opened.session_id, "tenant_id": opened.tenant_id,
+        "user_id": opened.batch.user_id, "account_id": opened.batch.account_id, "timestamp": iso(fact.ended_ms),
+    }  # fmt: skip
+    if kind is Kind.BATCH_FAILED:
+        return {**body, "status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
+    said = [listed(final) for final in finals]
+    data = {"raw_transcript": stitch(said), "cleaned_transcript": cleaned(said, opened.language)}
+    return {**body, "status": "completed", "data": data}
+
+
+def _processed(fact: SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted) -> dict[str, Any]:
+    match fact:
+        case UtteranceFinal():
+            return {"samples": fact.decided_samples}
+        case ProgressNoted():
+            return {"samples": fact.processed_samples}
+        case HoleNoted():
+            return {"samples": fact.end_samples}
+    return {"samples": fact.audio_samples, "reason": fact.reason, "ended_ms": fact.ended_ms}
+
+
+def _ended(keys: RunKeys, opened: SessionOpened, fact: SessionEnded) -> dict[str, Any]:
+    return {
+        "version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id, "reason": fact.reason,
+        "utterances": fact.utterances, "audio_seconds": seconds(fact.audio_samples, fact.sample_rate_hz),
+        "ended_at": iso(fact.ended_ms), "transcript_url": f"/v1/sessions/{keys.session_id}/transcript",
+    }  # fmt: skip

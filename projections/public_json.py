@@ -1,0 +1,94 @@
+"""Facts as the JSON that clients and subscribers see: seconds instead of samples, names of the public wire."""
+
+from __future__ import annotations
+
+import msgspec
+
+from eventlog.events import (
+    Fact,
+    HoleNoted,
+    ProgressNoted,
+    RunRedriven,
+    RunSetAside,
+    SessionEnded,
+    SessionOpened,
+    SourceNoted,
+    UtteranceFinal,
+)
+from eventlog.readmodel.documents import ListedFinal, encode_final
+
+_DECIMALS = 3  # a millisecond of audio, and a thousandth of confidence: finer is noise
+
+
+class Hole(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="hole"):
+    """Audio between these seconds was lost before it was processed."""
+
+    start: float
+    end: float
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="session_end"):
+    """The run is over; whoever holds the connection adds the transcript from the document."""
+
+    reason: str
+    utterances: int
+    audio_seconds: float
+    detail: str | msgspec.UnsetType = msgspec.UNSET
+    """Why it failed, if it did."""
+
+
+class SetAside(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="set_aside"):
+    """Nothing more comes of the run, unless it is redriven or ended."""
+
+    reason: str
+
+
+class Redriven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="redriven"):
+    """A run that was set aside goes on."""
+
+
+_encoder = msgspec.json.Encoder()
+
+
+def seconds(samples: int, sample_rate_hz: int) -> float:
+    """A position in samples as seconds of audio, to the millisecond."""
+    return round(samples / sample_rate_hz, _DECIMALS)
+
+
+def listed(fact: UtteranceFinal) -> ListedFinal:
+    """The List's entry for a final."""
+    rate = fact.sample_rate_hz
+    return ListedFinal(
+        utterance=fact.utterance,
+        text=fact.text,
+        start=seconds(fact.start_samples, rate),
+        end=seconds(fact.end_samples, rate),
+        decided=seconds(fact.decided_samples, rate),
+        confidence=round(fact.confidence, _DECIMALS),
+        speaker=fact.speaker,
+        channel=fact.channel,
+    )
+
+
+def event(fact: Fact) -> bytes | None:
+    """The feed's event for a fact, None for one that listeners don't hear of."""
+    match fact:
+        case UtteranceFinal():
+            return encode_final(listed(fact))
+        case SessionOpened() | SourceNoted() | ProgressNoted():
+            return None  # the first is told as `session_start`, before there is a feed; the others as status
+        case HoleNoted():
+            rate = fact.sample_rate_hz
+            return _encoder.encode(Hole(start=seconds(fact.start_samples, rate), end=seconds(fact.end_samples, rate)))
+        case RunSetAside():
+            return _encoder.encode(SetAside(reason=fact.reason))
+        case RunRedriven():
+            return _encoder.encode(Redriven())
+        case SessionEnded():
+            audio_seconds = seconds(fact.audio_samples, fact.sample_rate_hz)
+            return _encoder.encode(
+                Ended(
+                    reason=fact.reason, utterances=fact.utterances, audio_seconds=audio_seconds,
+                    detail=fact.detail or msgspec.UNSET,
+                )
+            )

@@ -1,0 +1,1 @@
+"""Clients of a running edge: a WebSocket session, recorded files by HTTP."""

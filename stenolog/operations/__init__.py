@@ -1,0 +1,1 @@
+"""What operators do with a deployment: doctor, backup, diff, replay, AWS set-up."""

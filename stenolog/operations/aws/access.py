@@ -1,0 +1,85 @@
+"""Clients for the commands, and AWS's errors as a person can act on them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from projections.eventbridge.client import endpoint_of, made, new_session
+from projections.eventbridge.responses import trouble_of
+
+ATTEMPTS = 3
+"""Of each call, by the SDK; a person waits, and a throttled call or a lost packet is no reason to begin anew."""
+
+_DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "NotAuthorized", "UnauthorizedOperation")
+_STALE = (
+    "ExpiredToken", "ExpiredTokenException", "InvalidClientTokenId", "UnrecognizedClientException",
+    "SignatureDoesNotMatch", "InvalidSignatureException", "InvalidAccessKeyId",
+)  # fmt: skip
+
+
+class AwsError(Exception):
+    """What AWS refused or where it couldn't be reached, for a person."""
+
+
+class Access:
+    """Clients of one region and address, by boto3's own chain of credentials."""
+
+    def __init__(self, *, region: str, endpoint_url: str, overrule: bool = False) -> None:
+        """`overrule`: that address was asked for here and now, so it wins over whatever boto3 would take.
+
+        Raises:
+            AwsError: if there are no credentials.
+        """
+        self._endpoint_url, self._overrule = endpoint_url, overrule
+        self.region = region
+        with told("find credentials"):
+            self._session = new_session(region)
+            if self._session.get_credentials() is None:
+                raise AwsError(
+                    "no AWS credentials found; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, in the "
+                    "environment (`.env` is not read for them), or run `aws configure` or `aws sso login`"
+                )
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 ships no types
+        """A client of that service.
+
+        Raises:
+            AwsError: if the region or address can't be used.
+        """
+        with told(f"use {service}"):
+            url = self._endpoint_url if self._overrule else endpoint_of(service, self._endpoint_url)
+            return made(self._session, service, url or None, attempts=ATTEMPTS)
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Turn boto3's errors into words; `what` could not be done.
+
+    Raises:
+        AwsError: in place of them.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError  # type: ignore[import-untyped]  # noqa: PLC0415 - heavy
+
+    try:
+        yield
+    except (BotoCoreError, ClientError, ValueError) as error:
+        trouble = trouble_of(error)
+        raise AwsError(f"can't {what}: {trouble.message or trouble.code}{_remedy(trouble.code)}") from error
+
+
+def is_missing(error: Exception) -> bool:
+    """Whether the error says that what was asked for doesn't exist."""
+    code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
+    return code.endswith(("QueueDoesNotExist", "NonExistentQueue", "ResourceNotFoundException"))
+
+
+def _remedy(code: str) -> str:
+    if code.startswith(_DENIED):
+        return f" ({code}): these credentials lack a right; docs/iam has the policies that the commands need"
+    if code in _STALE:
+        return f" ({code}): the credentials are expired or wrong; log in again, or check AWS_PROFILE and the clock"
+    if code.endswith("QueueDeletedRecently"):
+        return f" ({code}): a queue of that name was deleted just now; try again in a minute"
+    return "" if code.endswith("Error") else f" ({code})"

@@ -1,0 +1,1 @@
+"""The process roles: edge, worker, projector, and what runs one of them until it is stopped."""

@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 from hypothesis import settings
 
-from tests.processor.deployment import Deployment
 from tests.support import servers
+from tests.support.deployment import Deployment
 from tests.support.servers import Server
 
 # A shell that runs the tests in the background lets them ignore Ctrl-C, and whatever they start would inherit that.

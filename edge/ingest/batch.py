@@ -57,7 +57,8 @@ class Batches:
                     Answer(200, "Its transcript.", {JSON: BatchResult}, {"Preference-Applied": "As with 202."}),
                     Answer(202, not_yet, {JSON: BatchPending}, _LOCATED),
                 ],
-                [batch_types.PREFER, *batch_types.IDENTITY, *live_types.OPTIONS], live_types.recording("file"), RECORDING,
+                [batch_types.PREFER, *batch_types.IDENTITY, *live_types.OPTIONS],
+                live_types.recording("file"), RECORDING,
             ),
             Operation(
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",

@@ -162,7 +162,9 @@ class MemoryThrottle:
     Control events alone, the end among them, need next to nothing and pass.
     """
 
-    def __init__(self, pressure: MemoryWatermarks, log: AppendLog, go_on: Callable[[AppendSource], None], *, gone_s: float) -> None:
+    def __init__(
+        self, pressure: MemoryWatermarks, log: AppendLog, go_on: Callable[[AppendSource], None], *, gone_s: float
+    ) -> None:
         """Heed `pressure`; pass signs of life on to `log`, call `go_on` for whom may append again.
 
         What a gone connection left is dropped after `gone_s`.

@@ -86,7 +86,7 @@ async def read_list(server: Server, keys: RunKeys) -> list[ListedFinal]:
 async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """The document if there is one, else what the List holds so far; None if nobody knows the run.
 
-    Of the live run these are what readers get: the promoted run's. See `eventlog.readmodel.runs` for a certain run's own.
+    Of the live run these are what readers get: the promoted run's. See `runs` for a certain run's own.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.

@@ -39,7 +39,8 @@ class NoticeReader:
     """Puts names of runs and letters into two backlogs, of the partitions that it was told to."""
 
     def __init__(
-        self, log: ProjectionLog, runs: RunScheduler[RunKeys], letters: RunScheduler[DeadLetter], clock: Callable[[], float]
+        self, log: ProjectionLog, runs: RunScheduler[RunKeys], letters: RunScheduler[DeadLetter],
+        clock: Callable[[], float],
     ) -> None:
         """Read as `log`'s consumer."""
         self._log = log

@@ -11,7 +11,7 @@ PAUSE_S = 1.0
 """Between two sentences, and after the last: longer than the pause that ends an utterance."""
 
 # In an installed package beside this file, in a checkout beside the package.
-_PLACES = (Path(__file__).with_name("speech"), Path(__file__).parents[1] / "speech")
+_PLACES = (Path(__file__).with_name("speech"), Path(__file__).parents[2] / "speech")
 
 
 def recordings() -> list[Path]:

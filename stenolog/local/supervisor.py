@@ -60,7 +60,7 @@ class Supervisor:
         """`environment` is what all roles get."""
         self._kept = [_Kept(role) for role in roles]
         # -P and this: the same packages as here, whatever lies in the current directory.
-        paths = [str(Path(__file__).parents[1]), environment.get("PYTHONPATH", "")]
+        paths = [str(Path(__file__).parents[2]), environment.get("PYTHONPATH", "")]
         self._environment = {**environment, "PYTHONPATH": os.pathsep.join(path for path in paths if path)}
         self._stopping = False
         self.was_ready = False

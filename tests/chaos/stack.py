@@ -21,7 +21,7 @@ from tests.chaos.clock import Clock
 from tests.chaos.gate import Gate
 from tests.chaos.plan import EDGE, PROJECT, RESTART_S, WORKER
 from tests.chaos.store import Store
-from tests.cli.commands import environment
+from tests.support.commands import environment
 from tests.support.waiting import eventually_async, lasting
 from tests.support.watching import Watcher
 

@@ -27,7 +27,7 @@ from tests.chaos.store import Store
 from tests.chaos.verdict import Findings, judge
 from tests.chaos.voices import Voice, voice
 from tests.chaos.watch import Watch
-from tests.processor.audio import talk
+from tests.support.pcm import talk
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async, lasting
 

@@ -16,8 +16,8 @@ from processor.speech import SegmenterSettings
 from stenolog.client.wav import Recording
 from stenolog.local.demo import recordings
 from tests.chaos.plan import RATE_HZ, Speech
-from tests.processor.audio import Samples, Story
-from tests.processor.deployment import expected
+from tests.support.deployment import expected
+from tests.support.pcm import Samples, Story
 
 END_SAMPLES = RATE_HZ
 """Silence after the last word: longer than the pause that ends an utterance."""

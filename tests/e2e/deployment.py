@@ -16,7 +16,7 @@ from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
 from stenolog.client.websocket import Client, Message
 from stenolog.local.demo import blocks, recordings
-from tests.cli.commands import environment
+from tests.support.commands import environment
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 

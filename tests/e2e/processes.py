@@ -18,9 +18,9 @@ import redis
 from eventlog.keys import Keys
 from eventlog.work.claims import GROUP
 from stenolog.local.embedded import free_port
-from tests.cli.commands import environment
 from tests.e2e.deployment import RATE_HZ, speech
-from tests.edge.replicas import Client
+from tests.integration.edge.replicas import Client
+from tests.support.commands import environment
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 

@@ -8,11 +8,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.cli.commands import stenolog
 from tests.e2e.deployment import Up
 from tests.e2e.processes import Roles
-from tests.edge.replicas import Client
-from tests.edge.tokens import bearer
+from tests.integration.edge.replicas import Client
+from tests.integration.edge.tokens import bearer
+from tests.support.commands import stenolog
+from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 
 SECRET = {"STENOLOG_AUTH": "hs256", "STENOLOG_AUTH_SECRET": "a secret of the tests, and long enough"}
@@ -77,7 +78,7 @@ def test_everything_in_one_command_with_tokens(tmp_path: Path, host: str) -> Non
         eventually(lambda: httpx2.get(f"{url}/v1/ready").status_code == 200, 60)
         assert httpx2.get(f"{url}/v1/sessions").status_code == 401
         variables = {"STENOLOG_TOKEN": made(tmp_path)}
-        speech = str(next((Path(__file__).parents[2] / "speech").glob("*.wav")))
+        speech = str(next((ROOT / "speech").glob("*.wav")))
         done = stenolog("transcribe", speech, "--url", url, cwd=tmp_path, variables=variables)
         assert done.returncode == 0, done.stderr
         assert done.stdout.strip()

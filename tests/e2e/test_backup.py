@@ -20,12 +20,12 @@ from stenolog.cli.backup import run_backup, run_restore
 from stenolog.cli.errors import UserError
 from stenolog.local.embedded import EmbeddedServer
 from stenolog.operations.backup import MANIFEST, BackupError, Restored, restore, take
-from tests.edge.test_auth_redis import RULE, allow
-from tests.processor.audio import Story, talk
-from tests.processor.deployment import Deployment, Session, abandon, finals_in, timeless
-from tests.projections.facts import a_run, conversation, write
-from tests.rebuild.remaking import project
+from tests.integration.edge.test_auth_redis import RULE, allow
+from tests.integration.projections.facts import a_run, conversation, write
+from tests.integration.rebuild.remaking import project
 from tests.support import servers
+from tests.support.deployment import Deployment, Session, abandon, finals_in, timeless
+from tests.support.pcm import Story, talk
 from tests.support.remains import all_keys, content_of
 from tests.support.servers import SERVER, Server
 from tests.support.waiting import eventually_async

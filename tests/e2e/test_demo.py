@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.wer import word_error_rate
 from stenolog.local.demo import recordings
-from tests.cli.commands import stenolog
+from tests.support.commands import stenolog
 
 TWO_POINTS = 0.02
 

@@ -23,9 +23,9 @@ from eventlog.keys import READ_MODELS
 from eventlog.redis.server import connect
 from stenolog.local.embedded import free_port
 from stenolog.settings import Settings
-from tests.cli.commands import environment, stenolog
 from tests.e2e.test_roles import READY_S, is_ready, procfile
-from tests.projections.facts import a_run, opened, write
+from tests.integration.projections.facts import a_run, opened, write
+from tests.support.commands import environment, stenolog
 from tests.support.servers import Server
 from tests.support.waiting import eventually
 

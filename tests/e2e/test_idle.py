@@ -8,9 +8,9 @@ import pytest
 
 from tests.e2e.deployment import undisturbed
 from tests.e2e.processes import Roles, spoken, texts
-from tests.edge.conftest import behind
-from tests.edge.replicas import replica
-from tests.processor.deployment import Deployment
+from tests.integration.edge.conftest import behind
+from tests.integration.edge.replicas import replica
+from tests.support.deployment import Deployment
 from tests.support.waiting import eventually_async
 
 IDLE_S = 2

@@ -17,8 +17,8 @@ import httpx2
 import jwt
 import websockets
 
-from tests.cli.commands import environment
 from tests.e2e.deployment import Up, speech
+from tests.support.commands import environment
 from tests.support.scraping import names, of, samples
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually

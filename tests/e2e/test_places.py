@@ -8,7 +8,7 @@ from pathlib import Path
 
 from eventlog.keys import reservations
 from tests.e2e.processes import Edge, Roles, Speaker
-from tests.edge.replicas import FRAME_SAMPLES
+from tests.integration.edge.replicas import FRAME_SAMPLES
 from tests.support.waiting import eventually_async
 
 PLACES = 6

@@ -13,8 +13,9 @@ from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
 from stenolog.client.wav import Recording
-from tests.cli.commands import ROOT, TIMEOUT_S, environment
 from tests.e2e.deployment import Up
+from tests.support.commands import TIMEOUT_S, environment
+from tests.support.tree import ROOT
 
 PRINTED = "127.0.0.1:8000"
 """The address in the examples: where `make run` serves."""

@@ -11,8 +11,9 @@ from contextlib import contextmanager
 
 from stenolog.local.demo import recordings
 from stenolog.local.embedded import free_port
-from tests.cli.commands import ROOT, environment
 from tests.e2e.deployment import RATE_HZ, Conversation, undisturbed
+from tests.support.commands import environment
+from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 

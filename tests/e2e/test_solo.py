@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.processor.audio import Story, talk
-from tests.processor.deployment import Deployment, Session
+from tests.support.deployment import Deployment, Session
 from tests.support.dying import Workers
+from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
 
 DEADLY_RATE_HZ = 8_000

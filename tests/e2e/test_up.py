@@ -11,8 +11,8 @@ import pytest
 import redis
 
 from stenolog.settings import Settings
-from tests.cli.commands import stenolog
 from tests.e2e.deployment import Conversation, Up, is_alive, undisturbed
+from tests.support.commands import stenolog
 from tests.support.waiting import eventually
 
 LEASE = {"STENOLOG_LEASE_MS": "1500"}

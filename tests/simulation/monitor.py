@@ -13,11 +13,11 @@ from eventlog.readmodel.documents import decode_document, encode_final
 from eventlog.work.claims import GROUP
 from processor.worker import Worker
 from projections.public_json import event, listed
-from tests.processor.audio import Story
-from tests.processor.deployment import Facts, expected, timeless
 from tests.simulation.network import Network
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scheduler import Process
+from tests.support.deployment import Facts, expected, timeless
+from tests.support.pcm import Story
 
 EXCUSED_S = 6.0
 """A worker that something happened to may lose a claim up to a lease and some calls later."""

@@ -25,14 +25,14 @@ from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projector import Projector
-from tests.processor.audio import Story, talk
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import Network, SimulatedBells, SimulatedServer
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scheduler import Process, SimulatedLoop
+from tests.support.pcm import Story, talk
 from tests.support.waiting import lasting
 
-LUA = Path(eventlog.__file__).parent / "lua"
+LUA = Path(eventlog.__file__).parent / "redis/lua"
 LEASE_MS = 5_000
 PARTITIONS = 2
 SESSION_TTL_S = 100_000

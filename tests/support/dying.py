@@ -5,8 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.cli.commands import ROOT, environment
-from tests.processor.deployment import PARTITIONS
+from tests.support.commands import environment
+from tests.support.deployment import PARTITIONS
+from tests.support.tree import ROOT
 from tests.support.watching import Watcher
 
 _RECOGNISER = """

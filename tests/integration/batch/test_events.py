@@ -1,0 +1,130 @@
+"""The event of a recorded file's end, made of its facts."""
+
+import uuid
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog.codec import decode_fact
+from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.keys import RunKeys
+from eventlog.positions import START, Position
+from eventlog.readmodel.documents import stitch
+from eventlog.readmodel.views import read_document
+from projections.cleaning import cleaned
+from projections.integration_events import Event, Kind, batch_kinds, published
+from projections.public_json import listed
+from tests.integration.edge.conftest import behind
+from tests.integration.edge.replicas import Replica, replica
+from tests.integration.projections.facts import conversation, ended, final, keys_of, opened
+from tests.support.speaking import PCM, client_of, speech
+from tests.support.waiting import eventually_async
+
+KEYS = keys_of(str(uuid.UUID(int=7, version=4)))
+FIELDS = [
+    "version", "interaction_id", "tenant_id", "user_id", "account_id", "timestamp", "status", "data",
+]  # fmt: skip
+BOUND_S = 30.0
+
+Facts = list[tuple[Position, Fact]]
+
+
+def told(facts: Facts, keys: RunKeys = KEYS) -> list[Event]:
+    """The events of recordings that a run's facts give rise to."""
+    first = next(fact for _, fact in facts if isinstance(fact, SessionOpened))
+    finals = [fact for _, fact in facts if isinstance(fact, UtteranceFinal)]
+    return [
+        published(kind, keys, first, (position, fact), finals)
+        for position, fact in facts for kind in batch_kinds(first, fact)
+    ]  # fmt: skip
+
+
+def recorded(facts: Facts, batch: Batch | None = None, **end: Any) -> Facts:  # noqa: ANN401 - fields of the end
+    """The same facts of a recorded file; its end may differ."""
+    batch = batch or Batch(user_id="u-1", account_id="a-1")
+    return [
+        (position, msgspec.structs.replace(fact, batch=batch) if isinstance(fact, SessionOpened)
+         else msgspec.structs.replace(fact, **end) if isinstance(fact, SessionEnded) else fact)
+        for position, fact in facts
+    ]  # fmt: skip
+
+
+@given(texts=st.lists(st.text(min_size=1), max_size=8), account_id=st.none() | st.text(min_size=1))
+def test_a_finished_recording_is_one_event(texts: list[str], account_id: str | None) -> None:
+    """A recording's facts give exactly one `BatchProcessingCompleted`, with what was said and for whom (BATCH-4)."""
+    facts = [opened(KEYS), *(final(number, text) for number, text in enumerate(texts)), ended(len(texts))]
+    [event] = told(recorded(facts, Batch(user_id="u-1", account_id=account_id)))
+    assert (event.kind, str(event.kind)) == (Kind.BATCH_COMPLETED, "BatchProcessingCompleted")
+    assert list(event.body) == FIELDS
+    said = [listed(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
+    assert event.body == {
+        "version": "1.0", "interaction_id": KEYS.session_id, "tenant_id": "tenant", "user_id": "u-1",
+        "account_id": account_id, "timestamp": "2023-11-14T22:15:00.000+00:00", "status": "completed",
+        "data": {"raw_transcript": stitch(said), "cleaned_transcript": cleaned(said, "en")},
+    }  # fmt: skip
+    assert (event.session_id, event.tenant_id) == (KEYS.session_id, "tenant")
+
+
+@pytest.mark.parametrize(("reason", "kind"), [
+    ("stop", Kind.BATCH_COMPLETED), ("limit", Kind.BATCH_COMPLETED),
+    ("failed", Kind.BATCH_FAILED), ("deleted", Kind.BATCH_FAILED), ("idle", Kind.BATCH_FAILED),
+])  # fmt: skip
+def test_how_it_ended_decides_which(reason: str, kind: Kind) -> None:
+    """A recording that failed, was deleted or never came whole gives `BatchProcessingFailed` and why (BATCH-4)."""
+    facts = recorded(conversation(KEYS, 2), reason=reason, detail="why it is so")
+    [event] = told(facts)
+    assert event.kind is kind
+    if kind is Kind.BATCH_FAILED:
+        assert (event.body["status"], event.body["data"]) == ("failed", {"reason": reason, "detail": "why it is so"})
+        assert "words 0" not in str(event.body)
+
+
+def test_others_are_no_such_event() -> None:
+    """A session that isn't a recorded file gives no such event, whatever its facts, nor does an open one (BATCH-4)."""
+    assert told(conversation(KEYS, 3)) == []
+    assert told(recorded(conversation(KEYS, 3))[:-1]) == []
+
+
+def test_the_same_facts_are_the_same_event() -> None:
+    """However often its facts are read, an event has the same id and bytes, and no two have one id (BATCH-4)."""
+    facts = recorded(conversation(KEYS, 2))
+    first, second = told(facts), told(facts)
+    assert msgspec.json.encode(first) == msgspec.json.encode(second)
+    other = keys_of(str(uuid.UUID(int=8, version=4)))
+    assert told(recorded(conversation(other, 2)), other)[0].event_id != first[0].event_id
+
+
+async def test_what_the_outside_is_told_is_what_the_client_was(redis_url: str) -> None:
+    """The event of a recording holds the transcripts and the identity that its client was answered with (BATCH-4)."""
+    async with behind(redis_url), replica(redis_url) as edge, client_of(edge) as http:
+        headers = {**PCM, "X-User-ID": "u-7"}
+        answer = (await http.post("/batch/process", content=speech(2), headers=headers)).json()
+        keys = edge.core.server.keys.of(answer["interaction_id"]).run()
+        [event] = told(await facts_of(edge, keys), keys)
+    assert event.kind is Kind.BATCH_COMPLETED
+    assert event.body["data"] == {name: answer[name] for name in ("raw_transcript", "cleaned_transcript")}
+    names = ("interaction_id", "tenant_id", "user_id", "account_id")
+    assert {name: event.body[name] for name in names} == {name: answer[name] for name in names}
+    assert event.body["timestamp"] == answer["completed_at"]
+
+
+async def test_a_recording_that_fails_is_told_as_failed(redis_url: str) -> None:
+    """A file that can't be decoded gives one `BatchProcessingFailed`, also where nobody waited for it (BATCH-4)."""
+    async with behind(redis_url), replica(redis_url) as edge, client_of(edge) as http:
+        headers = {"content-type": "audio/webm", "prefer": "respond-async"}
+        body = b"\x1aE\xdf\xa3" + bytes(5000)
+        answer = await http.post("/batch/process", content=body, headers=headers)
+        assert answer.status_code in {202, 422}, answer.text
+        [name] = await edge.core.server.execute("KEYS", "*:session:*")
+        keys = edge.core.server.keys.of(name.decode().rpartition(":")[2]).run()
+        await eventually_async(lambda: read_document(edge.core.server, keys), BOUND_S)
+        [event] = told(await facts_of(edge, keys), keys)
+    assert (event.kind, event.body["data"]["reason"]) == (Kind.BATCH_FAILED, "failed")
+
+
+async def facts_of(edge: Replica, keys: RunKeys) -> Facts:
+    """All facts of a run."""
+    return [(position, decode_fact(data)) for position, data in await edge.log.facts(keys, START)]

@@ -1,0 +1,78 @@
+"""`stenolog transcribe` with recordings of any format, against a running edge."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.edge.conftest import behind
+from tests.integration.edge.replicas import Replica, replica
+from tests.support.commands import stenolog
+from tests.support.speaking import RECORDINGS, client_of
+
+
+@pytest.fixture
+async def edge(redis_url: str) -> AsyncIterator[Replica]:
+    """An edge, and what turns audio into transcripts."""
+    async with behind(redis_url), replica(redis_url) as running:
+        yield running
+
+
+@pytest.mark.parametrize("piped", [False, True])
+async def test_any_format_is_transcribed(edge: Replica, tmp_path: Path, *, piped: bool) -> None:
+    """A browser's recording, from a file or a pipe, gives the transcript that one request gives (LIVE-5)."""
+    recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
+    (tmp_path / "talk").write_bytes(recorded)
+    name = "-" if piped else "talk"
+    done = await asyncio.to_thread(
+        stenolog, "transcribe", name, "--url", edge.http, cwd=tmp_path, data=recorded if piped else None
+    )
+    assert done.returncode == 0, done.stderr
+    async with client_of(edge) as client:
+        answer = await client.post("/v1/transcribe?channels=1", content=recorded)
+    assert done.stdout.decode().strip() == answer.json()["transcript"] != ""
+
+
+async def test_channels_are_kept_apart_if_asked(edge: Replica, tmp_path: Path) -> None:
+    """With --split-channels the two channels of a recording are a speaker each."""
+    recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
+    (tmp_path / "talk").write_bytes(recorded)
+    done = await asyncio.to_thread(
+        stenolog, "transcribe", "talk", "--split-channels", "--json", "--url", edge.http, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    async with client_of(edge) as client:
+        answer = await client.post("/v1/transcribe?channels=2", content=recorded)
+    assert {one["speaker"] for one in answer.json()["utterances"]} == {"1", "2"}
+    assert json.loads(done.stdout)["transcript"] == answer.json()["transcript"]
+
+
+async def test_what_is_no_recording_is_told(edge: Replica, tmp_path: Path) -> None:
+    """A file that can't be decoded is an error in words, with exit status 1."""
+    (tmp_path / "page.mp3").write_bytes(b"<html>no recording</html>")
+    done = await asyncio.to_thread(stenolog, "transcribe", "page.mp3", "--url", edge.http, cwd=tmp_path)
+    assert done.returncode == 1
+    assert b"bad_audio" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_realtime_needs_a_wav_file(tmp_path: Path) -> None:
+    """The speed of speech is kept of WAV files alone, which is told."""
+    (tmp_path / "song.mp3").write_bytes(b"ID3")
+    done = stenolog("transcribe", "song.mp3", "--realtime", cwd=tmp_path)
+    assert done.returncode == 2
+    assert b"WAV" in done.stderr
+
+
+async def test_a_transcript_that_comes_late_is_fetched(redis_url: str, tmp_path: Path) -> None:
+    """Where the end comes before its transcript is stitched, the transcript is fetched and printed (STITCH-4)."""
+    recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
+    (tmp_path / "talk").write_bytes(recorded)
+    async with behind(redis_url), replica(redis_url, end_wait_s=0) as edge:
+        done = await asyncio.to_thread(stenolog, "transcribe", "talk", "--url", edge.http, cwd=tmp_path)
+        async with client_of(edge) as client:
+            answer = await client.post("/v1/transcribe?channels=1", content=recorded)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.decode().strip() == answer.json()["transcript"] != ""

@@ -1,0 +1,84 @@
+"""Failovers under traffic: what clients hear of them, and what becomes of what was acked."""
+
+import asyncio
+import signal
+from contextlib import AsyncExitStack
+
+from tests.e2e.deployment import RATE_HZ
+from tests.integration.cluster.failing import ClusterRoles, Pair, heard_again, held, in_thread, metric, speaker
+from tests.support.servers import Server
+from tests.support.waiting import eventually_async
+
+RECOVERY_S = 10.0
+"""From the cluster's being whole again until everybody's audio is durable again: what is promised."""
+
+A_SECOND = RATE_HZ
+
+MANY = (1, 4, 2)
+"""A quarter of a minute: a failover and the old master's return take five seconds, more on a busy machine."""
+
+FEW = (1, 4)
+
+
+async def test_what_a_killed_master_took_is_appended_again(whole: Server, roles: ClusterRoles) -> None:
+    """SAFE-1: a master dies with what its replica lacks: acked by `fast`, it is appended again; `wait:1` acked none."""
+    strict = roles.edge(STENOLOG_DURABILITY="wait:1", STENOLOG_DURABILITY_TIMEOUT_MS="300")
+    fast = roles.edge()
+    async with AsyncExitStack() as stack:
+        first = await speaker(strict, stack)
+        pair = Pair(whole, roles.keys.of(first.session_id).session)
+        second = await speaker(fast, stack, lambda one: pair.has(roles.keys.of(one).session))
+        third = await speaker(fast, stack, lambda one: not pair.has(roles.keys.of(one).session))
+        talks = [asyncio.create_task(held(one, MANY)) for one in (first, second, third)]
+        await eventually_async(lambda: all(one.durable > A_SECOND and one.of("partial") for one in (first, second)))
+        pair.part()
+        before = second.durable
+        await eventually_async(lambda: second.durable > before + A_SECOND)
+        pair.master.process.kill()
+        pair.replica.process.send_signal(signal.SIGCONT)
+        await in_thread(pair.promoted)
+        whole_at = await in_thread(pair.mend)  # `wait:1` acks nothing while there is no replica at all
+        assert await heard_again(first, second, third) - whole_at < RECOVERY_S
+        await asyncio.gather(*talks)
+    assert metric(strict, "stenolog_edge_refilled_entries_total") == 0
+    assert metric(fast, "stenolog_edge_refilled_entries_total") > 0
+    assert metric(strict, "stenolog_edge_lost_samples_total") == metric(fast, "stenolog_edge_lost_samples_total") == 0
+
+
+async def test_a_planned_failover_is_not_noticed(whole: Server, roles: ClusterRoles) -> None:
+    """A replica is told to take over from its living master: acks of both durabilities go on, nothing is refilled."""
+    strict = roles.edge(STENOLOG_DURABILITY="wait:1")
+    fast = roles.edge()
+    async with AsyncExitStack() as stack:
+        first = await speaker(strict, stack)
+        pair = Pair(whole, roles.keys.of(first.session_id).session)
+        second = await speaker(fast, stack, lambda one: pair.has(roles.keys.of(one).session))
+        talks = [asyncio.create_task(held(one, FEW)) for one in (first, second)]
+        await eventually_async(lambda: all(one.durable > A_SECOND and one.of("partial") for one in (first, second)))
+        pair.replica.command("CLUSTER FAILOVER")
+        whole_at = await in_thread(pair.promoted)
+        assert await heard_again(first, second) - whole_at < RECOVERY_S
+        await asyncio.gather(*talks)
+    assert metric(strict, "stenolog_edge_refilled_entries_total") == 0
+    assert metric(fast, "stenolog_edge_refilled_entries_total") == 0
+
+
+async def test_without_its_replica_nothing_is_acked_until_told_to_go_on(whole: Server, roles: ClusterRoles) -> None:
+    """SAFE-1: with too few replicas `hold` acks nothing and `go_on` everything, with a metric; both are heard out."""
+    wanted = {"STENOLOG_DURABILITY": "wait:1", "STENOLOG_DURABILITY_TIMEOUT_MS": "200"}
+    holding = roles.edge(**wanted)
+    going_on = roles.edge(**wanted, STENOLOG_DURABILITY_SHORT="go_on")
+    async with AsyncExitStack() as stack:
+        first = await speaker(holding, stack)
+        pair = Pair(whole, roles.keys.of(first.session_id).session)
+        second = await speaker(going_on, stack, lambda one: pair.has(roles.keys.of(one).session))
+        pair.part()
+        talks = [asyncio.create_task(held(one, FEW)) for one in (first, second)]
+        await eventually_async(lambda: second.durable > A_SECOND and first.of("partial"))
+        assert first.durable == 0
+        assert metric(holding, "stenolog_edge_replicas_short") == 1
+        assert metric(going_on, "stenolog_edge_unconfirmed_calls_total") > 0
+        pair.replica.process.send_signal(signal.SIGCONT)
+        await heard_again(first, second)
+        await asyncio.gather(*talks)
+    assert first.durable == second.durable

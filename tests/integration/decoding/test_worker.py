@@ -1,0 +1,68 @@
+"""A worker decodes what it holds: from a container in the log to facts in the log."""
+
+import pytest
+
+from eventlog.events import SessionEnded, SessionSealed, SourceDescribed, SourceNoted
+from eventlog.positions import OPENED, SEALED
+from tests.integration.decoding.children import decoded
+from tests.integration.decoding.recordings import recording
+from tests.integration.decoding.uploads import ended, opened, sent
+from tests.support.deployment import Deployment, expected
+from tests.support.pcm import Story
+from tests.support.waiting import eventually_async
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+async def test_a_container_becomes_the_facts_of_its_samples(deployment: Deployment, channels: int) -> None:
+    """A recording's facts are those of a session that was sent its samples, after one that describes it (LIVE-5)."""
+    data = recording("webm", channels)
+    upload = await sent(deployment, data)
+    await deployment.started()
+    await ended([upload])
+    heard = decoded(data)
+    story = Story(heard.samples)
+    facts = await upload.facts()
+    finals = [one for one in facts if one[0].sequence == 0]
+    assert finals == [one for one in expected(story, upload.keys.session_id) if one[0].sequence == 0]
+    assert len(finals) > 3
+    told = [fact for _, fact in await upload.told()]
+    assert isinstance(told[1], SourceNoted)
+    assert (told[1].container, told[1].codec, told[1].channels) == ("webm", "opus", channels)
+    assert isinstance(told[-1], SessionEnded)
+    assert (told[-1].reason, told[-1].audio_samples) == ("stop", len(heard.samples))
+    assert await upload.pcm() == heard.pcm
+    await eventually_async(upload.is_freed)
+
+
+async def test_the_description_is_the_second_entry(deployment: Deployment) -> None:
+    """Audio begins with its start and the description, ends with the seal, and every copy of the start knows both."""
+    upload = await sent(deployment, recording("ogg", 2))
+    await deployment.started()
+    await ended([upload])
+    (first, _), (second, described), (last, sealed) = await upload.events()
+    assert (first, second, last) == (OPENED, OPENED.control(), SEALED)
+    assert isinstance(described, SourceDescribed)
+    assert isinstance(sealed, SessionSealed)
+    for keys in (upload.keys, upload.upload):
+        about = await deployment.log.whereabouts(keys)
+        assert about is not None
+        assert about.start.channels == 2
+
+
+async def test_audio_comes_while_the_client_goes_on(single: Deployment) -> None:
+    """A live recording's samples and finals are in the log before its next bytes are sent."""
+    data = recording("webm as recorded")
+    upload = await opened(single)
+    await single.started()
+    half = len(data) // 2
+    await upload.send(data[:half])
+
+    async def heard() -> bool:
+        return any(at.offset and not at.sequence for at, _ in await upload.told())
+
+    await eventually_async(heard, 20)
+    assert not await upload.has_ended()
+    await upload.send(data[half:])
+    await upload.seal()
+    await ended([upload])
+    assert await upload.pcm() == decoded(data).pcm

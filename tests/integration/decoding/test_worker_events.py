@@ -1,0 +1,148 @@
+"""Control events in an upload keep their place in the audio, whoever decodes."""
+
+import asyncio
+
+import pytest
+
+from eventlog.events import (
+    Finalized,
+    HoleFound,
+    HoleNoted,
+    SessionEnded,
+    SourceDescribed,
+    UtteranceFinal,
+)
+from eventlog.positions import OPENED, Position
+from tests.integration.decoding.children import decoded
+from tests.integration.decoding.recordings import recording
+from tests.integration.decoding.uploads import Upload, ended, opened, sent
+from tests.support.deployment import Deployment, abandon, held
+from tests.support.servers import Server
+from tests.support.waiting import eventually_async
+
+LEASE_MS = 250
+
+
+async def reached(upload: Upload, kind: type, count: int = 1) -> list[Position]:
+    """Where the audio's events of a kind stand, once there are so many."""
+
+    async def look() -> list[Position] | None:
+        found = [at for at, event in await upload.events() if isinstance(event, kind)]
+        return found if len(found) >= count else None
+
+    found = await eventually_async(look, 20)
+    assert found is not None
+    return found
+
+
+async def test_an_event_comes_after_what_was_decoded_before_it(deployment: Deployment) -> None:
+    """A finalize amid a container stands behind the audio of the bytes before it, within a codec's delay."""
+    data = recording("webm as recorded")
+    upload = await opened(deployment)
+    await deployment.started()
+    half = len(data) // 4  # amid a sentence
+    await upload.send(data[:half])
+    await upload.tell(Finalized())
+    [at] = await reached(upload, Finalized)
+    before = await upload.pcm()
+    assert at == Position(len(before) // 2, 1)
+    assert len(before) > 40_000
+    await upload.send(data[half:])
+    await upload.seal()
+    await ended([upload])
+    assert any(
+        isinstance(fact, UtteranceFinal) and fact.decided_samples == at.offset // 160 * 160
+        for _, fact in await upload.told()
+    )
+
+
+async def test_an_early_event_waits_for_the_description(single: Deployment) -> None:
+    """What came before anything could be decoded comes right after the description, which is always second."""
+    data = recording("ogg")
+    upload = await opened(single)
+    await upload.tell(Finalized())
+    await upload.send(data[:50])
+    await upload.tell(HoleFound(samples=1))
+    await single.started()
+    await upload.send(data[50:])
+    await upload.seal()
+    await ended([upload])
+    positions = [(at, type(event)) for at, event in await upload.events()]
+    assert positions[1:4] == [
+        (OPENED.control(), SourceDescribed), (Position(0, 3), Finalized), (Position(0, 4), HoleFound),
+    ]  # fmt: skip
+
+
+async def test_lost_bytes_are_told_as_a_hole(single: Deployment) -> None:
+    """Where bytes of a container were lost a hole is noted, though nobody knows its length, and decoding goes on."""
+    data = recording("ogg")
+    third = len(data) // 3
+    upload = await opened(single)
+    await upload.send(data[:third])
+    hole = upload._head.advanced(third)
+    await upload._append(hole, b'{"event":"hole_found.v1","samples":%d}' % third, is_audio=False)
+    await upload.send(data[2 * third :])
+    await upload.seal()
+    await single.started()
+    await ended([upload])
+    [(at, samples)] = [(at, event.samples) for at, event in await upload.events() if isinstance(event, HoleFound)]
+    assert samples == 0
+    [noted] = [fact for _, fact in await upload.told() if isinstance(fact, HoleNoted)]
+    assert noted.start_samples == noted.end_samples == at.offset
+    assert 80_000 < len(await upload.pcm()) < 250_000
+
+
+@pytest.mark.parametrize("name", ["webm as recorded", "webm"])
+async def test_another_worker_decodes_again_harmlessly(deployment: Deployment, name: str) -> None:
+    """After its holder's death an upload is decoded from its start again: no sample, event or fact differs (SAFE-1)."""
+    data = recording(name, 2)
+    quarter = len(data) // 4
+    undisturbed, killed = [await opened(deployment) for _ in range(2)]
+    mortal = await deployment.started(lease_ms=LEASE_MS, capacity=1)
+    await held(mortal, 1)
+    await held(await deployment.started(lease_ms=LEASE_MS, capacity=1), 1)
+    for part in range(4):
+        for upload in (undisturbed, killed):
+            await upload.send(data[part * quarter : (part + 1) * quarter if part < 3 else None])
+            await upload.tell(Finalized())
+        await asyncio.gather(*(reached(upload, Finalized, part + 1) for upload in (undisturbed, killed)))
+        if part == 1:
+            [run] = mortal.holdings
+            first = {upload.keys.session_id: upload for upload in (undisturbed, killed)}[run.claim.keys.session_id]
+            await abandon(mortal)
+            heir = await deployment.started(lease_ms=LEASE_MS, capacity=1)
+            await held(heir, 1, hurried=True)
+            assert first.keys.session_id == next(iter(heir.holdings)).claim.keys.session_id
+    for upload in (undisturbed, killed):
+        await upload.seal()
+    await ended([undisturbed, killed])
+    assert await undisturbed.pcm() == await killed.pcm()
+    assert [at for at, _ in await undisturbed.events()] == [at for at, _ in await killed.events()]
+    assert (await undisturbed.facts())[1:] == (await killed.facts())[1:]
+    for upload in (undisturbed, killed):
+        await eventually_async(upload.is_freed)
+
+
+async def test_lost_answers_only_delay(standalone: Server, single: Deployment) -> None:
+    """A log whose connections break again and again while it is decoded to holds every sample once (SAFE-1)."""
+    data = recording("flac", 2)
+    upload = await sent(single, data)
+    await single.started(read_bytes_each=20_000)
+    [node] = standalone.nodes
+    breaks = 0
+
+    async def look() -> bool:
+        nonlocal breaks
+        if await upload.has_ended():
+            return True
+        if breaks < 25:
+            breaks += 1
+            node.command("CLIENT KILL TYPE normal SKIPME yes")
+        return False
+
+    await eventually_async(look, 60)
+    assert breaks > 3
+    assert await upload.pcm() == decoded(data).pcm
+    *_, (_, last) = await upload.told()
+    assert isinstance(last, SessionEnded)
+    assert (last.reason, last.audio_samples) == ("stop", len(decoded(data).samples))

@@ -1,0 +1,116 @@
+import json
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from stenolog.logs import JsonFormatter
+from tests.integration.eventbridge.conftest import KEY_ID, SECRET, TOKEN
+from tests.integration.eventbridge.events import SAID, SETTINGS, client, completed, provisioned, started
+from tests.integration.eventbridge.scripted import Entries, ScriptedAws, refusal, results
+
+NEVER_TOLD = ("quick", "brown", "jumps", "lazy", KEY_ID, SECRET, TOKEN)
+assert all(word in SAID for word in NEVER_TOLD[:4])
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, object]]]:
+    """What was logged at debug level, as roles write it, once the list is asked for again."""
+    caplog.set_level(logging.DEBUG)
+    formatter, found = JsonFormatter("project"), list[dict[str, object]]()
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(json.loads(formatter.format(record)))
+
+    collector = Collector()
+    logging.getLogger().addHandler(collector)
+    yield found
+    logging.getLogger().removeHandler(collector)
+
+
+@pytest.fixture
+def odd_profile() -> None:
+    """A profile whose credentials come from a program that fails and says too much."""
+    config = f"[profile odd]\ncredential_process = sh -c 'echo {SECRET} >&2; exit 1'\n"
+    Path(os.environ["AWS_CONFIG_FILE"]).write_text(config, encoding="utf-8")
+
+
+def ours(lines: list[dict[str, object]], event: str) -> list[dict[str, object]]:
+    """The lines of that event, once nothing in any line tells what must not be told."""
+    text = json.dumps(lines, ensure_ascii=False)
+    assert [word for word in NEVER_TOLD if word in text] == []
+    return [line for line in lines if line["event"] == event]
+
+
+async def test_what_is_forwarded_is_told_by_ids_and_lengths(emulator: str, lines: list[dict[str, object]]) -> None:
+    """Logs name interaction, event, source, detail-type and length of what was sent, and no word of it (BATCH-9)."""
+    provisioned(emulator)
+    client("s3", emulator).create_bucket(Bucket="transcripts")
+    short, long = completed(), completed(f"{SAID} " * 400)
+    settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, bucket="transcripts", max_bytes=10_000)
+    lines.clear()
+    async with started(settings) as sink:
+        await sink.send([short, long])
+    sent = ours(lines, "event forwarded")
+    assert [(line["interaction_id"], line["event_id"], line["source"], line["detail_type"]) for line in sent] == [
+        (one.event.session_id, one.event.event_id, settings.source, "BatchProcessingCompleted") for one in (short, long)
+    ]
+    assert sent[0]["detail_bytes"] == len(msgspec.json.encode(short.event.body))
+    [stored] = ours(lines, "event stored in S3")
+    assert stored["object_bytes"] == len(msgspec.json.encode(long.event.body))
+
+
+async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines: list[dict[str, object]]) -> None:
+    """Failures are told by type, message and stack, without values, keys and secrets that are quoted (BATCH-9)."""
+    def echo(entries: Entries) -> str:
+        values = f"Value '{SAID} {entries}' of user {KEY_ID}\nx-amz-security-token:{TOKEN} {SECRET}"
+        return f"1 validation error for {KEY_ID} {SECRET} {TOKEN}: {values} {entries[0]['Detail']}"
+
+    scripted.script = [
+        lambda entries: refusal("ThrottlingException", echo(entries)),
+        lambda entries: refusal("ValidationException", echo(entries)),
+        lambda entries: results([{"ErrorCode": "InternalFailure", "ErrorMessage": echo(entries)}]),
+        lambda entries: results([{"ErrorCode": echo(entries), "ErrorMessage": "as above"}]),
+    ]
+    told = completed()
+    async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
+        verdicts = [(await sink.send([told]))[0] for _ in range(4)]
+    assert [verdict.reason for verdict in verdicts] == [
+        "EventBridge: ThrottlingException", "EventBridge: ValidationException", "EventBridge: InternalFailure",
+        "EventBridge: an unknown code",
+    ]
+    throttled, invalid = ours(lines, "EventBridge did not take a request")
+    assert (throttled["error_type"], invalid["error_type"]) == ("ThrottlingException", "ValidationException")
+    assert str(throttled["error"]).startswith("1 validation error for …")
+    assert "put_events" in str(throttled["stack"])
+    assert throttled["interaction_id"] == told.event.session_id
+    assert [line["reason"] for line in ours(lines, "event not forwarded")] == [
+        "EventBridge: InternalFailure", "EventBridge: an unknown code",
+    ]
+
+
+async def test_a_source_of_credentials_is_not_quoted(
+    lines: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, odd_profile: None,
+) -> None:
+    """What a source of credentials says when it fails is not told, since it may be a secret (BATCH-9)."""
+    assert odd_profile is None
+    monkeypatch.setenv("AWS_PROFILE", "odd")
+    async with started(SETTINGS) as sink:
+        [verdict] = await sink.send([completed()])
+    assert verdict.reason == "AWS: CredentialRetrievalError"
+    [line] = ours(lines, "AWS can't be used")
+    assert line["error"] == "asking custom-process for credentials failed"
+
+
+async def test_refusals_of_ours_are_told_by_their_place(lines: list[dict[str, object]], scripted: ScriptedAws) -> None:
+    """What can't be forwarded is told with its ids, lengths and reason (BATCH-9)."""
+    told = completed(tenant_id="a cme")
+    async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
+        await sink.send([told])
+    [line] = ours(lines, "event can't be forwarded")
+    assert (line["level"], line["reason"]) == ("error", "the body breaks its schema at $.tenant_id")
+    assert (line["event_id"], line["raw_transcript_characters"]) == (told.event.event_id, len(SAID))

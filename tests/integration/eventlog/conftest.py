@@ -1,0 +1,25 @@
+"""Fixtures of the log's tests."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventlog.redis.server import connect
+from tests.integration.eventlog.acting import PARTITIONS, Stage
+from tests.support.servers import Server
+
+
+@pytest.fixture
+async def stage(server: Server) -> AsyncIterator[Stage]:
+    """The log on an empty Redis, once single and once as a cluster."""
+    connected = await connect(server.url, partitions=PARTITIONS)
+    yield Stage(connected)
+    await connected.close()
+
+
+@pytest.fixture
+async def single(standalone: Server) -> AsyncIterator[Stage]:
+    """The log on one empty Redis, for what has nothing to do with clusters."""
+    connected = await connect(standalone.url, partitions=PARTITIONS)
+    yield Stage(connected)
+    await connected.close()

@@ -1,0 +1,168 @@
+import asyncio
+
+import pytest
+
+from eventlog.log import Code
+from eventlog.positions import OPENED, START, Position
+from eventlog.projection.dead_letters import (
+    ABSENT,
+    DROPPED,
+    MOVED,
+    DeadLetter,
+    Refusal,
+    Settlement,
+    find_letter,
+    read_redriven,
+    redrive,
+    set_aside,
+    settle_redriven,
+)
+from eventlog.projection.projection_log import Apply, ProjectionLog
+from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, message
+from eventlog.redis.server import Server
+from eventlog.redis.wakeups import Wakeups
+from tests.integration.forwarding.driving import TTL_S, claim, holders, letters_of
+from tests.integration.projections.facts import a_run, conversation, opened, write
+from tests.support.servers import Server as TestServer
+from tests.support.waiting import eventually_async
+
+SINK = "webhooks"
+
+
+async def a_letter(log: Server) -> DeadLetter:
+    """A dead letter of a run that has facts."""
+    run = a_run(log)
+    await write(log, run, conversation(run, 1))
+    refusal = Refusal(run, Position(1, 0), "refused", "TranscriptUtterance", "an-id", 3, 1_700_000_000_000)
+    projection = ProjectionLog(log, SINK, "c1", session_ttl_s=TTL_S)
+    [applied] = await projection.apply([Apply(run, START, OPENED, [set_aside(SINK, "c1", refusal)])])
+    assert applied.code == Code.OK
+    return next(letter for letter in await letters_of(log) if letter.keys.member == run.member)
+
+
+async def test_a_partition_has_one_forwarder(log: Server) -> None:
+    """Whoever asks first has a partition, and the others hear who that is."""
+    assert await claim(log, "a", [0, 1]) == ["a", "a"]
+    assert await claim(log, "b", [1, 2]) == ["a", "b"]
+    assert (await holders(log))[:4] == ["a", "a", "b", ""]
+
+
+async def test_racing_forwarders_share_without_overlap(log: Server) -> None:
+    """Of many that ask for all partitions at once each partition goes to one."""
+    every = range(len(log.keys.partitions))
+    answers = await asyncio.gather(*(claim(log, f"c{number}", every) for number in range(5)))
+    assert all(answer == answers[0] for answer in answers)
+    assert "" not in answers[0]
+
+
+async def test_a_claim_lasts_as_long_as_its_lease(log: Server) -> None:
+    """A claim that isn't renewed runs out, and a renewal gives it a whole lease again."""
+    await claim(log, "a", [0, 1], lease_ms=60_000)
+    await claim(log, "a", [0], lease_ms=50)
+    await eventually_async(lambda: _is_free(log, 0))
+    assert (await holders(log))[1] == "a"
+    assert await claim(log, "b", [0, 1]) == ["b", "a"]
+
+
+async def _is_free(log: Server, number: int) -> bool:
+    return (await holders(log))[number] == ""
+
+
+async def test_giving_up_rings_and_leaves_others_alone(log: Server) -> None:
+    """What its holder gives up is free at once and told to the others, and nobody gives up what another has."""
+    heard: list[tuple[str, bytes]] = []
+    bell = log.keys.partitions[0].changes_bell
+    bells = Wakeups(log, [bell], on_message=lambda *one: heard.append(one), on_reset=lambda: None)
+    await bells.start()
+    await bells.listening()
+    await claim(log, "a", [0])
+    partition = log.keys.partitions[0]
+    for consumer, left in (("b", "a"), ("a", "")):
+        found = await PartitionClaims(log, SINK, consumer, lease_ms=1000).hold({partition: False})
+        assert found == {partition: left}
+    await eventually_async(lambda: heard == [(bell, message(FREED, SINK).encode())])
+    await bells.stop()
+
+
+async def test_a_broken_claim_is_nobodys_and_stops_no_other(log: Server) -> None:
+    """A key of another type under a claim's name keeps that partition alone from being forwarded."""
+    await log.execute("RPUSH", log.keys.partitions[0].forwarder(SINK), "x")
+    first, second = await claim(log, "a", [0, 1])
+    assert first not in ("", "a")
+    assert second == "a"
+
+
+async def test_claims_can_be_renewed_while_memory_is_full(log: Server, server: TestServer) -> None:
+    """A server that takes no more data still lets forwarders work, whose progress frees some."""
+    for node in server.nodes:
+        node.client.config_set("maxmemory", 1)
+    assert await claim(log, "a", [0]) == ["a"]
+
+
+async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
+    """A redriven letter is in one place only, as it was, and its forwarder hears of it."""
+    letter = await a_letter(log)
+    heard: list[bytes] = []
+    bells = Wakeups(
+        log, [letter.partition.changes_bell], on_message=lambda _, told: heard.append(told), on_reset=lambda: None
+    )
+    await bells.start()
+    await bells.listening()
+    assert await redrive(log, [letter]) == [MOVED]
+    assert await redrive(log, [letter]) == [ABSENT]
+    assert await letters_of(log) == []
+    [moved] = await read_redriven(log, SINK, log.keys.partitions, 10)
+    assert moved._replace(entry_id="", keys=letter.keys) == letter._replace(entry_id="")
+    assert moved.keys.member == letter.keys.member
+    assert 0 < await log.execute("TTL", letter.partition.redriven(SINK)) <= TTL_S
+    await eventually_async(lambda: message(REDRIVEN, SINK).encode() in heard)
+    await bells.stop()
+
+
+async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> None:
+    """A letter whose facts are gone can't be sent, and goes away when that is asked for (STITCH-5)."""
+    gone, there = await a_letter(log), await a_letter(log)
+    await log.execute("DEL", gone.keys.transcript)
+    assert await redrive(log, [gone, there]) == [DROPPED, MOVED]
+    assert await letters_of(log) == []
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_what_fails_again_is_set_aside_again_while_its_session_is_there(log: Server, *, is_there: bool) -> None:
+    """A redriven letter comes back with its new reason, but never after its session was erased (STITCH-5)."""
+    letter = await a_letter(log)
+    await redrive(log, [letter])
+    [moved] = await read_redriven(log, SINK, log.keys.partitions, 10)
+    if not is_there:
+        await log.execute("DEL", letter.keys.transcript)
+    refusal = Refusal(letter.keys, letter.position, "again", letter.kind, letter.event_id, 9, 1_800_000_000_000)
+    for _ in range(2):  # an answer may have been lost
+        await settle_redriven(log, "c2", [Settlement(moved, refusal)], ttl_s=TTL_S)
+    assert await read_redriven(log, SINK, log.keys.partitions, 10) == []
+    found = await letters_of(log)
+    assert [(one.reason, one.attempts, one.consumer, one.at_ms) for one in found] == (
+        [("again", 9, "c2", 1_800_000_000_000)] if is_there else []
+    )
+    assert 0 < await log.execute("TTL", letter.partition.dead_letters(SINK)) <= TTL_S or not is_there
+
+
+async def test_a_letter_is_found_by_its_id(log: Server) -> None:
+    """A letter's id names projection, partition and entry, and nothing else is found by it."""
+    letter = await a_letter(log)
+    projection, number, entry_id = letter.id.split(":")
+    found = await find_letter(log, projection, int(number), entry_id)
+    assert found is not None
+    assert (found.id, found.keys.member) == (letter.id, letter.keys.member)
+    assert await find_letter(log, projection, int(number), "1-1") is None
+    assert await find_letter(log, projection, 4000, entry_id) is None
+
+
+async def test_letters_of_facts_are_listed_too(log: Server) -> None:
+    """What a projection writes of a fact that it couldn't apply is listed, without an event."""
+    keys = a_run(log)
+    await write(log, keys, [opened(keys)])
+    lists = ProjectionLog(log, "lists", "c1", session_ttl_s=TTL_S)
+    await lists.apply([Apply(keys, START, OPENED, [lists.dead_letter(keys, OPENED, "undecodable")])])
+    [letter] = await letters_of(log, "lists")
+    assert (letter.reason, letter.kind, letter.event_id, letter.attempts) == ("undecodable", "", "", 0)
+    assert letter.at_ms > 1_700_000_000_000

@@ -1,0 +1,121 @@
+"""Dead letters of sinks that are sent once more, and what an erasure leaves of them."""
+
+from collections.abc import Sequence
+
+from eventlog.positions import SEALED
+from eventlog.projection.dead_letters import redrive
+from eventlog.redis.server import Server
+from eventlog.work.erasure import erase
+from projections.forwarding.sink import Outcome, Verdict
+from tests.integration.forwarding.driving import (
+    FINALS,
+    WAIT_S,
+    conversations,
+    forwarding,
+    has_letters,
+    letters_of,
+    stands,
+    told,
+)
+from tests.integration.forwarding.sinks import Failing, Recorder
+from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
+from tests.support.remains import remains
+from tests.support.waiting import eventually_async
+
+
+async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
+    """What is redriven is made anew from the facts, sent with the id that it had, and forgotten (BATCH-6)."""
+    keys = a_run(log)
+    failing = Failing(1, Outcome.NEVER)
+    sink = Recorder(failing)
+    async with forwarding(log, sink):
+        await write(log, keys, conversation(keys, 1))
+        await eventually_async(lambda: has_letters(log, 2), WAIT_S)
+        letters = await letters_of(log)
+        await redrive(log, letters)
+        await eventually_async(lambda: len(sink.taken) == 2, WAIT_S)
+        await eventually_async(lambda: _has_redriven(log, 0), WAIT_S)
+        assert await letters_of(log) == []
+    assert sorted(sink.ids) == sorted(letter.event_id for letter in letters)
+    assert sorted(sink.of(keys.session_id)) == sorted(told(1))
+
+
+async def test_a_redriven_letter_that_fails_again_comes_back(log: Server) -> None:
+    """A redriven event is tried as long as any other, then it is a dead letter again (BATCH-6)."""
+    sink = Recorder(lambda _: Verdict(Outcome.LATER, "down"))
+    async with forwarding(log, sink, give_up_s=0.2):
+        keys = a_run(log)
+        await write(log, keys, conversation(keys, 0))
+        await eventually_async(lambda: has_letters(log, 1), WAIT_S)
+        [before] = await letters_of(log)
+        await redrive(log, [before])
+
+        async def is_back() -> bool:
+            found = await letters_of(log)
+            return [letter.event_id for letter in found] == [before.event_id] and found[0].id != before.id
+
+        await eventually_async(is_back, WAIT_S)
+        assert await _has_redriven(log, 0)
+
+
+async def test_an_unreadable_fact_can_be_redriven_once_it_can_be_read(log: Server) -> None:
+    """A letter about a fact as such is judged anew, and set aside again as long as nothing can read the fact."""
+    keys, sink = a_run(log), Recorder()
+    async with forwarding(log, sink):
+        await write(log, keys, [opened(keys), (final(0)[0], b"{}"), ended(1)])
+        await eventually_async(lambda: has_letters(log, 1), WAIT_S)
+        before = await letters_of(log)
+        await redrive(log, before)
+
+        async def is_back() -> bool:
+            found = await letters_of(log)
+            return len(found) == 1 and found[0].id != before[0].id
+
+        await eventually_async(is_back, WAIT_S)
+    assert sink.of(keys.session_id) == [str(SEALED)]
+
+
+async def test_an_erased_session_leaves_nothing_with_a_sink(single: Server) -> None:
+    """After an erasure neither letters of any kind nor a try under way hold a session, or bring it back (STITCH-5)."""
+    gone = await conversations(single, 3)
+    sink = Recorder(lambda _: Verdict(Outcome.NEVER, "refused"))
+    async with forwarding(single, sink):
+        await eventually_async(lambda: has_letters(single, 3 * (FINALS + 1)), WAIT_S)
+        sink.judge = lambda _: Verdict(Outcome.LATER, "down")
+        await redrive(single, [letter for letter in await letters_of(single) if letter.fact == "1-0"])
+        more = await conversations(single, 2)
+        asked = len(sink.asked)
+        await eventually_async(lambda: len(sink.asked) > asked + 10, WAIT_S)
+        for keys in (*gone, *more):
+            await erase(single, keys.session, "tenant")
+        asked = len(sink.asked)
+        sink.judge = lambda _: Verdict(Outcome.NEVER, "refused")
+        [after] = await conversations(single, 1)
+        await eventually_async(lambda: stands(single, after), WAIT_S)
+        await eventually_async(lambda: _forgotten(single, [keys.session_id for keys in (*gone, *more)]), WAIT_S)
+    assert {letter.keys.session_id for letter in await letters_of(single)} == {after.session_id}
+
+
+async def _forgotten(log: Server, session_ids: Sequence[str]) -> bool:
+    """Whether nothing but tombstones and notices, which `finish_erasures` drops, name these."""
+    found = await remains(log, *session_ids)
+    return {name.rpartition(":")[2] for name in found} <= {"erased", "changes"}
+
+
+
+async def _has_redriven(log: Server, count: int) -> bool:
+    lengths = [await log.execute("XLEN", partition.redriven("webhooks")) for partition in log.keys.partitions]
+    return bool(sum(lengths) == count)
+
+
+async def test_erasing_takes_letters_that_nobody_sends(single: Server) -> None:
+    """An erasure deletes dead letters and redriven ones by itself, also where no process forwards (STITCH-5)."""
+    sink = Recorder(lambda _: Verdict(Outcome.NEVER, "refused"))
+    async with forwarding(single, sink):
+        [keys] = await conversations(single, 1)
+        await eventually_async(lambda: has_letters(single, FINALS + 1), WAIT_S)
+    await redrive(single, (await letters_of(single))[:2])
+    assert await _has_redriven(single, 2)
+    assert await has_letters(single, FINALS - 1)
+    await erase(single, keys.session, "tenant")
+    assert {name.rpartition(":")[2] for name in await remains(single, keys.session_id)} == {"erased"}

@@ -1,0 +1,329 @@
+import asyncio
+import logging
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from itertools import chain, zip_longest
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiokafka.errors import ClusterAuthorizationFailedError  # type: ignore[import-untyped]
+
+from eventlog.events import SessionOpened, UtteranceFinal
+from projections.forwarding.sink import Outcome, Outgoing, Verdict
+from projections.kafka import Kafka
+from projections.kafka.access import Reach
+from projections.kafka.sink import KafkaMissingError
+from tests.integration.kafka.brokers import Brokers, Found
+from tests.integration.kafka.outgoing import TENANT, batch, new_run, outgoing
+from tests.integration.kafka.proxy import Proxy
+from tests.integration.projections import facts
+from tests.support.tree import ROOT
+
+TRANSCRIPTS, BATCHES = "stenolog.transcripts", "stenolog.batches"
+NOBODY = "kafka://127.0.0.1:1"
+"""Port 1 refuses at once."""
+
+Sinks = Callable[..., Kafka]
+
+
+@pytest.fixture
+async def sinks() -> AsyncIterator[Sinks]:
+    """Makes sinks, which are stopped in the end."""
+    made: list[Kafka] = []
+
+    def make(url: str, **options: float) -> Kafka:
+        made.append(Kafka(url, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for sink in made:
+        await sink.stop()
+
+
+def outcomes(verdicts: Sequence[Verdict]) -> set[Outcome]:
+    """The outcomes that there are."""
+    return {verdict.outcome for verdict in verdicts}
+
+
+def at_least(count: int) -> Callable[[list[Found]], bool]:
+    """Whether so many records were read."""
+    return lambda found: len(found) >= count
+
+
+def has_all(events: Sequence[Outgoing]) -> Callable[[list[Found]], bool]:
+    """Whether each of these events was read."""
+    wanted = {one.event.event_id for one in events}
+    return lambda found: wanted <= {one.headers["event_id"] for one in found}
+
+
+def first_times(found: Sequence[Found], key: str) -> list[str]:
+    """The ids of a session's events in the order in which they first came."""
+    return list(dict.fromkeys(one.headers["event_id"] for one in found if one.key == key))
+
+
+async def sent(sink: Kafka, events: Sequence[Outgoing], most_calls: int = 10) -> None:
+    """Hand events over again and again until all are sent, as the forwarder does."""
+    for _ in range(most_calls):
+        if outcomes(await sink.send(events)) == {Outcome.SENT}:
+            return
+    raise AssertionError("never sent")
+
+
+async def test_utterances_and_the_end_come_in_order_with_their_headers(brokers: Brokers, sinks: Sinks) -> None:
+    """BATCH-10: each utterance and the end of a session is a record keyed by it, in order, its id, type, version and tenant as headers."""  # noqa: E501
+    sink, keys = sinks(brokers.url), new_run()
+    events = outgoing(sink, keys, facts.conversation(keys, 3))
+    assert await sink.send(events) == [Verdict(Outcome.SENT)] * 4
+    found = brokers.read(TRANSCRIPTS, until=at_least(4))
+    assert [one.headers for one in found] == [
+        {"event_id": one.event.event_id, "event_type": one.event.kind, "event_version": "1.0", "tenant_id": "tenant"}
+        for one in events
+    ]
+    assert [msgspec.json.decode(one.value) for one in found] == [one.event.body for one in events]
+    assert {one.key for one in found} == {keys.session_id}
+    assert len({one.partition for one in found}) == 1
+
+
+@pytest.mark.parametrize(("failed", "kind"), [(False, "BatchProcessingCompleted"), (True, "BatchProcessingFailed")])
+async def test_the_end_of_a_recorded_file_is_told_on_its_own_topic(
+    brokers: Brokers, sinks: Sinks, kind: str, *, failed: bool,
+) -> None:
+    """BATCH-10: a recorded file's completion or failure is one record of `stenolog.batches`, the body as everywhere."""
+    sink, keys = sinks(brokers.url), new_run()
+    events = outgoing(sink, keys, batch(keys, 2, failed=failed))
+    await sent(sink, events)
+    (found,) = brokers.read(BATCHES, until=at_least(1))
+    assert msgspec.json.decode(found.value) == events[-1].event.body
+    assert (found.headers["event_type"], found.headers["tenant_id"]) == (kind, TENANT)
+    assert len(brokers.read(TRANSCRIPTS, until=at_least(3))) == 3
+
+
+async def test_what_is_sent_again_is_the_same(brokers: Brokers, sinks: Sinks) -> None:
+    """BATCH-10: an event that is handed over again by another process has the same id and the same bytes."""
+    keys = new_run()
+    for _ in range(2):
+        sink = sinks(brokers.url)
+        await sent(sink, outgoing(sink, keys, facts.conversation(keys, 1)))
+    first, end, again, end_again = brokers.read(TRANSCRIPTS, until=at_least(4))
+    assert (first, end) == (again, end_again)
+
+
+async def test_sessions_in_one_call_keep_their_orders(brokers: Brokers, sinks: Sinks) -> None:
+    """Each of many sessions whose events are mixed in one call is in order on its partition."""
+    sink, runs = sinks(brokers.url), [new_run() for _ in range(20)]
+    each = [outgoing(sink, keys, facts.conversation(keys, 10)) for keys in runs]
+    mixed = [one for one in chain.from_iterable(zip_longest(*each)) if one is not None]
+    await sent(sink, mixed)
+    found = brokers.read(TRANSCRIPTS, until=at_least(len(mixed)))
+    for keys, events in zip(runs, each, strict=True):
+        assert first_times(found, keys.session_id) == [one.event.event_id for one in events]
+
+
+async def test_a_broker_that_hangs_delays_and_reorders_nothing(brokers: Brokers, sinks: Sinks) -> None:
+    """BATCH-10: while a broker hangs, events are for later, the ones behind unsent; once it goes on, all come in order without a restart."""  # noqa: E501
+    sink, keys = sinks(brokers.url, send_s=1.0), new_run()
+    events = outgoing(sink, keys, facts.conversation(keys, 8))
+    await sent(sink, events[:2])
+    brokers.hang()
+    first, *behind = await sink.send(events[2:])
+    assert outcomes([first, *behind]) == {Outcome.LATER}
+    assert {verdict.reason for verdict in behind} == {"an earlier event of the session wasn't taken"}
+    brokers.go_on()
+    await sent(sink, events[2:])
+    found = brokers.read(TRANSCRIPTS, until=has_all(events))
+    assert first_times(found, keys.session_id) == [one.event.event_id for one in events]
+
+
+async def test_brokers_may_be_away_at_the_start(
+    brokers: Brokers, sinks: Sinks, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Without brokers a start succeeds and events are for later, without a word per try; they go once one is there."""
+    async with Proxy() as proxy:
+        sink, keys = sinks(proxy.url), new_run()
+        events = outgoing(sink, keys, facts.conversation(keys, 1))
+        await sink.start()
+        for _ in range(3):
+            away = Verdict(Outcome.LATER, "no connection to Kafka: KafkaConnectionError")
+            assert await sink.send(events) == [away, away]
+        assert [one.getMessage() for one in caplog.records if one.levelno >= logging.INFO] == []
+        proxy.target = brokers.port
+        await sent(sink, events)
+    assert len(brokers.read(TRANSCRIPTS, until=at_least(2))) == 2
+
+
+async def test_it_only_writes(
+    brokers: Brokers, sinks: Sinks, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The sink starts no consumer's thread and makes no files, though Faust would do both."""
+    monkeypatch.chdir(tmp_path)
+    before = threads()
+    sink, keys = sinks(brokers.url), new_run()
+    assert outcomes(await sink.send(outgoing(sink, keys, facts.conversation(keys, 1)))) == {Outcome.SENT}
+    assert threads() == before
+    assert os.listdir(tmp_path) == []  # noqa: PTH208 - no need of a thread for an empty directory
+
+
+def threads() -> set[str]:
+    """The threads that there are, less those of asyncio's own pool."""
+    return {one.name for one in threading.enumerate() if not one.name.startswith("asyncio_")}
+
+
+async def test_variables_of_other_programs_change_nothing(
+    brokers: Brokers, sinks: Sinks, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Variables that Faust reads, and others as well, don't lead the sink to other brokers or weaken it."""
+    monkeypatch.setenv("BROKER_URL", NOBODY)
+    monkeypatch.setenv("PRODUCER_ACKS", "0")
+    monkeypatch.setenv("PRODUCER_MAX_REQUEST_SIZE", "10")
+    sink, keys = sinks(brokers.url), new_run()
+    assert outcomes(await sink.send(outgoing(sink, keys, facts.conversation(keys, 1)))) == {Outcome.SENT}
+
+
+async def test_brokers_may_move(brokers: Brokers, sinks: Sinks) -> None:
+    """Brokers that come back at other addresses are found by the name that is set, without a restart."""
+    async with Proxy() as proxy:
+        with Brokers() as former:
+            proxy.target = former.port
+            sink, keys = sinks(proxy.url, send_s=2.0), new_run()
+            events = outgoing(sink, keys, facts.conversation(keys, 2))
+            await sent(sink, events[:1])
+        proxy.target = brokers.port
+        await sent(sink, events[1:])
+    found = brokers.read(TRANSCRIPTS, until=at_least(2))
+    assert first_times(found, keys.session_id) == [one.event.event_id for one in events[1:]]
+
+
+async def test_brokers_without_idempotence_are_served_all_the_same(
+    brokers: Brokers, sinks: Sinks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Where brokers refuse an idempotent producer, events are sent by another, which is told once."""
+    from projections.kafka import publisher  # noqa: PLC0415 - Faust is heavy
+
+    class Refused(publisher.Publisher):
+        """Finds brokers whose answer the mock cluster can't be made to give."""
+
+        def __init__(self, reach: Reach, *, idempotent: bool) -> None:
+            super().__init__(reach, idempotent=idempotent)
+            self.refused = idempotent
+
+        async def start(self) -> None:
+            await super().start()
+            if self.refused:
+                raise ClusterAuthorizationFailedError
+
+    monkeypatch.setattr(publisher, "Publisher", Refused)
+    sink, keys = sinks(brokers.url), new_run()
+    events = outgoing(sink, keys, facts.conversation(keys, 2))
+    assert outcomes(await sink.send(events)) == {Outcome.SENT}
+    await sink.stop()
+    assert outcomes(await sink.send(events)) == {Outcome.SENT}
+    assert len(brokers.read(TRANSCRIPTS, until=at_least(6))) == 6
+    assert [one.getMessage() for one in caplog.records if one.levelno >= logging.INFO] == [
+        "the brokers refuse an idempotent producer, and get another",
+    ]
+
+
+async def test_a_record_that_is_too_large_holds_up_nothing(brokers: Brokers, sinks: Sinks) -> None:
+    """An event above the size limit is refused for good, with its reason and without its text, and the rest is sent."""
+    sink, keys = sinks(brokers.url, most_bytes=1000), new_run()
+    run = [facts.opened(keys), facts.final(0), facts.final(1, "secret " * 200), facts.final(2)]
+    verdicts = await sink.send(outgoing(sink, keys, run))
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.SENT, Outcome.NEVER, Outcome.SENT]
+    assert verdicts[1].reason == "Kafka refused it: MessageSizeTooLargeError"
+    assert len(brokers.read(TRANSCRIPTS, until=at_least(2))) == 2
+
+
+async def test_a_body_that_is_not_of_its_type_is_refused(brokers: Brokers, sinks: Sinks) -> None:
+    """An event whose body lacks a field of its type goes nowhere, and the reason names the field."""
+    sink, keys = sinks(brokers.url), new_run()
+    (keys, position, event), end = outgoing(sink, keys, facts.conversation(keys, 1))
+    del event.body["speaker"]
+    verdicts = await sink.send([Outgoing(keys, position, event), end])
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.NEVER, Outcome.SENT]
+    assert "`speaker`" in verdicts[0].reason
+
+
+@pytest.mark.parametrize("trouble", ["hangs", "is gone"])
+async def test_stopping_waits_for_no_broker(trouble: str, brokers: Brokers, sinks: Sinks) -> None:
+    """A sink whose broker hangs or is gone stops within its bounds, and stopping it twice, or unused, does no harm."""
+    sink, keys = sinks(brokers.url, send_s=0.5), new_run()
+    await sink.stop()
+    await sent(sink, outgoing(sink, keys, facts.conversation(keys, 1)))
+    if trouble == "hangs":
+        brokers.hang()
+    else:
+        brokers.end()
+    sending: Awaitable[Sequence[Verdict]] = sink.send(outgoing(sink, keys, facts.conversation(keys, 1)))
+    assert outcomes(await sending) == {Outcome.LATER}
+    await sink.stop()
+    await sink.stop()
+
+
+async def test_a_call_that_is_cut_short_leaves_nothing(
+    brokers: Brokers, sinks: Sinks, monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A sink that is stopped in the middle of a call, its broker hanging, stops within bounds and leaves no task."""
+    from projections.kafka import publisher  # noqa: PLC0415 - Faust is heavy
+
+    monkeypatch.setattr(publisher, "REQUEST_S", 120.0)  # so that waiting for it can't go unnoticed
+    sink, keys = sinks(brokers.url), new_run()
+    before = asyncio.all_tasks()
+    events = outgoing(sink, keys, facts.conversation(keys, 3))
+    await sent(sink, events)
+    brokers.hang()
+    calls = [asyncio.ensure_future(sink.send(events)) for _ in range(2)]
+    await asyncio.wait(calls, timeout=0.3)
+    for call in calls:
+        call.cancel()
+    await asyncio.gather(*calls, return_exceptions=True)
+    async with asyncio.timeout(30):
+        await sink.stop()
+    assert asyncio.all_tasks() == before
+
+
+async def test_nothing_said_is_logged(
+    brokers: Brokers, sinks: Sinks, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
+) -> None:
+    """BATCH-9: with every logger at its most talkative, what is sent and what fails leaves no word of a transcript."""
+    caplog.set_level(logging.DEBUG)
+    sink, keys = sinks(brokers.url, send_s=0.5), new_run()
+    events = outgoing(sink, keys, [facts.opened(keys), facts.final(0, "marzipan"), facts.final(1, "marzipan")])
+    await sent(sink, events)
+    brokers.end()
+    for _ in range(2):
+        verdicts = await sink.send(events)
+        assert outcomes(verdicts) == {Outcome.LATER}
+    told = " ".join([*(one.getMessage() + repr(one.__dict__) for one in caplog.records), *capfd.readouterr(),
+                     *(verdict.reason for verdict in verdicts)])
+    assert "Kafka" in told
+    assert "marzipan" not in told
+
+
+def test_what_it_hears_of() -> None:
+    """It is told of every utterance and of every end, and of nothing else that a run holds."""
+    keys, sink = new_run(), Kafka(NOBODY)
+    (_, opened), (_, final), (_, ended) = facts.conversation(keys, 1)
+    assert isinstance(opened, SessionOpened)
+    assert isinstance(final, UtteranceFinal)
+    assert [sink.kinds(opened, fact) for fact in (opened, final, ended)] == [
+        (), ("TranscriptUtterance",), ("TranscriptEnded",),
+    ]
+
+
+def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without Faust the sink can't be made, and the error says what to install."""
+    monkeypatch.delitem(sys.modules, "faust", raising=False)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    with pytest.raises(KafkaMissingError, match=r"pip install 'stenolog\[kafka\]'"):
+        Kafka(NOBODY)
+
+
+def test_faust_is_imported_by_the_first_event() -> None:
+    """Making the sink imports neither Faust nor its clients, which take a second."""
+    code = "import sys; from projections.kafka import Kafka; Kafka('kafka://x'); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert {"faust", "aiokafka", "mode"} & set(done.stdout.split()) == set()

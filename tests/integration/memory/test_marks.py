@@ -1,0 +1,55 @@
+"""The memory marks themselves, and how a node's memory is read."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventlog.redis.memory import RELEASE_PERCENT, Level, Memory, Watermarks, node_of, read_memory
+from eventlog.redis.server import connect
+from tests.integration.memory.full import fill
+from tests.support.servers import Server
+
+MARKS = Watermarks(80.0, 90.0)
+
+
+@pytest.mark.parametrize(
+    ("percent", "level"),
+    [(0.0, Level.FREE), (79.9, Level.FREE), (80.0, Level.REFUSE), (89.9, Level.REFUSE), (90.0, Level.HOLD),
+     (140.0, Level.HOLD)],
+)  # fmt: skip
+def test_marks_are_where_they_are_set(percent: float, level: Level) -> None:
+    """From a mark on a node that asked for nothing asks for what the mark says."""
+    assert MARKS.level(percent, Level.FREE) is level
+
+
+@given(st.floats(0, 200), st.floats(0, 200))
+def test_a_mark_is_left_below_where_it_was_reached(reached: float, then: float) -> None:
+    """Whatever was asked for is asked for until memory is some points below its mark, and no longer."""
+    before = MARKS.level(reached, Level.FREE)
+    after = MARKS.level(then, before)
+    assert after >= MARKS.level(then, Level.FREE)
+    for level, mark in ((Level.REFUSE, 80.0), (Level.HOLD, 90.0)):
+        if before >= level and then >= mark - RELEASE_PERCENT:
+            assert after >= level
+        if then < mark - RELEASE_PERCENT:
+            assert after < level
+
+
+def test_without_a_bound_nothing_is_full() -> None:
+    """A node without a bound is never full, however much it holds."""
+    assert Memory(1 << 50, 0).percent == 0.0
+
+
+async def test_memory_is_read_of_every_node(server: Server) -> None:
+    """Each node tells what it holds and may hold; a node without a bound gets the one that is set."""
+    connected = await connect(server.url, partitions=8)
+    try:
+        fill(server.nodes[-1], 50)
+        found = await read_memory(connected, limit_bytes=1 << 40)
+        assert len(found) == len(server.nodes)
+        bounds = sorted(memory.limit_bytes for memory in found.values())
+        assert bounds[1:] == [1 << 40] * (len(server.nodes) - 1)
+        assert 30 < max(memory.percent for memory in found.values()) < 70
+        assert {node_of(connected, partition) for partition in connected.keys.partitions} == set(found)
+    finally:
+        await connected.close()

@@ -1,0 +1,159 @@
+"""Questions about an open utterance: answered once all before them is committed, without a boundary or a fact."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+
+import msgspec
+import pytest
+
+from eventlog.codec import encode
+from eventlog.events import ProvisionalAsked
+from eventlog.log import AudioEntry
+from eventlog.positions import OPENED, Position
+from eventlog.readmodel.feed import FeedKind, ProvisionalAnswer, decode_message
+from eventlog.redis.wakeups import Wakeups
+from processor.recognisers import Clip, RecogniserError
+from processor.recognisers.mock import MockRecogniser
+from tests.support.deployment import Deployment, Session, finals_in, held
+from tests.support.pcm import Story, talk
+from tests.support.recognisers import HeldRecogniser
+from tests.support.waiting import eventually_async
+
+Heard = dict[str, list[ProvisionalAnswer]]
+Listen = Callable[[Deployment], Awaitable[Heard]]
+
+
+@pytest.fixture
+async def listen() -> AsyncIterator[Listen]:
+    """Begins to hear every answer of a deployment, by run."""
+    started: list[Wakeups] = []
+
+    async def begin(deployment: Deployment) -> Heard:
+        heard: Heard = {}
+
+        def on_message(_channel: str, data: bytes) -> None:
+            message = decode_message(data)
+            if message.kind == FeedKind.ANSWER:
+                answer = msgspec.json.decode(message.body, type=ProvisionalAnswer)
+                heard.setdefault(message.member, []).append(answer)
+
+        channels = [keys.feed_channel for keys in deployment.server.keys.partitions]
+        bells = Wakeups(await deployment.connect(), channels, on_message, lambda: None)
+        await bells.start()
+        started.append(bells)
+        return heard
+
+    yield begin
+    await asyncio.gather(*(bells.stop() for bells in started))
+
+
+def asked(session: Session, *places: tuple[int, str]) -> list[AudioEntry]:
+    """The session's entries with questions put in: (after which audio offset, its name), each at a chunk's end."""
+    entries = list(session.entries)
+    for offset, request in places:
+        number = next(number for number, one in enumerate(entries) if one.position.offset > offset)
+        at = (entries[number - 1].position if number else OPENED).control()
+        entries.insert(number, AudioEntry(at, None, encode(ProvisionalAsked(request=request)), 0))
+    return entries
+
+
+async def test_a_question_is_answered_with_the_open_utterance(deployment: Deployment, listen: Listen) -> None:
+    """The answer counts the finals before it and tells the open utterance as it would read now (LIVE-1)."""
+    heard = await listen(deployment)
+    session = await deployment.open(Story(talk()))
+    recogniser = HeldRecogniser(is_open=True)
+    await deployment.started(recogniser, partials_per_s=0)
+    finals = finals_in(session.expected())
+    amid = (finals[2].start_samples + 12_000) // 1_600 * 1_600
+    entries = asked(session, (amid, "what now?"))
+    question = next(number for number, one in enumerate(entries) if one.event)
+    await session.say(entries[:question])
+    await eventually_async(lambda: _has(session, 2))
+    recogniser.gate.clear()
+    await session.say(entries[question : question + 1])
+    await eventually_async(lambda: recogniser.calls[-1][0].partial)
+    assert heard == {}, "the open utterance is still being recognised"
+    recogniser.gate.set()
+    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    assert (answer.request, answer.utterances) == ("what now?", 2)
+    [opened] = answer.provisional
+    pcm = session.story.samples[finals[2].start_samples : amid].tobytes()
+    [recognition] = MockRecogniser().recognise([Clip(pcm=pcm, sample_rate_hz=16_000, partial=True)])
+    assert (opened.utterance, opened.channel, opened.speaker) == (2, 0, "1")
+    assert opened.start == round(finals[2].start_samples / 16_000, 3)
+    assert opened.start < opened.end <= amid / 16_000
+    assert opened.text
+    assert len(recognition.text) > 0
+    await session.say(entries[question + 1 :])
+    await deployment.ended(session)
+    assert await session.facts() == session.expected(), "a question takes no boundary and leaves no fact"
+
+
+async def _has(session: Session, finals: int) -> bool:
+    return await session.finals() == finals
+
+
+async def test_every_question_is_answered(deployment: Deployment, listen: Listen) -> None:
+    """In silence, twice at one place and before any audio there is an answer to each question, in their order."""
+    heard = await listen(deployment)
+    session = await deployment.open(Story(talk(16_000, 2)))
+    entries = asked(session, (0, "first"), (50_000, "twice"), (50_000, "and again"), (140_000, "last"))
+    await session.say(entries)
+    await deployment.started()
+    await deployment.ended(session)
+    await eventually_async(lambda: len(heard.get(session.run.member, [])) >= 4)
+    answers = heard[session.run.member]
+    assert [one.request for one in answers] == ["first", "twice", "and again", "last"]
+    assert answers[0].provisional == []
+    assert answers[1].provisional == answers[2].provisional
+    counts = [one.utterances for one in answers]
+    assert counts == sorted(counts)
+    assert await session.facts() == session.expected()
+
+
+async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, listen: Listen) -> None:
+    """Nothing is answered while an utterance before the question is still being recognised."""
+    heard = await listen(single)
+    recogniser = HeldRecogniser(max_batch=1)
+    session = await single.open(Story(talk()))
+    entries = asked(session, (60_000, "now?"))
+    await session.say(entries[: next(number for number, one in enumerate(entries) if one.event) + 1])
+    worker = await single.started(recogniser)
+    await held(worker, 1)
+    [run] = worker.holdings
+    await eventually_async(lambda: any(item.decision.asked for item in run.pending))
+    assert heard == {}
+    recogniser.gate.set()
+    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    assert answer.utterances == await session.finals() > 0
+
+
+async def test_a_question_is_answered_although_the_engine_fails(single: Deployment, listen: Listen) -> None:
+    """Where the open utterance can't be recognised the answer goes without it, and holds nothing up."""
+
+    def refuse(clips: Sequence[Clip]) -> None:
+        if any(clip.partial for clip in clips):
+            raise RecogniserError("no partials here", retryable=False)
+
+    heard = await listen(single)
+    recogniser = HeldRecogniser(is_open=True)
+    recogniser.fail = refuse
+    session = await single.open(Story(talk()))
+    await session.say(asked(session, (finals_in(session.expected())[2].start_samples + 12_000, "now?")))
+    await single.started(recogniser, partials_per_s=0)
+    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    assert (answer.utterances, answer.provisional) == (2, [])
+    await single.ended(session)
+    assert await session.facts() == session.expected()
+
+
+async def test_a_question_is_taken_once(deployment: Deployment) -> None:
+    """A question behind the checkpoint isn't a decision again when its audio is read again."""
+    session = await deployment.open(Story(talk()))
+    entries = asked(session, (16_000, "early"))
+    await session.say(entries)
+    worker = await deployment.started()
+    await deployment.ended(session)
+    assert Position(16_000, 1) in [one.position for one in entries]
+    assert await session.facts() == session.expected()
+    assert len(worker.holdings) == 0

@@ -1,0 +1,109 @@
+"""Partials: provisional texts of open utterances on the feed channel."""
+
+import msgspec
+
+from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message
+from eventlog.redis.wakeups import Wakeups
+from processor.recognisers import Clip
+from processor.recognisers.mock import MockRecogniser
+from tests.support.deployment import Deployment, Session, finals_in, held
+from tests.support.pcm import Story, talk
+from tests.support.recognisers import HeldRecogniser
+from tests.support.waiting import eventually_async
+
+
+class Listener:
+    """Whoever listens to a session's partition, as an edge does."""
+
+    def __init__(self, deployment: Deployment, session: Session) -> None:
+        """Bind to the session's channel."""
+        self.heard: list[FeedMessage] = []
+        channel = session.run.partition.feed_channel
+        self.bells = Wakeups(
+            deployment.server, [channel], lambda _, data: self.heard.append(decode_message(data)), lambda: None
+        )
+
+    async def start(self) -> None:
+        """Return when the subscription stands."""
+        await self.bells.start()
+        await self.bells.listening()
+
+
+async def test_an_open_utterance_is_told_while_it_goes_on(deployment: Deployment) -> None:
+    """A partial carries the words so far, where they stand in the audio, and the position of the last fact."""
+    session = await deployment.open(Story(talk(16_000, 2)))
+    listener = Listener(deployment, session)
+    await listener.start()
+    try:
+        await deployment.started(partial_interval_ms=10)
+        final = finals_in(session.expected())[0]
+        upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= final.end_samples - 16_000)
+        await session.say(session.entries[:upto])
+        heard_samples = session.entries[upto - 1].position.offset
+        await eventually_async(lambda: len(listener.heard) > 2)
+    finally:
+        await listener.bells.stop()
+    message = listener.heard[-1]
+    assert (message.kind, message.member, message.position) == (FeedKind.PARTIAL, session.run.member, "0-1")
+    body = msgspec.json.decode(message.body)
+    assert (body["type"], body["utterance"], body["channel"]) == ("partial", 0, 0)
+    assert body["start"] == round(final.start_samples / 16_000, 3)
+    assert body["end"] == round(heard_samples / 16_000, 3)
+    pcm = session.story.samples[final.start_samples : heard_samples, 0].tobytes()
+    [expected] = MockRecogniser().recognise([Clip(pcm=pcm, sample_rate_hz=16_000)])
+    assert body["text"] == expected.text
+
+
+async def test_partials_name_the_last_fact(deployment: Deployment) -> None:
+    """A partial after a final carries that final's position, so that a listener can drop what is older."""
+    session = await deployment.open(Story(talk()))
+    listener = Listener(deployment, session)
+    await listener.start()
+    try:
+        await deployment.started(partial_interval_ms=10)
+        second = finals_in(session.expected())[1]
+        upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= second.end_samples - 6_000)
+        await session.say(session.entries[:upto])
+        await eventually_async(lambda: any(one.position == "1-0" for one in listener.heard))
+    finally:
+        await listener.bells.stop()
+    last = next(one for one in listener.heard if one.position == "1-0")
+    assert msgspec.json.decode(last.body)["utterance"] == 1
+
+
+async def test_partials_are_no_facts(deployment: Deployment) -> None:
+    """However many partials there were, the log has finals only, those of a run without partials."""
+    session = await deployment.open(Story(talk()))
+    await deployment.started(partial_interval_ms=1)
+    for first in range(0, len(session.entries), 7):
+        await session.say(session.entries[first : first + 7])
+    await deployment.ended(session)
+    assert await session.facts() == session.expected()
+
+
+async def test_partials_wait_while_finals_do(single: Deployment) -> None:
+    """While the recogniser is busy with finals, partials aren't even asked for."""
+    recogniser = HeldRecogniser(max_batch=1)
+    session = await single.open(Story(talk()))
+    worker = await single.started(recogniser, partial_interval_ms=1, pending_utterances=100)
+    await held(worker, 1)
+    [run] = worker.holdings
+    await session.say(session.entries[:60])
+    await eventually_async(lambda: run.waiting_utterances > 1)
+    await session.say(session.entries[60:-1])
+    await eventually_async(lambda: run.timeline.cursor == session.entries[-2].position)
+    assert worker._recognition.room_for_partials == 0
+    assert sum(clip.partial for call in recogniser.calls for clip in call) <= 1
+    recogniser.gate.set()
+    await session.say(session.entries[-1:])
+    await single.ended(session)
+
+
+async def test_no_partials_where_none_are_wanted(deployment: Deployment) -> None:
+    """With a rate of zero an open utterance is never recognised provisionally."""
+    session = await deployment.open(Story(talk(16_000, 2)))
+    worker = await deployment.started(partial_interval_ms=10, partials_per_s=0)
+    await session.say(session.entries[:20])
+    [run] = await eventually_async(lambda: [one for one in worker.holdings if one.timeline.open_utterances()])
+    worker._partials._submit_due()
+    assert run.partial_due == 0.0, "it was never its turn"

@@ -1,0 +1,34 @@
+"""Fixtures of the rebuilds' tests."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from eventlog.redis.server import Server, connect
+from tests.support.deployment import Deployment
+from tests.support.servers import Server as TestServer
+
+PARTITIONS = 8
+
+
+@pytest.fixture
+async def log(server: TestServer) -> AsyncIterator[Server]:
+    """A connection to an empty Redis, once single and once a cluster."""
+    connected = await connect(server.url, partitions=PARTITIONS)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def single(standalone: TestServer) -> AsyncIterator[Server]:
+    """A connection to an empty single Redis, where a cluster would add nothing."""
+    connected = await connect(standalone.url, partitions=PARTITIONS)
+    yield connected
+    await connected.close()
+
+
+@pytest.fixture
+async def deployment(server: TestServer) -> AsyncIterator[Deployment]:
+    """An empty deployment on one Redis, and once more on a cluster."""
+    async with Deployment(server.url) as found:
+        yield found

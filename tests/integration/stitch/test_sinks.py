@@ -1,0 +1,164 @@
+"""STITCH-7: a failing sink never loses another sink's writes, whichever fails, whenever, and however."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import projections.projector
+from eventlog import keys
+from eventlog.log import LogUnavailableError
+from eventlog.projection.operations import Op
+from eventlog.readmodel.statuses import decode_status, read_last_status
+from eventlog.readmodel.views import read_document, read_view
+from projections.projection import Batch, Command, Projection
+from tests.integration.stitch.path import TTL_S, Held, Path, all_projections, bounded, running
+from tests.integration.stitch.speakers import TALKATIVE, Speaker, speakers
+from tests.support.waiting import eventually_async
+
+SINKS = keys.READ_MODELS
+
+
+class Sink:
+    """A projection that can be made to fail."""
+
+    def __init__(self, inner: Projection) -> None:
+        """Do what `inner` does while it is well."""
+        self.inner = inner
+        self.name = inner.name
+        self.gather_s = 0.0
+        self.trouble: Exception | None = None
+        self.failures = 0
+
+    def reads(self, batch: Batch) -> Sequence[Command]:
+        """As `inner`."""
+        if self.trouble is not None:
+            self.failures += 1
+            raise self.trouble
+        return self.inner.reads(batch)
+
+    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
+        """As `inner`."""
+        return self.inner.fold(batch, answers)
+
+
+@pytest.fixture
+def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sink]:
+    """The projections, well; a failed round is tried again soon."""
+    monkeypatch.setattr(projections.projector, "SWEEP_S", 0.05)
+    return {one.name: Sink(one) for one in all_projections()}
+
+
+@pytest.fixture
+async def path(redis_url: str, sinks: dict[str, Sink]) -> AsyncIterator[Path]:
+    """The whole path on an empty Redis, with these projections."""
+    async with running(redis_url, projections=list(sinks.values())) as found:
+        yield found
+
+
+async def has_everything(path: Path, session: Held, sink: str) -> None:
+    """Returns when this sink has the whole session; fails if what it has is wrong."""
+    match sink:
+        case "lists":
+            await eventually_async(lambda: read_document(path.server, session.run))
+            assert await path.listed(session) == session.owed
+        case "feeds":
+            finals = [event["text"] for event in await path.feed(session) if event["type"] == "final"]
+            assert finals == [final.text for final in session.owed]
+        case "sessions":
+            await eventually_async(lambda: _is_closed(path, session))
+            view = await read_view(path.server, session.run)
+            assert view is not None
+            assert view.finals == len(session.owed)
+        case "status":
+            await eventually_async(lambda: _is_completed(path, session))
+        case _:
+            raise AssertionError(f"what has {sink} to have?")
+
+
+async def _is_closed(path: Path, session: Held) -> bool:
+    view = await read_view(path.server, session.run)
+    return view is not None and view.state == "CLOSED"
+
+
+async def _is_completed(path: Path, session: Held) -> bool:
+    last = await read_last_status(path.server, session.run)
+    return last is not None and decode_status(last[1]).status == "completed"
+
+
+troubles = st.sampled_from([RuntimeError("a defect"), LogUnavailableError("away"), TimeoutError()])
+
+
+@given(name=st.sampled_from(SINKS), trouble=troubles, at_start=st.booleans(), crowd=speakers())
+@example(name="lists", trouble=RuntimeError("a defect"), at_start=True, crowd=TALKATIVE)
+@example(name="feeds", trouble=TimeoutError(), at_start=False, crowd=TALKATIVE)
+@bounded
+async def test_a_sink_that_fails_for_a_while_costs_nobody_anything(  # noqa: PLR0917 - two fixtures, four drawn
+    path: Path, sinks: dict[str, Sink], name: str, trouble: Exception, at_start: bool, crowd: list[Speaker],  # noqa: FBT001
+) -> None:
+    """STITCH-2, STITCH-7: while one sink fails the others get everything, and once it is mended it has it too."""
+    ill = sinks[name]
+
+    async def fall_ill(_: Held) -> None:
+        ill.trouble = trouble
+
+    when = {"begun" if at_start else "said": fall_ill}
+    leaving = [speaker._replace(stops=False) for speaker in crowd]
+    sessions = await asyncio.gather(
+        *(path.hold(speaker, number, documented=False, **when) for number, speaker in enumerate(leaving))
+    )
+    for session in sessions:
+        for sink in SINKS:
+            if sink != name:
+                await has_everything(path, session, sink)
+    await eventually_async(lambda: ill.failures > 0)
+    ill.trouble = None
+    for session in sessions:
+        await has_everything(path, session, name)
+    ill.failures = 0
+
+
+@given(name=st.sampled_from(SINKS), crowd=speakers(least=2))
+@example(name="lists", crowd=TALKATIVE)
+@example(name="feeds", crowd=TALKATIVE)
+@example(name="sessions", crowd=TALKATIVE)
+@example(name="status", crowd=TALKATIVE)
+@bounded
+async def test_a_read_model_that_refuses_costs_its_own_facts_alone(path: Path, name: str, crowd: list[Speaker]) -> None:
+    """STITCH-2, STITCH-7: what one read model of one session refuses is set aside, and all others are whole."""
+
+    async def spoil(session: Held) -> None:
+        run = session.run
+        spoilt = {"lists": run.list, "feeds": run.feed, "sessions": run.view, "status": run.status}[name]
+        await path.server.execute("DEL", spoilt)
+        # Neither a list nor a stream nor a hash.
+        await path.server.execute("SET", spoilt, "something else", "EX", TTL_S)
+
+    # An edge that resumes reads the feed, and what it says of one that is no feed is another matter.
+    steady = crowd[0]._replace(parts=tuple(part for part in crowd[0].parts if part[0] != "drop"), stops=False)
+    victim, *others = await asyncio.gather(
+        path.hold(steady, begun=spoil, documented=False), *(path.hold(one._replace(stops=False)) for one in crowd[1:])
+    )
+    for session in others:
+        for sink in SINKS:
+            await has_everything(path, session, sink)
+    for sink in SINKS:
+        if sink != name:
+            await has_everything(path, victim, sink)
+    letters = await eventually_async(lambda: set_aside(path, victim, name=name))
+    assert await set_aside(path, *others, name=name) == []
+    assert len(letters) == len(set(letters))
+
+
+async def set_aside(path: Path, *sessions: Held, name: str) -> list[str]:
+    """The facts of these sessions among a projection's dead letters, once the last one is."""
+    found = []
+    for session in sessions:
+        for _, fields in await path.server.execute("XRANGE", session.run.partition.dead_letters(name), "-", "+"):
+            letter = dict(zip(fields[::2], fields[1::2], strict=True))
+            if letter[b"run"] == session.run.member.encode():
+                found.append(letter[b"fact"].decode())
+    return found

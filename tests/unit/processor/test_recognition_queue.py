@@ -1,0 +1,271 @@
+"""The recognition queue: order, batches, failures."""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import pytest
+
+from processor import recognition_queue
+from processor.recognisers import Clip, Recogniser, RecogniserError, Recognition
+from processor.recognition_queue import Job, RecognitionQueue
+from tests.support.recognisers import HeldRecogniser
+from tests.support.waiting import eventually_async
+
+Queues = Callable[[Recogniser], RecognitionQueue]
+
+
+@pytest.fixture
+def queue_of() -> Iterator[Queues]:
+    """Makes queues, and closes them and their recognisers after the test."""
+    made: list[tuple[RecognitionQueue, Recogniser]] = []
+
+    def make(recogniser: Recogniser) -> RecognitionQueue:
+        made.append((RecognitionQueue(recogniser), recogniser))
+        return made[-1][0]
+
+    yield make
+    for queue, recogniser in made:
+        queue.close()
+        recogniser.close()
+
+
+@pytest.fixture(autouse=True)
+def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognition_queue, "_FIRST_RETRY_S", 0.001)
+
+
+class Answers(list[Recognition | RecogniserError]):
+    """What the jobs were told, in the order told."""
+
+    def job(self, clip: Clip, wanted: Callable[[], bool] = lambda: True) -> Job:
+        """A job that answers here."""
+        return Job(clip, self.append, wanted)
+
+
+def clip(number: int, *, is_partial: bool = False) -> Clip:
+    """One of many different clips."""
+    return Clip(pcm=bytes([number, 1]) * 4_800, sample_rate_hz=16_000, partial=is_partial)
+
+
+def numbers(clips: Sequence[Clip]) -> list[int]:
+    """Which clips these are."""
+    return [one.pcm[0] for one in clips]
+
+
+async def test_finals_come_before_partials(queue_of: Queues) -> None:
+    """However long partials have waited, a final that waits is recognised first."""
+    recogniser, answers = HeldRecogniser(), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(0)))
+    await eventually_async(lambda: recogniser.calls)
+    queue.submit(*(answers.job(clip(number, is_partial=True)) for number in (1, 2)))
+    queue.submit(*(answers.job(clip(number)) for number in (3, 4)))
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 5)
+    assert [numbers(call) for call in recogniser.calls] == [[0], [3, 4], [1, 2]]
+
+
+async def test_what_waits_goes_in_batches(queue_of: Queues) -> None:
+    """Clips handed in together or while the recogniser is busy share its calls, as many as it takes, in order."""
+    recogniser, answers = HeldRecogniser(max_batch=4), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(*(answers.job(clip(number)) for number in range(3)))
+    await eventually_async(lambda: recogniser.calls)
+    for number in range(3, 10):
+        queue.submit(answers.job(clip(number)))
+    assert queue.waiting == 7
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 10)
+    assert [numbers(call) for call in recogniser.calls] == [[0, 1, 2], [3, 4, 5, 6], [7, 8, 9]]
+
+
+async def test_no_more_calls_at_once_than_are_of_use(queue_of: Queues) -> None:
+    """The recogniser is inside as many calls as it can use, and no more."""
+    recogniser, answers = HeldRecogniser(max_batch=1, max_parallel=3), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(*(answers.job(clip(number)) for number in range(8)))
+    await eventually_async(lambda: len(recogniser.calls) == 3)
+    assert queue.waiting == 5
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 8)
+    assert recogniser.most_at_once == 3
+
+
+async def test_partials_have_room_only_while_a_recogniser_is_free(queue_of: Queues) -> None:
+    """Partials are asked for while nothing waits and a call may begin at once, half a batch of them."""
+    recogniser, answers = HeldRecogniser(max_batch=8), Answers()
+    queue = queue_of(recogniser)
+    assert queue.room_for_partials == 4
+    queue.submit(answers.job(clip(0)))
+    assert queue.room_for_partials == 0
+    recogniser.gate.set()
+    await eventually_async(lambda: queue.room_for_partials == 4)
+
+
+async def test_a_passing_failure_is_tried_again_until_it_passes(queue_of: Queues) -> None:
+    """A final whose recogniser fails for a while is answered in the end; its job hears nothing of the failures."""
+    recogniser, answers = HeldRecogniser(is_open=True), Answers()
+
+    def fail(_clips: Sequence[Clip]) -> None:
+        if len(recogniser.calls) < 4:
+            raise RecogniserError("busy", retryable=True)
+
+    recogniser.fail = fail
+    queue_of(recogniser).submit(answers.job(clip(0)))
+    await eventually_async(lambda: answers)
+    assert [type(one) for one in answers] == [Recognition]
+    assert len(recogniser.calls) == 4
+
+
+async def test_pauses_between_tries_grow_to_a_bound(
+    queue_of: Queues, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each failure doubles the pause before the next try, up to a bound."""
+    monkeypatch.setattr(recognition_queue, "_LONGEST_RETRY_S", 0.01)
+    recogniser, answers = HeldRecogniser(is_open=True), Answers()
+
+    def fail(_clips: Sequence[Clip]) -> None:
+        if len(recogniser.calls) < 7:
+            raise RecogniserError("busy", retryable=True)
+
+    recogniser.fail = fail
+    queue_of(recogniser).submit(answers.job(clip(0)))
+    await eventually_async(lambda: answers)
+    delays_s = [getattr(record, "delay_s") for record in caplog.records if hasattr(record, "delay_s")]  # noqa: B009
+    assert delays_s == [0.002, 0.004, 0.008, 0.01, 0.01, 0.01]
+
+
+async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
+    """Of a batch that fails for good, each clip is tried alone, and only the one to blame has the error."""
+    recogniser = HeldRecogniser(is_open=True)
+
+    def fail(clips: Sequence[Clip]) -> None:
+        if 2 in numbers(clips):
+            raise RecogniserError("unreadable", retryable=False)
+
+    recogniser.fail = fail
+    told: dict[int, Recognition | RecogniserError] = {}
+    queue_of(recogniser).submit(
+        *(Job(clip(number), partial(told.__setitem__, number), lambda: True) for number in range(4))
+    )
+    await eventually_async(lambda: len(told) == 4)
+    assert [number for number, one in told.items() if isinstance(one, RecogniserError)] == [2]
+
+
+async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
+    """A partial isn't tried again: by then it is superseded."""
+    recogniser, answers = HeldRecogniser(is_open=True), Answers()
+
+    def fail(clips: Sequence[Clip]) -> None:
+        if clips[0].partial:
+            raise RecogniserError("busy", retryable=True)
+
+    recogniser.fail = fail
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(0, is_partial=True)))
+    await eventually_async(lambda: queue.room_for_partials)
+    queue.submit(answers.job(clip(1)))
+    await eventually_async(lambda: answers)
+    assert [numbers(call) for call in recogniser.calls] == [[0], [1]]
+
+
+async def test_dropped_runs_are_not_recognised(queue_of: Queues) -> None:
+    """A clip that nobody waits for any more when its turn comes is left out."""
+    recogniser, answers = HeldRecogniser(), Answers()
+
+    def wanted(number: int) -> bool:
+        return number not in {1, 2, 3, 5}
+
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(0)))
+    await eventually_async(lambda: recogniser.calls)
+    queue.submit(*(answers.job(clip(number), partial(wanted, number)) for number in range(1, 7)))
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 3)
+    assert [numbers(call) for call in recogniser.calls] == [[0], [4, 6]]
+
+
+async def test_a_dropped_run_is_not_tried_again(queue_of: Queues) -> None:
+    """Retries end when nobody waits for them any more."""
+    recogniser, answers, failing = HeldRecogniser(is_open=True), Answers(), True
+
+    def fail(clips: Sequence[Clip]) -> None:
+        if numbers(clips) == [0]:
+            raise RecogniserError("busy", retryable=True)
+
+    recogniser.fail = fail
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(0), lambda: failing))
+    await eventually_async(lambda: len(recogniser.calls) > 1)
+    failing = False
+    await eventually_async(lambda: not queue._running and not queue._timers)
+    assert answers == []
+
+
+@pytest.mark.parametrize("error", [ValueError("spoken words"), MemoryError(), KeyError("x"), AssertionError()])
+async def test_whatever_a_recogniser_raises_becomes_its_error(queue_of: Queues, error: Exception) -> None:
+    """A plugged-in recogniser that raises anything gives a typed error, which names the type and no text."""
+    recogniser, answers = HeldRecogniser(is_open=True), Answers()
+
+    def fail(_clips: Sequence[Clip]) -> None:
+        raise error
+
+    recogniser.fail = fail
+    queue_of(recogniser).submit(answers.job(clip(0)))
+    [told] = await eventually_async(lambda: answers)
+    assert isinstance(told, RecogniserError)
+    assert not told.retryable
+    assert type(error).__name__ in str(told)
+    assert "spoken" not in str(told)
+
+
+class ShortRecogniser(HeldRecogniser):
+    """Answers fewer recognitions than it was given clips."""
+
+    def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
+        """Leave the last one out."""
+        return super().recognise(clips)[:-1]
+
+
+async def test_too_few_recognitions_are_an_error(queue_of: Queues) -> None:
+    """A recogniser that doesn't answer every clip has failed, and each job is told."""
+    answers = Answers()
+    queue_of(ShortRecogniser(is_open=True)).submit(answers.job(clip(0)), answers.job(clip(1)))
+    await eventually_async(lambda: len(answers) == 2)
+    assert all(isinstance(one, RecogniserError) for one in answers)
+
+
+async def test_closing_drops_what_waits(queue_of: Queues) -> None:
+    """After closing nobody is told anything, and nothing more is recognised."""
+    recogniser, answers = HeldRecogniser(max_batch=1), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(0)), answers.job(clip(1)), answers.job(clip(2, is_partial=True)))
+    await eventually_async(lambda: recogniser.calls)
+    queue.close()
+    recogniser.gate.set()
+    await eventually_async(lambda: not queue._running)
+    assert answers == []
+    assert [numbers(call) for call in recogniser.calls] == [[0]]
+
+
+async def test_one_call_is_kept_free_for_finals(queue_of: Queues) -> None:
+    """Where calls run side by side, partials never take the last of them."""
+    recogniser, answers = HeldRecogniser(max_batch=2, max_parallel=2), Answers()
+    queue = queue_of(recogniser)
+    assert queue.room_for_partials == 1
+    queue.submit(answers.job(clip(0, is_partial=True)))
+    assert queue.room_for_partials == 0
+    queue.submit(answers.job(clip(1)))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 2)
+
+
+async def test_clips_are_shared_out_over_free_calls(queue_of: Queues) -> None:
+    """Clips that come together go to as many calls as are free, rather than into one batch."""
+    recogniser, answers = HeldRecogniser(max_batch=8, max_parallel=2), Answers()
+    queue_of(recogniser).submit(*(answers.job(clip(number)) for number in range(4)))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 4)
+    assert sorted(map(numbers, recogniser.calls)) == [[0, 1], [2, 3]]

@@ -1,0 +1,240 @@
+"""The timeline: the same decisions however the audio is cut, and from whichever checkpoint it is read."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from eventlog.codec import UndecodableEventError
+from eventlog.events import SessionSealed
+from eventlog.log import AudioEntry, Checkpoint
+from eventlog.positions import SEALED, Position
+from processor.speech import Segmenter, Utterance
+from processor.timeline import Decision, Timeline
+from tests.support.pcm import SETTINGS, Story, talk
+from tests.unit.processor.stories import RATES_HZ, cuts, stories
+
+
+class Seen(NamedTuple):
+    """A decision without its cursor, which depends on where the chunks end."""
+
+    boundaries: tuple[int, ...]
+    channel: int
+    utterance: Utterance | None
+    hole: tuple[int, int] | None
+    sealed: SessionSealed | None
+
+
+def fed(timeline: Timeline, entries: Iterable[AudioEntry]) -> list[Decision]:
+    """What a reader gets that asks for entries after the timeline's cursor."""
+    return [decision for entry in entries if entry.position > timeline.cursor for decision in timeline.feed(entry)]
+
+
+def seen(decisions: Iterable[Decision]) -> list[Seen]:
+    """The decisions, to be compared."""
+    return [Seen(one.boundaries, one.channel, one.utterance, one.hole, one.sealed) for one in decisions]
+
+
+def whole(story: Story, at: Iterable[int] = ()) -> list[Decision]:
+    """An undisturbed run."""
+    return fed(Timeline(story.start, Checkpoint()), story.entries(at))
+
+
+def resumed(story: Story, entries: Sequence[AudioEntry], decision: Decision) -> list[Decision]:
+    """A run from the checkpoint that holds after `decision`."""
+    checkpoint = Checkpoint(cursor=decision.cursor, boundaries=decision.boundaries)
+    return fed(Timeline(story.start, checkpoint), entries)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data())
+def test_decisions_do_not_depend_on_how_the_audio_is_cut(data: st.DataObject) -> None:
+    """Any split of the same audio into entries gives the same boundaries, utterances, holes and end."""
+    story = data.draw(stories())
+    assert seen(whole(story, data.draw(cuts(story)))) == seen(whole(story))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_any_checkpoint_leads_to_the_same_later_decisions(data: st.DataObject) -> None:
+    """Restarted at any decision's checkpoint, with holes, finalize events and the end behind it, nothing changes."""
+    story = data.draw(stories())
+    entries = story.entries(data.draw(cuts(story)))
+    expected = fed(Timeline(story.start, Checkpoint()), entries)
+    for number, decision in enumerate(expected, 1):
+        assert seen(resumed(story, entries, decision)) == seen(expected[number:])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_restart_upon_restart_changes_nothing(data: st.DataObject) -> None:
+    """However many workers die one after the other, each after a decision or some, the decisions are the same."""
+    story = data.draw(stories())
+    entries = story.entries(data.draw(cuts(story)))
+    expected = fed(Timeline(story.start, Checkpoint()), entries)
+    done: list[Decision] = []
+    left = fed(Timeline(story.start, Checkpoint()), entries)
+    while left:
+        done += left[: data.draw(st.integers(1, len(left)))]
+        left = resumed(story, entries, done[-1])
+    assert seen(done) == seen(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_decisions_come_by_position_then_channel(data: st.DataObject) -> None:
+    """What the audio decides comes in the order of positions, and at the same position in that of the channels."""
+    story = replace(data.draw(stories(holes=False)), finalized=[], sealed=False)
+    order = [(one.boundaries[one.channel], one.channel) for one in whole(story, data.draw(cuts(story)))]
+    assert order == sorted(order)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_events_come_after_the_audio_at_their_position(data: st.DataObject) -> None:
+    """A finalize or the end, too, is decided in the order of positions, after what the audio before it decided."""
+    story = data.draw(stories(holes=False))
+    decisions = [one for one in whole(story, data.draw(cuts(story))) if one.sealed is None]
+    order = [one.boundaries[one.channel] for one in decisions]
+    assert order == sorted(order)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_boundaries_and_cursor_never_go_back(data: st.DataObject) -> None:
+    """No decision leads to a checkpoint behind an earlier one."""
+    decisions = whole(story := data.draw(stories()), data.draw(cuts(story)))
+    for before, after in pairwise(decisions):
+        assert before.cursor <= after.cursor
+        assert all(one <= other for one, other in zip(before.boundaries, after.boundaries, strict=True))
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("rate_hz", RATES_HZ)
+def test_each_channel_is_segmented_as_if_it_were_alone(rate_hz: int, channels: int) -> None:
+    """A channel's utterances are those of a segmenter that hears nothing else, with the exact samples."""
+    story = Story(talk(rate_hz, channels), rate_hz)
+    for channel in range(channels):
+        alone = Segmenter(SETTINGS, rate_hz)
+        boundaries = [*alone.feed(story.samples[:, channel].tobytes()), *alone.close()]
+        expected = [one.utterance for one in boundaries if one.utterance]
+        assert len(expected) > 3
+        assert [
+            one.utterance for one in whole(story, range(0, 10**6, 1_600)) if one.utterance and one.channel == channel
+        ] == expected
+        for one in expected:
+            assert one.pcm == story.samples[one.start_samples : one.end_samples, channel].tobytes()
+
+
+def test_a_finalize_makes_a_boundary_at_the_last_ten_milliseconds() -> None:
+    """A finalize in the middle of a word ends the utterance there and then."""
+    story = Story(talk(), finalized=[16_333], sealed=False)
+    [decided] = [one for one in whole(story) if one.cursor == Position(16_333, 1)]
+    assert decided.utterance is not None
+    assert decided.boundaries == (16_320,)
+    assert decided.utterance.decided_samples == 16_320
+
+
+def test_a_finalize_is_taken_once() -> None:
+    """A finalize at or before the checkpoint's cursor is not taken again, though its audio is read again."""
+    story = Story(talk(), finalized=[16_333], sealed=False)
+    entries = story.entries(range(0, 20_000, 1_600))
+    number, decided = next(
+        (number, one)
+        for number, one in enumerate(whole(story, range(0, 20_000, 1_600)), 1)
+        if one.cursor == Position(16_333, 1)
+    )
+    read_again = [one.position for one in entries if one.position > Position(decided.boundaries[0], 0)]
+    assert decided.cursor in read_again
+    assert seen(resumed(story, entries, decided)) == seen(whole(story)[number:])
+
+
+def test_a_finalize_half_committed_is_taken_by_the_other_channel_alone() -> None:
+    """After a crash between the two channels' decisions of one finalize, the second channel's comes, and only that."""
+    story = Story(talk(16_000, 2), finalized=[33_333], sealed=False)
+    entries = story.entries(range(0, 40_000, 1_600))
+    decisions = fed(Timeline(story.start, Checkpoint()), entries)
+    first = next(number for number, one in enumerate(decisions) if one.boundaries[0] == 33_280)
+    assert decisions[first].cursor < Position(33_333, 1)
+    assert decisions[first + 1].boundaries == (33_280, 33_280)
+    assert decisions[first + 1].cursor == Position(33_333, 1)
+    assert seen(resumed(story, entries, decisions[first])) == seen(decisions[first + 1 :])
+
+
+@pytest.mark.parametrize("told", [True, False])
+def test_a_hole_is_a_boundary_and_is_told(told: bool) -> None:  # noqa: FBT001
+    """Missing audio ends the utterance before it and is told with its exact bounds, by an event or found by itself."""
+    story = Story(talk(), holes=[(20_005, 30_007)], told=told, sealed=False)
+    decisions = whole(story)
+    number = next(number for number, one in enumerate(decisions) if one.hole)
+    hole, cut_off = decisions[number], decisions[number - 1]
+    assert hole.hole == (20_005, 30_007)
+    assert hole.boundaries == (30_080,), "the next ten milliseconds from there"
+    assert cut_off.utterance is not None
+    assert cut_off.utterance.end_samples <= 20_005
+    assert all(one.utterance is None or one.utterance.start_samples >= 30_080 for one in decisions[number:])
+
+
+def test_a_hole_before_the_end_is_told() -> None:
+    """Audio that the seal counts and the log lacks is a hole too, and the session still ends."""
+    story = Story(talk(), holes=[(20_000, len(talk()))], told=False)
+    *_, hole, end = whole(story)
+    assert hole.hole == (20_000, len(talk()))
+    assert end.sealed is not None
+    assert end.cursor == SEALED
+
+
+def test_trimmed_audio_is_told_as_a_hole() -> None:
+    """A run whose first audio was trimmed begins with a hole and goes on after it."""
+    story = Story(talk())
+    entries = [one for one in story.entries(range(0, 200_000, 1_600)) if one.position > Position(40_000, 0)]
+    first, *others = fed(Timeline(story.start, Checkpoint()), entries)
+    assert first.hole == (0, 40_000)
+    assert any(one.utterance for one in others)
+
+
+def test_audio_trimmed_behind_every_boundary_is_not_missed() -> None:
+    """A checkpoint's run needs no entry before its earliest boundary."""
+    story = Story(talk(16_000, 2))
+    entries = story.entries(range(0, 200_000, 1_600))
+    decisions = fed(Timeline(story.start, Checkpoint()), entries)
+    middle = decisions[len(decisions) // 2]
+    kept = [one for one in entries if one.position > Position(min(middle.boundaries), 0)]
+    assert seen(resumed(story, kept, middle)) == seen(decisions[len(decisions) // 2 + 1 :])
+    assert middle.boundaries[0] != middle.boundaries[1]
+
+
+def test_silence_alone_moves_the_checkpoint() -> None:
+    """Long silence has boundaries of its own, so a restart doesn't read all of it again."""
+    story = Story(np.zeros((16_000 * 5, 1), np.int16), sealed=False)
+    assert [one.boundaries for one in whole(story)] == [(16_320 * count,) for count in range(1, 5)]
+
+
+def test_an_open_utterance_is_told_per_channel() -> None:
+    """What was heard so far of an utterance is there for partials, by channel."""
+    story = Story(talk(16_000, 2)[:16_000], sealed=False)
+    timeline = Timeline(story.start, Checkpoint())
+    fed(timeline, story.entries())
+    [(channel, heard)] = timeline.open_utterances()
+    assert channel == 0
+    assert heard.pcm == story.samples[heard.start_samples : heard.end_samples, 0].tobytes()
+
+
+@pytest.mark.parametrize("event", [b"", b"not JSON", b'{"event":"unheard_of.v9"}'])
+def test_an_undecodable_event_is_an_error(event: bytes) -> None:
+    """A control event that this build doesn't know is refused, not skipped."""
+    timeline = Timeline(Story(talk()).start, Checkpoint())
+    with pytest.raises(UndecodableEventError):
+        timeline.feed(AudioEntry(Position(0, 2), None, event, 0))
+
+
+def test_pinned_settings_of_another_build_are_an_error() -> None:
+    """A session pinned to a segmenter version that isn't here is refused (OPS-1)."""
+    story = Story(talk(), segmenter={"version": 999})
+    with pytest.raises(ValueError, match="version"):
+        Timeline(story.start, Checkpoint())

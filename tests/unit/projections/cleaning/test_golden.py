@@ -1,0 +1,34 @@
+"""Whole transcripts, raw and cleaned, as they are stored.
+
+Those named after Whisper are what tiny.en made of the bundled recording (see speech/README.md), of the same with pauses
+put within sentences, and of synthetic speech full of hesitations; the others are made up.
+"""
+
+from pathlib import Path
+
+import pytest
+
+from eventlog.readmodel.documents import ListedFinal, decode_final
+from projections.cleaning import cleaned
+from tests.support.tree import ROOT
+
+GOLDEN = ROOT / "tests/golden" / "cleaning"
+
+
+def stored(path: Path) -> list[ListedFinal]:
+    """The finals in a file, an entry of the List a line."""
+    return [decode_final(line) for line in path.read_bytes().splitlines()]
+
+
+@pytest.mark.parametrize("raw", sorted(GOLDEN.glob("*.jsonl")), ids=lambda path: path.stem)
+def test_transcripts_are_cleaned_as_stored(raw: Path) -> None:
+    """BATCH-3: each stored transcript becomes the readable text that stands beside it."""
+    language = raw.suffixes[0].removeprefix(".")
+    assert cleaned(stored(raw), language) + "\n" == raw.with_suffix(".txt").read_text(encoding="utf-8")
+
+
+def test_every_readable_text_has_its_transcript() -> None:
+    """No golden text stands without the transcript that it is made of, and there are some of each."""
+    raws, texts = ({path.stem for path in GOLDEN.glob(f"*.{kind}")} for kind in ("jsonl", "txt"))
+    assert raws == texts
+    assert len(raws) > 5

@@ -1,5 +1,0 @@
-"""Fixtures of the uploads' tests: the log's."""
-
-from tests.eventlog.conftest import stage
-
-__all__ = ["stage"]

@@ -146,7 +146,7 @@ def main() -> None:
     room = str(arguments.sessions + 64)
     environment = {
         "STENOLOG_SESSION_TTL_S": str(TTL_S), "STENOLOG_MAX_SESSIONS": room, "STENOLOG_WORKER_CAPACITY": room,
-        "STENOLOG_IDLE_S": str(IDLE_S),
+        "STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S),
         # A client in a hurry is what is wanted here.
         "STENOLOG_REQUESTS_PER_MINUTE": "0",
     }  # fmt: skip

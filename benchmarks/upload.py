@@ -153,11 +153,11 @@ def main() -> None:
     """Run one upload and print what it took."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.upload", description=__doc__)
     parser.add_argument("--gib", type=float, default=2.0, help="size of the recording")
-    parser.add_argument("--ahead-mib", type=int, default=64, help="STENOLOG_UPLOAD_AHEAD_BYTES")
+    parser.add_argument("--ahead-mib", type=int, default=64, help="STENOLOG_MAX_UPLOAD_AHEAD_BYTES")
     parser.add_argument("--engine", default="mock")
     arguments = parser.parse_args()
     wav = LongWav(int(arguments.gib * 2**30) - 44)
-    settings = {"STENOLOG_UPLOAD_AHEAD_BYTES": str(arguments.ahead_mib << 20)}
+    settings = {"STENOLOG_MAX_UPLOAD_AHEAD_BYTES": str(arguments.ahead_mib << 20)}
     with Stack(engine=arguments.engine, environment=settings) as stack:
         pids = {role: pids for role, pids in stack.pids.items() if role != "redis"}
         with Watch(stack.redis_url, pids) as watch:

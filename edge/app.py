@@ -128,13 +128,13 @@ async def _told(request: Request, error: Exception) -> Response:
 async def _told_http(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
-    answer = _answer(request, _BY_STATUS.get(error.status_code, errors.BAD_QUERY), error.detail, error.status_code)
+    answer = _answer(request, _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail, error.status_code)
     answer.headers.update(error.headers or {})
     return answer
 
 
 async def _told_unavailable(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, errors.TRY_AGAIN, "Redis can't be reached now")
+    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis can't be reached now")
     answer.headers["retry-after"] = "1"
     return answer
 

@@ -59,11 +59,11 @@ class EdgeCore:
         self.server = server
         self.log = log
         self.metrics = EdgeMetrics(server.meter)
-        marks = Watermarks(settings.memory_refuse_percent, settings.memory_hold_percent)
+        marks = Watermarks(settings.memory_high_watermark_percent, settings.memory_critical_watermark_percent)
         self.pressure = MemoryWatermarks(server, marks, limit_bytes=settings.memory_limit_bytes)
         self.gatherer = AppendBatcher(
-            log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_gone_s,
-            meter=self.metrics.append_s.observe, credit=UploadCredit(server, settings.upload_ahead_bytes),
+            log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes, gone_s=settings.redis_outage_timeout_s,
+            meter=self.metrics.append_s.observe, credit=UploadCredit(server, settings.max_upload_ahead_bytes),
             pressure=self.pressure,
         )  # fmt: skip
         self.fanout = FanOut(server)
@@ -178,7 +178,7 @@ class EdgeCore:
         for connection, code in zip(held.values(), await self.reservations.take(list(held)), strict=True):
             # This process stood still for so long that its place went to somebody else.
             if code in {Code.FULL, Code.TENANT_FULL}:
-                connection.fail(errors.TRY_AGAIN, f"place lost; durable up to offset {connection.uplink.acked_samples}")
+                connection.fail(errors.LOG_UNAVAILABLE, f"place lost; durable up to offset {connection.uplink.acked_samples}")
 
     async def _beat(self) -> None:
         beat = {"active_sessions": len(self.connections), "draining": self.draining}

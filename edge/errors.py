@@ -27,15 +27,15 @@ class ErrorCode(NamedTuple):
 _CHANGE = "Correct the query string."
 _GOES_ON = "The session goes on; the message changed nothing."
 
-BAD_SAMPLE_RATE = ErrorCode("bad_sample_rate", 1008, 400, "`sample_rate` is none of the supported ones.", _CHANGE)
-BAD_ENCODING = ErrorCode("bad_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CHANGE)
-BAD_CHANNELS = ErrorCode("bad_channels", 1008, 400, "`channels` isn't 1 or 2.", _CHANGE)
-BAD_LANGUAGE = ErrorCode("bad_language", 1008, 400, "`language` is no tag such as `en` or `pt-BR`.", _CHANGE)
-BAD_HANGOVER = ErrorCode("bad_hangover", 1008, 400, "`hangover_ms` isn't a whole number from 100 to 5000.", _CHANGE)
-BAD_NEXT_UTTERANCE = ErrorCode("bad_next_utterance", 1008, 400, "`next_utterance` isn't a whole number.", _CHANGE)
-BAD_SESSION_ID = ErrorCode("bad_session_id", 1008, 400, "`session_id` isn't a UUID, or is missing.", _CHANGE)
-BAD_TOKEN = ErrorCode(
-    "bad_token", 1008, 403, "`resume_token` is missing or isn't this session's.",
+INVALID_SAMPLE_RATE = ErrorCode("invalid_sample_rate", 1008, 400, "`sample_rate` is none of the supported ones.", _CHANGE)
+INVALID_ENCODING = ErrorCode("invalid_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CHANGE)
+INVALID_CHANNELS = ErrorCode("invalid_channels", 1008, 400, "`channels` isn't 1 or 2.", _CHANGE)
+INVALID_LANGUAGE = ErrorCode("invalid_language", 1008, 400, "`language` is no tag such as `en` or `pt-BR`.", _CHANGE)
+INVALID_HANGOVER = ErrorCode("invalid_hangover", 1008, 400, "`hangover_ms` isn't a whole number from 100 to 5000.", _CHANGE)
+INVALID_NEXT_UTTERANCE = ErrorCode("invalid_next_utterance", 1008, 400, "`next_utterance` isn't a whole number.", _CHANGE)
+INVALID_SESSION_ID = ErrorCode("invalid_session_id", 1008, 400, "`session_id` isn't a UUID, or is missing.", _CHANGE)
+INVALID_RESUME_TOKEN = ErrorCode(
+    "invalid_resume_token", 1008, 403, "`resume_token` is missing or isn't this session's.",
     "Resume with the token of `session_start`.",
 )
 SETTINGS_MISMATCH = ErrorCode(
@@ -45,8 +45,8 @@ SETTINGS_MISMATCH = ErrorCode(
 UNKNOWN_SESSION = ErrorCode(
     "unknown_session", 1008, 404, "There is no such session: never opened, expired or deleted.", "Start a new one."
 )
-SESSION_CLOSED = ErrorCode(
-    "session_closed", 1008, 409, "The session has ended and can't be resumed.",
+SESSION_ENDED = ErrorCode(
+    "session_ended", 1008, 409, "The session has ended: it can't be resumed and takes no more audio.",
     "Fetch its transcript; start a new one.",
 )
 SESSION_GONE = ErrorCode(
@@ -58,13 +58,13 @@ SUPERSEDED = ErrorCode(
 SESSION_LIMIT_EXCEEDED = ErrorCode(
     "session_limit_exceeded", 1013, 429, "All replicas together have `max_sessions` sessions.", "Try again later."
 )
-TRY_AGAIN = ErrorCode(
-    "try_again", 1013, 503, "Redis can't be written now; the message names the last acked offset.",
+LOG_UNAVAILABLE = ErrorCode(
+    "log_unavailable", 1013, 503, "Redis can't be written now; the message names the last acked offset.",
     "Resume after a while and send what was not acked.",
 )
 MEMORY_FULL = ErrorCode(
     "memory_full", 1013, 503, "Redis is nearly full: no new sessions are taken, or no audio for now.",
-    "Try again after a while; a session that goes on resumes as after `try_again`.",
+    "Try again after a while; a session that goes on resumes as after `log_unavailable`.",
 )
 GOING_AWAY = ErrorCode(
     "going_away", 1012, 503, "This replica shuts down.", "Resume at once; another replica takes over."
@@ -80,7 +80,7 @@ TOO_MANY_ERRORS = ErrorCode(
 INTERNAL_ERROR = ErrorCode(
     "internal_error", 1011, 500, "A defect of the server, logged there.", "Resume, or report it."
 )
-BAD_JSON = ErrorCode("bad_json", 0, 0, "A text frame isn't a JSON object with a `type`.", _GOES_ON)
+INVALID_JSON = ErrorCode("invalid_json", 0, 0, "A text frame isn't a JSON object with a `type`.", _GOES_ON)
 UNKNOWN_TYPE = ErrorCode("unknown_type", 0, 0, "A text frame's `type` isn't known.", _GOES_ON)
 ALREADY_STARTED = ErrorCode(
     "already_started", 0, 0, "`start` came on a connection whose options the query string already gave.", _GOES_ON
@@ -89,8 +89,8 @@ FRAME_TOO_LARGE = ErrorCode(
     "frame_too_large", 0, 0, "A binary frame is over `max_frame_bytes`; nothing of it was taken.",
     "Send it again in smaller frames.",
 )
-ODD_BYTES = ErrorCode(
-    "odd_bytes", 0, 0, "The audio ended within a sample; the incomplete one was dropped.", _GOES_ON
+MISALIGNED_AUDIO = ErrorCode(
+    "misaligned_audio", 0, 0, "The audio ended within a sample; the incomplete one was dropped.", _GOES_ON
 )
 SESSION_CLOSING = ErrorCode(
     "session_closing", 0, 0, "A frame came after `stop`; it was dropped.", "Wait for `session_end`."
@@ -104,23 +104,20 @@ TOKEN_EXPIRED = ErrorCode(
     "Resume with a new token.",
 )
 FORBIDDEN = ErrorCode("forbidden", 1008, 403, "The token's scopes don't allow this.", "Use a token that has the scope.")
-BAD_AUDIO = ErrorCode(
-    "bad_audio", 1008, 422, "The recording can't be decoded: not a format that is taken, cut off, or damaged.",
+INVALID_AUDIO = ErrorCode(
+    "invalid_audio", 1008, 422, "The recording can't be decoded: not a format that is taken, cut off, or damaged.",
     "Send WAV, FLAC, MP3, Ogg, WebM or MP4, or bare PCM; the message says what was found.",
 )
 TOO_LARGE = ErrorCode(
     "too_large", 0, 413, "The upload, or the request, is over its bound.", "Send it in parts, or a shorter one."
 )
-BAD_OFFSET = ErrorCode(
-    "bad_offset", 0, 409, "The chunk doesn't begin where the session's audio ends; the message says where that is.",
+INVALID_OFFSET = ErrorCode(
+    "invalid_offset", 0, 409, "The chunk doesn't begin where the session's audio ends; the message says where that is.",
     "Send from there.",
 )
-BAD_REQUEST = ErrorCode("bad_request", 0, 400, "The request's body or a header is malformed.", "See the message.")
-SESSION_ENDED = ErrorCode(
-    "session_ended", 0, 409, "The session has ended and takes no more audio.", "Fetch its transcript; start a new one."
-)
-NOT_SHARED = ErrorCode(
-    "not_shared", 0, 409, "The session is fed by a WebSocket, and takes no audio from requests.",
+INVALID_REQUEST = ErrorCode("invalid_request", 0, 400, "The request's body or a header is malformed.", "See the message.")
+WEBSOCKET_SESSION = ErrorCode(
+    "websocket_session", 0, 409, "The session is fed by a WebSocket, and takes no audio from requests.",
     "Open one with `POST /live/start`.",
 )
 TOO_MANY_REQUESTS = ErrorCode(
@@ -131,24 +128,24 @@ TOO_MANY_LISTENERS = ErrorCode(
     "too_many_listeners", 0, 429, "More event streams than a user, or this process, may have open.",
     "Close some, or wait as long as `Retry-After` says.",
 )
-BAD_ORIGIN = ErrorCode(
-    "bad_origin", 1008, 403, "The page that asks is of an origin that isn't allowed.",
+INVALID_ORIGIN = ErrorCode(
+    "invalid_origin", 1008, 403, "The page that asks is of an origin that isn't allowed.",
     "Have its origin added to `STENOLOG_ALLOWED_ORIGINS`.",
 )
 SESSION_TOO_LONG = ErrorCode(
     "session_too_long", 0, 409, "The session has as much audio as one may have; it is ended here.",
     "Start a new session for what follows.",
 )
-SET_ASIDE = ErrorCode(
-    "set_aside", 0, 422, "The session can't be processed, or kept crashing what processes it, and was set aside.",
-    "Nothing: its audio is kept, and an operator may have it taken up again (docs/quarantine.md).",
+QUARANTINED = ErrorCode(
+    "quarantined", 0, 422, "The session can't be processed, or kept crashing workers, and was quarantined.",
+    "None: its audio is kept, and an operator can redrive it (docs/quarantine.md).",
 )
 NOT_ACCEPTABLE = ErrorCode(
     "not_acceptable", 0, 406, "The transcript isn't to be had in any of the formats asked for.",
     "Ask for JSON, plain text, SRT or WebVTT.",
 )
-BAD_ADDRESS = ErrorCode(
-    "bad_address", 0, 422, "Nothing is sent to the address of a webhook: not `https://`, not public, or malformed.",
+INVALID_ADDRESS = ErrorCode(
+    "invalid_address", 0, 422, "Nothing is sent to the address of a webhook: not `https://`, not public, or malformed.",
     "Give another one; the message says what is wrong.",
 )
 UNKNOWN_RUN = ErrorCode("unknown_run", 0, 404, "The session has no such run.", "See the session's `runs`.")
@@ -162,7 +159,7 @@ NOT_FOUND = ErrorCode("not_found", 0, 404, "No such address.", "See docs/websock
 METHOD_NOT_ALLOWED = ErrorCode(
     "method_not_allowed", 0, 405, "The address has no such method.", "See docs/websocket.md."
 )
-BAD_QUERY = ErrorCode("bad_query", 0, 400, "A query parameter of an HTTP request is malformed.", _CHANGE)
+INVALID_QUERY = ErrorCode("invalid_query", 0, 400, "A query parameter of an HTTP request is malformed.", _CHANGE)
 
 TABLE: tuple[ErrorCode, ...] = tuple(value for value in list(globals().values()) if isinstance(value, ErrorCode))
 

@@ -38,11 +38,11 @@ class EdgeMetrics:
         """Count in the registry of `meter`."""
         registry = meter.registry
         self.append_s = Histogram(
-            "stenolog_edge_append_seconds", "Flushes of gathered audio into the log.",
+            "stenolog_edge_append_duration_seconds", "Flushes of gathered audio into the log.",
             buckets=FLUSH_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._requests = Histogram(
-            "stenolog_edge_http_request_seconds", "Time until an HTTP request's answer began.",
+            "stenolog_edge_http_request_duration_seconds", "Time until an HTTP request's answer began.",
             ["operation", "status"], buckets=HTTP_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._errors = Counter(
@@ -50,7 +50,7 @@ class EdgeMetrics:
         )
         self._opened = Counter(
             "stenolog_edge_sessions_opened", "Sessions opened, and resumed, by clients of this edge.",
-            ["how"], registry=registry,
+            ["type"], registry=registry,
         )  # fmt: skip
         self._ended = Counter(
             "stenolog_edge_sessions_ended", "Sessions whose end a client of this edge was told, by reason.",
@@ -103,7 +103,7 @@ class EdgeCollector:
         yield Reading("gauge", "stenolog_edge_connections", "Open streams, by state.", label="state", values=states)
         yield Reading("counter", "stenolog_edge_appended_entries", "Entries sent to the log.", gatherer.appends)
         yield Reading("counter", "stenolog_edge_appended_bytes", "Their payload.", gatherer.appended_bytes)
-        yield Reading("gauge", "stenolog_edge_gathering_sessions", "Sessions that wait for a flush.", gatherer.waiting)
+        yield Reading("gauge", "stenolog_edge_append_pending_sessions", "Sessions that wait for a flush.", gatherer.waiting)
         yield Reading(
             "counter", "stenolog_edge_acks", "Acks sent to clients.", kept.acks + sum(one.acks for one in live)
         )
@@ -116,7 +116,7 @@ class EdgeCollector:
             sum(one.outbox.waiting for one in live),
         )  # fmt: skip
         yield Reading(
-            "counter", "stenolog_edge_refilled_entries", "Sent again, since the log had lost them.",
+            "counter", "stenolog_edge_resent_entries", "Sent again, since the log had lost them.",
             kept.refilled_entries + sum(one.uplink.refilled for one in live),
         )  # fmt: skip
         yield Reading(
@@ -129,7 +129,7 @@ class EdgeCollector:
             confirming.unconfirmed,
         )  # fmt: skip
         yield Reading(
-            "gauge", "stenolog_edge_replicas_short", "1 while fewer replicas answer than acks are to wait for.",
+            "gauge", "stenolog_edge_replica_shortfall", "1 while fewer replicas answer than acks are to wait for.",
             float(confirming.is_short),
         )  # fmt: skip
         yield Reading("gauge", "stenolog_edge_event_streams", "Server-sent event streams open.", core.streams.count)
@@ -138,13 +138,13 @@ class EdgeCollector:
             core.streams.dropped_slow,
         )  # fmt: skip
         yield Reading(
-            "gauge", "stenolog_edge_pressed_sessions", "Sessions whose audio waits for Redis to have memory.",
+            "gauge", "stenolog_edge_throttled_sessions", "Sessions whose audio waits for Redis to have memory.",
             core.gatherer.pressed,
         )  # fmt: skip
         nodes = tuple(core.pressure.nodes.items())
         yield Reading(
-            "gauge", "stenolog_redis_memory_percent", "How full each node of Redis is, where it has a bound.",
-            label="node", values={name: one.percent for name, one in nodes if one.limit_bytes},
+            "gauge", "stenolog_redis_memory_ratio", "How full each node of Redis is, where it has a bound.",
+            label="node", values={name: one.percent / 100 for name, one in nodes if one.limit_bytes},
         )  # fmt: skip
         yield Reading("gauge", "stenolog_edge_draining", "1 while this edge shuts down.", float(core.draining))
 

@@ -160,7 +160,7 @@ class ProgressNoted(_Event, frozen=True, kw_only=True, tag="progress_noted.v1"):
     noted_ms: int = 0
 
 
-class RunSetAside(_Event, frozen=True, kw_only=True, tag="run_set_aside.v1"):
+class RunQuarantined(_Event, frozen=True, kw_only=True, tag="run_set_aside.v1"):
     """The run can't be processed, or kills whatever does, and isn't offered to workers any more; no end."""
 
     reason: str
@@ -187,5 +187,5 @@ class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
 
 
 Fact = (
-    SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | RunSetAside | RunRedriven | SessionEnded
+    SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | RunQuarantined | RunRedriven | SessionEnded
 )

@@ -144,7 +144,7 @@ class PartitionKeys:
         return f"{self._prefix}:walks"
 
     @cached_property
-    def set_aside(self) -> str:
+    def quarantined(self) -> str:
         """Stream: runs that kept crashing workers, with reason and consumer. Set-aside script; bounded. Session TTL."""
         return f"{self._prefix}:set-aside"
 

@@ -2,7 +2,7 @@
 
     WEBHOOK_SECRET=whsec_… uvicorn webhook_receiver:app --app-dir examples --port 9000
 
-Subscribe it, by plain HTTP on this machine only with STENOLOG_WEBHOOK_PRIVATE=true on edge and projections:
+Subscribe it, by plain HTTP on this machine only with STENOLOG_WEBHOOK_ALLOW_PRIVATE=true on edge and projections:
 
     curl -d '{"url": "http://127.0.0.1:9000/", "secret": "'$WEBHOOK_SECRET'"}' http://127.0.0.1:8000/v1/webhooks
 """

@@ -52,7 +52,7 @@ class Reader:
         self._holdings = holdings
         self._recognition = recognition
         self._settings = settings
-        self._archived = ArchivePrefetch(settings.archive, batch_bytes=settings.read_bytes_each)
+        self._archived = ArchivePrefetch(settings.archive, batch_bytes=settings.max_read_bytes)
         self._on_trouble = on_trouble
         self._on_poison = on_poison
         self.consumed_at = time.monotonic()
@@ -77,7 +77,7 @@ class Reader:
         more = await self._take_archived(wanting)
         for cursors, runs in self._rounds(wanting):
             try:
-                found = await self._log.read(cursors, max_bytes_each=self._settings.read_bytes_each)
+                found = await self._log.read(cursors, max_bytes_each=self._settings.max_read_bytes)
             except LogUnavailableError as error:
                 log.warning("audio not read, trying again", extra={"error": error})
                 self._on_trouble()
@@ -90,10 +90,10 @@ class Reader:
 
     def _wanting(self) -> Iterator[ActiveRun]:
         """The runs that have room for more audio, and of which some may be due."""
-        most = self._settings.pending_utterances
+        most = self._settings.max_pending_utterances
         # What lies ahead in all recordings together, for each utterance is kept in memory until it is committed.
         ahead = sum(run.waiting_utterances for run in self._holdings if run.waiting_utterances >= most)
-        may_go_ahead = self._settings.recognise_share and ahead < self._settings.recognise_ahead
+        may_go_ahead = self._settings.shared_recognition and ahead < self._settings.max_shared_utterances
         for run in self._holdings:
             timeline = run.timeline
             if run.resting_ticks:

@@ -34,7 +34,7 @@ class EarlyTrimmer:
         self._server = server
         self._keeps_unarchived = settings.keeps_unarchived
         self._limit_bytes = settings.memory_limit_bytes
-        self._marks = Watermarks(settings.memory_refuse_percent, settings.memory_refuse_percent)
+        self._marks = Watermarks(settings.memory_high_watermark_percent, settings.memory_high_watermark_percent)
         self._short: set[str] = set()
 
     async def run(self) -> None:

@@ -85,7 +85,7 @@ class Janitor:
         commands: list[tuple[str | int, ...]] = []
         for keys in server.keys.partitions:
             commands.append(("ZREMRANGEBYSCORE", keys.index, "-inf", f"({oldest_ms}"))
-            commands.append(("XTRIM", keys.set_aside, "MINID", oldest_ms))  # their runs' keys have expired too
+            commands.append(("XTRIM", keys.quarantined, "MINID", oldest_ms))  # their runs' keys have expired too
         await server.execute_many(commands)
 
     async def _end_idle(self, members: Sequence[str]) -> None:

@@ -35,15 +35,15 @@ class WorkerMetrics:
         """Count in `registry`, or for nobody."""
         registry = registry or CollectorRegistry()
         self._recognition = Histogram(
-            "stenolog_worker_recognition_seconds", "Recogniser calls, each of a batch of clips.",
+            "stenolog_worker_recognition_duration_seconds", "Recogniser calls, each of a batch of clips.",
             ["engine", "kind"], buckets=RECOGNITION_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self.commit_s = Histogram(
-            "stenolog_worker_commit_seconds", "Round trips that commit facts.",
+            "stenolog_worker_commit_duration_seconds", "Round trips that commit facts.",
             buckets=COMMIT_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._final = Histogram(
-            "stenolog_worker_final_seconds", "From the decision that an utterance has ended to its final in the log.",
+            "stenolog_worker_final_latency_seconds", "From the decision that an utterance has ended to its final in the log.",
             buckets=FINAL_BUCKETS_S, registry=registry,
         )  # fmt: skip
         self._commits = Counter(
@@ -55,21 +55,21 @@ class WorkerMetrics:
         self.suspicions = Counter(
             "stenolog_worker_suspicions", "Runs tried alone since they kept killing workers.", registry=registry
         )
-        self.set_aside = Counter(
-            "stenolog_worker_set_aside", "Runs set aside: they can't be processed.", registry=registry
+        self.quarantined = Counter(
+            "stenolog_worker_quarantined", "Runs set aside: they can't be processed.", registry=registry
         )
         self.lost = Counter(
             "stenolog_worker_claims_lost", "Runs let go since another worker has their claim.", registry=registry
         )
         self.offered = Counter(
-            "stenolog_worker_utterances_offered", "Utterances of recordings that other workers were offered.",
+            "stenolog_worker_shared_utterances_offered", "Utterances of recordings that other workers were offered.",
             registry=registry,
         )  # fmt: skip
         self.taken = Counter(
-            "stenolog_worker_utterances_taken", "Utterances taken from other workers.", registry=registry
+            "stenolog_worker_shared_utterances_taken", "Utterances taken from other workers.", registry=registry
         )
         self.recognised_for_others = Counter(
-            "stenolog_worker_utterances_recognised_for_others", "Of those, the ones recognised.", registry=registry
+            "stenolog_worker_shared_utterances_recognised", "Of those, the ones recognised.", registry=registry
         )
         for code in (Code.OK, Code.LOST, Code.STALE, Code.UNKNOWN):  # a rate needs the zero before the first
             self._commits.labels(code.name.lower())
@@ -113,11 +113,11 @@ class WorkerCollector:
         yield Reading("gauge", "stenolog_worker_decoders", "Decoder processes at work.", self._decoders.children)
         yield Reading("gauge", "stenolog_worker_capacity", "Runs that may be held.", self._holdings.capacity)
         yield Reading(
-            "gauge", "stenolog_worker_waiting_utterances", "Finals that wait for a free recogniser.",
+            "gauge", "stenolog_worker_pending_utterances", "Finals that wait for a free recogniser.",
             self._recognition.waiting,
         )  # fmt: skip
         yield Reading(
-            "gauge", "stenolog_worker_offered_utterances", "Utterances of recordings that are with other workers.",
+            "gauge", "stenolog_worker_shared_utterances_pending", "Utterances of recordings that are with other workers.",
             self._sharing.offering.waiting if self._sharing else 0,
         )  # fmt: skip
         yield Reading(
@@ -130,7 +130,7 @@ class WorkerCollector:
             max((run.uncommitted_s for run in runs), default=0.0),
         )  # fmt: skip
         yield Reading(
-            "gauge", "stenolog_worker_held_back_runs", "Runs not read on, since their utterances wait.",
+            "gauge", "stenolog_worker_throttled_runs", "Runs not read on, since their utterances wait.",
             sum(run.waiting_utterances >= self._most_waiting for run in runs),
         )  # fmt: skip
         yield Reading(

@@ -51,9 +51,9 @@ class Quarantine:
             self._members.add(run.claim.keys.member)
             self._start(self._trial(run.claim))
 
-    def set_aside(self, claim: Claim, reason: str) -> None:
+    def quarantine(self, claim: Claim, reason: str) -> None:
         """Stop offering a run that can't be processed."""
-        self._start(self._set_aside(claim, reason))
+        self._start(self._put(claim, reason))
 
     async def stop(self) -> None:
         """Break trials off; their claims run out by themselves, and the suspicion stays."""
@@ -91,14 +91,14 @@ class Quarantine:
         elif troubles:
             raise UntriedError(f"the log was away during the trial, which may be why it failed: {troubles[0]}")
         else:
-            await self._set_aside(claim, "it kept killing workers, and a process of its own")
+            await self._put(claim, "it kept killing workers, and a process of its own")
 
-    async def _set_aside(self, claim: Claim, reason: str) -> None:
-        code = await self._claims.set_aside(claim, reason)
+    async def _put(self, claim: Claim, reason: str) -> None:
+        code = await self._claims.quarantine(claim, reason)
         if code != Code.OK:
             log.info("run not set aside: not ours any more", extra={"run": claim.keys.member, "code": code.name})
             return
-        self._metrics.set_aside.inc()
+        self._metrics.quarantined.inc()
         log.error("run set aside", extra={"run": claim.keys.member, "reason": reason})
 
     async def _renew(self, claim: Claim, troubles: list[LogUnavailableError]) -> None:

@@ -114,7 +114,7 @@ async def _process(log_: RedisLog, settings: WorkerSettings, recogniser: Recogni
         on_answers=lambda run: run.answers.clear(),
     )  # fmt: skip
     # Without it a recording would be tried no further than those got who died of it.
-    uploads = Uploads(log_.server, ahead_bytes=settings.upload_ahead_bytes, session_ttl_s=settings.session_ttl_s)
+    uploads = Uploads(log_.server, ahead_bytes=settings.max_upload_ahead_bytes, session_ttl_s=settings.session_ttl_s)
     decoders = DecoderPool(
         log_, uploads, holdings, settings, on_trouble=_ignore, on_answers=lambda run: run.answers.clear()
     )

@@ -14,29 +14,29 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         lease_ms: A claim not renewed for this long may be taken over.
         capacity: How many runs it holds at most.
         tick_ms: How often the audio streams are read.
-        read_bytes_each: About how much audio one read takes per stream; bounds a catch-up's reply and its work.
-        pending_utterances: How many utterances of one run may wait for recognition; past it the run is read no further.
+        max_read_bytes: About how much audio one read takes per stream; bounds a catch-up's reply and its work.
+        max_pending_utterances: How many utterances of one run may wait for recognition; past it the run is read no further.
         partial_interval_ms: How often an open utterance is recognised provisionally.
         partials_per_s: How many partials the whole worker publishes at most; past it they thin out.
         idle_ms: A session without audio or keepalive for this long is ended.
         sweep_s: How often idle sessions, missing entries and silent consumers are looked for.
         audio_retention_s: How much processed audio stays behind the checkpoint.
         keeps_unarchived: Whether audio stays that isn't archived yet.
-        memory_refuse_percent: How full a node is when no processed audio is kept any longer.
+        memory_high_watermark_percent: How full a node is when no processed audio is kept any longer.
         memory_limit_bytes: What that counts by where Redis tells no bound.
         archive: Where archived sessions are, for replays of them; None for nowhere.
         session_ttl_s: Time to live of every per-session key.
         changes_max_notices: Bound on each partition's `changes` stream.
         suspicion_limit: Deaths over one run without a commit after which it is tried alone.
-        solo_timeout_s: How long that try may take.
-        decoders: How many containers it decodes at once at most; the others wait in line.
-        decode_ahead_s: How far decoding may be ahead of the checkpoint.
-        spool_bytes: How long an MP4 may be whose index comes last, and which is kept on disk meanwhile.
-        upload_ahead_bytes: How much of an upload may be in the log that its decoder hasn't taken.
+        quarantine_trial_timeout_s: How long that try may take.
+        max_decoders: How many containers it decodes at once at most; the others wait in line.
+        max_decode_ahead_s: How far decoding may be ahead of the checkpoint.
+        max_spool_bytes: How long an MP4 may be whose index comes last, and which is kept on disk meanwhile.
+        max_upload_ahead_bytes: How much of an upload may be in the log that its decoder hasn't taken.
         engine: Names engine and model: workers of the same name share recognition; empty for the recogniser's name.
-        recognise_share: Whether utterances of recordings are offered to other workers, and theirs taken.
-        recognise_ahead: As `pending_utterances`, of all recordings together that are past that, if they are shared.
-        recognise_lease_ms: After which an utterance that another worker took is offered again.
+        shared_recognition: Whether utterances of recordings are offered to other workers, and theirs taken.
+        max_shared_utterances: As `max_pending_utterances`, of all recordings together that are past that, if they are shared.
+        shared_recognition_lease_ms: After which an utterance that another worker took is offered again.
         queue: Which runs it works on, see `eventlog.keys.QueueKeys`: those of clients if empty.
         max_session_s: Audio of one container after which its session is ended.
     """
@@ -44,28 +44,28 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     lease_ms: int = 5_000
     capacity: int = 1_000
     tick_ms: int = 20
-    read_bytes_each: int = 262_144
-    pending_utterances: int = 8
+    max_read_bytes: int = 262_144
+    max_pending_utterances: int = 8
     partial_interval_ms: int = 1_000
     partials_per_s: int = 200
     idle_ms: int = 300_000
     sweep_s: float = 30.0
     audio_retention_s: int = 600
     keeps_unarchived: bool = False
-    memory_refuse_percent: float = 80.0
+    memory_high_watermark_percent: float = 80.0
     memory_limit_bytes: int = 0
     archive: Place | None = None
     session_ttl_s: int = 86_400
     changes_max_notices: int = 100_000
     suspicion_limit: int = 2
-    solo_timeout_s: float = 120.0
-    decoders: int = 64
-    decode_ahead_s: int = 300
-    spool_bytes: int = 512 << 20
+    quarantine_trial_timeout_s: float = 120.0
+    max_decoders: int = 64
+    max_decode_ahead_s: int = 300
+    max_spool_bytes: int = 512 << 20
     max_session_s: float = 14_400.0
-    upload_ahead_bytes: int = 64 << 20
+    max_upload_ahead_bytes: int = 64 << 20
     engine: str = ""
-    recognise_share: bool = True
-    recognise_ahead: int = 64
-    recognise_lease_ms: int = 20_000
+    shared_recognition: bool = True
+    max_shared_utterances: int = 64
+    shared_recognition_lease_ms: int = 20_000
     queue: str = ""

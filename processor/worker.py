@@ -69,10 +69,10 @@ class Worker:
         self.holdings = ActiveRuns(settings.capacity)
         metrics = WorkerMetrics(server.meter.registry)
         self._recognition = RecognitionQueue(recogniser, metrics, has_live=lambda: self.holdings.has_live)
-        self._sharing = self._shares(settings.engine or recogniser.name, metrics) if settings.recognise_share else None
+        self._sharing = self._shares(settings.engine or recogniser.name, metrics) if settings.shared_recognition else None
         self._quarantine = Quarantine(claims, self.holdings, try_alone, metrics)
         self._keeper = ClaimKeeper(
-            claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.set_aside,
+            claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.quarantine,
             metrics=metrics,
         )  # fmt: skip
         self._answers = ProvisionalAnswers(server)
@@ -93,7 +93,7 @@ class Worker:
         server.meter.read_when_asked(
             WorkerCollector(
                 self.holdings, self._recognition, self._reader, self._decoders,
-                sharing=self._sharing, most_waiting=settings.pending_utterances,
+                sharing=self._sharing, most_waiting=settings.max_pending_utterances,
             )
         )
         self._janitor = Janitor(self._log, claims, settings)
@@ -156,14 +156,14 @@ class Worker:
         log.info("worker stopped", extra={"consumer": self.consumer})
 
     def _shares(self, engine: str, metrics: WorkerMetrics) -> Sharer:
-        lease_ms = self._settings.recognise_lease_ms
+        lease_ms = self._settings.shared_recognition_lease_ms
         recognising = SharedRecognition(self._server, engine, self.consumer, lease_ms=lease_ms)
         return Sharer(recognising, self._recognition, metrics)
 
     def _uploads(self) -> Uploads:
         settings = self._settings
         return Uploads(
-            self._server, ahead_bytes=settings.upload_ahead_bytes, session_ttl_s=settings.session_ttl_s
+            self._server, ahead_bytes=settings.max_upload_ahead_bytes, session_ttl_s=settings.session_ttl_s
         )
 
     def _on_bell(self, channel: str, _member: bytes) -> None:
@@ -174,7 +174,7 @@ class Worker:
 
     def _poisoned(self, run: ActiveRun, reason: str) -> None:
         self.holdings.drop(run)
-        self._quarantine.set_aside(run.claim, reason)
+        self._quarantine.quarantine(run.claim, reason)
 
     async def _beat(self) -> None:
         role = "replayer" if self._settings.queue else "worker"

@@ -34,7 +34,7 @@ class ProjectionMetrics:
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         """Measure in `registry`, or for nobody."""
         self._apply = Histogram(
-            "stenolog_projection_apply_seconds", "Rounds in which runs' facts were pulled, folded and applied.",
+            "stenolog_projection_apply_duration_seconds", "Rounds in which runs' facts were pulled, folded and applied.",
             ["projection"], buckets=APPLY_BUCKETS_S, registry=registry or CollectorRegistry(),
         )  # fmt: skip
 

@@ -8,8 +8,8 @@ from eventlog.events import (
     Fact,
     HoleNoted,
     ProgressNoted,
+    RunQuarantined,
     RunRedriven,
-    RunSetAside,
     SessionEnded,
     SessionOpened,
     SourceNoted,
@@ -37,7 +37,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="se
     """Why it failed, if it did."""
 
 
-class SetAside(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="set_aside"):
+class Quarantined(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="quarantined"):
     """Nothing more comes of the run, unless it is redriven or ended."""
 
     reason: str
@@ -80,8 +80,8 @@ def event(fact: Fact) -> bytes | None:
         case HoleNoted():
             rate = fact.sample_rate_hz
             return _encoder.encode(Hole(start=seconds(fact.start_samples, rate), end=seconds(fact.end_samples, rate)))
-        case RunSetAside():
-            return _encoder.encode(SetAside(reason=fact.reason))
+        case RunQuarantined():
+            return _encoder.encode(Quarantined(reason=fact.reason))
         case RunRedriven():
             return _encoder.encode(Redriven())
         case SessionEnded():

@@ -9,8 +9,8 @@ from eventlog.events import (
     Fact,
     HoleNoted,
     ProgressNoted,
+    RunQuarantined,
     RunRedriven,
-    RunSetAside,
     SessionEnded,
     SessionOpened,
     SourceNoted,
@@ -25,7 +25,7 @@ from projections.public_json import seconds
 CREATED, ACTIVE, CLOSED = "CREATED", "ACTIVE", "CLOSED"
 """What facts can say of a session's life; CLOSING is known to its edge alone."""
 
-SET_ASIDE = "set_aside"
+QUARANTINED = "quarantined"
 """The reason of a run that isn't over and yet goes no further; `detail` says why."""
 
 _MS = 1000
@@ -103,8 +103,8 @@ def _fields(fact: Fact) -> dict[str, Argument]:
                 "finals": 0,
                 "audio_seconds": 0.0,
             }
-        case RunSetAside() | RunRedriven():
-            reason, detail = (SET_ASIDE, fact.reason) if isinstance(fact, RunSetAside) else ("", "")
+        case RunQuarantined() | RunRedriven():
+            reason, detail = (QUARANTINED, fact.reason) if isinstance(fact, RunQuarantined) else ("", "")
             return {"reason": reason, "detail": detail, "last_ms": fact.noted_ms}
         case SessionEnded():
             return {

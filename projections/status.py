@@ -12,8 +12,8 @@ from eventlog.events import (
     CONTAINER,
     Fact,
     ProgressNoted,
+    RunQuarantined,
     RunRedriven,
-    RunSetAside,
     SessionEnded,
     SessionOpened,
     SourceNoted,
@@ -131,7 +131,7 @@ def messages(told: Told, fact: Fact) -> Iterator[StatusMessage]:
             yield from _further(told, fact.committed_ms, seconds(fact.decided_samples, fact.sample_rate_hz))
         case ProgressNoted():
             yield from _further(told, fact.noted_ms, seconds(fact.processed_samples, fact.sample_rate_hz))
-        case RunSetAside():
+        case RunQuarantined():
             yield _set_aside(told, fact)
         case RunRedriven():
             yield _processing(told, fact.noted_ms, progress=last.progress, message="Taken up again.")
@@ -178,7 +178,7 @@ def _processing(
     )  # fmt: skip
 
 
-def _set_aside(told: Told, fact: RunSetAside) -> StatusMessage:
+def _set_aside(told: Told, fact: RunQuarantined) -> StatusMessage:
     words = f"Failed: it was set aside, since {fact.reason}. What was received is kept, and may be taken up again."
     return msgspec.structs.replace(
         told.last, status="failed", message=words, timestamp=iso(_now(told, fact.noted_ms)), estimated_completion=None,

@@ -82,7 +82,7 @@ async def durable(server: Server, settings: Settings) -> Durability:
         DeploymentMismatchError: if Redis is seen not to give that.
     """
     asked = durability(
-        settings.durability, timeout_ms=settings.durability_timeout_ms, short=settings.durability_short
+        settings.durability, timeout_ms=settings.durability_timeout_ms, on_shortfall=settings.durability_on_shortfall
     )
     if refused := refusal(asked, await examine(server, asked)):
         raise DeploymentMismatchError(refused)
@@ -110,31 +110,31 @@ def worker_settings(settings: Settings) -> WorkerSettings:
         lease_ms=settings.lease_ms,
         capacity=settings.worker_capacity,
         tick_ms=settings.worker_tick_ms,
-        read_bytes_each=settings.read_bytes_each,
-        pending_utterances=settings.pending_utterances,
+        max_read_bytes=settings.max_read_bytes,
+        max_pending_utterances=settings.max_pending_utterances,
         partial_interval_ms=settings.partial_interval_ms,
         partials_per_s=settings.partials_per_s,
-        idle_ms=settings.idle_s * 1000,
+        idle_ms=settings.idle_timeout_s * 1000,
         sweep_s=settings.idle_sweep_s,
         audio_retention_s=settings.audio_retention_s if settings.audio_retention == "time" else 0,
         keeps_unarchived=settings.audio_retention == "archived",
-        memory_refuse_percent=settings.memory_refuse_percent,
+        memory_high_watermark_percent=settings.memory_high_watermark_percent,
         memory_limit_bytes=settings.memory_limit_bytes,
         archive=archive_place(settings),
         session_ttl_s=settings.session_ttl_s,
         changes_max_notices=settings.changes_max_notices,
         suspicion_limit=settings.suspicion_limit,
-        solo_timeout_s=settings.solo_timeout_s,
-        decoders=settings.decoders,
-        decode_ahead_s=settings.decode_ahead_s,
-        spool_bytes=settings.spool_bytes,
+        quarantine_trial_timeout_s=settings.quarantine_trial_timeout_s,
+        max_decoders=settings.max_decoders,
+        max_decode_ahead_s=settings.max_decode_ahead_s,
+        max_spool_bytes=settings.max_spool_bytes,
         max_session_s=settings.max_session_s,
-        upload_ahead_bytes=settings.upload_ahead_bytes,
+        max_upload_ahead_bytes=settings.max_upload_ahead_bytes,
         # Another model gives other words, so only workers with the same one share.
         engine=f"{settings.engine}:{settings.model}" if settings.model else settings.engine,
-        recognise_share=settings.recognise_share,
-        recognise_ahead=settings.recognise_ahead,
-        recognise_lease_ms=settings.recognise_lease_ms,
+        shared_recognition=settings.shared_recognition,
+        max_shared_utterances=settings.max_shared_utterances,
+        shared_recognition_lease_ms=settings.shared_recognition_lease_ms,
     )
 
 
@@ -153,8 +153,8 @@ def replayer_settings(settings: Settings) -> WorkerSettings:
     usual = worker_settings(settings)
     return msgspec.structs.replace(
         usual, queue=usual.engine, capacity=min(usual.capacity, REPLAYS_AT_ONCE),
-        read_bytes_each=max(usual.read_bytes_each, REPLAY_READ_BYTES),
-        pending_utterances=max(usual.pending_utterances, REPLAY_PENDING),
+        max_read_bytes=max(usual.max_read_bytes, REPLAY_READ_BYTES),
+        max_pending_utterances=max(usual.max_pending_utterances, REPLAY_PENDING),
         # Among themselves: workers for clients have better to do.
         engine=f"{usual.engine}-replayed",
     )  # fmt: skip
@@ -176,28 +176,28 @@ def edge_settings(settings: Settings) -> EdgeSettings:
         flush_bytes=settings.flush_bytes,
         ack_interval_ms=settings.ack_interval_ms,
         max_frame_bytes=settings.max_frame_bytes,
-        unacked_bytes=settings.unacked_bytes,
-        refill_s=settings.refill_s,
-        outbox_messages=settings.outbox_messages,
-        redis_gone_s=settings.redis_gone_s,
-        memory_refuse_percent=settings.memory_refuse_percent,
-        memory_hold_percent=settings.memory_hold_percent,
+        max_unacked_bytes=settings.max_unacked_bytes,
+        resend_buffer_s=settings.resend_buffer_s,
+        max_outbox_messages=settings.max_outbox_messages,
+        redis_outage_timeout_s=settings.redis_outage_timeout_s,
+        memory_high_watermark_percent=settings.memory_high_watermark_percent,
+        memory_critical_watermark_percent=settings.memory_critical_watermark_percent,
         memory_limit_bytes=settings.memory_limit_bytes,
-        end_wait_s=settings.end_wait_s,
-        answer_wait_s=settings.answer_wait_s,
-        batch_wait_s=settings.batch_wait_s,
+        session_end_timeout_s=settings.session_end_timeout_s,
+        result_timeout_s=settings.result_timeout_s,
+        batch_timeout_s=settings.batch_timeout_s,
         mock_tenant_id=settings.mock_tenant_id,
         mock_user_id=settings.mock_user_id,
-        upload_ahead_bytes=settings.upload_ahead_bytes,
+        max_upload_ahead_bytes=settings.max_upload_ahead_bytes,
         max_upload_bytes=settings.max_upload_bytes,
-        webhook_private=settings.webhook_private,
+        webhook_allow_private=settings.webhook_allow_private,
         max_session_s=settings.max_session_s,
         ready_stale_s=settings.ready_stale_s,
         sse_keepalive_s=settings.sse_keepalive_s,
-        sse_listeners=settings.sse_listeners,
-        sse_listeners_per_user=settings.sse_listeners_per_user,
-        sse_buffer_bytes=settings.sse_buffer_bytes,
-        sse_slow_s=settings.sse_slow_s,
+        max_sse_listeners=settings.max_sse_listeners,
+        max_sse_listeners_per_user=settings.max_sse_listeners_per_user,
+        max_sse_buffer_bytes=settings.max_sse_buffer_bytes,
+        sse_slow_timeout_s=settings.sse_slow_timeout_s,
         ready_lag_s=settings.ready_lag_s,
         engine=settings.engine,
         speaker_labels=settings.speaker_labels,
@@ -218,7 +218,7 @@ def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
         "whisper": {
             "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
             "max_parallel": max(1, (use_cores or cores()) // settings.whisper_cpu_threads),
-            "max_batch": settings.batch_clips,
+            "max_batch": settings.max_batch_clips,
         },
         "openai": {
             "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key,

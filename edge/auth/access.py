@@ -69,7 +69,7 @@ class Authenticator(Protocol):
         """Who is behind this request or handshake.
 
         Raises:
-            WireError: `unauthorized` if it carries no valid token.
+            ApiError: `unauthorized` if it carries no valid token.
         """
         ...
 
@@ -123,7 +123,7 @@ class Access:
         To read one session the scope `ingest` is enough here, since `session` then finds the caller's own alone.
 
         Raises:
-            WireError: `bad_origin`, `unauthorized`, `forbidden` or `too_many_requests`.
+            ApiError: `invalid_origin`, `unauthorized`, `forbidden` or `too_many_requests`.
         """
         check_origin(connection, self._origins)
         principal = await self._authenticator.authenticate(connection)
@@ -142,7 +142,7 @@ class Access:
         What `lapses_in_s` says of the principal bounds the stream.
 
         Raises:
-            WireError: `bad_origin`, `unauthorized`, `forbidden` or `unknown_session`.
+            ApiError: `invalid_origin`, `unauthorized`, `forbidden` or `unknown_session`.
             LogUnavailableError: if Redis can't be reached.
         """
         ticket = connection.query_params.get("ticket")
@@ -186,7 +186,7 @@ class Access:
         """The session, if the principal may see it; `owner_only`: not everybody of its tenant may.
 
         Raises:
-            WireError: `unknown_session`, also for what is somebody else's: nobody is told that it exists.
+            ApiError: `unknown_session`, also for what is somebody else's: nobody is told that it exists.
             LogUnavailableError: if Redis can't be reached.
         """
         keys = self._keys_of(session_id)
@@ -206,7 +206,7 @@ def require(principal: Principal, scope: Scope | None) -> None:
     """Raise unless the principal has `scope`.
 
     Raises:
-        WireError: `forbidden`.
+        ApiError: `forbidden`.
     """
     if scope is not None and not principal.may(scope):
         raise ApiError(errors.FORBIDDEN, f"this needs a token with scope {scope}")

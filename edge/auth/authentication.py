@@ -42,7 +42,7 @@ class VerificationKeys(Protocol):
         """The key that a token's header names; None if there is none of that name.
 
         Raises:
-            WireError: `try_again` if no key is known yet, since the issuer can't be reached.
+            ApiError: `log_unavailable` if no key is known yet, since the issuer can't be reached.
         """
         ...
 

@@ -64,7 +64,7 @@ class IssuerKeys:
             self._refreshing = asyncio.create_task(self.refresh())
             self._refreshing.add_done_callback(self._refreshed)
         if found is None and not self._keys:
-            raise ApiError(errors.TRY_AGAIN, "the keys of the tokens' issuer can't be fetched now")
+            raise ApiError(errors.LOG_UNAVAILABLE, "the keys of the tokens' issuer can't be fetched now")
         return found
 
     async def refresh(self) -> None:

@@ -33,7 +33,7 @@ class RequestLimit:
         """Count one more request; while Redis can't count, all are let pass.
 
         Raises:
-            WireError: `too_many_requests` if it is one too many.
+            ApiError: `too_many_requests` if it is one too many.
         """
         if not self._per_minute:
             return
@@ -55,13 +55,13 @@ def check_origin(connection: HTTPConnection, allowed: Collection[str]) -> None:
     """Refuse a page of another site, which a browser names in ``Origin``; other clients send none.
 
     Raises:
-        WireError: `bad_origin` if it is neither the host's own nor allowed.
+        ApiError: `invalid_origin` if it is neither the host's own nor allowed.
     """
     origin = connection.headers.get("origin")
     if origin is None or origin in allowed or ANY_ORIGIN in allowed:
         return
     if _authority(origin) != connection.headers.get("host", "").lower():
-        raise ApiError(errors.BAD_ORIGIN, "pages of this origin may not ask here")
+        raise ApiError(errors.INVALID_ORIGIN, "pages of this origin may not ask here")
 
 
 def _authority(origin: str) -> str:

@@ -14,7 +14,7 @@ from edge.errors import ErrorCode
 
 OPENAPI_PATH = "/openapi.json"
 
-COMMON_TROUBLES: Sequence[ErrorCode] = (errors.TRY_AGAIN,)
+COMMON_TROUBLES: Sequence[ErrorCode] = (errors.LOG_UNAVAILABLE,)
 """What any operation may answer with, since Redis may be away."""
 
 SCOPED_TROUBLES: Sequence[ErrorCode] = (errors.UNAUTHORIZED, errors.FORBIDDEN)

@@ -31,10 +31,10 @@ class BacklogLimit:
         self._core = core
         self._session = session
         self._on_wait = on_wait
-        self._credit = UploadCredit(core.server, core.settings.upload_ahead_bytes)
+        self._credit = UploadCredit(core.server, core.settings.max_upload_ahead_bytes)
         self._frame_bytes = frame_bytes_of(session.start)
         self._most_samples = max(
-            core.settings.upload_ahead_bytes // self._frame_bytes, LEAST_AHEAD_S * session.start.sample_rate_hz
+            core.settings.max_upload_ahead_bytes // self._frame_bytes, LEAST_AHEAD_S * session.start.sample_rate_hz
         )
         self._is_bounded = session.start.encoding != CONTAINER
         self._done_samples = 0
@@ -43,7 +43,7 @@ class BacklogLimit:
         """Return once audio up to `end_bytes` may be appended, or when `is_over` says that nobody wants it any more.
 
         Raises:
-            WireError: `try_again` if nobody lives who would process any of it, or what `on_wait` raises.
+            ApiError: `log_unavailable` if nobody lives who would process any of it, or what `on_wait` raises.
         """
         if not self._is_bounded:
             return
@@ -55,7 +55,7 @@ class BacklogLimit:
                 continue
             if still.is_long:
                 if await self._credit.is_hopeless():
-                    raise ApiError(errors.TRY_AGAIN, "no worker takes the recording now; send it again later")
+                    raise ApiError(errors.LOG_UNAVAILABLE, "no worker takes the recording now; send it again later")
                 still.begin_again()
             await asyncio.sleep(LOOK_S)
 

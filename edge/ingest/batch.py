@@ -64,7 +64,7 @@ class Batches:
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",
                 "A recorded file's result, by its interaction id.", self.result, Scope.READ,
                 [Answer(200, "It.", {JSON: BatchResult}), Answer(202, "Not yet.", {JSON: BatchPending})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.BAD_AUDIO, errors.SET_ASIDE],
+                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
                 description="Of a session that came another way too.",
             ),
         )  # fmt: skip
@@ -93,9 +93,9 @@ class Batches:
             return json_response(batch_types.pending(start, await self._status(keys)), 202)
         if document.reason == FAILED:
             with ResultWaiter(core, keys) as outcome:
-                await outcome.document(core.settings.end_wait_s)  # raises, and says why once the feed has told it
+                await outcome.document(core.settings.session_end_timeout_s)  # raises, and says why once the feed has told it
         if document.reason == IDLE and start.batch is not None:
-            raise ApiError(errors.BAD_AUDIO, "the recording was cut off: its end never came")
+            raise ApiError(errors.INVALID_AUDIO, "the recording was cut off: its end never came")
         return json_response(batch_types.result(start, document))
 
     def _identity(self, request: Request, principal: Principal) -> Identity:
@@ -109,7 +109,7 @@ class Batches:
         return identity
 
     async def _document(self, incoming: UploadReader, recording: Taken, preferences: Preferences) -> Document | None:
-        wait_s = preferences.patience_s(self._core.settings.batch_wait_s)
+        wait_s = preferences.patience_s(self._core.settings.batch_timeout_s)
         try:
             return await awaited(incoming, recording.outcome, wait_s)
         except ApiError as error:
@@ -129,7 +129,7 @@ class Batches:
             answer = json_response(batch_types.result(start, document))
             _log(start, "recording answered", raw_characters=len(document.transcript),
                  cleaned_characters=len(document.cleaned), segments=len(document.utterances))
-        if applied := preferences.applied(self._core.settings.batch_wait_s, is_async=document is None):
+        if applied := preferences.applied(self._core.settings.batch_timeout_s, is_async=document is None):
             answer.headers["preference-applied"] = applied
         return answer
 

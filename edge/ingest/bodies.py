@@ -15,7 +15,7 @@ async def whole_body(request: Request, most_bytes: int, wait_s: float) -> bytes:
     """All of a request's body.
 
     Raises:
-        WireError: `bad_request` if it has more than `most_bytes`, or doesn't come whole within `wait_s`.
+        ApiError: `invalid_request` if it has more than `most_bytes`, or doesn't come whole within `wait_s`.
     """
     body = b""
     try:
@@ -23,8 +23,8 @@ async def whole_body(request: Request, most_bytes: int, wait_s: float) -> bytes:
             async for piece in request.stream():
                 body += piece
                 if len(body) > most_bytes:
-                    raise ApiError(errors.BAD_REQUEST, f"the body has at most {most_bytes} bytes")
+                    raise ApiError(errors.INVALID_REQUEST, f"the body has at most {most_bytes} bytes")
     except (ClientDisconnect, TimeoutError):
-        raise ApiError(errors.BAD_REQUEST, "the body did not come whole") from None
+        raise ApiError(errors.INVALID_REQUEST, "the body did not come whole") from None
     mark_read(request)
     return body

@@ -33,7 +33,7 @@ def wanted(options: Mapping[str, str], content_type: str, head: bytes) -> dict[s
     taken for bare samples.
 
     Raises:
-        WireError: `bad_request` if the content type is of something that is no recording.
+        ApiError: `invalid_request` if the content type is of something that is no recording.
     """
     kind, _, rest = content_type.partition(";")
     kind = kind.strip().lower()
@@ -55,7 +55,7 @@ def _is_bare(kind: str, head: bytes) -> bool:
         return not (_is_container(head) or _is_text(head))
     if kind.startswith(_CONTAINERS):
         return False
-    raise ApiError(errors.BAD_REQUEST, f"a recording's content type is audio/…, not {kind[:80]}")
+    raise ApiError(errors.INVALID_REQUEST, f"a recording's content type is audio/…, not {kind[:80]}")
 
 
 def _is_container(head: bytes) -> bool:

@@ -29,17 +29,17 @@ from eventlog.readmodel import views
 from eventlog.telemetry import heartbeats
 
 OPENING = (
-    errors.BAD_SAMPLE_RATE, errors.BAD_ENCODING, errors.BAD_CHANNELS, errors.BAD_LANGUAGE, errors.BAD_HANGOVER,
-    errors.BAD_REQUEST, errors.SESSION_LIMIT_EXCEEDED, errors.GOING_AWAY, errors.MEMORY_FULL,
+    errors.INVALID_SAMPLE_RATE, errors.INVALID_ENCODING, errors.INVALID_CHANNELS, errors.INVALID_LANGUAGE, errors.INVALID_HANGOVER,
+    errors.INVALID_REQUEST, errors.SESSION_LIMIT_EXCEEDED, errors.GOING_AWAY, errors.MEMORY_FULL,
 )  # fmt: skip
 """What may be wrong with a request that opens a session."""
 
-RECORDING = (*OPENING, errors.TOO_LARGE, errors.BAD_AUDIO, errors.UNKNOWN_SESSION, errors.SET_ASIDE)
+RECORDING = (*OPENING, errors.TOO_LARGE, errors.INVALID_AUDIO, errors.UNKNOWN_SESSION, errors.QUARANTINED)
 """As well, with one that brings a whole recording."""
 
 CHUNK = (
-    errors.BAD_REQUEST, errors.BAD_QUERY, errors.TOO_LARGE, errors.UNKNOWN_SESSION, errors.NOT_SHARED,
-    errors.SESSION_ENDED, errors.SESSION_TOO_LONG, errors.BAD_OFFSET, errors.SESSION_LIMIT_EXCEEDED,
+    errors.INVALID_REQUEST, errors.INVALID_QUERY, errors.TOO_LARGE, errors.UNKNOWN_SESSION, errors.WEBSOCKET_SESSION,
+    errors.SESSION_ENDED, errors.SESSION_TOO_LONG, errors.INVALID_OFFSET, errors.SESSION_LIMIT_EXCEEDED,
     errors.MEMORY_FULL,
 )  # fmt: skip
 """What may be wrong with one that brings a chunk."""
@@ -96,7 +96,7 @@ class Live:
                 "POST", "/live/{session_id}/stop", "live_stop", "Live", "End a session; twice is harmless.",
                 self.stop, Scope.INGEST,
                 [Answer(200, "The stitched transcript.", {JSON: LiveResults}), live_types.NOT_YET], [SESSION_ID],
-                troubles=[errors.UNKNOWN_SESSION, errors.NOT_SHARED, errors.BAD_AUDIO, errors.SET_ASIDE],
+                troubles=[errors.UNKNOWN_SESSION, errors.WEBSOCKET_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
             ),
             Operation(
                 "GET", "/live/status", "live_status", "Live", "What this way in can do now.", self.status, None,
@@ -157,7 +157,7 @@ class Live:
             if await joined.tail.seal("stop"):
                 core.metrics.ended("stop")
             await core.release(joined.reservation)
-            document = await outcome.document(core.settings.end_wait_s)
+            document = await outcome.document(core.settings.session_end_timeout_s)
         return _told(live_types.ended(joined.keys.session_id, document))
 
     async def status(self, request: Request) -> Response:
@@ -191,7 +191,7 @@ async def _options(request: Request) -> Mapping[str, str]:
     try:
         options = msgspec.json.decode(body, type=StartOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(errors.BAD_REQUEST, f"the body must be a JSON object of options: {error}") from None
+        raise ApiError(errors.INVALID_REQUEST, f"the body must be a JSON object of options: {error}") from None
     return {name: str(value) for name, value in msgspec.structs.asdict(options).items() if value is not None}
 
 

@@ -69,7 +69,7 @@ class LogAppender:
         """Find out where the stream ends.
 
         Raises:
-            WireError: `session_ended`, `unknown_session`, or `try_again` if the log stays away.
+            ApiError: `session_ended`, `unknown_session`, or `log_unavailable` if the log stays away.
         """
         while True:
             try:
@@ -89,7 +89,7 @@ class LogAppender:
         """Append whole samples: at `at_bytes`, less what is there already, or at the end; returns where they end.
 
         Raises:
-            WireError: as `look`; `bad_offset` if the stream ends before `at_bytes`.
+            ApiError: as `look`; `invalid_offset` if the stream ends before `at_bytes`.
         """
         end = self.end_bytes if at_bytes is None else at_bytes + len(data)
         while data:
@@ -116,7 +116,7 @@ class LogAppender:
         """How much of so many bytes may be appended now; waits until it is something.
 
         Raises:
-            WireError: `try_again` if nobody lives who would take more, or what `on_wait` raises.
+            ApiError: `log_unavailable` if nobody lives who would take more, or what `on_wait` raises.
         """
         if self._credit is None or self.end_bytes + min(size, APPEND_BYTES) <= self._credit_bytes:
             return size
@@ -133,7 +133,7 @@ class LogAppender:
             if still.is_long:
                 if await self._credit.is_hopeless():
                     raise ApiError(
-                        errors.TRY_AGAIN, f"no worker takes the recording now; durable up to offset {self.end_bytes}"
+                        errors.LOG_UNAVAILABLE, f"no worker takes the recording now; durable up to offset {self.end_bytes}"
                     )
                 still.begin_again()
             await asyncio.sleep(LOOK_S)
@@ -142,7 +142,7 @@ class LogAppender:
         """Append the question for all that can be said so far.
 
         Raises:
-            WireError: as `look`.
+            ApiError: as `look`.
         """
         await self.tell(ProvisionalAsked(request=request))
 
@@ -150,7 +150,7 @@ class LogAppender:
         """Append a control event.
 
         Raises:
-            WireError: as `look`.
+            ApiError: as `look`.
         """
         while not await self._append_some([(encode(event), False)]):
             pass
@@ -159,7 +159,7 @@ class LogAppender:
         """End the stream; False if it had its end.
 
         Raises:
-            WireError: `unknown_session`, or `try_again` if the log stays away.
+            ApiError: `unknown_session`, or `log_unavailable` if the log stays away.
         """
         while True:
             try:
@@ -175,7 +175,7 @@ class LogAppender:
         there = self.end_bytes - at_bytes
         if there < 0:
             raise ApiError(
-                errors.BAD_OFFSET, f"the session's audio ends at {self.end_bytes}, and the chunk begins at {at_bytes}"
+                errors.INVALID_OFFSET, f"the session's audio ends at {self.end_bytes}, and the chunk begins at {at_bytes}"
             )
         return data[there:]
 
@@ -226,7 +226,7 @@ class LogAppender:
         went_back = answer.head < append.after
         self._epoch, self._head = answer.epoch, answer.head
         if went_back:  # a failover that lost what was not replicated; never stitched over
-            raise ApiError(errors.TRY_AGAIN, f"Redis lost audio; send again what comes after offset {self.end_bytes}")
+            raise ApiError(errors.LOG_UNAVAILABLE, f"Redis lost audio; send again what comes after offset {self.end_bytes}")
         return 0
 
     async def _is_there(self, append: Append) -> bool:
@@ -252,7 +252,7 @@ class LogAppender:
         self._failures += 1
         if now - self._waited_since >= self._patience_s:
             state = "is full" if isinstance(error, LogFullError) else "can't be reached"
-            raise ApiError(errors.TRY_AGAIN, f"Redis {state} now; durable up to offset {self.end_bytes}") from error
+            raise ApiError(errors.LOG_UNAVAILABLE, f"Redis {state} now; durable up to offset {self.end_bytes}") from error
         await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1)))
 
 

@@ -51,10 +51,10 @@ async def record(core: EdgeCore, incoming: UploadReader, principal: Principal) -
     """Put a recording into a session of its own and wait for its transcript.
 
     Raises:
-        WireError: what the client is to be told; then no session is left, unless its recording can't be decoded.
+        ApiError: what the client is to be told; then no session is left, unless its recording can't be decoded.
     """
     async with taken(core, incoming, principal) as (session, outcome):
-        return Recorded(session.start.session_id, await awaited(incoming, outcome, core.settings.answer_wait_s))
+        return Recorded(session.start.session_id, await awaited(incoming, outcome, core.settings.result_timeout_s))
 
 
 @contextlib.asynccontextmanager
@@ -64,13 +64,13 @@ async def taken(
     """Put a recording into a session of its own, whose place is held till the end of the block.
 
     Raises:
-        WireError: what the client is to be told; then no session is left.
+        ApiError: what the client is to be told; then no session is left.
     """
     if core.draining:
         raise _leaving()
     asked = formats.wanted(incoming.options, incoming.content_type, incoming.held)
     if incoming.is_whole and not incoming.held:
-        raise ApiError(errors.BAD_AUDIO, "the recording is empty")
+        raise ApiError(errors.INVALID_AUDIO, "the recording is empty")
     # Not shared: nobody else is told its id before all of it is there.
     wanted = parameters.parse(urlencode(asked).encode())._replace(batch=batch)
     session = await core.opener.open(wanted, principal)
@@ -89,7 +89,7 @@ async def awaited(incoming: UploadReader, outcome: ResultWaiter, wait_s: float) 
     """The transcript; None if it isn't there in time, or nobody waits for it any more.
 
     Raises:
-        WireError: as `ResultWaiter.document`.
+        ApiError: as `ResultWaiter.document`.
     """
     waiting = asyncio.create_task(outcome.document(wait_s), name="transcript")
     tasks: list[asyncio.Task[Any]] = [waiting]
@@ -122,8 +122,8 @@ async def _fill(
             raise _leaving()
 
     tail = LogAppender(
-        core.log, session.stream, session.start, patience_s=core.settings.redis_gone_s,
-        ahead_bytes=core.settings.upload_ahead_bytes, on_wait=check, pressure=core.pressure,
+        core.log, session.stream, session.start, patience_s=core.settings.redis_outage_timeout_s,
+        ahead_bytes=core.settings.max_upload_ahead_bytes, on_wait=check, pressure=core.pressure,
     )  # fmt: skip
     frame_bytes = frame_bytes_of(session.start)
     ahead = BacklogLimit(core, session, check)

@@ -67,7 +67,7 @@ class ResultWaiter(Subscriber):
         """The stitched transcript; None if it isn't there in time, or this replica shuts down before.
 
         Raises:
-            WireError: `bad_audio` if the recording couldn't be decoded, `unknown_session` if it was erased, `set_aside`
+            ApiError: `invalid_audio` if the recording couldn't be decoded, `unknown_session` if it was erased, `set_aside`
                 if it can't be processed.
         """
         deadline = time.monotonic() + wait_s
@@ -83,14 +83,14 @@ class ResultWaiter(Subscriber):
                 break
         if document is not None and document.reason == FAILED:
             self._require_processing()
-            raise ApiError(errors.BAD_AUDIO, messages.detail(self._last) or "the recording can't be decoded")
+            raise ApiError(errors.INVALID_AUDIO, messages.detail(self._last) or "the recording can't be decoded")
         return document
 
     async def answer(self, request: str, wait_s: float) -> SoFar:
         """All that can be said before the `ProvisionalAsked` that has this name; what is there, if that takes too long.
 
         Raises:
-            WireError: `unknown_session` if it was erased, `set_aside` if it can't be processed.
+            ApiError: `unknown_session` if it was erased, `set_aside` if it can't be processed.
             LogUnavailableError: if Redis can't be reached.
         """
         deadline = time.monotonic() + wait_s
@@ -137,7 +137,7 @@ class ResultWaiter(Subscriber):
 
     def _require_processing(self) -> None:
         if self._aside:
-            raise ApiError(errors.SET_ASIDE, f"{self._aside} (session {self._keys.session_id})")
+            raise ApiError(errors.QUARANTINED, f"{self._aside} (session {self._keys.session_id})")
 
     async def _read_document(self) -> Document | None:
         try:
@@ -149,7 +149,7 @@ class ResultWaiter(Subscriber):
         """Wait for news, or for the time of the next look; False if there is no time left.
 
         Raises:
-            WireError: `unknown_session` if the session was erased meanwhile.
+            ApiError: `unknown_session` if the session was erased meanwhile.
         """
         if self._is_gone:
             raise unknown_session()

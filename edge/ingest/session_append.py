@@ -48,18 +48,18 @@ async def shared(core: EdgeCore, principal: Principal, session_id: str) -> Sessi
     """The principal's session, ended or not.
 
     Raises:
-        WireError: `unknown_session` or `not_shared`.
+        ApiError: `unknown_session` or `websocket_session`.
         LogUnavailableError: if Redis can't be reached.
     """
     found = await core.access.session(principal, session_id, owner_only=True)
     keys, start = found.keys, found.whereabouts.start
     if not start.shared:
-        raise ApiError(errors.NOT_SHARED, "the session is fed by a WebSocket")
+        raise ApiError(errors.WEBSOCKET_SESSION, "the session is fed by a WebSocket")
     stream = keys.upload if start.encoding == CONTAINER else keys
     place = SessionLease(core, Reservation(session_id, start.tenant_id))
     renewing = LeaseRenewal(place, core.settings.reservation_ttl_s / 3)
     tail = LogAppender(
-        core.log, stream, start, patience_s=core.settings.redis_gone_s, ahead_bytes=core.settings.upload_ahead_bytes,
+        core.log, stream, start, patience_s=core.settings.redis_outage_timeout_s, ahead_bytes=core.settings.max_upload_ahead_bytes,
         on_wait=renewing.renew, pressure=core.pressure,
     )  # fmt: skip
     return SessionAppend(keys, start, tail, found.whereabouts.head == SEALED)
@@ -69,7 +69,7 @@ async def join(core: EdgeCore, principal: Principal, session_id: str) -> Session
     """A session that lives, with its place renewed and its end looked up.
 
     Raises:
-        WireError: as `shared`; `session_ended` or `session_limit_exceeded`.
+        ApiError: as `shared`; `session_ended` or `session_limit_exceeded`.
         LogUnavailableError: if Redis can't be reached.
     """
     joined = await shared(core, principal, session_id)
@@ -84,22 +84,22 @@ def offset_of(request: Request, incoming: UploadReader) -> int | None:
     """Where the chunk begins in the session's bytes, by `Content-Range` or `offset`; None where it says nothing.
 
     Raises:
-        WireError: `bad_request` or `bad_query`.
+        ApiError: `invalid_request` or `invalid_query`.
     """
     text = incoming.options.get("offset")
     if text is not None and not (text.isascii() and text.isdigit() and len(text) <= 15):  # noqa: PLR2004 - as _RANGE
-        raise ApiError(errors.BAD_QUERY, "offset must be a whole number of bytes")
+        raise ApiError(errors.INVALID_QUERY, "offset must be a whole number of bytes")
     header = request.headers.get("content-range")
     if header is None:
         return None if text is None else int(text)
     said = _RANGE.fullmatch(header)
     if said is None:
-        raise ApiError(errors.BAD_REQUEST, "Content-Range must read like: bytes 0-31999/*")
+        raise ApiError(errors.INVALID_REQUEST, "Content-Range must read like: bytes 0-31999/*")
     first, last = int(said[1]), int(said[2])
     if incoming.is_whole and last - first + 1 != len(incoming.held):
-        raise ApiError(errors.BAD_REQUEST, f"Content-Range speaks of {last - first + 1} bytes, and they are not")
+        raise ApiError(errors.INVALID_REQUEST, f"Content-Range speaks of {last - first + 1} bytes, and they are not")
     if text is not None and int(text) != first:
-        raise ApiError(errors.BAD_REQUEST, "Content-Range and offset contradict each other")
+        raise ApiError(errors.INVALID_REQUEST, "Content-Range and offset contradict each other")
     return first
 
 
@@ -107,7 +107,7 @@ async def add_chunk(core: EdgeCore, joined: SessionAppend, incoming: UploadReade
     """Append a chunk; returns where it ends, in bytes.
 
     Raises:
-        WireError: `bad_request` if it cuts a sample, `session_too_long`, or what `LogAppender.append` raises.
+        ApiError: `invalid_request` if it cuts a sample, `session_too_long`, or what `LogAppender.append` raises.
     """
     tail, frame_bytes = joined.tail, frame_bytes_of(joined.start)
     if (at_bytes or 0) % frame_bytes or (incoming.is_whole and len(incoming.held) % frame_bytes):
@@ -135,19 +135,19 @@ async def all_so_far(core: EdgeCore, joined: SessionAppend, incoming: UploadRead
     """Append a chunk and wait for all that can be said then.
 
     Raises:
-        WireError: as `add_chunk`.
+        ApiError: as `add_chunk`.
         LogUnavailableError: if Redis can't be reached.
     """
     with ResultWaiter(core, joined.keys.run()) as outcome:
         await add_chunk(core, joined, incoming, at_bytes)
         request = uuid.uuid4().hex
         await joined.tail.ask(request)
-        return await outcome.answer(request, core.settings.answer_wait_s)
+        return await outcome.answer(request, core.settings.result_timeout_s)
 
 
 def _cut(frame_bytes: int, more: str = "") -> ApiError:
     return ApiError(
-        errors.BAD_REQUEST,
+        errors.INVALID_REQUEST,
         f"a chunk of samples has a multiple of {frame_bytes} bytes, and so has its offset: send the rest with the next"
         + more,
     )

@@ -30,7 +30,7 @@ class SessionLease:
         """Take the place, or hold it for another while.
 
         Raises:
-            WireError: `session_limit_exceeded` if it had lapsed and there is none.
+            ApiError: `session_limit_exceeded` if it had lapsed and there is none.
             LogUnavailableError: if Redis can't be reached.
         """
         [code] = await self._core.reservations.take([self._reservation])
@@ -44,10 +44,10 @@ class SessionLease:
         """Raise if the place is lost.
 
         Raises:
-            WireError: `try_again`.
+            ApiError: `log_unavailable`.
         """
         if self.is_lost:
-            raise ApiError(errors.TRY_AGAIN, "the session's place is lost; send the recording again")
+            raise ApiError(errors.LOG_UNAVAILABLE, "the session's place is lost; send the recording again")
 
     @contextlib.asynccontextmanager
     async def held(self) -> AsyncIterator[None]:
@@ -80,7 +80,7 @@ class LeaseRenewal:
         """Renew the place if it is time.
 
         Raises:
-            WireError: as `SessionLease.renew`.
+            ApiError: as `SessionLease.renew`.
         """
         if time.monotonic() - self._renewed_at < self._period_s:
             return

@@ -29,11 +29,11 @@ def both(query: Mapping[str, str], body: Mapping[str, str]) -> dict[str, str]:
     """The options of a request's query and body together.
 
     Raises:
-        WireError: `bad_request` if they contradict each other.
+        ApiError: `invalid_request` if they contradict each other.
     """
     for name in query.keys() & body.keys():
         if query[name] != body[name]:
-            raise ApiError(errors.BAD_REQUEST, f"query and body say different things of {name}")
+            raise ApiError(errors.INVALID_REQUEST, f"query and body say different things of {name}")
     return {**query, **body}
 
 
@@ -72,7 +72,7 @@ class UploadReader:
         """Read on until it is known what it is, and at least `hold_bytes` of it or all; returns itself.
 
         Raises:
-            WireError: `bad_request` or `too_large`.
+            ApiError: `invalid_request` or `too_large`.
         """
         if self.content_type.partition(";")[0].strip().lower() == TYPE:
             self._form = self._checked_form()
@@ -94,7 +94,7 @@ class UploadReader:
         """The recording's bytes in order, as they come.
 
         Raises:
-            WireError: `bad_request` (the client went away, or the form is malformed) or `too_large`.
+            ApiError: `invalid_request` (the client went away, or the form is malformed) or `too_large`.
         """
         held, self.held = self.held, b""
         if held:
@@ -131,11 +131,11 @@ class UploadReader:
             self._read += len(data)
             piece = data if self._form is None else self._form.feed(data)
         except ClientDisconnect:
-            raise ApiError(errors.BAD_REQUEST, "the client went away before the end of its recording") from None
+            raise ApiError(errors.INVALID_REQUEST, "the client went away before the end of its recording") from None
         except TimeoutError:
-            raise ApiError(errors.BAD_REQUEST, f"nothing came for {SILENCE_S:g} s") from None
+            raise ApiError(errors.INVALID_REQUEST, f"nothing came for {SILENCE_S:g} s") from None
         except FormError as error:
-            raise ApiError(errors.BAD_REQUEST, str(error)) from None
+            raise ApiError(errors.INVALID_REQUEST, str(error)) from None
         self._size += len(piece)
         if self._size > self._most_bytes or self._read - self._size > FORM_BYTES:
             raise self._too_large()
@@ -145,13 +145,13 @@ class UploadReader:
         try:
             return FormReader(self.content_type)
         except FormError as error:
-            raise ApiError(errors.BAD_REQUEST, str(error)) from None
+            raise ApiError(errors.INVALID_REQUEST, str(error)) from None
 
     def _take_form(self, form: FormReader) -> None:
         if form.audio is None:
-            raise ApiError(errors.BAD_REQUEST, "the part audio_file comes too late, or not at all")
+            raise ApiError(errors.INVALID_REQUEST, "the part audio_file comes too late, or not at all")
         if twice := self.options.keys() & form.fields.keys():
-            raise ApiError(errors.BAD_REQUEST, f"{', '.join(sorted(twice))}: in the query string and in the form")
+            raise ApiError(errors.INVALID_REQUEST, f"{', '.join(sorted(twice))}: in the query string and in the form")
         self.content_type, self.filename = form.audio.content_type, form.audio.filename
         self.options = both(self.options, {name: value for name, value in form.fields.items() if name in FIELDS})
         # Shared with the reader from now on: what comes after so much recording would come too late to be heeded.

@@ -188,7 +188,7 @@ def edge_server(app: Starlette, *, host: str, port: int, log_level: str = "warni
         ws_max_size=settings.max_frame_bytes * OVERSIZE_FACTOR,
         ws_ping_interval=PING_INTERVAL_S,
         # While Redis is away sockets are not read, their pongs neither.
-        ws_ping_timeout=PONG_TIMEOUT_S + settings.redis_gone_s,
+        ws_ping_timeout=PONG_TIMEOUT_S + settings.redis_outage_timeout_s,
         backlog=BACKLOG,
         lifespan="on",
         proxy_headers=False,

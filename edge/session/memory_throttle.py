@@ -108,7 +108,7 @@ class MemoryWatermarks:
         """An id for a new session, where there is room for it.
 
         Raises:
-            WireError: `memory_full` if there is none.
+            ApiError: `memory_full` if there is none.
         """
         session_id = str(uuid.uuid4())
         if self.worst is Level.FREE:

@@ -42,8 +42,8 @@ DECODED_HZ = 16_000
 
 _REFUSALS: dict[Code, tuple[ErrorCode, str]] = {
     Code.GONE: (errors.UNKNOWN_SESSION, "there is no such session"),
-    Code.FORBIDDEN: (errors.BAD_TOKEN, "the resume token is not this session's"),
-    Code.SEALED: (errors.SESSION_CLOSED, "the session has ended"),
+    Code.FORBIDDEN: (errors.INVALID_RESUME_TOKEN, "the resume token is not this session's"),
+    Code.SEALED: (errors.SESSION_ENDED, "the session has ended"),
 }
 
 
@@ -88,7 +88,7 @@ class Opener:
         """Open what `wanted` describes, or resume what it names, for `principal`.
 
         Raises:
-            WireError: with what the client is to be told.
+            ApiError: with what the client is to be told.
         """
         if wanted.session_id is None:
             place = Reservation(self._pressure.new_session_id(), principal.tenant_id)
@@ -175,15 +175,15 @@ class Opener:
         )
 
     async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        deadline = time.monotonic() + min(PATIENCE_S, self._settings.redis_gone_s)
+        deadline = time.monotonic() + min(PATIENCE_S, self._settings.redis_outage_timeout_s)
         while True:
             try:
                 return await call()
             except LogFullError:
-                raise ApiError(errors.TRY_AGAIN, "Redis is full; no new sessions now") from None
+                raise ApiError(errors.LOG_UNAVAILABLE, "Redis is full; no new sessions now") from None
             except LogUnavailableError:
                 if time.monotonic() >= deadline:
-                    raise ApiError(errors.TRY_AGAIN, "Redis can't be reached now") from None
+                    raise ApiError(errors.LOG_UNAVAILABLE, "Redis can't be reached now") from None
             await asyncio.sleep(PAUSE_S)
 
 

@@ -45,20 +45,20 @@ def parse(query_string: bytes) -> Parameters:
     """Read and check the query string; names that mean nothing here are left alone.
 
     Raises:
-        WireError: naming the first parameter that can't be taken.
+        ApiError: naming the first parameter that can't be taken.
     """
     given = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=50))
     session_id = _session_id(given)
     return Parameters(
-        sample_rate_hz=_one_of(given, "sample_rate", SAMPLE_RATES_HZ, errors.BAD_SAMPLE_RATE),
+        sample_rate_hz=_one_of(given, "sample_rate", SAMPLE_RATES_HZ, errors.INVALID_SAMPLE_RATE),
         encoding=_encoding(given),
-        channels=_one_of(given, "channels", (1, 2), errors.BAD_CHANNELS),
+        channels=_one_of(given, "channels", (1, 2), errors.INVALID_CHANNELS),
         language=_language(given),
-        hangover_ms=_one_of(given, "hangover_ms", HANGOVER_MS, errors.BAD_HANGOVER, "a whole number from 100 to 5000"),
+        hangover_ms=_one_of(given, "hangover_ms", HANGOVER_MS, errors.INVALID_HANGOVER, "a whole number from 100 to 5000"),
         session_id=session_id,
         resume_token=given.get("resume_token", ""),
         next_utterance=_one_of(
-            given, "next_utterance", range(10**_MOST_DIGITS), errors.BAD_NEXT_UTTERANCE, "a whole number"
+            given, "next_utterance", range(10**_MOST_DIGITS), errors.INVALID_NEXT_UTTERANCE, "a whole number"
         ),
     )
 
@@ -79,7 +79,7 @@ def _encoding(given: Mapping[str, str]) -> str | None:
     encoding = given.get("encoding")
     if encoding not in {None, LINEAR16, CONTAINER}:
         raise ApiError(
-            errors.BAD_ENCODING, "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)"
+            errors.INVALID_ENCODING, "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)"
         )
     return encoding
 
@@ -87,7 +87,7 @@ def _encoding(given: Mapping[str, str]) -> str | None:
 def _language(given: Mapping[str, str]) -> str | None:
     language = given.get("language")
     if language is not None and not _LANGUAGE.fullmatch(language):
-        raise ApiError(errors.BAD_LANGUAGE, "language must be a tag such as en or pt-BR")
+        raise ApiError(errors.INVALID_LANGUAGE, "language must be a tag such as en or pt-BR")
     return language
 
 
@@ -95,10 +95,10 @@ def _session_id(given: Mapping[str, str]) -> str | None:
     text = given.get("session_id")
     if text is None:
         if "resume_token" in given:
-            raise ApiError(errors.BAD_SESSION_ID, "resume_token needs the session_id that it belongs to")
+            raise ApiError(errors.INVALID_SESSION_ID, "resume_token needs the session_id that it belongs to")
         return None
     if "resume_token" not in given:
-        raise ApiError(errors.BAD_TOKEN, "session_id needs the resume_token that session_start gave")
+        raise ApiError(errors.INVALID_RESUME_TOKEN, "session_id needs the resume_token that session_start gave")
     return canonical_session_id(text)
 
 
@@ -106,9 +106,9 @@ def canonical_session_id(text: str) -> str:
     """A session id as it stands in keys.
 
     Raises:
-        WireError: if it is no UUID.
+        ApiError: if it is no UUID.
     """
     try:
         return str(uuid.UUID(text))
     except ValueError:
-        raise ApiError(errors.BAD_SESSION_ID, "a session id is a UUID") from None
+        raise ApiError(errors.INVALID_SESSION_ID, "a session id is a UUID") from None

@@ -27,7 +27,7 @@ class QuarantineStatus:
     @property
     def failure(self) -> ErrorCode:
         """What a client is told of a session that has failed."""
-        return errors.SET_ASIDE if self.is_aside else errors.BAD_AUDIO
+        return errors.QUARANTINED if self.is_aside else errors.INVALID_AUDIO
 
     def pass_on(self, body: str) -> bool:
         """Send an event of the feed to the client, in its words; False if it is too slow for that."""
@@ -39,5 +39,5 @@ class QuarantineStatus:
             self._ended.clear()
             return True
         self._ended.set()
-        self._metrics.trouble(errors.SET_ASIDE)
-        return self._outbox.post(error_message(errors.SET_ASIDE, standing))
+        self._metrics.trouble(errors.QUARANTINED)
+        return self._outbox.post(error_message(errors.QUARANTINED, standing))

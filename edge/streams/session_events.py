@@ -53,7 +53,7 @@ _ANSWERS = (
     ),
     Answer(204, "Nothing comes after that event; browsers stop asking."),
 )  # fmt: skip
-_TROUBLES = (errors.BAD_QUERY, errors.UNKNOWN_SESSION, errors.TOO_MANY_LISTENERS, errors.GOING_AWAY)
+_TROUBLES = (errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.TOO_MANY_LISTENERS, errors.GOING_AWAY)
 
 
 class _Typed(msgspec.Struct):
@@ -146,7 +146,7 @@ class Endings:
         there = self._documented[keys.member] = asyncio.Event()
         transcript = None
         try:
-            async with asyncio.timeout(self._core.settings.end_wait_s):
+            async with asyncio.timeout(self._core.settings.session_end_timeout_s):
                 while (document := await read_run_document(self._core.server, keys)) is None:
                     await _either(there, LOOK_S)
                     there.clear()
@@ -272,7 +272,7 @@ def _last_event_id(request: Request) -> _Heard | None:
     parts = _ID.fullmatch(text)
     position = Position.parse(parts[1]) if parts else None
     if parts is None or position is None or max(position) > _LARGEST:
-        raise ApiError(errors.BAD_QUERY, "Last-Event-ID must be the id of an event of this stream")
+        raise ApiError(errors.INVALID_QUERY, "Last-Event-ID must be the id of an event of this stream")
     return _Heard(position, unquote(parts[2]) if parts[2] else LIVE_RUN)
 
 

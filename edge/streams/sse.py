@@ -137,12 +137,12 @@ class EventStreams:
         """Hear by `fanout`, within the bounds of `settings`."""
         self.fanout = fanout
         self.clock = clock
-        self.buffer_bytes = settings.sse_buffer_bytes
+        self.buffer_bytes = settings.max_sse_buffer_bytes
         self.full: dict[EventStream, None] = {}
         self.sweep_s = settings.sse_keepalive_s / SWEEPS_PER_KEEPALIVE
-        self._slow_s = settings.sse_slow_s
-        self._most = settings.sse_listeners
-        self._most_each = settings.sse_listeners_per_user
+        self._slow_s = settings.sse_slow_timeout_s
+        self._most = settings.max_sse_listeners
+        self._most_each = settings.max_sse_listeners_per_user
         self._admitted = 0
         self._users: Counter[str] = Counter()
         self._places: list[dict[EventStream, None]] = [{} for _ in range(SWEEPS_PER_KEEPALIVE)]
@@ -159,7 +159,7 @@ class EventStreams:
         """Refuse one that is too many.
 
         Raises:
-            WireError: `too_many_listeners`, or `going_away`.
+            ApiError: `too_many_listeners`, or `going_away`.
         """
         if self._draining:
             raise ApiError(errors.GOING_AWAY, "this replica shuts down", retry_after_s=1)
@@ -178,7 +178,7 @@ class EventStreams:
         """Count `stream`, which must be begun or given back by `release`.
 
         Raises:
-            WireError: as `require_room`.
+            ApiError: as `require_room`.
         """
         self.require_room(stream.user)
         self._admitted += 1

@@ -73,7 +73,7 @@ def negotiated(accept: str) -> Format:
     the header, then by ours.
 
     Raises:
-        WireError: `not_acceptable` if it takes none of them.
+        ApiError: `not_acceptable` if it takes none of them.
     """
     ranges = list(_ranges(accept))
     if not accept.strip():

@@ -93,14 +93,14 @@ class Sessions:
                     _text("cursor", "`next_cursor` of the page before."),
                     tenant,
                 ],
-                troubles=[errors.BAD_QUERY, errors.FORBIDDEN],
+                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             # Before the one with a session's id, which would match it too.
             Operation(
                 "GET", "/v1/sessions/metrics", "get_session_metrics", "Sessions",
                 "Numbers over all sessions, about a second old.", self.metrics, Scope.READ,
                 [Answer(200, "The numbers.", {JSON: Metrics})], [tenant],
-                troubles=[errors.BAD_QUERY, errors.FORBIDDEN],
+                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             Operation(
                 "GET", "/v1/sessions/{session_id}", "get_session", "Sessions",
@@ -121,7 +121,7 @@ class Sessions:
         query = request.query_params
         state = query.get("state")
         if state is not None and state.upper() not in STATES:
-            raise ApiError(errors.BAD_QUERY, f"state must be one of {', '.join(STATES).lower()}")
+            raise ApiError(errors.INVALID_QUERY, f"state must be one of {', '.join(STATES).lower()}")
         tenant_id = _tenant(principal_of(request), query)
         asked = _Asked(tenant_id, state and state.upper(), _limit(query), _cursor(query))
         return json_response(await self._pages.get(_kind(asked)))
@@ -175,7 +175,7 @@ def _tenant(principal: Principal, query: Mapping[str, str]) -> str | None:
     """Whose sessions are asked for; None for everybody's."""
     wanted = query.get("tenant")
     if wanted is not None and len(wanted) > _MOST_CHARACTERS:
-        raise ApiError(errors.BAD_QUERY, f"tenant has at most {_MOST_CHARACTERS} characters")
+        raise ApiError(errors.INVALID_QUERY, f"tenant has at most {_MOST_CHARACTERS} characters")
     if principal.any_tenant:
         return wanted
     if wanted not in {None, principal.tenant_id}:
@@ -186,7 +186,7 @@ def _tenant(principal: Principal, query: Mapping[str, str]) -> str | None:
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(LISTED))
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:_MOST_DIGITS]) <= MOST_LISTED):
-        raise ApiError(errors.BAD_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
+        raise ApiError(errors.INVALID_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
     return int(text)
 
 
@@ -197,4 +197,4 @@ def _cursor(query: Mapping[str, str]) -> Cursor | None:
     try:
         return Cursor.decoded(text[:_MOST_CHARACTERS])
     except ValueError:
-        raise ApiError(errors.BAD_QUERY, "cursor must be the next_cursor of an earlier page") from None
+        raise ApiError(errors.INVALID_QUERY, "cursor must be the next_cursor of an earlier page") from None

@@ -62,7 +62,7 @@ class Transcripts:
                 self.transcript, Scope.READ,
                 [Answer(200, "The transcript, in the format that `Accept` likes best.", kinds)],
                 [SESSION_ID, _RUN],
-                troubles=[errors.BAD_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN, errors.NOT_ACCEPTABLE],
+                troubles=[errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN, errors.NOT_ACCEPTABLE],
             ),
             *map(self._suffixed, Format),
         )  # fmt: skip
@@ -73,7 +73,7 @@ class Transcripts:
             "GET", f"/v1/sessions/{{session_id}}/transcript.{wanted.suffix}", f"get_transcript_{wanted.suffix}",
             "Sessions", f"The transcript as {wanted.media_type}, whatever `Accept` says.",
             self._answering(wanted), Scope.READ, [Answer(200, "The transcript.", {wanted.media_type: kind})],
-            [SESSION_ID, _RUN], troubles=[errors.BAD_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN],
+            [SESSION_ID, _RUN], troubles=[errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN],
         )  # fmt: skip
 
     async def transcript(self, request: Request) -> Response:
@@ -109,7 +109,7 @@ class Transcripts:
                 raise unknown_session()
             return found
         if not 0 < len(run) <= _MOST_CHARACTERS:
-            raise ApiError(errors.BAD_QUERY, f"run has from 1 to {_MOST_CHARACTERS} characters")
+            raise ApiError(errors.INVALID_QUERY, f"run has from 1 to {_MOST_CHARACTERS} characters")
         found = await read_run_transcript(self._server, keys.run(run))
         if found is None:
             raise ApiError(errors.UNKNOWN_RUN, "the session has no such run, or it has expired")

@@ -92,7 +92,7 @@ _WHOSE = Parameter(
     "Whose: operators must say, others needn't. Without authentication, what recordings named as `X-Tenant-ID`, or "
     "nothing.",
 )  # fmt: skip
-_REFUSED = (errors.BAD_QUERY,)
+_REFUSED = (errors.INVALID_QUERY,)
 
 
 class Webhooks:
@@ -101,7 +101,7 @@ class Webhooks:
     def __init__(self, core: EdgeCore, now: Callable[[], float] = time.time) -> None:
         """Keep them on the server of `core`; `now` is the Unix time."""
         self._subscriptions = Subscriptions(core.server)
-        self._private = core.settings.webhook_private
+        self._private = core.settings.webhook_allow_private
         self._now = now
 
     def operations(self) -> Sequence[Operation]:
@@ -112,7 +112,7 @@ class Webhooks:
                 self.create, Scope.ADMIN,
                 [Answer(201, "It is kept; the secret is told this once.", {JSON: NewWebhook})], [_WHOSE],
                 Body({JSON: WebhookOptions}, "Where to, and which."),
-                [errors.BAD_REQUEST, errors.BAD_ADDRESS, errors.WEBHOOK_LIMIT_EXCEEDED, *_REFUSED],
+                [errors.INVALID_REQUEST, errors.INVALID_ADDRESS, errors.WEBHOOK_LIMIT_EXCEEDED, *_REFUSED],
                 "Events that happen later than some seconds from now are posted to it, signed as the Standard Webhooks "
                 f"specification says. A tenant may have {MOST_SUBSCRIPTIONS}.",
             ),
@@ -140,12 +140,12 @@ class Webhooks:
         try:
             target_of(options.url, private=self._private)
         except UnfitAddressError as error:
-            raise ApiError(errors.BAD_ADDRESS, f"nothing is sent to this address: {error}") from None
+            raise ApiError(errors.INVALID_ADDRESS, f"nothing is sent to this address: {error}") from None
         secret = new_secret() if options.secret is None else options.secret
         try:
             secret_key(secret)
         except ValueError as error:
-            raise ApiError(errors.BAD_REQUEST, str(error)) from None
+            raise ApiError(errors.INVALID_REQUEST, str(error)) from None
         made = Subscription(
             id=str(uuid.uuid4()), url=options.url, kinds=tuple(kind for kind in KINDS if kind in options.kinds),
             description=options.description, secret=secret, created_ms=int(self._now() * _MS),
@@ -194,7 +194,7 @@ def _tenant(request: Request) -> str:
     principal: Principal = principal_of(request)
     wanted = request.query_params.get("tenant")
     if wanted is not None and not re.fullmatch(_TENANT, wanted):
-        raise ApiError(errors.BAD_QUERY, "tenant must be 1 to 128 letters, digits and _.:@|+~=/-")
+        raise ApiError(errors.INVALID_QUERY, "tenant must be 1 to 128 letters, digits and _.:@|+~=/-")
     if not principal.any_tenant:
         if wanted not in {None, principal.tenant_id}:
             raise ApiError(errors.FORBIDDEN, "only an operator may name another tenant")
@@ -202,7 +202,7 @@ def _tenant(request: Request) -> str:
     if not principal.tenant_id:
         return _canonical(wanted or "")
     if wanted is None:
-        raise ApiError(errors.BAD_QUERY, "an operator must name the tenant")
+        raise ApiError(errors.INVALID_QUERY, "an operator must name the tenant")
     return wanted
 
 
@@ -230,4 +230,4 @@ async def _options(request: Request) -> WebhookOptions:
     try:
         return msgspec.json.decode(body, type=WebhookOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise ApiError(errors.BAD_REQUEST, f"the body must be a JSON object as documented: {error}") from None
+        raise ApiError(errors.INVALID_REQUEST, f"the body must be a JSON object as documented: {error}") from None

@@ -66,14 +66,14 @@ class Connection(Subscriber):
         self._receive = receive
         self._shortcut = shortcut
         self._most_frame = settings.max_frame_bytes
-        self._most_unacked = settings.unacked_bytes
+        self._most_unacked = settings.max_unacked_bytes
         self._enqueue = core.gatherer.enqueue
         frame_bytes = frame_bytes_of(start)
         # A container's own rate is unknown; what it decodes to is more.
         bytes_per_s = start.sample_rate_hz * (start.channels or 2) * BYTES_PER_SAMPLE
         self.uplink = Uplink(
             session.stream, session.epoch, session.head,
-            frame_bytes=frame_bytes, refill_bytes=int(settings.refill_s * bytes_per_s),
+            frame_bytes=frame_bytes, refill_bytes=int(settings.resend_buffer_s * bytes_per_s),
         )  # fmt: skip
         self.feeder = AppendSource(self.uplink, self._settled, self._stalled)
         self.listener = Listener(session.keys.run(), START, self)
@@ -92,7 +92,7 @@ class Connection(Subscriber):
         self._errors = 0
         self._finalized_at = -1
         self._is_too_long = False
-        self._catch_up = CatchUp(core.fanout, self.listener, outbox, bound=settings.outbox_messages)
+        self._catch_up = CatchUp(core.fanout, self.listener, outbox, bound=settings.max_outbox_messages)
         self._end_body: str | None = None
         self._sealed = asyncio.Event()
         self._ended = asyncio.Event()
@@ -208,7 +208,7 @@ class Connection(Subscriber):
             self._core.gatherer.touch(self.feeder)
         elif kind == "stop":
             if odd := self.uplink.odd_bytes:
-                self.fail(errors.ODD_BYTES, f"the audio ended {odd} bytes into a sample; they were dropped")
+                self.fail(errors.MISALIGNED_AUDIO, f"the audio ended {odd} bytes into a sample; they were dropped")
             self.uplink.add_control(Seal("stop"))
             self._enqueue(self.feeder, 0)
             self._finish()
@@ -268,8 +268,8 @@ class Connection(Subscriber):
             self.fail(*_OUTCOMES.get(code, (errors.INTERNAL_ERROR, f"the log answered {code.name}")))
 
     def _stalled(self, seconds: float) -> None:
-        if seconds >= self._core.settings.redis_gone_s:
-            self.fail(errors.TRY_AGAIN, f"Redis can't be written; durable up to offset {self.uplink.acked_samples}")
+        if seconds >= self._core.settings.redis_outage_timeout_s:
+            self.fail(errors.LOG_UNAVAILABLE, f"Redis can't be written; durable up to offset {self.uplink.acked_samples}")
 
     # What the feed brings
 
@@ -321,7 +321,7 @@ class Connection(Subscriber):
     async def _finish_alone(self) -> None:
         """Free the place of a session whose client stopped it and left; if Redis is away, it frees itself."""
         if self._finishing:
-            await asyncio.wait([self._finishing], timeout=self._core.settings.end_wait_s + CLOSE_S)
+            await asyncio.wait([self._finishing], timeout=self._core.settings.session_end_timeout_s + CLOSE_S)
             self._finishing.cancel()
 
     async def _tell_the_end(self) -> None:
@@ -357,7 +357,7 @@ class Connection(Subscriber):
 
     async def _await_transcript(self) -> str | None:
         try:
-            async with asyncio.timeout(self._core.settings.end_wait_s):
+            async with asyncio.timeout(self._core.settings.session_end_timeout_s):
                 await self._wait(self._ended)
                 while (transcript := await self._core.transcript(self.listener.keys)) is None:
                     if self._standing.is_aside and not self._end_body:

@@ -35,7 +35,7 @@ class StreamEndpoint:
         handshake = HTTPConnection(scope)
         await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(handshake)})
         shortcut: FastPath = scope.get("state", {}).get("shortcut") or NoFastPath()
-        outbox = Outbox(send, shortcut.send_now, bound=self._core.settings.outbox_messages)
+        outbox = Outbox(send, shortcut.send_now, bound=self._core.settings.max_outbox_messages)
         writer = asyncio.create_task(_write(outbox))
         try:
             await self._serve(handshake, receive, outbox, shortcut)

@@ -61,7 +61,7 @@ _set_asides = msgspec.json.Decoder(_SetAside)
 _partials = msgspec.json.Decoder(_Partial)
 _ended = msgspec.json.Decoder(_Ended)
 
-_SET_ASIDE, _REDRIVEN = '{"type":"set_aside"', '{"type":"redriven"'  # as the feed's events begin
+_QUARANTINED, _REDRIVEN = '{"type":"quarantined"', '{"type":"redriven"'  # as the feed's events begin
 
 RESET = '{"type":"reset"}'
 
@@ -72,14 +72,14 @@ def read_control(text: str) -> str:
     """The type of a client's text frame.
 
     Raises:
-        WireError: if it is none of `CONTROL_TYPES`.
+        ApiError: if it is none of `CONTROL_TYPES`.
     """
     if len(text) > CONTROL_BYTES:
-        raise ApiError(errors.BAD_JSON, f"a text frame has at most {CONTROL_BYTES} characters")
+        raise ApiError(errors.INVALID_JSON, f"a text frame has at most {CONTROL_BYTES} characters")
     try:
         kind = _controls.decode(text).type
     except (msgspec.DecodeError, UnicodeError, RecursionError):
-        raise ApiError(errors.BAD_JSON, 'a text frame is a JSON object such as {"type":"stop"}') from None
+        raise ApiError(errors.INVALID_JSON, 'a text frame is a JSON object such as {"type":"stop"}') from None
     if kind not in CONTROL_TYPES:
         raise ApiError(errors.UNKNOWN_TYPE, f"type must be one of {', '.join(sorted(CONTROL_TYPES))}")
     return kind
@@ -118,7 +118,7 @@ def session_end(body: str | None, transcript: str | None, url: str, audio_second
 
 def standing(body: str) -> str | None:
     """Of a feed's event: why the run was set aside; empty if it goes on again; None of any other event."""
-    if body.startswith(_SET_ASIDE):
+    if body.startswith(_QUARANTINED):
         return f"the session was set aside, since {_set_asides.decode(body).reason}"
     return "" if body.startswith(_REDRIVEN) else None
 

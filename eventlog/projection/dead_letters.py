@@ -68,7 +68,7 @@ class Refusal(NamedTuple):
     at_ms: int
 
 
-def set_aside(sink: str, consumer: str, refusal: Refusal) -> Op:
+def dead_letter(sink: str, consumer: str, refusal: Refusal) -> Op:
     """The operation that makes a dead letter of an event."""
     fields: dict[str, str | bytes | int | float] = {
         "projection": sink, "run": refusal.keys.member, "fact": str(refusal.position), "reason": refusal.reason,

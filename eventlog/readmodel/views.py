@@ -41,7 +41,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     """Of the last fact, Unix ms."""
     ended_ms: int | None = None
     reason: str | None = None
-    """Why it ended; of a run that isn't over ``set_aside``, if it is."""
+    """Why it ended; of a run that isn't over ``quarantined``, if it is."""
     detail: str | None = None
     """Why it failed, or was set aside, for a person."""
     finals: int = 0

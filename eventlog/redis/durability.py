@@ -55,7 +55,7 @@ class Durability(NamedTuple):
 FAST = Durability()
 
 
-def durability(text: str, *, timeout_ms: int = 1000, short: str = "hold") -> Durability:
+def durability(text: str, *, timeout_ms: int = 1000, on_shortfall: str = "block") -> Durability:
     """What the settings say.
 
     Raises:
@@ -64,7 +64,7 @@ def durability(text: str, *, timeout_ms: int = 1000, short: str = "hold") -> Dur
     if not _SETTING.fullmatch(text):
         raise ValueError(f"durability is fast, safe or wait:N (1 to 9), not {text!r}")
     mode, _, replicas = text.partition(":")
-    return Durability(mode, int(replicas or 0), timeout_ms, short == "go_on")  # type: ignore[arg-type] # the pattern's
+    return Durability(mode, int(replicas or 0), timeout_ms, on_shortfall == "degrade")  # type: ignore[arg-type] # the pattern's
 
 
 class Round(NamedTuple):

@@ -179,7 +179,7 @@ class _Connection:
         """Subscribe and wait for every confirmation.
 
         Raises:
-            BellLostError: if they don't come in time.
+            WakeupsLostError: if they don't come in time.
         """
         await self._connection.connect()
         # One command a channel: a cluster refuses channels of several slots in one.
@@ -198,7 +198,7 @@ class _Connection:
         """Pass messages on until the subscription is lost.
 
         Raises:
-            BellLostError: when it is.
+            WakeupsLostError: when it is.
         """
         names: dict[bytes, str] = {}
         pinged = False

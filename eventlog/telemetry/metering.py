@@ -56,7 +56,7 @@ class Meter:
         self.registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
         self._seconds = Histogram(
-            "stenolog_redis_call_seconds", "Round trips, by the script or command in them (several kinds: mixed).",
+            "stenolog_redis_call_duration_seconds", "Round trips, by the script or command in them (several kinds: mixed).",
             ["call"], buckets=CALL_BUCKETS_S, registry=self.registry,
         )  # fmt: skip
         self._unavailable = Counter(

@@ -15,7 +15,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from eventlog.codec import UndecodableEventError, decode_fact, decode_start, encode
-from eventlog.events import RunSetAside, SessionStarted, SourceNoted
+from eventlog.events import RunQuarantined, SessionStarted, SourceNoted
 from eventlog.keys import LIVE_QUEUE, PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
 from eventlog.positions import Position
@@ -25,7 +25,7 @@ from eventlog.redis.server import Call, Server
 GROUP = "processor"
 """The consumer group of every ``sessions`` stream; the Lua side names it too."""
 
-SET_ASIDE_MAX = 1000
+QUARANTINED_MAX = 1000
 """Per partition: enough to see a pattern, few enough to list."""
 
 PARTITIONS_PER_TAKE = 16
@@ -239,22 +239,22 @@ class Claims:
             if isinstance(answer, LogUnavailableError):
                 raise answer
 
-    async def set_aside(self, claim: Claim, reason: str) -> Code:
+    async def quarantine(self, claim: Claim, reason: str) -> Code:
         """Stop offering a run that can't be processed, and state so; its audio and facts stay for their TTL.
 
         OK, LOST, or GONE or SEALED where nothing was left to set aside.
         """
         keys, partition, session = claim.keys, claim.keys.partition, claim.keys.session
-        fact = RunSetAside(reason=reason, noted_ms=time.time_ns() // 1_000_000)
+        fact = RunQuarantined(reason=reason, noted_ms=time.time_ns() // 1_000_000)
         code = await self.server.run(
             script("set_aside_claim"),
             [
-                claim.offers.sessions, claim.offers.entries, partition.set_aside, keys.checkpoint, keys.transcript,
+                claim.offers.sessions, claim.offers.entries, partition.quarantined, keys.checkpoint, keys.transcript,
                 partition.changes, partition.changes_bell, partition.index, session.session, session.audio,
                 session.upload.session, session.upload.audio, session.upload.head,
             ],
             [
-                claim.entry_id, claim.consumer, claim.deliveries, keys.member, reason, SET_ASIDE_MAX, claim.queue,
+                claim.entry_id, claim.consumer, claim.deliveries, keys.member, reason, QUARANTINED_MAX, claim.queue,
                 encode(fact), self._ttl_s,
             ],
         )  # fmt: skip

@@ -84,7 +84,7 @@ async def _erase(server: Server, partition: PartitionKeys, session_ids: Sequence
             raise answer
         deleted += answer
     letters = (*map(partition.dead_letters, (*READ_MODELS, *SINKS)), *map(partition.redriven, SINKS))
-    for stream in (partition.changes, partition.set_aside, *letters):
+    for stream in (partition.changes, partition.quarantined, *letters):
         await _drop_mentions(server, stream, session_ids)
     return deleted
 

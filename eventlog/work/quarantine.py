@@ -63,7 +63,7 @@ async def quarantined_runs(server: Server) -> AsyncIterator[QuarantinedRun]:
     partitions = server.keys.partitions
     for first in range(0, len(partitions), PARTITIONS_PER_READ):
         some = partitions[first : first + PARTITIONS_PER_READ]
-        answers = await server.execute_many([("XRANGE", keys.set_aside, "-", "+") for keys in some])
+        answers = await server.execute_many([("XRANGE", keys.quarantined, "-", "+") for keys in some])
         for partition, answer in zip(some, answers, strict=True):
             if isinstance(answer, Exception):
                 raise answer
@@ -94,7 +94,7 @@ class Quarantine:
             await self._server.run(
                 script("redrive_aside"),
                 [
-                    partition.set_aside, keys.checkpoint, keys.transcript, offers.sessions, offers.entries, offers.bell,
+                    partition.quarantined, keys.checkpoint, keys.transcript, offers.sessions, offers.entries, offers.bell,
                     partition.index, partition.changes, partition.changes_bell, session.session, session.audio,
                     session.upload.session, session.upload.audio, session.upload.head,
                 ],
@@ -117,7 +117,7 @@ class Quarantine:
             await self._server.run(
                 script("end_aside"),
                 [
-                    partition.set_aside, keys.checkpoint, keys.transcript, offers.sessions, offers.entries,
+                    partition.quarantined, keys.checkpoint, keys.transcript, offers.sessions, offers.entries,
                     partition.index, partition.changes, partition.changes_bell,
                 ],
                 [one.entry_id, keys.member, encode(fact), self._ttl_s],

@@ -118,7 +118,7 @@ class Replays:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        for _, fields in await self._server.execute("XREVRANGE", run.partition.set_aside, "+", "-"):
+        for _, fields in await self._server.execute("XREVRANGE", run.partition.quarantined, "+", "-"):
             told = dict(zip(fields[::2], fields[1::2], strict=True))
             if told.get(b"run") == run.member.encode():
                 return str(told.get(b"reason", b"").decode(errors="replace"))

@@ -34,7 +34,7 @@ ALLOWANCE_S = 60
 def main() -> int:
     """Decode until the end of the input; the exit status."""
     arguments = _arguments()
-    confine(parent=arguments.parent or os.getppid(), file_bytes=arguments.spool_bytes + 1)
+    confine(parent=arguments.parent or os.getppid(), file_bytes=arguments.max_spool_bytes + 1)
     outgoing = Outgoing(1, 2 if arguments.marks else None)
     incoming = Incoming(0, outgoing)
     try:
@@ -51,7 +51,7 @@ def _decode(incoming: Incoming, outgoing: Outgoing, arguments: argparse.Namespac
     """Decode everything; why it ended early, if it did."""
     from processor.decoding.decoder import Decoder  # noqa: PLC0415 -- native libraries load within the limits
 
-    opened = _restarted(incoming, arguments.restart) if arguments.restart else _begun(incoming, arguments.spool_bytes)
+    opened = _restarted(incoming, arguments.restart) if arguments.restart else _begun(incoming, arguments.max_spool_bytes)
     points = None
     if arguments.restart_bytes and isinstance(opened.file, Incoming | SparseFile):
         points = SeekPoints(
@@ -84,7 +84,7 @@ class _Opened(NamedTuple):
     restart: Restart | None = None
 
 
-def _begun(incoming: Incoming, spool_bytes: int) -> _Opened:
+def _begun(incoming: Incoming, max_spool_bytes: int) -> _Opened:
     """A file from its first byte on."""
     kind = sniff(head := incoming.peek(HEAD_BYTES))
     if kind != MP4:
@@ -95,7 +95,7 @@ def _begun(incoming: Incoming, spool_bytes: int) -> _Opened:
         # Fragments follow, and the library would tell the length of the first.
         is_fragmented = b"mvex" in index
         return _Opened(incoming, kind, 0.0 if is_fragmented else None, is_fragmented)
-    spool = incoming.spooled(spool_bytes)
+    spool = incoming.spooled(max_spool_bytes)
     if not has_index(spool):
         raise RefusedError("mp4 that is cut off: its index, which comes last, is missing")
     return _Opened(spool, kind)
@@ -132,7 +132,7 @@ def _told(message: str, status: int) -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
     parser.add_argument("--channels", type=int, default=0, choices=(0, 1, 2), help="to give; 0: two if they differ")
-    parser.add_argument("--spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
+    parser.add_argument("--max-spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
     parser.add_argument("--restart", default="", help="a point, as told by an earlier one, to go on from")
     parser.add_argument("--restart-bytes", type=int, default=0, help="tell a point on standard error so often")
     parser.add_argument("--marks", action="store_true", help="say on standard error when more input is waited for")

@@ -104,7 +104,7 @@ class DecoderPool:
         self._settings = settings
         self._on_trouble = on_trouble
         self._on_answers = on_answers
-        self._places = asyncio.Semaphore(settings.decoders)
+        self._places = asyncio.Semaphore(settings.max_decoders)
         self._pumps: dict[str, tuple[ActiveRun, asyncio.Task[None]]] = {}
         self._wanted: dict[SessionKeys, tuple[Position, asyncio.Future[list[AudioEntry]]]] = {}
         self._freeing: set[str] = set()
@@ -141,7 +141,7 @@ class DecoderPool:
             return
         cursors = {keys: cursor for keys, (cursor, _) in self._wanted.items()}
         try:
-            found = await self._log.read(cursors, max_bytes_each=self._settings.read_bytes_each)
+            found = await self._log.read(cursors, max_bytes_each=self._settings.max_read_bytes)
         except LogUnavailableError as error:
             log.warning("uploads not read, trying again", extra={"error": error})
             self._on_trouble()
@@ -221,8 +221,8 @@ class DecoderPool:
             most_samples=int(self._settings.max_session_s * SAMPLE_RATE_HZ),
             may_go_on=lambda samples: self._may_go_on(run, samples),
             nothing_yet=lambda asked: self._nothing_yet(run, asked),
-            ahead_bytes=settings.upload_ahead_bytes,
-            kept_bytes=max(settings.spool_bytes, settings.upload_ahead_bytes),
+            ahead_bytes=settings.max_upload_ahead_bytes,
+            kept_bytes=max(settings.max_spool_bytes, settings.max_upload_ahead_bytes),
             go_on=storing.go_on,
         )
         pump = DecodePipeline(
@@ -236,8 +236,8 @@ class DecoderPool:
             try:
                 sealed = await pump.run(
                     lambda: running(
-                        channels=channels, spool_bytes=settings.spool_bytes,
-                        restart_bytes=min(RESTART_BYTES, settings.upload_ahead_bytes // 4),
+                        channels=channels, max_spool_bytes=settings.max_spool_bytes,
+                        restart_bytes=min(RESTART_BYTES, settings.max_upload_ahead_bytes // 4),
                         restart=begun.restart.decode() if restart else "",
                     )
                 )  # fmt: skip
@@ -255,7 +255,7 @@ class DecoderPool:
 
     async def _may_go_on(self, run: ActiveRun, samples: int) -> None:
         """Wait while so many samples are too far ahead of the checkpoint, and the run has still to work on them."""
-        ahead_samples = self._settings.decode_ahead_s * SAMPLE_RATE_HZ
+        ahead_samples = self._settings.max_decode_ahead_s * SAMPLE_RATE_HZ
 
         def is_ahead() -> bool:
             is_far = samples - min(run.checkpoint.boundaries, default=0) > ahead_samples

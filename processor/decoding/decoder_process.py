@@ -165,7 +165,7 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def running(
-    *, channels: int, spool_bytes: int, restart_bytes: int = 0, restart: str = ""
+    *, channels: int, max_spool_bytes: int, restart_bytes: int = 0, restart: str = ""
 ) -> AsyncIterator[DecoderProcess]:
     """A child that makes `channels` channels (0: two if they differ), which ends with the block.
 
@@ -177,7 +177,7 @@ async def running(
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-B", "-s", "-m", "processor.decoding", "--marks", "--parent", str(os.getpid()),
-        "--channels", str(channels), "--spool-bytes", str(spool_bytes),
+        "--channels", str(channels), "--max-spool-bytes", str(max_spool_bytes),
         "--restart-bytes", str(restart_bytes), "--restart", restart,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=_ROOT, env=environment | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from eventlog.log import Code, LogUnavailableError
-from eventlog.projection.dead_letters import Refusal, Settlement, set_aside, settle_redriven
+from eventlog.projection.dead_letters import Refusal, Settlement, dead_letter, settle_redriven
 from eventlog.projection.projection_log import Applied, Apply, ProjectionLog
 from projections.forwarding.backoff import Failure
 from projections.forwarding.event_batches import Lane
@@ -59,7 +59,7 @@ class ProgressWriter:
         if new == lane.after and not refusals:
             return False
         ops = [self._log.dead_letter(lane.keys, *one) for one in aside]
-        ops += [set_aside(self._log.projection, self._log.consumer, one) for one in refusals]
+        ops += [dead_letter(self._log.projection, self._log.consumer, one) for one in refusals]
         for position, reason in aside:
             _log.error("fact set aside", extra=self._told(lane) | {"fact": str(position), "reason": reason})
         self._progress.append(_Progress(lane, Apply(lane.keys, lane.after, new, ops), failure))

@@ -7,15 +7,15 @@ import click
 from stenolog import __version__
 from stenolog.cli.aws import aws
 from stenolog.cli.commands.archive import archive
-from stenolog.cli.commands.aside import set_aside
 from stenolog.cli.commands.backup import backup, restore
 from stenolog.cli.commands.clients import batch, doctor, export, sessions, token, transcribe
 from stenolog.cli.commands.letters import dead_letters
 from stenolog.cli.commands.nodes import nodes
+from stenolog.cli.commands.quarantine import quarantine
 from stenolog.cli.commands.rebuild import rebuild
 from stenolog.cli.commands.replay import replay
 from stenolog.cli.commands.runs import diff, promote
-from stenolog.cli.commands.serving import edge, project, solo, up, worker
+from stenolog.cli.commands.serving import edge, projector, solo, up, worker
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -31,8 +31,8 @@ def cli() -> None:
 
 
 for _command in (
-    up, edge, worker, solo, project, transcribe, batch, sessions, export, doctor, token, aws, dead_letters,
-    set_aside, rebuild, replay, diff, promote, archive, backup, restore, nodes,
+    up, edge, worker, solo, projector, transcribe, batch, sessions, export, doctor, token, aws, dead_letters,
+    quarantine, rebuild, replay, diff, promote, archive, backup, restore, nodes,
 ):
     cli.add_command(_command)
 

@@ -1,4 +1,4 @@
-"""`stenolog set-aside`: sessions that can't be processed, or killed what processed them."""
+"""`stenolog quarantine`: sessions that can't be processed, or killed what processed them."""
 
 import asyncio
 import sys
@@ -16,7 +16,7 @@ from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 
-_COLUMNS = ("id", "set aside", "session", "run", "times", "by", "reason")
+_COLUMNS = ("id", "quarantined", "session", "run", "times", "by", "reason")
 _PIPED_WIDTH = 260  # without a terminal there is no width to fit into
 
 
@@ -51,7 +51,7 @@ def run_redrive(*, names: Sequence[str], everything: bool, as_json: bool, **over
     _run("redriven", "offered to workers again", names, everything=everything, as_json=as_json, overrides=overrides)
 
 
-def run_end(*, names: Sequence[str], everything: bool, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401
+def run_fail(*, names: Sequence[str], everything: bool, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401
     """End runs for good, and say what became of them."""
     _run("ended", "ended as failed", names, everything=everything, as_json=as_json, overrides=overrides)
 

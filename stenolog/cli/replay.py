@@ -128,7 +128,7 @@ async def _done(settings: Settings, wanted: Wanted, board: Board, server: Server
     if not found and not unknown:
         board.say("there is no such session")
     supervisor = replay_workers.supervisor(settings, wanted.workers)
-    gate = LivePriority(server, settings.replay_hold_s)
+    gate = LivePriority(server, settings.replay_yield_s)
     looking = asyncio.create_task(gate.run())
     replay = Replay(
         server, wanted.order, session_ttl_s=settings.session_ttl_s, patience=patience, on_outcome=board.outcome,

@@ -44,13 +44,13 @@ def run_solo(overrides: Mapping[str, Any], claim: Sequence[str]) -> None:
         runner.run("solo", settings, lambda found, _: try_alone(found, claim))
 
 
-def run_project(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:
+def run_projector(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:
     """Run projections."""
     with told():
         settings = load(**overrides)
         from stenolog.roles.projector import serve_projections  # noqa: PLC0415
 
-        runner.run("project", settings, serve_projections, follow_parent=follow_parent)
+        runner.run("projector", settings, serve_projections, follow_parent=follow_parent)
 
 
 def listen(settings: Settings) -> socket.socket:

@@ -81,7 +81,7 @@ class Deployment:
         self._roles = [
             *[Role("edge", ("edge", "--descriptor", str(descriptor)), (descriptor,)) for _ in range(edges)],
             *[Role("worker", ("worker",)) for _ in range(workers)],
-            Role("project", ("project",)),
+            Role("projector", ("projector",)),
         ]
         self._metrics = _with_metrics(self._roles, settings)
 

@@ -53,7 +53,7 @@ class UnackedAudio:
         """Prepare to send everything from an offset again, on a new connection.
 
         Raises:
-            BacklogError: if the offset lies outside of what is kept.
+            UnackedAudioError: if the offset lies outside of what is kept.
         """
         if not self._first <= offset_samples <= self.end_samples:
             raise UnackedAudioError(

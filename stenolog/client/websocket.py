@@ -35,10 +35,10 @@ RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
 MESSAGE_BYTES = 64 << 20
 """Largest message taken: the transcript of a day's speech is a few MiB."""
 
-RETRIED = frozenset({"going_away", "try_again", "slow_consumer"})
+RETRIED = frozenset({"going_away", "log_unavailable", "slow_consumer"})
 """Errors that end a connection and not the session: come back with the resume token."""
 
-ENDED_WHILE_AWAY = frozenset({"session_closed", "session_sealed"})
+ENDED_WHILE_AWAY = frozenset({"session_ended", "session_sealed"})
 """Answers to a resume that comes after the end: the transcript is there to be fetched."""
 
 

@@ -48,7 +48,7 @@ class _Expected(NamedTuple):
 _EXPECTED = (
     _Expected("edge", "stenolog edge"),
     _Expected("worker", "stenolog worker"),
-    *(_Expected(f"projection.{name}", f"stenolog project {name}") for name in READ_MODELS),
+    *(_Expected(f"projection.{name}", f"stenolog projector {name}") for name in READ_MODELS),
 )
 
 

@@ -58,7 +58,7 @@ def _kafka(settings: Settings, _: Server) -> Sink:
 def _webhooks(settings: Settings, server: Server) -> Sink:
     from projections.webhooks import Webhooks  # noqa: PLC0415
 
-    return Webhooks(server, private=settings.webhook_private, timeout_s=settings.webhook_timeout_s)
+    return Webhooks(server, private=settings.webhook_allow_private, timeout_s=settings.webhook_timeout_s)
 
 
 def _archive(settings: Settings, server: Server) -> Sink:
@@ -81,13 +81,13 @@ _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
 
 async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
     """Project and forward until stopped, then finish the rounds under way."""
-    async with wiring.connected(settings) as server, exposed(server.meter, settings, "project"):
+    async with wiring.connected(settings) as server, exposed(server.meter, settings, "projector"):
         runner = ProjectionRunner(
             server, [read_model(name, settings) for name in settings.projections if name in _MAKERS], process_name(),
             session_ttl_s=settings.session_ttl_s, meter=server.meter,
             forwarding=Forwarding(
                 [_SINKS[name](settings, server) for name in settings.projections if name in _SINKS],
-                lease_ms=settings.forward_lease_ms, give_up_s=settings.forward_give_up_s,
+                lease_ms=settings.sink_lease_ms, give_up_s=settings.sink_retry_timeout_s,
             ),
         )
         try:

@@ -37,7 +37,7 @@ async def serve_replayer(settings: Settings, stop: asyncio.Event) -> None:
     recogniser = await asyncio.to_thread(wiring.recogniser, settings, use_cores=1)
     try:
         async with wiring.connected(settings) as server, exposed(server.meter, settings, "replayer"):
-            gate = LivePriority(server, settings.replay_hold_s)
+            gate = LivePriority(server, settings.replay_yield_s)
             yielding = YieldingRecogniser(recogniser, gate.open)
             worker = Worker(server, worker_settings, yielding, try_alone=_trial(settings, worker_settings))
             looking = asyncio.create_task(gate.run())
@@ -52,7 +52,7 @@ async def serve_replayer(settings: Settings, stop: asyncio.Event) -> None:
 
 def _trial(settings: Settings, worker_settings: WorkerSettings) -> SoloTrial:
     options = ["--data", settings.data_dir, "--engine", settings.engine, "--model", settings.model]
-    return spawning([sys.executable, "-m", "stenolog", "solo", *options], worker_settings.solo_timeout_s)
+    return spawning([sys.executable, "-m", "stenolog", "solo", *options], worker_settings.quarantine_trial_timeout_s)
 
 
 async def _worked(worker: Worker, stop: asyncio.Event) -> None:

@@ -108,13 +108,13 @@ def _bad(field: Field, raw: object, source: str) -> str:
 
 def _check_together(settings: Settings) -> None:
     problems = []
-    if settings.unacked_bytes < settings.max_frame_bytes:
+    if settings.max_unacked_bytes < settings.max_frame_bytes:
         problems.append(
-            f"STENOLOG_UNACKED_BYTES: {settings.unacked_bytes} is below STENOLOG_MAX_FRAME_BYTES "
+            f"STENOLOG_MAX_UNACKED_BYTES: {settings.max_unacked_bytes} is below STENOLOG_MAX_FRAME_BYTES "
             f"({settings.max_frame_bytes}), so that a frame of that size could never be taken")
-    if settings.session_ttl_s < settings.idle_s:
+    if settings.session_ttl_s < settings.idle_timeout_s:
         problems.append(
-            f"STENOLOG_SESSION_TTL_S: {settings.session_ttl_s} is below STENOLOG_IDLE_S ({settings.idle_s}), "
+            f"STENOLOG_SESSION_TTL_S: {settings.session_ttl_s} is below STENOLOG_IDLE_TIMEOUT_S ({settings.idle_timeout_s}), "
             "so that a waiting session's keys would expire under it")
     if settings.worker_tick_ms * 3 > settings.lease_ms:
         problems.append(

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import redis
 
 from tests.chaos.gate import Gate
-from tests.chaos.plan import CLOCK_LEASES, EDGE, HALT_LEASES, HALT_PROJECT_S, PROJECT, ROLE_OF, Fault
+from tests.chaos.plan import CLOCK_LEASES, EDGE, HALT_LEASES, HALT_PROJECT_S, PROJECTOR, ROLE_OF, Fault
 from tests.chaos.speaker import Speaker
 from tests.chaos.stack import Slot, Stack
 from tests.chaos.store import Store
@@ -75,7 +75,7 @@ async def _halt(scene: Scene, fault: Fault, slot: Slot) -> None:
     scene.watch.strike_worker(fault.kind, slot.pid)
     slot.send(signal.SIGSTOP)
     leases_s = fault.between(HALT_LEASES) * scene.lease_ms / 1000
-    await lasting(fault.between(HALT_PROJECT_S) if slot.role == PROJECT else leases_s)
+    await lasting(fault.between(HALT_PROJECT_S) if slot.role == PROJECTOR else leases_s)
     slot.send(signal.SIGCONT)
     scene.watch.strike_acks(fault.kind, affected)
 

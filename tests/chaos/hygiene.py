@@ -63,7 +63,7 @@ async def unowned(client: Client, keys: Keys) -> list[str]:
     owned = {names.partition_count(), names.reservations(), names.heartbeats(), PROBE}
     for one in keys.partitions:
         owned |= {
-            one.sessions, one.entries, one.index, one.changes, one.walks, one.set_aside, one.open_runs, one.erased,
+            one.sessions, one.entries, one.index, one.changes, one.walks, one.quarantined, one.open_runs, one.erased,
             one.ended_runs, one.tenant_runs(""),
         }  # fmt: skip
     found = [name.decode() async for name in client.scan_iter(count=1000)]
@@ -85,7 +85,7 @@ async def set_aside(client: Client, keys: Keys) -> dict[str, str]:
     """Sessions set aside, with their reasons."""
     found = {}
     for partition in keys.partitions:
-        for _, fields in await client.xrange(partition.set_aside):
+        for _, fields in await client.xrange(partition.quarantined):
             found[fields[b"run"].decode().partition(" ")[0]] = fields[b"reason"].decode()
     return found
 

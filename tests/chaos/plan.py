@@ -6,7 +6,7 @@ import random
 from collections.abc import Iterator
 from typing import NamedTuple
 
-EDGE, WORKER, PROJECT = "edge", "worker", "project"
+EDGE, WORKER, PROJECTOR = "edge", "worker", "projector"
 
 WEIGHTS = {
     "kill edge": 4, "kill worker": 6, "kill project": 3,
@@ -18,7 +18,7 @@ WEIGHTS = {
 """How often each is drawn. Deaths and halts of workers lead, since a claim has to move; whatever the whole deployment
 feels comes less often, or nothing else would be seen."""
 
-ROLE_OF = {"edge": EDGE, "worker": WORKER, "project": PROJECT}
+ROLE_OF = {"edge": EDGE, "worker": WORKER, "projector": PROJECTOR}
 
 JOINED = 0.25
 """Share of faults that strike while the one before is not over yet: two at once is where assumptions end."""

@@ -29,8 +29,8 @@ PAUSE_S = (0.05, 0.3)
 FETCH_S = 90.0
 """How long a transcript is asked for. An end that power loss took back comes again when the session is idle."""
 
-COME_BACK = frozenset({"going_away", "try_again", "slow_consumer", "superseded", "internal_error"})
-ENDED = frozenset({"session_closed", "session_sealed"})
+COME_BACK = frozenset({"going_away", "log_unavailable", "slow_consumer", "superseded", "internal_error"})
+ENDED = frozenset({"session_ended", "session_sealed"})
 VANISHED = frozenset({"unknown_session", "session_gone"})
 
 

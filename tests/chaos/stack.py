@@ -19,7 +19,7 @@ from eventlog.keys import heartbeats
 from stenolog.local.embedded import free_port
 from tests.chaos.clock import Clock
 from tests.chaos.gate import Gate
-from tests.chaos.plan import EDGE, PROJECT, RESTART_S, WORKER
+from tests.chaos.plan import EDGE, PROJECTOR, RESTART_S, WORKER
 from tests.chaos.store import Store
 from tests.support.commands import environment
 from tests.support.waiting import eventually_async, lasting
@@ -199,7 +199,7 @@ class Stack:
         for task in list(self._restarts):
             task.cancel()
         found = {}
-        for role in (EDGE, WORKER, PROJECT):
+        for role in (EDGE, WORKER, PROJECTOR):
             for slot in self.of(role):
                 slot.wanted = False
                 if slot.lives:

@@ -19,7 +19,7 @@ from tests.chaos.clock import Clock, compiled
 from tests.chaos.engines import installed
 from tests.chaos.faults import Scene, strike
 from tests.chaos.gate import Gate
-from tests.chaos.plan import EDGE, POISONED_RATE_HZ, PROJECT, WORKER, Fault, Script
+from tests.chaos.plan import EDGE, POISONED_RATE_HZ, PROJECTOR, WORKER, Fault, Script
 from tests.chaos.records import record
 from tests.chaos.speaker import Speaker
 from tests.chaos.stack import MARK, Place, Slot, Stack, ended, now_s, orphans
@@ -40,7 +40,7 @@ IDLE_S = 20
 SETTLE_S = 180.0
 """Bound of everything that has to come to rest: seconds on a calm machine."""
 
-ROLES = (EDGE, WORKER, PROJECT)
+ROLES = (EDGE, WORKER, PROJECTOR)
 GHOST_STEP_MS = 4_000_000
 """Redis's clock goes forward by so much at the end, and whoever was silent for long has to be gone."""
 
@@ -296,9 +296,9 @@ class Suite:
         return Place(tree, {
             "PYTHONPATH": str(self.options.directory / "engines"), MARK: self.mark,
             "STENOLOG_PARTITIONS": str(PARTITIONS), "STENOLOG_LEASE_MS": str(self.options.lease_ms),
-            "STENOLOG_ENGINE": self.engine, "STENOLOG_BATCH_CLIPS": "1", "STENOLOG_IDLE_S": str(IDLE_S),
+            "STENOLOG_ENGINE": self.engine, "STENOLOG_MAX_BATCH_CLIPS": "1", "STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S),
             "STENOLOG_IDLE_SWEEP_S": "2", "STENOLOG_AUDIO_RETENTION_S": "86400",
-            "STENOLOG_DATA_DIR": str(self.options.directory / "data"), "STENOLOG_SOLO_TIMEOUT_S": "60",
+            "STENOLOG_DATA_DIR": str(self.options.directory / "data"), "STENOLOG_QUARANTINE_TRIAL_TIMEOUT_S": "60",
         })  # fmt: skip
 
     def _clock(self, name: str) -> Clock:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import report
-from tests.chaos.plan import EDGE, PROJECT, WORKER, drawn
+from tests.chaos.plan import EDGE, PROJECTOR, WORKER, drawn
 from tests.chaos.suite import Options, Suite
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
@@ -52,7 +52,7 @@ async def test_old_and_new_processes_run_side_by_side(older: Path, tmp_path: Pat
     async with Suite(Options(tmp_path / "run", seats=SEATS, tree=older), drawn(SEED, 0)) as suite:
         seats = suite.seats()
         # The edge last: what it writes in a newer way everybody must be able to read by then, and the other way round.
-        for role in (WORKER, EDGE, PROJECT):
+        for role in (WORKER, EDGE, PROJECTOR):
             for number, slot in enumerate(suite.stack.of(role)):
                 if number:
                     await more_finals(suite)  # of one old and one new

@@ -145,8 +145,8 @@ class Watch:
         now = now_s()
         due_s = _due_s(speaker, data)
         # Nobody waits while nothing is due: a session in the middle of a sentence commits when that is over.
-        idle_s = max(0.0, due_s - max(waiting.since_s, waiting.taken_s or now))
-        waited_s = max(0.0, now - waiting.since_s - idle_s)
+        idle_timeout_s = max(0.0, due_s - max(waiting.since_s, waiting.taken_s or now))
+        waited_s = max(0.0, now - waiting.since_s - idle_timeout_s)
         self.recoveries.append(Recovery(waiting.kind, session_id, waited_s, of_claim=True, at_s=now))
 
 

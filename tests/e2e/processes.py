@@ -137,7 +137,7 @@ class Roles:
 
     def project(self, **variables: str) -> Process:
         """One more process of all projections, giving signs of life."""
-        return self._started("project", [], variables)
+        return self._started("projector", [], variables)
 
     def holder(self, session_id: str) -> int | None:
         """The process that has the session's claim: a consumer's name ends with its number and a random part."""

@@ -74,7 +74,7 @@ async def test_a_redis_that_stands_still_blocks_a_flood_and_loses_nothing(standa
     sentences = (1, 4) * 150
     flood, talk = spoken(sentences), spoken((1, 4, 2))
     [node] = standalone.nodes
-    limits = {"STENOLOG_UNACKED_BYTES": str(UNACKED_BYTES), "STENOLOG_MAX_FRAME_BYTES": str(UNACKED_BYTES // 4)}
+    limits = {"STENOLOG_MAX_UNACKED_BYTES": str(UNACKED_BYTES), "STENOLOG_MAX_FRAME_BYTES": str(UNACKED_BYTES // 4)}
     with Roles(standalone.url, tmp_path, **limits) as roles:
         edge = roles.edge()
         roles.worker()
@@ -145,7 +145,7 @@ class Deaf(Speaker):
 async def test_a_client_that_does_not_read_is_dropped_and_can_resume(redis_url: str, tmp_path: Path) -> None:
     """SESS-10, SESS-9: a client that reads nothing is dropped after a bound; resumed, it hears all it has missed."""
     word, finals = spoken((1,))[RATE_HZ : 2 * RATE_HZ], 2_500
-    with Roles(redis_url, tmp_path, STENOLOG_OUTBOX_MESSAGES="16") as roles:
+    with Roles(redis_url, tmp_path, STENOLOG_MAX_OUTBOX_MESSAGES="16") as roles:
         edge = roles.edge()
         roles.worker()
         roles.project()

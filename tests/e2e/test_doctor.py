@@ -127,7 +127,7 @@ async def test_errors_of_the_last_minutes_are_told(redis_url: str, tmp_path: Pat
         run = a_run(server)
         await write(server, run, [opened(run), (opened(run)[0].control(), b"no fact at all")])
         await server.close()
-        pid = found.processes["projections" if "projections" in found.processes else "project"].pid
+        pid = found.processes["projections" if "projections" in found.processes else "projector"].pid
 
         def told() -> dict[str, dict[str, Any]]:
             status, checks = found.examined()

@@ -15,7 +15,7 @@ from tests.support.waiting import eventually_async
 
 IDLE_S = 2
 # Enough for the last keepalive to be under way on a busy machine.
-IDLE = {"STENOLOG_IDLE_S": str(IDLE_S), "STENOLOG_IDLE_SWEEP_S": "1", "STENOLOG_LEASE_MS": "1000"}
+IDLE = {"STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S), "STENOLOG_IDLE_SWEEP_S": "1", "STENOLOG_LEASE_MS": "1000"}
 DAY_S = 86_400
 
 

@@ -91,15 +91,15 @@ def test_every_role_offers_its_metrics_and_logs_no_secret(tmp_path: Path) -> Non
     ) as up:
         told = asyncio.run(converse(up, canaries))
         where = {one["role"]: one["url"] for one in up.ready["metrics"]}
-        assert list(where) == ["edge", "worker", "project"]
+        assert list(where) == ["edge", "worker", "projector"]
         texts = [httpx2.get(url).text for url in where.values()]
     edge, worker, project = map(samples, texts)
     finals = [one for one in told if one["type"] == "final"]
     assert told[-1]["type"] == "session_end"
     assert of(edge, "stenolog_edge_sessions_opened_total", how="created") == 2  # the recording's too
     assert of(edge, "stenolog_role_info", role="edge") == 1
-    assert of(worker, "stenolog_worker_final_seconds_count") == len(finals)
-    assert of(worker, "stenolog_worker_recognition_seconds_count", engine="mock", kind="final") > 0
+    assert of(worker, "stenolog_worker_final_latency_seconds_count") == len(finals)
+    assert of(worker, "stenolog_worker_recognition_duration_seconds_count", engine="mock", kind="final") > 0
     assert of(worker, "stenolog_worker_commits_total", code="ok") > 0
     assert of(worker, "stenolog_worker_segmenting_seconds_total") > 0
     assert {"stenolog_worker_runs", "stenolog_worker_takeovers_total", "stenolog_worker_decoders"} <= names(worker)
@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
         taken.listen()
         port = str(taken.getsockname()[1])
         done = subprocess.run(
-            [sys.executable, "-m", "stenolog", "project", "--metrics-port", port],
+            [sys.executable, "-m", "stenolog", "projector", "--metrics-port", port],
             env=environment(REDIS_URL=up.ready["redis"]), capture_output=True, text=True, timeout=60, check=False,
             cwd=tmp_path,
         )
@@ -146,8 +146,8 @@ def test_a_dead_role_is_scraped_again_where_it_was(tmp_path: Path) -> None:
     """A role that is started again after its death offers its metrics at the same address."""
     first = free_ports(3)
     with Up(tmp_path / "data", "--metrics-port", str(first)) as up:
-        url = next(one["url"] for one in up.ready["metrics"] if one["role"] == "project")
-        [pid] = up.pids("project")
+        url = next(one["url"] for one in up.ready["metrics"] if one["role"] == "projector")
+        [pid] = up.pids("projector")
         started = of(samples(httpx2.get(url).text), "process_start_time_seconds")
         os.kill(pid, signal.SIGKILL)
 

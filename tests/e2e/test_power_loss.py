@@ -62,7 +62,7 @@ class MachinesCut(PowerCut):
         conversation.on_ack = self._remember
 
     def _others(self) -> list[int]:
-        return [pid for role in ("edge", "worker", "project") for pid in self._up.pids(role)]
+        return [pid for role in ("edge", "worker", "projector") for pid in self._up.pids(role)]
 
 
 class Acked(Conversation):
@@ -91,7 +91,7 @@ async def test_what_a_power_cut_took_is_appended_and_decided_again(tmp_path: Pat
 
 async def test_what_cannot_be_appended_again_is_told_as_a_hole(tmp_path: Path) -> None:
     """SAFE-1: with `fast`, what a power cut took and the edge doesn't keep any more is a hole among the facts."""
-    with Up(tmp_path, STENOLOG_LEASE_MS="1500", STENOLOG_REFILL_S="0") as up:
+    with Up(tmp_path, STENOLOG_LEASE_MS="1500", STENOLOG_RESEND_BUFFER_S="0") as up:
         conversation = Conversation(up.url, SENTENCES)
         cut = PowerCut(up, conversation)
         await conversation.hold()

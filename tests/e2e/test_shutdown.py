@@ -91,7 +91,7 @@ async def _spoken_to_the_end(speaker: Speaker, audio: bytes) -> str | None:
     return transcript
 
 
-@pytest.mark.parametrize("role", ["project", "worker"])
+@pytest.mark.parametrize("role", ["projector", "worker"])
 async def test_a_role_replaced_while_somebody_speaks_is_not_noticed(role: str, redis_url: str, tmp_path: Path) -> None:
     """SESS-8, STITCH-2: with a role's only process replaced in the middle of speech, the client hears the same."""
     audio = spoken(SENTENCES)

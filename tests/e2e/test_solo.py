@@ -27,7 +27,7 @@ def workers(tmp_path: Path, redis_url: str) -> Iterator[Workers]:
 async def set_aside(session: Session, deployment: Deployment) -> list[list[bytes]]:
     """What stands in the list of runs set aside in a session's partition."""
     return [fields for _, fields in await deployment.server.execute(
-        "XRANGE", session.keys.partition.set_aside, "-", "+")]
+        "XRANGE", session.keys.partition.quarantined, "-", "+")]
 
 
 async def test_a_session_that_kills_its_workers_is_set_aside(redis_url: str, workers: Workers) -> None:

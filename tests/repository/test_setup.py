@@ -69,4 +69,4 @@ def test_continuous_integration_runs_tests_and_checks() -> None:
 def test_procfile_has_a_process_for_every_role() -> None:
     """The Procfile runs each role with the command line's own words."""
     lines = (ROOT / "Procfile").read_text(encoding="utf-8").splitlines()
-    assert lines == ["edge: stenolog edge", "worker: stenolog worker", "project: stenolog project"]
+    assert lines == ["edge: stenolog edge", "worker: stenolog worker", "projector: stenolog projector"]

@@ -172,7 +172,7 @@ class Monitor:
 
     def set_aside(self) -> set[str]:
         """The runs that were set aside."""
-        entries = [one for keys in self._keys.partitions for one in self._ask("XRANGE", keys.set_aside, "-", "+")]
+        entries = [one for keys in self._keys.partitions for one in self._ask("XRANGE", keys.quarantined, "-", "+")]
         return {fields[1].decode() for _, fields in entries}
 
     def check_end(self, poisoned: set[str]) -> None:

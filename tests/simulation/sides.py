@@ -184,7 +184,7 @@ class Side:
     async def do_set_aside(self, number: int) -> Any:  # noqa: ANN401
         """Set a run aside."""
         claim = self._claim(number)
-        return claim and await self.workers[0].set_aside(claim, "why")
+        return claim and await self.workers[0].quarantine(claim, "why")
 
     async def do_sweep(self) -> Any:  # noqa: ANN401
         """Look for lost entries."""

@@ -54,7 +54,7 @@ SETTINGS = WorkerSettings(
     sweep_s=20.0,
     idle_ms=10_000_000,
     audio_retention_s=0,
-    recognise_share=False,
+    shared_recognition=False,
     suspicion_limit=2,
 )
 

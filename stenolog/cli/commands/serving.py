@@ -72,10 +72,10 @@ def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
     run_solo(overrides, claim)
 
 
-@click.command(cls=Examples, epilog="stenolog project\nREDIS_URL=redis://db:6379 stenolog project lists feeds")
+@click.command(cls=Examples, epilog="stenolog projector\nREDIS_URL=redis://db:6379 stenolog projector lists feeds")
 @click.argument("names", metavar="[NAME]...", nargs=-1)
 @options("data", "metrics", "follow")
-def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
+def projector(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) -> None:  # noqa: ANN401
     """Run projections, those of STENOLOG_PROJECTIONS unless named.
 
     lists, feeds, sessions and status are what clients read; eventbridge, kafka and webhooks tell others; archive
@@ -83,6 +83,6 @@ def project(*, names: tuple[str, ...], follow_parent: bool, **overrides: Any) ->
 
     Without REDIS_URL it joins the embedded server of a running `stenolog up` with the same --data.
     """
-    from stenolog.cli.roles import run_project  # noqa: PLC0415
+    from stenolog.cli.roles import run_projector  # noqa: PLC0415
 
-    run_project({**overrides, "projections": names or None}, follow_parent=follow_parent)
+    run_projector({**overrides, "projections": names or None}, follow_parent=follow_parent)

@@ -171,7 +171,7 @@ class Replay:
             self._over(one.replayable, "done")
         elif not is_offered:
             why = await self._patience(lambda: self._replays.why_aside(one.keys))
-            reason = f"set aside: {why or 'no reason is kept'}; `stenolog set-aside redrive` has it tried again"
+            reason = f"set aside: {why or 'no reason is kept'}; `stenolog quarantine redrive` has it tried again"
             self._over(one.replayable, "failed", reason)
 
     def _over(self, one: Replayable, status: Literal["done", "skipped", "started", "failed"], reason: str = "") -> None:

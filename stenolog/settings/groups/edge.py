@@ -21,28 +21,28 @@ class Edge(Sessions, frozen=True, kw_only=True):
     max_frame_bytes: Annotated[int, number(
         "Edge", "bytes", "Largest WebSocket message taken. 32 s of 16 kHz mono: no live client sends more at once.",
         least=1024)] = 1_048_576
-    unacked_bytes: Annotated[int, number(
+    max_unacked_bytes: Annotated[int, number(
         "Edge", "bytes", "Audio of one session that may wait for its ack before its socket is read no further. At "
         "least one frame of `max_frame_bytes`; a thousand held back at once stay within a gigabyte.",
         least=1024)] = 1_048_576
-    refill_s: Annotated[float, number(
+    resend_buffer_s: Annotated[float, number(
         "Edge", "s of audio", "Acked audio that an edge keeps, to fill what a failover of Redis lost. More than a "
         "replica usually lags behind, and 160 kB a session.", least=0, most=60)] = 5.0
-    outbox_messages: Annotated[int, number(
+    max_outbox_messages: Annotated[int, number(
         "Edge", "messages", "Messages that may wait for one slow client. Minutes of captions; then the client is "
         "disconnected and may resume.", least=8)] = 256
-    redis_gone_s: Annotated[float, number(
+    redis_outage_timeout_s: Annotated[float, number(
         "Edge", "s", "How long edges hold their sockets while Redis does not answer, before they close them with "
         "code 1013 (try again later). Longer than a failover takes.", least=0)] = 30.0
-    end_wait_s: Annotated[float, number(
+    session_end_timeout_s: Annotated[float, number(
         "Edge", "s", "How long the edge waits for the stitched transcript at a session's end before it answers with "
         "the transcript's URL. As long as a person waits for a page.", least=0)] = 10.0
-    answer_wait_s: Annotated[float, number(
+    result_timeout_s: Annotated[float, number(
         "Edge", "s", "How long a request that brings a recording is held for its transcript, before it is answered "
         "with 202 and the transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0
     max_upload_bytes: Annotated[int, number(
         "Edge", "bytes", "Largest recording in one request: 2 GiB. Three hours of 48 kHz stereo WAV, weeks of Opus; it "
-        "costs time, not memory: no process and no Redis ever holds more than `upload_ahead_bytes` of it.", least=1024)
+        "costs time, not memory: no process and no Redis ever holds more than `max_upload_ahead_bytes` of it.", least=1024)
     ] = 2_147_483_648
     ready_stale_s: Annotated[float, number(
         "Edge", "s", "Time without any worker having consumed after which `/v1/ready` is red: three leases.",
@@ -53,15 +53,15 @@ class Edge(Sessions, frozen=True, kw_only=True):
     sse_keepalive_s: Annotated[float, number(
         "Edge", "s", "Time between two comments on an event stream on which nothing comes. Proxies close a connection "
         "after 30 s of silence and more.", least=0.1)] = 15.0
-    sse_listeners: Annotated[int, number(
+    max_sse_listeners: Annotated[int, number(
         "Edge", "listeners", "Event streams that one edge process has open at most. An idle one takes some 5 KiB; file "
         "descriptors may be the nearer bound.", least=1)] = 10_000
-    sse_listeners_per_user: Annotated[int, number(
+    max_sse_listeners_per_user: Annotated[int, number(
         "Edge", "listeners", "Of those, one user's, where tokens say who that is. More tabs than anybody has open, "
         "and room for a dashboard.", least=1)] = 100
-    sse_buffer_bytes: Annotated[int, number(
+    max_sse_buffer_bytes: Annotated[int, number(
         "Edge", "bytes", "What may wait in the process, and as much in the kernel, for a listener that doesn't read: "
         "minutes of captions. Past it nothing more is sent until it has read.", least=4096)] = 65_536
-    sse_slow_s: Annotated[float, number(
+    sse_slow_timeout_s: Annotated[float, number(
         "Edge", "s", "How long a listener may leave all of that unread before it is dropped. Longer than a phone's "
         "change of network takes.", least=0.1)] = 10.0

@@ -22,11 +22,11 @@ class Log(Access, frozen=True, kw_only=True):
     audio_retention_s: Annotated[int, number(
         "Log", "s", "Audio kept behind the checkpoint, for replays. A thousand sessions of 16 kHz audio fill 25 GB in "
         "10 minutes; longer history is an archive's work.", least=0)] = 600
-    memory_refuse_percent: Annotated[float, number(
+    memory_high_watermark_percent: Annotated[float, number(
         "Log", "% of maxmemory", "How full a node of Redis is when it gets no new sessions. The fifth that is left is "
         "for those that there are: some minutes of their audio. Without a `maxmemory` there are no marks.",
         least=1, most=100)] = 80.0
-    memory_hold_percent: Annotated[float, number(
+    memory_critical_watermark_percent: Annotated[float, number(
         "Log", "% of maxmemory", "How full a node is when it gets no audio either, until it is 2 points emptier. The "
         "tenth that is left is for what drains it: facts and read models.", least=1, most=100)] = 90.0
     memory_limit_bytes: Annotated[int, number(
@@ -40,9 +40,9 @@ class Log(Access, frozen=True, kw_only=True):
     durability_timeout_ms: Annotated[int, number(
         "Log", "ms", "How long a flush waits for replicas, with `wait:N`. A thousand times what they take, and short "
         "against the 5 s after which a call counts as failed.", least=10, most=4000)] = 1000
-    durability_short: Annotated[Literal["hold", "go_on"], text(
-        "Log", "When fewer than N replicas answer: `hold` acks nothing until they do, so that clients wait, and are "
-        "told to come back after `redis_gone_s`; `go_on` acks without them, with a warning and a metric.")] = "hold"
+    durability_on_shortfall: Annotated[Literal["block", "degrade"], text(
+        "Log", "When fewer than N replicas answer: `block` acks nothing until they do, so that clients wait, and are "
+        "told to come back after `redis_outage_timeout_s`; `degrade` acks without them, with a warning and a metric.")] = "block"
     changes_max_notices: Annotated[int, number(
         "Log", "notices", "Length bound of each partition's `changes` stream. A notice is some 200 bytes: 20 MB a "
         "partition at worst; a projection further behind walks the sessions instead.", least=100)] = 100_000

@@ -12,12 +12,12 @@ class Projections(Recorded, frozen=True, kw_only=True):
     """What is projected, and whom events are forwarded to."""
 
     projections: Annotated[tuple[Projection, ...], text(
-        "Projections", "What `stenolog up` and `stenolog project` run, separated by commas.",
+        "Projections", "What `stenolog up` and `stenolog projector` run, separated by commas.",
     )] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
-    forward_lease_ms: Annotated[int, number(
+    sink_lease_ms: Annotated[int, number(
         "Projections", "ms", "For how long a process that forwards events keeps a partition without a sign of life; "
         "then another forwards its events.", least=1000)] = 10_000
-    forward_give_up_s: Annotated[float, number(
+    sink_retry_timeout_s: Annotated[float, number(
         "Projections", "s", "How long an event is tried to be forwarded, with growing pauses, before it goes to the "
         "dead letters. Longer than most outages; well below `session_ttl_s`, with which its facts expire.", least=0)
     ] = 3600.0
@@ -59,7 +59,7 @@ class Projections(Recorded, frozen=True, kw_only=True):
         "Projections", "Password of `kafka_user`.")] = ""
     kafka_sasl: Annotated[Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"], text(
         "Projections", "How user and password are shown to the brokers. The first only over TLS.")] = "SCRAM-SHA-512"
-    webhook_private: Annotated[bool, text(
+    webhook_allow_private: Annotated[bool, text(
         "Projections", "Whether webhooks may go to private and loopback addresses and by plain HTTP. Off, since "
         "tenants choose the addresses and this machine may reach what they may not.")] = False
     webhook_timeout_s: Annotated[float, number(

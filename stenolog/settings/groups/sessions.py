@@ -21,9 +21,9 @@ class Sessions(Log, frozen=True, kw_only=True):
     max_session_s: Annotated[float, number(
         "Sessions", "s of audio", "Longest session; past it, it is ended and its client told. Half a working day: a "
         "client that forgets to stop is no conversation.", least=1)] = 14_400.0
-    idle_s: Annotated[int, number(
+    idle_timeout_s: Annotated[int, number(
         "Sessions", "s", "Silence of a client (no audio, no keepalive) after which its session is ended. Longer than "
         "any pause in a conversation that is still one.", least=1)] = 300
     idle_sweep_s: Annotated[int, number(
-        "Sessions", "s", "Time between two looks for idle sessions: a tenth of `idle_s`, so the end is that punctual.",
+        "Sessions", "s", "Time between two looks for idle sessions: a tenth of `idle_timeout_s`, so the end is that punctual.",
         least=1)] = 30

@@ -25,7 +25,7 @@ class Speech(Worker, frozen=True, kw_only=True):
     partials_per_s: Annotated[int, number(
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "
         "do not outweigh the audio; past it they thin out.", least=0)] = 200
-    batch_clips: Annotated[int, number(
+    max_batch_clips: Annotated[int, number(
         "Speech", "clips", "Utterances recognised in one call. On CPUs a batch saves a fifth at most, and the first "
         "of it waits for the last; GPUs want 16 and more.", least=1, most=64)] = 2
     engine: Annotated[str, text(

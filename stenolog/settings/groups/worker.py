@@ -18,30 +18,30 @@ class Worker(Edge, frozen=True, kw_only=True):
     worker_tick_ms: Annotated[int, number(
         "Worker", "ms", "Time between two reads of all audio streams. Polling a thousand streams costs Redis less "
         "than blocking on them, and adds half a tick to a final.", least=1, most=1000)] = 20
-    read_bytes_each: Annotated[int, number(
+    max_read_bytes: Annotated[int, number(
         "Worker", "bytes", "Audio that one read takes of one stream at most: 8 s of 16 kHz mono. 250 streams that "
         "catch up would otherwise send hundreds of megabytes at once.", least=4096)] = 262_144
-    pending_utterances: Annotated[int, number(
+    max_pending_utterances: Annotated[int, number(
         "Worker", "utterances", "Decided utterances of one session that may wait for recognition before its audio is "
         "read no further: a minute of speech at most, so that it is soon recognised.", least=1)] = 8
     suspicion_limit: Annotated[int, number(
         "Worker", "deaths", "Deaths of workers over one session, without a commit between, after which it is tried "
         "alone. Two may be chance.", least=0)] = 2
-    solo_timeout_s: Annotated[float, number(
+    quarantine_trial_timeout_s: Annotated[float, number(
         "Worker", "s", "Bound of that try, after which the session is set aside. Enough to load a model and to "
         "recognise a minute of speech on one slow core.", least=1)] = 120.0
-    decoders: Annotated[int, number(
+    max_decoders: Annotated[int, number(
         "Worker", "processes", "Recordings that one worker decodes at once; the others wait in line. A live browser "
         "needs a decoder for as long as it speaks, so it is counted in browsers, not in cores: some 16 MB each, and a "
-        "hundredth of a core; recordings are held back by `decode_ahead_s`.", least=1)] = 64
-    decode_ahead_s: Annotated[int, number(
+        "hundredth of a core; recordings are held back by `max_decode_ahead_s`.", least=1)] = 64
+    max_decode_ahead_s: Annotated[int, number(
         "Worker", "s of audio", "How far a recording is decoded ahead of what is transcribed. Some 40 utterances, so "
         "that about ten cores find enough to do at once; 12 MB in Redis, half of what is kept behind it.",
         least=30)] = 300
-    spool_bytes: Annotated[int, number(
+    max_spool_bytes: Annotated[int, number(
         "Worker", "bytes", "Longest MP4 whose index stands at its end; it must be kept in a temporary file until then. "
         "Half a gigabyte is many hours of sound.", least=1_048_576)] = 536_870_912
-    replay_hold_s: Annotated[float, number(
+    replay_yield_s: Annotated[float, number(
         "Worker", "s", "Replays are held back while clients' work waits for longer than this: for a worker, for its "
         "text, or for a read model, which take up notices once a second at least. 0: never.", least=0)] = 2.0
     replay_nice: Annotated[int, number(

@@ -84,7 +84,7 @@ async def set_aside(deployment: Deployment, again: Session) -> str:
     """The reason for which a run was set aside, once it is."""
 
     async def look() -> str:
-        found = await deployment.server.execute("XRANGE", again.keys.partition.set_aside, "-", "+")
+        found = await deployment.server.execute("XRANGE", again.keys.partition.quarantined, "-", "+")
         reasons = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found]
         return next((one[b"reason"].decode() for one in reasons if one[b"run"] == again.run.member.encode()), "")
 
@@ -149,7 +149,7 @@ async def test_another_worker_goes_on_where_one_died(single: Deployment, tmp_pat
     session, manifest = await kept(single, tmp_path, Story(talk(channels=2), finalized=FINALIZED, holes=HOLES))
     again = await replay(single, manifest)
     dies = await single.started(
-        queue=QUEUE, archive=at(tmp_path), lease_ms=600, read_bytes_each=1, pending_utterances=1
+        queue=QUEUE, archive=at(tmp_path), lease_ms=600, max_read_bytes=1, max_pending_utterances=1
     )
 
     async def under_way() -> bool:

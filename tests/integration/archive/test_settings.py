@@ -41,7 +41,7 @@ def test_retention_is_what_workers_are_told() -> None:
 
 
 async def test_the_projection_needs_a_place(redis_url: str) -> None:
-    """`stenolog project archive` without an address ends with an error that names the setting."""
+    """`stenolog projector archive` without an address ends with an error that names the setting."""
     settings = load({"REDIS_URL": redis_url}, None, projections=("archive",))
     with pytest.raises(SettingsError, match="STENOLOG_ARCHIVE_URL"):
         await serve_projections(settings, asyncio.Event())

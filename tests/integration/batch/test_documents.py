@@ -73,7 +73,7 @@ async def test_a_recording_that_never_came_whole_is_no_result(edge: Replica, htt
         answer = await http.get(f"/batch/{keys.session_id}")
         return None if answer.status_code == 202 else refusal(answer)
 
-    assert await eventually_async(told, BOUND_S) == (422, "bad_audio")
+    assert await eventually_async(told, BOUND_S) == (422, "invalid_audio")
 
 
 async def begun(log: RedisLog, edge: Replica) -> RunKeys:

@@ -160,7 +160,7 @@ async def test_a_client_s_patience_is_heeded(redis_url: str) -> None:
 
 async def test_a_long_wait_is_bounded(redis_url: str) -> None:
     """Past the deployment's bound the answer is 202, whatever the client would have waited (BATCH-1)."""
-    async with replica(redis_url, batch_wait_s=0.1) as edge, client_of(edge) as http:
+    async with replica(redis_url, batch_timeout_s=0.1) as edge, client_of(edge) as http:
         for headers in (PCM, {**PCM, "prefer": "wait=60"}):
             answer = await http.post("/batch/process", content=speech(1), headers=headers)
             assert answer.status_code == 202
@@ -181,12 +181,12 @@ async def test_what_can_t_be_processed_is_told(http: httpx2.AsyncClient, body: b
     """What is no recording is refused with 422 and why, at once or where its result would be (BATCH-1)."""
     headers = {"content-type": "audio/webm"}
     answer = await http.post("/batch/process", content=body, headers=headers)
-    assert refusal(answer) == (422, "bad_audio")
+    assert refusal(answer) == (422, "invalid_audio")
     message = answer.json()["error"]["message"]
     assert why in message
     if named := re.search(r"\(interaction ([0-9a-f-]{36})\)", message):
         later = await http.get(f"/batch/{named[1]}")
-        assert refusal(later) == (422, "bad_audio")
+        assert refusal(later) == (422, "invalid_audio")
         assert why in later.json()["error"]["message"]
     assert bool(named) == bool(body)
 
@@ -243,7 +243,7 @@ async def test_samples_don_t_run_ahead_of_their_worker(redis_url: str, monkeypat
     """Bare samples are taken no further than the bound ahead of what is transcribed, then all of them (BATCH-1)."""
     monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 30)
     audio, bound = speech(40), 30 * SECOND
-    async with replica(redis_url, upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
+    async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         server = edge.core.server
         sending = asyncio.create_task(http.post("/batch/process", content=audio, headers=PCM))
         keys = server.keys.of((await eventually_async(lambda: _sessions(edge), BOUND_S))[0])
@@ -283,7 +283,7 @@ async def test_a_sender_is_not_held_for_ever(redis_url: str, monkeypatch: pytest
     """While no worker takes a recording whose samples are far ahead, its sender is told to come again (SESS-10)."""
     monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 1)
     monkeypatch.setattr("edge.session.upload_credit.STANDSTILL_S", 0.2)
-    async with replica(redis_url, upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
+    async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         answer = await http.post("/batch/process", content=speech(2), headers=PCM)
-        assert refusal(answer) == (503, "try_again")
+        assert refusal(answer) == (503, "log_unavailable")
         assert await nothing_is_left(edge)

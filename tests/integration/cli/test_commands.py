@@ -16,7 +16,7 @@ HELP_S = 0.6
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "edge", "worker", "project", "transcribe", "batch", "sessions", "export", "replay"]
+    "command", ["up", "edge", "worker", "projector", "transcribe", "batch", "sessions", "export", "replay"]
 )
 def test_every_command_explains_itself(command: str, tmp_path: Path) -> None:
     """Each command's help says what it does and gives an example, with exit status 0."""
@@ -35,7 +35,7 @@ def test_help_is_instant_and_lists_the_commands(tmp_path: Path) -> None:
         done = stenolog("--help", cwd=tmp_path)
         took_s.append(time.perf_counter() - started)
     assert min(took_s) < HELP_S
-    for command in (b"up", b"edge", b"worker", b"project", b"transcribe", b"sessions"):
+    for command in (b"up", b"edge", b"worker", b"projector", b"transcribe", b"sessions"):
         assert b"\n  " + command in done.stdout
     assert b"solo" not in done.stdout
 
@@ -67,7 +67,7 @@ def test_bad_settings_are_all_named_without_a_traceback(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", ["edge", "worker", "project", "sessions"])
+@pytest.mark.parametrize("command", ["edge", "worker", "projector", "sessions"])
 def test_a_role_without_any_redis_says_what_to_do(command: str, tmp_path: Path) -> None:
     """Without REDIS_URL and without a running `stenolog up`, a role names both ways out."""
     options = {"edge": ["--port", "0"], "worker": ["--engine", "mock"]}.get(command, [])

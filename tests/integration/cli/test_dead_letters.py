@@ -10,7 +10,7 @@ import pytest
 
 from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.projection.dead_letters import Refusal, read_redriven, set_aside
+from eventlog.projection.dead_letters import Refusal, dead_letter, read_redriven
 from eventlog.projection.projection_log import Apply, ProjectionLog
 from eventlog.redis.server import Server, connect
 from projections.integration_events import Kind, event_id
@@ -49,7 +49,7 @@ async def _filled(url: str) -> RunKeys:
         7, 1_700_000_000_000,
     )  # fmt: skip
     sink = ProjectionLog(server, "webhooks", "c1", session_ttl_s=TTL_S)
-    await sink.apply([Apply(keys, START, SEALED, [set_aside("webhooks", "c1", refusal)])])
+    await sink.apply([Apply(keys, START, SEALED, [dead_letter("webhooks", "c1", refusal)])])
     lists = ProjectionLog(server, "lists", "c1", session_ttl_s=TTL_S)
     await lists.apply([Apply(keys, START, OPENED, [lists.dead_letter(keys, Position(1, 0), "KeyError")])])
     await server.close()

@@ -54,7 +54,7 @@ async def test_what_is_no_recording_is_told(edge: Replica, tmp_path: Path) -> No
     (tmp_path / "page.mp3").write_bytes(b"<html>no recording</html>")
     done = await asyncio.to_thread(stenolog, "transcribe", "page.mp3", "--url", edge.http, cwd=tmp_path)
     assert done.returncode == 1
-    assert b"bad_audio" in done.stderr
+    assert b"invalid_audio" in done.stderr
     assert b"Traceback" not in done.stderr
 
 
@@ -70,7 +70,7 @@ async def test_a_transcript_that_comes_late_is_fetched(redis_url: str, tmp_path:
     """Where the end comes before its transcript is stitched, the transcript is fetched and printed (STITCH-4)."""
     recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
     (tmp_path / "talk").write_bytes(recorded)
-    async with behind(redis_url), replica(redis_url, end_wait_s=0) as edge:
+    async with behind(redis_url), replica(redis_url, session_end_timeout_s=0) as edge:
         done = await asyncio.to_thread(stenolog, "transcribe", "talk", "--url", edge.http, cwd=tmp_path)
         async with client_of(edge) as client:
             answer = await client.post("/v1/transcribe?channels=1", content=recorded)

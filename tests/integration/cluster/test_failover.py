@@ -40,8 +40,8 @@ async def test_what_a_killed_master_took_is_appended_again(whole: Server, roles:
         whole_at = await in_thread(pair.mend)  # `wait:1` acks nothing while there is no replica at all
         assert await heard_again(first, second, third) - whole_at < RECOVERY_S
         await asyncio.gather(*talks)
-    assert metric(strict, "stenolog_edge_refilled_entries_total") == 0
-    assert metric(fast, "stenolog_edge_refilled_entries_total") > 0
+    assert metric(strict, "stenolog_edge_resent_entries_total") == 0
+    assert metric(fast, "stenolog_edge_resent_entries_total") > 0
     assert metric(strict, "stenolog_edge_lost_samples_total") == metric(fast, "stenolog_edge_lost_samples_total") == 0
 
 
@@ -59,15 +59,15 @@ async def test_a_planned_failover_is_not_noticed(whole: Server, roles: ClusterRo
         whole_at = await in_thread(pair.promoted)
         assert await heard_again(first, second) - whole_at < RECOVERY_S
         await asyncio.gather(*talks)
-    assert metric(strict, "stenolog_edge_refilled_entries_total") == 0
-    assert metric(fast, "stenolog_edge_refilled_entries_total") == 0
+    assert metric(strict, "stenolog_edge_resent_entries_total") == 0
+    assert metric(fast, "stenolog_edge_resent_entries_total") == 0
 
 
 async def test_without_its_replica_nothing_is_acked_until_told_to_go_on(whole: Server, roles: ClusterRoles) -> None:
-    """SAFE-1: with too few replicas `hold` acks nothing and `go_on` everything, with a metric; both are heard out."""
+    """SAFE-1: with too few replicas `block` acks nothing and `degrade` everything, with a metric; both are heard out."""
     wanted = {"STENOLOG_DURABILITY": "wait:1", "STENOLOG_DURABILITY_TIMEOUT_MS": "200"}
     holding = roles.edge(**wanted)
-    going_on = roles.edge(**wanted, STENOLOG_DURABILITY_SHORT="go_on")
+    going_on = roles.edge(**wanted, STENOLOG_DURABILITY_ON_SHORTFALL="degrade")
     async with AsyncExitStack() as stack:
         first = await speaker(holding, stack)
         pair = Pair(whole, roles.keys.of(first.session_id).session)
@@ -76,7 +76,7 @@ async def test_without_its_replica_nothing_is_acked_until_told_to_go_on(whole: S
         talks = [asyncio.create_task(held(one, FEW)) for one in (first, second)]
         await eventually_async(lambda: second.durable > A_SECOND and first.of("partial"))
         assert first.durable == 0
-        assert metric(holding, "stenolog_edge_replicas_short") == 1
+        assert metric(holding, "stenolog_edge_replica_shortfall") == 1
         assert metric(going_on, "stenolog_edge_unconfirmed_calls_total") > 0
         pair.replica.process.send_signal(signal.SIGCONT)
         await heard_again(first, second)

@@ -74,7 +74,7 @@ def test_damage_ends_no_decoder(name: str) -> None:
 
 def test_a_spool_is_bounded() -> None:
     """An MP4 that must be kept on disk is refused once it is longer than that may be."""
-    found = decoded(recording("mp4 with its index last"), "--spool-bytes", "20000")
+    found = decoded(recording("mp4 with its index last"), "--max-spool-bytes", "20000")
     assert found.status == TROUBLE_STATUS
     assert "index at the end" in found.message
 

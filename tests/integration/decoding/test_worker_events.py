@@ -127,7 +127,7 @@ async def test_lost_answers_only_delay(standalone: Server, single: Deployment) -
     """A log whose connections break again and again while it is decoded to holds every sample once (SAFE-1)."""
     data = recording("flac", 2)
     upload = await sent(single, data)
-    await single.started(read_bytes_each=20_000)
+    await single.started(max_read_bytes=20_000)
     [node] = standalone.nodes
     breaks = 0
 

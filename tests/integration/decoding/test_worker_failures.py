@@ -113,7 +113,7 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
     form = FORMATS["flac at 8 kHz"]
     data = encoded(np.concatenate([talk(8_000)] * 12), form)
     upload = await sent(single, data)
-    worker = await single.started(decode_ahead_s=30)
+    worker = await single.started(max_decode_ahead_s=30)
     furthest = 0
 
     async def watched() -> bool:
@@ -184,7 +184,7 @@ async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Children that keep ending for no reason they tell end the session as failed after a bound (SAFE-3)."""
-    monkeypatch.setattr(decoder_pool, "running", lambda **_: running(channels=9, spool_bytes=1))
+    monkeypatch.setattr(decoder_pool, "running", lambda **_: running(channels=9, max_spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
     await ended([upload])

@@ -22,7 +22,7 @@ from tests.integration.edge.replicas import PARTITIONS, TTL_S, Replica, replica
 @pytest.fixture
 async def edge(redis_url: str) -> AsyncIterator[Replica]:
     """One edge on an empty Redis, nothing behind it."""
-    async with replica(redis_url, end_wait_s=0.2) as running:
+    async with replica(redis_url, session_end_timeout_s=0.2) as running:
         yield running
 
 

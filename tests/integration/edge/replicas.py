@@ -75,7 +75,7 @@ async def replica(
     """Runs an edge on a port of its own."""
     server = await connect(redis_url, partitions=PARTITIONS, timeout_s=timeout_s, tls=tls)
     log = RedisLog(server, session_ttl_s=TTL_S)
-    edge_settings = EdgeSettings(**{"engine": "mock", "end_wait_s": 10.0, **settings})
+    edge_settings = EdgeSettings(**{"engine": "mock", "session_end_timeout_s": 10.0, **settings})
     app = create_app(edge_settings, server, log, authenticator, now)
     serving = edge_server(app, host="127.0.0.1", port=0)
     task = asyncio.create_task(serving.serve())

@@ -231,7 +231,7 @@ async def test_resume_tokens_expire(redis_url: str, clock: Clock) -> None:
         assert int(await server.execute("HGET", hash_key, "token_until_ms")) >= until_ms
         await server.execute("HSET", hash_key, "token_until_ms", await server.time_ms() - 1)
         async with edge.connect(resuming(start), additional_headers=bearer(token())) as client:
-            assert (await client.next())["code"] == "bad_token"
+            assert (await client.next())["code"] == "invalid_resume_token"
 
 
 # Tickets

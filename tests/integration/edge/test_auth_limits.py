@@ -235,15 +235,15 @@ async def test_nobody_is_limited_while_redis_cannot_count(standalone: Server) ->
     ("http://{host}", (), "session_start"),
     ("https://{host}", (), "session_start"),
     ("http://{HOST}", (), "session_start"),
-    ("https://evil.example", (), "bad_origin"),
-    ("http://{host}.evil.example", (), "bad_origin"),
-    ("http://evil.example/{host}", (), "bad_origin"),
-    ("http://localhost:1", (), "bad_origin"),
-    ("null", (), "bad_origin"),
-    ("https://[", (), "bad_origin"),
+    ("https://evil.example", (), "invalid_origin"),
+    ("http://{host}.evil.example", (), "invalid_origin"),
+    ("http://evil.example/{host}", (), "invalid_origin"),
+    ("http://localhost:1", (), "invalid_origin"),
+    ("null", (), "invalid_origin"),
+    ("https://[", (), "invalid_origin"),
     ("https://app.example", ("https://app.example",), "session_start"),
-    ("https://app.example:8443", ("https://app.example",), "bad_origin"),
-    ("http://app.example", ("https://app.example",), "bad_origin"),
+    ("https://app.example:8443", ("https://app.example",), "invalid_origin"),
+    ("http://app.example", ("https://app.example",), "invalid_origin"),
     ("https://evil.example", ("*",), "session_start"),
 ])  # fmt: skip
 async def test_pages_of_other_sites_are_refused(
@@ -264,7 +264,7 @@ async def test_pages_of_other_sites_read_nothing_over_http(edge: Replica) -> Non
     """Requests of a page that isn't allowed are refused, in an answer that it can't read (SAFE-4)."""
     async with httpx2.AsyncClient(base_url=edge.http, headers={"origin": "https://evil.example"}) as http:
         refused = await http.get("/v1/sessions")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "bad_origin")
+        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "invalid_origin")
         assert "access-control-allow-origin" not in refused.headers
         assert (await http.options("/v1/sessions", headers=PREFLIGHT)).status_code == 405
 

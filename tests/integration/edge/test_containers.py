@@ -106,21 +106,21 @@ async def test_a_container_is_resumed(redis_url: str) -> None:
 
 @pytest.mark.usefixtures("path")
 async def test_what_is_no_recording_is_told_on_the_socket(redis_url: str) -> None:
-    """A container that can't be decoded ends its session with `bad_audio` and why (LIVE-5)."""
+    """A container that can't be decoded ends its session with `invalid_audio` and why (LIVE-5)."""
     async with replica(redis_url) as edge, edge.connect("encoding=container") as client:
         await client.send(b"<html>no recording</html>")
         await client.send("stop")
         error = await client.until("error")
         end = await client.until("session_end")
         assert await client.closed() == 1008
-    assert (error["code"], error["fatal"], end["reason"]) == ("bad_audio", True, "failed")
+    assert (error["code"], error["fatal"], end["reason"]) == ("invalid_audio", True, "failed")
     assert len(error["message"]) > 10
 
 
 @pytest.mark.parametrize("limit_s", [1, 1.05])
 async def test_a_socket_s_session_that_is_too_long_is_ended(redis_url: str, limit_s: float) -> None:
     """Audio past the longest duration ends the session there, and its client is told (SESS-10)."""
-    async with replica(redis_url, max_session_s=limit_s, end_wait_s=0.2) as edge, edge.connect() as client:
+    async with replica(redis_url, max_session_s=limit_s, session_end_timeout_s=0.2) as edge, edge.connect() as client:
         await client.speak(15)
         assert (await client.until("error", code="session_too_long"))["fatal"] is False
         await client.until("session_end")
@@ -171,5 +171,5 @@ async def test_a_session_that_can_t_be_decoded_takes_no_more(redis_url: str) -> 
             return answer.status_code == 409 and refusal(answer)[1] == "session_ended"
 
         await eventually_async(ended)
-        assert refusal(await client.post(f"/live/{session_id}/stop")) == (422, "bad_audio")
-        assert refusal(await client.post(f"/live/{session_id}/stop")) == (422, "bad_audio")
+        assert refusal(await client.post(f"/live/{session_id}/stop")) == (422, "invalid_audio")
+        assert refusal(await client.post(f"/live/{session_id}/stop")) == (422, "invalid_audio")

@@ -73,7 +73,7 @@ async def test_the_limit_holds_over_replicas(redis_url: str) -> None:
 
 async def test_an_end_makes_room(redis_url: str) -> None:
     """A place is free as soon as the session's end is told, and kept while it can be resumed."""
-    async with replica(redis_url, max_sessions=1, end_wait_s=0.1) as edge:
+    async with replica(redis_url, max_sessions=1, session_end_timeout_s=0.1) as edge:
         async with edge.connect() as client:
             start = await client.next()
         async with edge.connect() as client:
@@ -94,7 +94,7 @@ async def test_connected_sessions_keep_their_places(redis_url: str) -> None:
         await eventually_async(lambda: _renewed(edge, start["session_id"], first))
         now_ms = await server.time_ms()
         await server.execute_many([("ZREM", key, start["session_id"]), ("ZADD", key, now_ms + 60_000, "other")])
-        assert (await client.until("error"))["code"] == "try_again"
+        assert (await client.until("error"))["code"] == "log_unavailable"
 
 
 async def _renewed(edge: Replica, session_id: str, first: float) -> bool:
@@ -151,9 +151,9 @@ async def test_an_unknown_session_is_not_found(edge: Replica, session_id: str, p
 
 @pytest.mark.parametrize(("path", "status", "code"), [
     ("/v1/nothing", 404, "not_found"),
-    ("/v1/sessions?limit=0", 400, "bad_query"),
-    ("/v1/sessions?limit=x", 400, "bad_query"),
-    ("/v1/sessions?state=asleep", 400, "bad_query"),
+    ("/v1/sessions?limit=0", 400, "invalid_query"),
+    ("/v1/sessions?limit=x", 400, "invalid_query"),
+    ("/v1/sessions?state=asleep", 400, "invalid_query"),
 ])  # fmt: skip
 async def test_bad_requests_are_told_in_json(edge: Replica, path: str, status: int, code: str) -> None:
     """A request that can't be answered gets a JSON error with its code."""

@@ -136,7 +136,7 @@ async def test_a_gap_is_refused(edge: Replica, http: httpx2.AsyncClient) -> None
     session_id = await started(http)
     await http.post(f"/live/{session_id}/audio", content=bytes(3200), headers=PCM)
     answer = await http.post(f"/live/{session_id}/audio?offset=6400", content=bytes(3200), headers=PCM)
-    assert refusal(answer) == (409, "bad_offset")
+    assert refusal(answer) == (409, "invalid_offset")
     assert "3200" in answer.json()["error"]["message"]
     assert len(await pcm_of(edge, session_id)) == 3200
 
@@ -233,7 +233,7 @@ async def test_status_tells_what_is(edge: Replica, http: httpx2.AsyncClient) -> 
 
 async def test_each_request_is_a_sign_of_life(redis_url: str) -> None:
     """A session's place is held by its requests and free after its end (SESS-6)."""
-    async with replica(redis_url, max_sessions=1, end_wait_s=0) as edge, client_of(edge) as client:
+    async with replica(redis_url, max_sessions=1, session_end_timeout_s=0) as edge, client_of(edge) as client:
         session_id = await started(client)
         assert refusal(await client.post("/live/start")) == (429, "session_limit_exceeded")
         await edge.core.reservations.release([Reservation(session_id, "")])  # as if it had lapsed
@@ -250,22 +250,22 @@ async def test_each_request_is_a_sign_of_life(redis_url: str) -> None:
         ("/live/nonsense/audio", b"ab", PCM, (404, "unknown_session")),
         ("/live/transcribe?session_id={unknown}", b"ab", PCM, (404, "unknown_session")),
         ("/live/{unknown}/stop", b"", PCM, (404, "unknown_session")),
-        ("/live/{known}/audio", b"abc", PCM, (400, "bad_request")),
-        ("/live/{known}/audio?offset=1", b"ab", PCM, (400, "bad_request")),
-        ("/live/{known}/audio?offset=-2", b"ab", PCM, (400, "bad_query")),
-        ("/live/{known}/audio", b"ab", {"content-range": "bytes 0-9/*"}, (400, "bad_request")),
-        ("/live/{known}/audio", b"ab", {"content-range": "seconds 1-2"}, (400, "bad_request")),
-        ("/live/{known}/audio?offset=2", b"ab", {"content-range": "bytes 0-1/*"}, (400, "bad_request")),
-        ("/live/{known}/audio", b"ab", {"content-type": "multipart/form-data"}, (400, "bad_request")),
-        ("/live/{known}/audio", b"--x\r\n", {"content-type": "multipart/form-data; boundary=x"}, (400, "bad_request")),
-        ("/live/start", b"[]", {}, (400, "bad_request")),
-        ("/live/start", b'{"sample_rate":11025}', {}, (400, "bad_request")),
-        ("/live/start?sample_rate=11025", b"", {}, (400, "bad_sample_rate")),
-        ("/live/start", b"\xff", {}, (400, "bad_request")),
-        ("/live/start?language=!", b'{"language":"en"}', {}, (400, "bad_request")),
-        ("/live/transcribe?language=!", b"ab", PCM, (400, "bad_language")),
-        ("/live/transcribe", b"{}", {"content-type": "application/json"}, (400, "bad_request")),
-        ("/live/transcribe", b"", {"content-type": "audio/webm"}, (422, "bad_audio")),
+        ("/live/{known}/audio", b"abc", PCM, (400, "invalid_request")),
+        ("/live/{known}/audio?offset=1", b"ab", PCM, (400, "invalid_request")),
+        ("/live/{known}/audio?offset=-2", b"ab", PCM, (400, "invalid_query")),
+        ("/live/{known}/audio", b"ab", {"content-range": "bytes 0-9/*"}, (400, "invalid_request")),
+        ("/live/{known}/audio", b"ab", {"content-range": "seconds 1-2"}, (400, "invalid_request")),
+        ("/live/{known}/audio?offset=2", b"ab", {"content-range": "bytes 0-1/*"}, (400, "invalid_request")),
+        ("/live/{known}/audio", b"ab", {"content-type": "multipart/form-data"}, (400, "invalid_request")),
+        ("/live/{known}/audio", b"--x\r\n", {"content-type": "multipart/form-data; boundary=x"}, (400, "invalid_request")),
+        ("/live/start", b"[]", {}, (400, "invalid_request")),
+        ("/live/start", b'{"sample_rate":11025}', {}, (400, "invalid_request")),
+        ("/live/start?sample_rate=11025", b"", {}, (400, "invalid_sample_rate")),
+        ("/live/start", b"\xff", {}, (400, "invalid_request")),
+        ("/live/start?language=!", b'{"language":"en"}', {}, (400, "invalid_request")),
+        ("/live/transcribe?language=!", b"ab", PCM, (400, "invalid_language")),
+        ("/live/transcribe", b"{}", {"content-type": "application/json"}, (400, "invalid_request")),
+        ("/live/transcribe", b"", {"content-type": "audio/webm"}, (422, "invalid_audio")),
     ],
 )
 async def test_what_is_wrong_is_told(
@@ -285,15 +285,15 @@ async def test_a_socket_s_session_is_left_alone(edge: Replica, http: httpx2.Asyn
     async with edge.connect() as client:
         session_id = (await client.next())["session_id"]
         for address in (f"/live/{session_id}/audio", f"/live/transcribe?session_id={session_id}"):
-            assert refusal(await http.post(address, content=b"ab", headers=PCM)) == (409, "not_shared")
-        assert refusal(await http.post(f"/live/{session_id}/stop")) == (409, "not_shared")
+            assert refusal(await http.post(address, content=b"ab", headers=PCM)) == (409, "websocket_session")
+        assert refusal(await http.post(f"/live/{session_id}/stop")) == (409, "websocket_session")
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
 
 
 async def test_a_session_that_is_too_long_is_ended(redis_url: str) -> None:
     """What goes over the longest duration is not taken, and the session is ended there (SESS-10)."""
-    async with replica(redis_url, max_session_s=1, end_wait_s=0) as edge, client_of(edge) as client:
+    async with replica(redis_url, max_session_s=1, session_end_timeout_s=0) as edge, client_of(edge) as client:
         session_id = await started(client)
         answer = await client.post(f"/live/{session_id}/audio", content=bytes(3 * SECOND), headers=PCM)
         assert refusal(answer) == (409, "session_too_long")

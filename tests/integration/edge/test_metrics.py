@@ -39,9 +39,9 @@ async def test_a_session_shows_in_the_metrics(redis_url: str) -> None:
     assert of(during, "stenolog_edge_sessions_opened_total", how="created") == 1
     assert of(during, "stenolog_edge_appended_bytes_total") == FRAMES * FRAME_SAMPLES * 2
     assert of(during, "stenolog_edge_unacked_bytes") == 0
-    flushes = of(after, "stenolog_edge_append_seconds_count")
+    flushes = of(after, "stenolog_edge_append_duration_seconds_count")
     assert 0 < flushes < FRAMES
-    assert of(after, "stenolog_redis_call_seconds_count", call="append_audio") <= flushes + 1
+    assert of(after, "stenolog_redis_call_duration_seconds_count", call="append_audio") <= flushes + 1
     assert of(after, "stenolog_edge_acks_total") >= len(client.of("ack")) > 0
     assert of(after, "stenolog_edge_sessions_ended_total", reason="stop") == 1
     assert of(after, "stenolog_edge_connections", state="active") == 0
@@ -63,7 +63,7 @@ async def test_what_clients_are_told_of_is_counted_by_code(edge: Replica) -> Non
         await slip.send_text("{")
         await slip.until("error")
     after = await scraped(edge)
-    for code in ("not_found", "unknown_session", "bad_sample_rate", "bad_json"):
+    for code in ("not_found", "unknown_session", "invalid_sample_rate", "invalid_json"):
         assert of(after, "stenolog_edge_errors_total", code=code) == 1, code
 
 
@@ -76,7 +76,7 @@ async def test_requests_are_timed_by_operation_and_status(edge: Replica) -> None
         await client.get("/a/b")
         await client.get("/a/c")
     found = await scraped(edge)
-    count = "stenolog_edge_http_request_seconds_count"
+    count = "stenolog_edge_http_request_duration_seconds_count"
     assert of(found, count, operation="health", status="200") == 2
     assert of(found, count, operation="list_sessions", status="400") == 1
     assert of(found, count, operation="unknown", status="404") == 2
@@ -92,7 +92,7 @@ async def test_a_defect_is_counted_as_one(edge: Replica, monkeypatch: pytest.Mon
         assert (await client.get("/metrics")).status_code == 500
     monkeypatch.undo()
     found = await scraped(edge)
-    assert of(found, "stenolog_edge_http_request_seconds_count", operation="metrics", status="500") == 1
+    assert of(found, "stenolog_edge_http_request_duration_seconds_count", operation="metrics", status="500") == 1
     assert of(found, "stenolog_edge_errors_total", code="internal_error") == 1
 
 
@@ -101,7 +101,7 @@ async def test_redis_is_seen_from_the_edge(edge: Replica) -> None:
     async with edge.connect() as client:
         await client.next()
     found = await scraped(edge)
-    assert of(found, "stenolog_redis_call_seconds_count", call="open_session") == 1
+    assert of(found, "stenolog_redis_call_duration_seconds_count", call="open_session") == 1
     assert of(found, "stenolog_redis_connections_opened_total") >= 2  # one for calls, one for bells
     assert not [name for name in names(found) if name.endswith("_created")]
 
@@ -116,7 +116,7 @@ async def test_a_scraper_gets_the_format_that_it_asks_for(edge: Replica) -> None
     assert modern.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
     assert modern.text.endswith("# EOF\n")
     families = {one.name for one in openmetrics_families(modern.text)}  # type: ignore[no-untyped-call]
-    assert families >= {"stenolog_edge_acks", "stenolog_redis_call_seconds"}
+    assert families >= {"stenolog_edge_acks", "stenolog_redis_call_duration_seconds"}
 
 
 @pytest.mark.parametrize(("given", "status"), [

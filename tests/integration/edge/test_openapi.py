@@ -38,7 +38,7 @@ PROMISED = [
 @contextlib.asynccontextmanager
 async def whole(redis_url: str, **settings: Any) -> AsyncIterator[Replica]:  # noqa: ANN401 - any setting
     """An edge with everything behind it, that nobody waits for long."""
-    async with behind(redis_url), replica(redis_url, **{"end_wait_s": 0.2, "answer_wait_s": 0.2, **settings}) as edge:
+    async with behind(redis_url), replica(redis_url, **{"session_end_timeout_s": 0.2, "result_timeout_s": 0.2, **settings}) as edge:
         yield edge
 
 
@@ -86,7 +86,7 @@ async def ended(client: httpx2.AsyncClient) -> str:
 
 async def test_answers_about_a_session_are_as_documented(redis_url: str) -> None:
     """All that can be asked of an ended session, its event streams included, is answered as the document says."""
-    async with whole(redis_url, answer_wait_s=30, end_wait_s=10) as edge, client_of(edge) as client:
+    async with whole(redis_url, result_timeout_s=30, session_end_timeout_s=10) as edge, client_of(edge) as client:
         session_id = await ended(client)
         schema = schemathesis.openapi.from_dict(await fetched(edge, "/openapi.json"))
         asked = []
@@ -176,7 +176,7 @@ async def messages(edge: Replica) -> list[dict[str, Any]]:
 
 async def test_the_messages_of_a_session_are_as_documented(redis_url: str) -> None:
     """Each message of a real session fits its schema in the AsyncAPI document, field by field."""
-    async with whole(redis_url, end_wait_s=10) as edge:
+    async with whole(redis_url, session_end_timeout_s=10) as edge:
         document = await fetched(edge, "/asyncapi.json")
         told = await messages(edge)
     schemas = document["components"]["schemas"]

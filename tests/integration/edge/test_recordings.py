@@ -96,7 +96,7 @@ async def test_no_format_is_no_session(edge: Replica) -> None:
 @pytest.mark.parametrize("address", ["/v1/transcribe", "/live/transcribe"])
 async def test_a_transcript_that_takes_long_is_fetched(redis_url: str, address: str) -> None:
     """Past its bound a request is answered with 202 and where the transcript will be; the session goes on (SESS-2)."""
-    async with replica(redis_url, answer_wait_s=0.1) as edge, client_of(edge) as client:
+    async with replica(redis_url, result_timeout_s=0.1) as edge, client_of(edge) as client:
         answer = await client.post(address, content=speech(1), headers=PCM)
         assert answer.status_code == 202
         session_id, url = answer.json()["session_id"], answer.json()["transcript_url"]
@@ -166,7 +166,7 @@ async def test_a_client_that_falls_silent_is_given_up(edge: Replica, monkeypatch
 async def test_a_field_that_comes_too_late_is_told(edge: Replica) -> None:
     """A field behind a long recording is refused rather than ignored, one behind a short one is heeded (LIVE-1)."""
     async with client_of(edge) as client:
-        for size, refused in ((2 << 20, (400, "bad_request")), (1000, (404, "unknown_session"))):
+        for size, refused in ((2 << 20, (400, "invalid_request")), (1000, (404, "unknown_session"))):
             body = (
                 b'--x\r\nContent-Disposition: form-data; name="audio_file"; filename="a"\r\n'
                 b"Content-Type: audio/l16\r\n\r\n" + bytes(size) + b"\r\n--x\r\n"
@@ -217,7 +217,7 @@ async def test_a_full_redis_holds_the_recording(redis_url: str, monkeypatch: pyt
             taken += SECOND
             yield bytes(SECOND)
 
-    async with replica(redis_url, answer_wait_s=0) as edge, client_of(edge) as client:
+    async with replica(redis_url, result_timeout_s=0) as edge, client_of(edge) as client:
         append = edge.log.append
 
         async def full(appends: Sequence[Append]) -> list[Appended]:
@@ -247,10 +247,10 @@ async def test_a_redis_that_stays_full_ends_the_request(redis_url: str, monkeypa
     async def full(_: Sequence[Append]) -> list[Appended]:
         raise LogFullError("full")
 
-    async with replica(redis_url, redis_gone_s=0.2) as edge, client_of(edge) as client:
+    async with replica(redis_url, redis_outage_timeout_s=0.2) as edge, client_of(edge) as client:
         monkeypatch.setattr(edge.log, "append", full)
         answer = await client.post("/live/transcribe", content=bytes(SECOND), headers=PCM)
-    assert refusal(answer) == (503, "try_again")
+    assert refusal(answer) == (503, "log_unavailable")
     assert answer.headers["retry-after"]
     assert json.loads(answer.text)["error"]["message"].startswith("Redis is full")
 
@@ -300,7 +300,7 @@ async def test_what_is_no_recording_is_told(redis_url: str, address: str, body: 
     """What can't be decoded is answered with 422 and why (LIVE-5)."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         answer = await client.post(address, content=body, headers=WEBM)
-        assert refusal(answer) == (422, "bad_audio")
+        assert refusal(answer) == (422, "invalid_audio")
         assert len(answer.json()["error"]["message"]) > 10
         assert await edge.core.reservations.held() == 0
 
@@ -313,4 +313,4 @@ async def test_a_file_of_text_is_no_recording(redis_url: str, name: str) -> None
     async with replica(redis_url) as edge, client_of(edge) as client:
         for address in ("/v1/transcribe", "/batch/process"):
             files = {"file": (name, text.encode(), "application/octet-stream")}
-            assert refusal(await client.post(address, files=files)) == (422, "bad_audio")
+            assert refusal(await client.post(address, files=files)) == (422, "invalid_audio")

@@ -70,8 +70,8 @@ async def test_the_older_connection_is_superseded(redis_url: str) -> None:
     ("&encoding=container", token(), "settings_mismatch"),
     ("&channels=2", token(), "settings_mismatch"),
     ("&language=de", token(), "settings_mismatch"),
-    ("&next_utterance=x", token(), "bad_next_utterance"),
-    ("x", token(), "bad_token"),
+    ("&next_utterance=x", token(), "invalid_next_utterance"),
+    ("x", token(), "invalid_resume_token"),
     ("", token(tenant_id="other"), "unknown_session"),
     ("", token(scope="read"), "forbidden"),
     ("", token(exp=NOW_S - 1), "unauthorized"),
@@ -261,7 +261,7 @@ async def test_a_stalled_redis_loses_nothing(standalone: Server) -> None:
 
 async def test_a_redis_gone_for_long_ends_the_connection(standalone: Server) -> None:
     """Past the bound the client is told to try again and what is durable, and it can resume from there (SAFE-1)."""
-    async with replica(standalone.url, redis_gone_s=0.3, timeout_s=0.3) as edge:
+    async with replica(standalone.url, redis_outage_timeout_s=0.3, timeout_s=0.3) as edge:
         async with edge.connect() as client:
             start = await client.next()
             await client.speak(1)
@@ -269,7 +269,7 @@ async def test_a_redis_gone_for_long_ends_the_connection(standalone: Server) -> 
             standalone.pause_ms(1_500)
             await client.speak(1, first=2)
             error = await client.until("error")
-            assert (error["code"], error["fatal"]) == ("try_again", True)
+            assert (error["code"], error["fatal"]) == ("log_unavailable", True)
             assert str(FRAME_SAMPLES) in error["message"]
             assert await client.closed() == 1013
         again = await eventually_async(lambda: _resumed(edge, start), 15)
@@ -308,7 +308,7 @@ async def test_a_log_that_went_back_is_filled_again(edge: Replica) -> None:
 
 async def test_what_cannot_be_filled_is_a_hole(redis_url: str) -> None:
     """Lost audio that isn't kept any more is told as a hole of its exact length, never stitched over."""
-    async with replica(redis_url, refill_s=0.0) as edge, edge.connect() as client:
+    async with replica(redis_url, resend_buffer_s=0.0) as edge, edge.connect() as client:
         keys = await gone_back(edge, client, to_frames=2, of_frames=6)
         await client.speak(1, first=7)
         await client.acked(7 * FRAME_SAMPLES)

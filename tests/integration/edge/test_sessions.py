@@ -128,7 +128,7 @@ async def test_metrics_are_no_sessions_name(edge: Replica) -> None:
 async def test_a_bad_query_is_told(edge: Replica, query: str) -> None:
     """A parameter of the listing that can't be taken is a 400 with its code."""
     answer = await ask(edge, f"/v1/sessions?{query}")
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "bad_query")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_query")
 
 
 @pytest.mark.usefixtures("path")

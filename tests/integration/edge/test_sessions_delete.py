@@ -67,7 +67,7 @@ async def _speak_on(client: Client, stops: bool) -> None:  # noqa: FBT001 - draw
 @given(messages=st.integers(1, 12), stops=st.booleans(), is_cut=st.booleans())
 async def test_deletion_leaves_nothing(redis_url: str, messages: int, stops: bool, is_cut: bool) -> None:  # noqa: FBT001
     """STITCH-7: a session deleted at any moment, all going on meanwhile, leaves no id and no word but the tombstone."""
-    async with behind(redis_url), replica(redis_url, end_wait_s=1.0) as edge:
+    async with behind(redis_url), replica(redis_url, session_end_timeout_s=1.0) as edge:
         async with edge.connect() as client:
             session_id = (await client.next())["session_id"]
             speaking = asyncio.create_task(_speak_on(client, stops))
@@ -107,7 +107,7 @@ STEPS = st.sampled_from(["speak", "finalize", "keepalive", "cut", "look"])
 @given(steps=st.lists(STEPS, max_size=8), stops=st.booleans())
 async def test_every_key_expires(redis_url: str, steps: list[str], stops: bool) -> None:  # noqa: FBT001
     """STITCH-7: at every moment of a session's life, and after it, each of its keys has a TTL (STITCH-5)."""
-    async with behind(redis_url), replica(redis_url, end_wait_s=5.0) as edge, contextlib.AsyncExitStack() as stack:
+    async with behind(redis_url), replica(redis_url, session_end_timeout_s=5.0) as edge, contextlib.AsyncExitStack() as stack:
         client = await stack.enter_async_context(edge.connect())
         start = await client.next()
         for step in steps:

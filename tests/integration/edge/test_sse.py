@@ -170,7 +170,7 @@ async def test_an_id_that_is_none_is_refused(edge: Replica, bad: str) -> None:
     keys = await open_session(edge)
     for listen in (status_of, transcript_of):
         async with Ear(edge.port, listen(edge, keys.session_id).path, {"last-event-id": bad}) as ear:
-            assert (ear.status, (await ear.body())["error"]["code"]) == (400, "bad_query")
+            assert (ear.status, (await ear.body())["error"]["code"]) == (400, "invalid_query")
     assert edge.core.streams.count == 0
 
 
@@ -227,7 +227,7 @@ async def test_an_erased_session_ends_its_streams(edge: Replica) -> None:
 @pytest.mark.usefixtures("projected")
 async def test_a_transcript_that_never_comes_is_told_by_its_address(redis_url: str) -> None:
     """If the document lags past the bound, `session_end` has its URL instead, and the stream closes (STATUS-6)."""
-    async with replica(redis_url, end_wait_s=0.05) as edge:
+    async with replica(redis_url, session_end_timeout_s=0.05) as edge:
         keys = await open_session(edge)
         await edge.core.server.execute("RPUSH", keys.document, "in the way")
         await tell(edge, keys, [final(0), ended(1)])

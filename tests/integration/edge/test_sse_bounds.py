@@ -37,7 +37,7 @@ def nothing_left(edge: Replica) -> bool:
 
 async def test_a_process_has_so_many_listeners_and_no_more(redis_url: str) -> None:
     """Past the process's bound a listener is refused with 429 and a time; a freed place is taken (STATUS-7)."""
-    async with replica(redis_url, sse_listeners=2) as edge:
+    async with replica(redis_url, max_sse_listeners=2) as edge:
         keys = await open_session(edge)
         async with status_of(edge, keys.session_id), transcript_of(edge, keys.session_id) as second:
             async with transcript_of(edge, keys.session_id) as third:
@@ -52,7 +52,7 @@ async def test_a_process_has_so_many_listeners_and_no_more(redis_url: str) -> No
 
 async def test_a_user_has_so_many_listeners_and_no_more(redis_url: str) -> None:
     """Past a user's bound that user is refused with 429, and nobody else (STATUS-7)."""
-    async with replica(redis_url, authenticator=authenticator(), now=Clock(), sse_listeners_per_user=1) as edge:
+    async with replica(redis_url, authenticator=authenticator(), now=Clock(), max_sse_listeners_per_user=1) as edge:
         keys = await open_session(edge, tenant_id="acme", owner_id="ana")
         ana, bea = bearer(token()), bearer(token(sub="bea"))
         async with transcript_of(edge, keys.session_id, **ana):
@@ -126,7 +126,7 @@ class Deaf(Ear):
 @pytest.mark.usefixtures("projected")
 async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> None:
     """One that doesn't read is dropped past the bound with a hint, and meanwhile others hear everything (STATUS-7)."""
-    async with replica(redis_url, sse_buffer_bytes=8192, sse_slow_s=0.3, sse_keepalive_s=0.3) as edge:
+    async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=0.3, sse_keepalive_s=0.3) as edge:
         keys = await open_session(edge)
         path = transcript_of(edge, keys.session_id).path
         async with Deaf(edge.port, path) as deaf, transcript_of(edge, keys.session_id) as quick:
@@ -150,7 +150,7 @@ async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> No
 @pytest.mark.usefixtures("projected")
 async def test_a_listener_that_reads_in_time_loses_nothing(redis_url: str) -> None:
     """One that reads late, but within the bound, is held meanwhile, and then hears all that it missed (STATUS-7)."""
-    async with replica(redis_url, sse_buffer_bytes=8192, sse_slow_s=60) as edge:
+    async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=60) as edge:
         keys = await open_session(edge)
         async with Deaf(edge.port, transcript_of(edge, keys.session_id).path) as deaf:
             await eventually_async(lambda: edge.core.fanout.count() == 1)

@@ -112,7 +112,7 @@ async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
     await log.server.execute("HSET", log.keys.session, "guard", "1 1-0")
     with pytest.raises(ApiError, match="after offset 2") as refused:
         await tail.append(b"efgh")
-    assert refused.value.trouble.code == "try_again"
+    assert refused.value.trouble.code == "log_unavailable"
 
 
 async def test_what_is_there_is_not_appended_again(log: LossyLog) -> None:

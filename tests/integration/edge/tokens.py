@@ -51,6 +51,6 @@ def authenticator(clock: Clock | None = None, **more: Any) -> TokenAuthenticator
 async def guarded(redis_url: str, clock: Clock | None = None, **settings: Any) -> AsyncIterator[Replica]:  # noqa: ANN401
     """An edge that wants tokens, on a clock of the test's."""
     clock = clock or Clock()
-    some = {"end_wait_s": 0.2, **settings}
+    some = {"session_end_timeout_s": 0.2, **settings}
     async with replica(redis_url, authenticator=authenticator(clock), now=clock, **some) as edge:
         yield edge

@@ -20,7 +20,7 @@ assert all(word in SAID for word in NEVER_TOLD[:4])
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, object]]]:
     """What was logged at debug level, as roles write it, once the list is asked for again."""
     caplog.set_level(logging.DEBUG)
-    formatter, found = JsonFormatter("project"), list[dict[str, object]]()
+    formatter, found = JsonFormatter("projector"), list[dict[str, object]]()
 
     class Collector(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:

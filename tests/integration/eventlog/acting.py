@@ -145,7 +145,7 @@ class Stage:
         partition, run = keys.partition, keys.run()
         names = [
             keys.session, keys.audio, run.transcript, run.checkpoint, partition.sessions, partition.entries,
-            partition.index, partition.changes, partition.set_aside, *more,
+            partition.index, partition.changes, partition.quarantined, *more,
         ]  # fmt: skip
         return dict(zip(names, await self.server.execute_many([("DUMP", name) for name in names]), strict=True))
 

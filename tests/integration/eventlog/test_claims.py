@@ -150,7 +150,7 @@ async def test_a_claim_that_came_back_is_another_one(stage: Stage) -> None:
     assert await a.renew([first, third]) == [first]
     assert (await stage.commit(commit(first, 1, final(0)))).code == Code.LOST
     assert await a.begin([first]) == [Begun(Code.LOST)]
-    assert await a.set_aside(first, "stale") == Code.LOST
+    assert await a.quarantine(first, "stale") == Code.LOST
     await a.hand_over([first])
     assert await a.renew([third]) == []
 
@@ -256,14 +256,14 @@ async def test_a_run_set_aside_is_not_offered_again(stage: Stage) -> None:
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
-    assert await a.set_aside(claim, "killed three workers") == Code.OK
-    [(_, fields)] = await stage.do("XRANGE", keys.partition.set_aside, "-", "+")
+    assert await a.quarantine(claim, "killed three workers") == Code.OK
+    [(_, fields)] = await stage.do("XRANGE", keys.partition.quarantined, "-", "+")
     assert fields == [
         b"run", b"s1 live", b"reason", b"killed three workers", b"consumer", b"a", b"queue", b"", b"times", b"1",
     ]
     assert await a.sweep(keys.partition) == Swept("0", [], 0)
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
-    assert await a.set_aside(claim, "again") == Code.LOST
+    assert await a.quarantine(claim, "again") == Code.LOST
 
 
 async def test_a_sweep_offers_again_what_has_no_entry(stage: Stage) -> None:

@@ -169,7 +169,7 @@ async def test_no_session_is_opened_that_no_replica_has(copied: Copied, strict: 
 
 
 async def test_going_on_acks_what_no_replica_has(copied: Copied, one: Append) -> None:
-    """With `go_on` the appends of a log short of replicas are done, counted, and not held up by them for long."""
+    """With `degrade` the appends of a log short of replicas are done, counted, and not held up by them for long."""
     log = await copied.log_of(GOING_ON)
     copied.part()
     assert await log.append([one]) == [OK]

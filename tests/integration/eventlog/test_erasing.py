@@ -43,7 +43,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
     for key in replay.expiring():
         await stage.do("SET", key, WORDS, "NX")
     await stage.do("ZADD", partition.index, 1, replay.member)
-    for stream in (partition.set_aside, *map(partition.dead_letters, READ_MODELS)):
+    for stream in (partition.quarantined, *map(partition.dead_letters, READ_MODELS)):
         for member in (claim.keys.member, "somebody-else live"):
             await stage.do("XADD", stream, "*", "reason", "a defect", "run", member)
     for places in (reservations(), tenant_reservations(TENANT)):
@@ -96,7 +96,7 @@ LATE: dict[str, Callable[[Stage, SessionKeys, Claims, Claim], Awaitable[object]]
     "begin a takeover": lambda _, __, worker, claim: worker.begin([claim._replace(deliveries=2)]),
     "renew": lambda _, __, worker, claim: worker.renew([claim]),
     "hand over": lambda _, __, worker, claim: worker.hand_over([claim]),
-    "set aside": lambda _, __, worker, claim: worker.set_aside(claim, "a defect"),
+    "set aside": lambda _, __, worker, claim: worker.quarantine(claim, "a defect"),
     "sweep": lambda _, keys, worker, __: worker.sweep(keys.partition),
     "take over": lambda _, __, worker, ___: worker.take_over(10),
     "take new": lambda stage, _, worker, __: worker.take_new(stage.server.keys.partitions, 10),
@@ -143,7 +143,7 @@ async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
     keys, _, claim = await filled(single)
     await erase(single.server, keys, TENANT)
     partition = keys.partition
-    for stream in (partition.changes, partition.set_aside, partition.dead_letters("feeds")):
+    for stream in (partition.changes, partition.quarantined, partition.dead_letters("feeds")):
         await single.do("XADD", stream, "*", "run", claim.keys.member)
     await single.do("ZADD", reservations(), 1, "s1")
     await single.do("SET", keys.run("r2").transcript, WORDS)

@@ -32,7 +32,7 @@ CALLS: dict[str, Callable[[Stage, Claim], Awaitable[object]]] = {
     "begin": lambda stage, claim: claims(stage).begin([claim]),
     "renew": lambda stage, claim: claims(stage).renew([claim]),
     "hand over": lambda stage, claim: claims(stage).hand_over([claim]),
-    "set aside": lambda stage, claim: claims(stage).set_aside(claim, "broken"),
+    "set aside": lambda stage, claim: claims(stage).quarantine(claim, "broken"),
     "sweep": lambda stage, claim: claims(stage).sweep(claim.keys.partition),
     "retire": lambda stage, _: claims(stage).retire(),
     "clock": lambda stage, _: stage.server.time_ms(),

@@ -88,7 +88,7 @@ async def test_a_poisoned_run_leaves_a_full_log(stage: Stage, small: Server) -> 
     claim = await stage.claimed(a)
     await stage.do("XDEL", keys.partition.sessions, claim.entry_id)
     assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 1)
-    assert await a.set_aside(await stage.claimed(a), "poison") == Code.OK
+    assert await a.quarantine(await stage.claimed(a), "poison") == Code.OK
     await a.retire_silent(-1)
 
 

@@ -26,7 +26,7 @@ async def test_round_trips_are_timed_by_what_is_in_them(server: Server) -> None:
     await connected.execute_many([("XLEN", key), ("EXISTS", key)])
     found = scraped(connected)
     await connected.close()
-    count = "stenolog_redis_call_seconds_count"
+    count = "stenolog_redis_call_duration_seconds_count"
     assert (of(found, count, call="XLEN"), of(found, count, call="mixed")) == (2, 1)
     assert of(found, CONNECTIONS) > 0
 

@@ -114,7 +114,7 @@ async def everything(stage: Stage) -> None:
     assert await replay(stage, one.keys) == Code.EXISTS
     assert [done.code for done in await promote(stage.server, [one.keys])] == [Code.NOT_ENDED]
     await a.hand_over([two])
-    assert await a.set_aside(three, "broken") == Code.OK
+    assert await a.quarantine(three, "broken") == Code.OK
     await drained(stage, three.keys.session)
     await stage.age(four)
     assert len(await b.take_over(10)) == 1

@@ -11,10 +11,10 @@ from eventlog.projection.dead_letters import (
     DeadLetter,
     Refusal,
     Settlement,
+    dead_letter,
     find_letter,
     read_redriven,
     redrive,
-    set_aside,
     settle_redriven,
 )
 from eventlog.projection.projection_log import Apply, ProjectionLog
@@ -35,7 +35,7 @@ async def a_letter(log: Server) -> DeadLetter:
     await write(log, run, conversation(run, 1))
     refusal = Refusal(run, Position(1, 0), "refused", "TranscriptUtterance", "an-id", 3, 1_700_000_000_000)
     projection = ProjectionLog(log, SINK, "c1", session_ttl_s=TTL_S)
-    [applied] = await projection.apply([Apply(run, START, OPENED, [set_aside(SINK, "c1", refusal)])])
+    [applied] = await projection.apply([Apply(run, START, OPENED, [dead_letter(SINK, "c1", refusal)])])
     assert applied.code == Code.OK
     return next(letter for letter in await letters_of(log) if letter.keys.member == run.member)
 

@@ -48,9 +48,9 @@ class Forwarders:
 
     async def start(self, lease_ms: int = SHORT_LEASE_MS, **variables: str) -> Process:
         """One more, at work."""
-        process = Process("project", self._directory / f"{len(self.all)}.log", [self._sink], {
+        process = Process("projector", self._directory / f"{len(self.all)}.log", [self._sink], {
             "REDIS_URL": self._log.url, "STENOLOG_PARTITIONS": str(PARTITIONS),
-            "STENOLOG_FORWARD_LEASE_MS": str(lease_ms), "STENOLOG_WEBHOOK_PRIVATE": "true", **variables,
+            "STENOLOG_SINK_LEASE_MS": str(lease_ms), "STENOLOG_WEBHOOK_ALLOW_PRIVATE": "true", **variables,
         })  # fmt: skip
         self.all.append(process)
         await eventually_async(lambda: self._beats(process), WAIT_S)

@@ -37,9 +37,9 @@ async def log(redis_url: str) -> AsyncIterator[Server]:
 
 def forwarder(log: Server, brokers: Brokers, output: Path) -> Process:
     """One process."""
-    return Process("project", output, ["kafka"], {
+    return Process("projector", output, ["kafka"], {
         "REDIS_URL": log.url, "STENOLOG_PARTITIONS": str(PARTITIONS), "STENOLOG_KAFKA_URL": brokers.url,
-        "STENOLOG_FORWARD_LEASE_MS": "1500",
+        "STENOLOG_SINK_LEASE_MS": "1500",
     })  # fmt: skip
 
 
@@ -118,7 +118,7 @@ async def test_a_forwarder_ends_in_order_though_its_broker_hangs(
 
 
 def test_without_the_extra_the_role_ends_with_a_line(redis_url: str, tmp_path: Path) -> None:
-    """Where Faust isn't installed, `stenolog project kafka` ends with status 2 and names the extra to install."""
+    """Where Faust isn't installed, `stenolog projector kafka` ends with status 2 and names the extra to install."""
     code = (
         "import importlib.util as util\n"
         "find = util.find_spec\n"
@@ -127,7 +127,7 @@ def test_without_the_extra_the_role_ends_with_a_line(redis_url: str, tmp_path: P
         "main()\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, "project", "kafka"], cwd=tmp_path, env=environment(REDIS_URL=redis_url),
+        [sys.executable, "-c", code, "projector", "kafka"], cwd=tmp_path, env=environment(REDIS_URL=redis_url),
         capture_output=True, text=True, timeout=WAIT_S, check=False,
     )
     assert done.returncode == 2, done.stderr

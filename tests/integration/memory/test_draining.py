@@ -103,7 +103,7 @@ async def whole(speakers: Sequence[Speaker]) -> None:
 async def test_a_full_log_drains_and_goes_on(node: Node) -> None:
     """SESS-10, SAFE-1: sessions fill Redis up to both marks while no worker lives; then all of them end whole."""
     audio = spoken(SENTENCES)
-    async with replica(node.url, redis_gone_s=300, end_wait_s=60) as edge:
+    async with replica(node.url, redis_outage_timeout_s=300, session_end_timeout_s=60) as edge:
         core = edge.core
         speakers = await begun(edge, SPEAKERS)
         node.command("CONFIG SET", "maxmemory", used(node) + ROOM_BYTES)
@@ -123,7 +123,7 @@ async def test_a_full_log_drains_and_goes_on(node: Node) -> None:
 async def test_a_full_node_holds_back_its_own_sessions(cluster: Server) -> None:
     """Of a cluster's nodes one is full: its sessions wait, the others' go on, and new ones are opened beside it."""
     full = cluster.nodes[1]
-    async with replica(cluster.url, redis_gone_s=300, end_wait_s=0.2) as edge:
+    async with replica(cluster.url, redis_outage_timeout_s=300, session_end_timeout_s=0.2) as edge:
         core, server = edge.core, edge.core.server
         name = f"127.0.0.1:{full.port}"
         here, there = [speaker_of(edge) for _ in range(2)], list[Speaker]()
@@ -155,7 +155,7 @@ async def test_a_full_node_holds_back_its_own_sessions(cluster: Server) -> None:
 async def test_what_is_only_kept_goes_first(node: Node) -> None:
     """REPLAY-1: audio that is processed and kept for replays is freed past the first mark, and kept below it."""
     audio = spoken(SENTENCES)
-    async with replica(node.url, end_wait_s=60) as edge, behind(node.url, audio_retention_s=600):
+    async with replica(node.url, session_end_timeout_s=60) as edge, behind(node.url, audio_retention_s=600):
         core = edge.core
         speakers = await begun(edge, 2)
         await asyncio.gather(*(speaker.say(audio, speed=SPEED) for speaker in speakers))

@@ -38,7 +38,7 @@ def node(small: Server) -> Node:
 @pytest.fixture
 async def edge(node: Node) -> AsyncIterator[Replica]:
     """An edge with nothing behind it."""
-    async with replica(node.url, end_wait_s=0.2) as running:
+    async with replica(node.url, session_end_timeout_s=0.2) as running:
         yield running
 
 
@@ -114,7 +114,7 @@ async def test_sessions_end_while_audio_waits(edge: Replica, node: Node) -> None
 
 async def test_sockets_are_read_no_further(edge: Replica, node: Node) -> None:
     """While audio waits an edge keeps no more than `unacked_bytes` and a frame of each session."""
-    bound = edge.core.settings.unacked_bytes
+    bound = edge.core.settings.max_unacked_bytes
     async with edge.connect() as client:
         await client.until("session_start")
         await fills(edge, node, HOLDING)
@@ -130,15 +130,15 @@ async def test_sockets_are_read_no_further(edge: Replica, node: Node) -> None:
 
 
 async def test_who_waits_for_long_is_told_to_come_again(node: Node) -> None:
-    """A client whose audio waits for `redis_gone_s` is told what is durable, and resumes from there."""
-    async with replica(node.url, redis_gone_s=0.5) as edge, edge.connect() as client:
+    """A client whose audio waits for `redis_outage_timeout_s` is told what is durable, and resumes from there."""
+    async with replica(node.url, redis_outage_timeout_s=0.5) as edge, edge.connect() as client:
         await client.until("session_start")
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
         await fills(edge, node, HOLDING)
         await client.speak(1, first=2)
         told = await client.until("error")
-        assert told["code"] == "try_again"
+        assert told["code"] == "log_unavailable"
         assert f"offset {FRAME_SAMPLES}" in told["message"]
         assert await client.closed() == 1013
 
@@ -157,8 +157,8 @@ async def test_chunks_of_requests_wait_too(edge: Replica, node: Node) -> None:
 
 
 async def test_requests_do_not_wait_for_ever(node: Node) -> None:
-    """A chunk by HTTP that waited for `redis_gone_s` is answered 503 with the durable offset, and can be sent again."""
-    async with replica(node.url, redis_gone_s=0.2) as edge, httpx2.AsyncClient(base_url=edge.http, timeout=60) as http:
+    """A chunk by HTTP that waited for `redis_outage_timeout_s` is answered 503 with the durable offset, and can be sent again."""
+    async with replica(node.url, redis_outage_timeout_s=0.2) as edge, httpx2.AsyncClient(base_url=edge.http, timeout=60) as http:
         session_id = (await http.post(RAW_START)).json()["session_id"]
         await fills(edge, node, HOLDING)
         answer = await http.post(f"/live/{session_id}/audio?offset=0", content=CHUNK)
@@ -188,7 +188,7 @@ async def test_memory_is_told(edge: Replica, node: Node) -> None:
         await eventually_async(warns)
         assert "memory" not in str((await ready())["reasons"])
         found = samples((await http.get("/metrics")).text)
-        assert 80 < of(found, "stenolog_redis_memory_percent", node="redis") < 90
+        assert 80 < of(found, "stenolog_redis_memory_ratio", node="redis") < 90
         await fills(edge, node, HOLDING)
         await eventually_async(is_red)
         assert 90 < float(str((await ready())["memory_percent"])) < 100

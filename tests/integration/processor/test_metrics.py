@@ -26,10 +26,10 @@ async def test_a_run_shows_in_the_metrics(deployment: Deployment) -> None:
     await held(worker, 0)
     found = scraped(worker)
     finals = await session.finals()
-    assert of(found, "stenolog_worker_final_seconds_count") >= finals > 0
-    assert of(found, "stenolog_worker_recognition_seconds_count", engine="mock", kind="final") > 0
+    assert of(found, "stenolog_worker_final_latency_seconds_count") >= finals > 0
+    assert of(found, "stenolog_worker_recognition_duration_seconds_count", engine="mock", kind="final") > 0
     assert of(found, "stenolog_worker_commits_total", code="ok") > 0
-    assert of(found, "stenolog_worker_commit_seconds_count") > 0
+    assert of(found, "stenolog_worker_commit_duration_seconds_count") > 0
     assert of(found, "stenolog_worker_segmenting_seconds_total") > 0
     assert of(found, "stenolog_worker_runs") == 0
     assert of(found, "stenolog_worker_oldest_decision_seconds") == 0
@@ -38,7 +38,7 @@ async def test_a_run_shows_in_the_metrics(deployment: Deployment) -> None:
 async def test_what_waits_shows_as_lag(deployment: Deployment) -> None:
     """While recognition is held up, what waits and for how long can be seen, and whose audio is left alone (OPS-3)."""
     recogniser = HeldRecogniser(max_batch=1)
-    worker = await deployment.started(recogniser, pending_utterances=1)
+    worker = await deployment.started(recogniser, max_pending_utterances=1)
     await deployment.spoken(Story(talk(16_000, 4)))
 
     def lagging() -> bool:
@@ -71,4 +71,4 @@ async def test_runs_that_are_set_aside_are_counted(deployment: Deployment) -> No
     recogniser.fail = refuse
     worker = await deployment.started(recogniser)
     await deployment.spoken(Story(talk()))
-    await eventually_async(lambda: of(scraped(worker), "stenolog_worker_set_aside_total") == 1)
+    await eventually_async(lambda: of(scraped(worker), "stenolog_worker_quarantined_total") == 1)

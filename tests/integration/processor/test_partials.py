@@ -85,7 +85,7 @@ async def test_partials_wait_while_finals_do(single: Deployment) -> None:
     """While the recogniser is busy with finals, partials aren't even asked for."""
     recogniser = HeldRecogniser(max_batch=1)
     session = await single.open(Story(talk()))
-    worker = await single.started(recogniser, partial_interval_ms=1, pending_utterances=100)
+    worker = await single.started(recogniser, partial_interval_ms=1, max_pending_utterances=100)
     await held(worker, 1)
     [run] = worker.holdings
     await session.say(session.entries[:60])

@@ -47,7 +47,7 @@ sys.exit(0 if asyncio.run(main()) else 1)
 
 async def set_aside(session: Session, deployment: Deployment) -> list[dict[str, str]]:
     """What stands in the list of runs set aside in a session's partition."""
-    entries = await deployment.server.execute("XRANGE", session.keys.partition.set_aside, "-", "+")
+    entries = await deployment.server.execute("XRANGE", session.keys.partition.quarantined, "-", "+")
     texts = [[part.decode() for part in fields] for _, fields in entries]
     return [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in texts]
 

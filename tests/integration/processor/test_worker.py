@@ -165,7 +165,7 @@ async def test_a_session_ends_while_much_of_it_waits(deployment: Deployment) -> 
     """A run with more utterances waiting than it may is read no further, and loses nothing by it."""
     recogniser = HeldRecogniser(max_batch=2)
     session = await deployment.spoken(Story(np.concatenate([talk()] * 3)))
-    worker = await deployment.started(recogniser, pending_utterances=2, read_bytes_each=32_000)
+    worker = await deployment.started(recogniser, max_pending_utterances=2, max_read_bytes=32_000)
     await held(worker, 1)
     [run] = worker.holdings
     await eventually_async(lambda: run.waiting_utterances >= 2)

@@ -30,7 +30,7 @@ async def test_applied_facts_are_counted_and_timed(log: Server) -> None:
     total = "stenolog_projection_applied_facts_total"
     await eventually_async(lambda: of(scraped(meter), total, projection="lists") == CONVERSATIONS * FACTS)
     await runner.stop()
-    assert of(scraped(meter), "stenolog_projection_apply_seconds_count", projection="lists") > 0
+    assert of(scraped(meter), "stenolog_projection_apply_duration_seconds_count", projection="lists") > 0
     assert of(scraped(meter), "stenolog_projection_dead_lettered_facts_total", projection="lists") == 0
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from eventlog.codec import decode_fact
-from eventlog.events import Fact, RunRedriven, RunSetAside
+from eventlog.events import Fact, RunQuarantined, RunRedriven
 from eventlog.keys import RunKeys
 from eventlog.positions import START
 from eventlog.redis.server import Server
@@ -61,4 +61,4 @@ async def facts_of(server: Server, keys: RunKeys) -> list[Fact]:
 
 def standings(facts: Sequence[Fact]) -> list[type[Fact]]:
     """How often a run was set aside and taken up again, in order."""
-    return [type(fact) for fact in facts if isinstance(fact, RunSetAside | RunRedriven)]
+    return [type(fact) for fact in facts if isinstance(fact, RunQuarantined | RunRedriven)]

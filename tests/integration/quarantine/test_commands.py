@@ -1,4 +1,4 @@
-"""`stenolog set-aside`, as a user sees it, over real workers that a session kills (SAFE-3)."""
+"""`stenolog quarantine`, as a user sees it, over real workers that a session kills (SAFE-3)."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from eventlog.events import RunRedriven, RunSetAside, UtteranceFinal
+from eventlog.events import RunQuarantined, RunRedriven, UtteranceFinal
 from eventlog.log import Code
 from eventlog.work.claims import Claims
 from tests.integration.decoding.recordings import recording
@@ -34,8 +34,8 @@ def workers(tmp_path: Path, redis_url: str) -> Iterator[Workers]:
 
 
 def command(variables: Mapping[str, str], cwd: Path, *words: str, status: int = 0) -> str:
-    """What `stenolog set-aside` prints."""
-    done = stenolog("set-aside", *words, cwd=cwd, variables=variables)
+    """What `stenolog quarantine` prints."""
+    done = stenolog("quarantine", *words, cwd=cwd, variables=variables)
     assert done.returncode == status, done.stderr
     return done.stdout.decode()
 
@@ -68,7 +68,7 @@ async def test_poisoned_sessions_are_set_aside_and_redriven(
         }  # fmt: skip
         await ended([upload])
         facts = await facts_of(deployment.server, upload.run)
-        assert standings(facts) == [RunSetAside, RunRedriven]
+        assert standings(facts) == [RunQuarantined, RunRedriven]
         finals = [fact.utterance for fact in facts if isinstance(fact, UtteranceFinal)]
         assert finals == list(range(len(finals))) != []
         assert await listed(deployment.server) == []
@@ -81,14 +81,14 @@ async def test_all_are_ended_by_one_command(redis_url: str, tmp_path: Path) -> N
         claims = Claims(deployment.server, "w1", lease_ms=5_000, session_ttl_s=TTL_S)
         await claims.ensure_groups()
         for claim in await claims.take_new(deployment.server.keys.partitions, 100):
-            assert await claims.set_aside(claim, "a reason") == Code.OK
+            assert await claims.quarantine(claim, "a reason") == Code.OK
         variables = {"REDIS_URL": redis_url, "STENOLOG_PARTITIONS": str(PARTITIONS)}
         table = command(variables, tmp_path, "list").splitlines()
         assert [session.keys.session_id in str(table) for session in sessions] == [True, True]
         assert "a reason" in table[1]
         assert "1 not there" in command(variables, tmp_path, "redrive", "0:17-0", status=1)
-        command(variables, tmp_path, "end", status=2)
-        by_session = command(variables, tmp_path, "end", sessions[0].keys.session_id)
+        command(variables, tmp_path, "fail", status=2)
+        by_session = command(variables, tmp_path, "fail", sessions[0].keys.session_id)
         assert by_session.strip() == "1 ended as failed"
-        assert command(variables, tmp_path, "end", "--all").strip() == "1 ended as failed"
+        assert command(variables, tmp_path, "fail", "--all").strip() == "1 ended as failed"
         assert all([await one.has_ended() for one in sessions])

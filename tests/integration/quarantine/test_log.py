@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventlog.events import RunRedriven, RunSetAside, SessionEnded, SessionStarted
+from eventlog.events import RunQuarantined, RunRedriven, SessionEnded, SessionStarted
 from eventlog.keys import LIVE_QUEUE
 from eventlog.log import Append, Claim, Code, LogUnavailableError
 from eventlog.positions import SEALED
@@ -33,7 +33,7 @@ async def claimed(deployment: Deployment, queue: str = LIVE_QUEUE) -> tuple[Clai
 async def poisoned(deployment: Deployment, queue: str = LIVE_QUEUE) -> QuarantinedRun:
     """Sets the one run aside that is on offer."""
     claims, claim = await claimed(deployment, queue)
-    assert await claims.set_aside(claim, "a reason") == Code.OK
+    assert await claims.quarantine(claim, "a reason") == Code.OK
     [aside] = await listed(deployment.server)
     return aside
 
@@ -50,11 +50,11 @@ async def test_a_run_states_that_it_is_set_aside(deployment: Deployment) -> None
     notices = await server.execute("XLEN", keys.partition.changes)
     aside = await poisoned(deployment)
     assert (aside.keys.member, aside.reason, aside.consumer, aside.times) == (keys.member, "a reason", "w1", 1)
-    assert standings(await facts_of(server, keys)) == [RunSetAside]
+    assert standings(await facts_of(server, keys)) == [RunQuarantined]
     assert await server.execute("XLEN", keys.partition.changes) == notices + 1
     assert keys.member not in await session.hash(keys.partition.entries)
     assert await server.execute("XLEN", keys.partition.sessions) == 0
-    kept = (keys.transcript, keys.checkpoint, keys.session.session, keys.session.audio, keys.partition.set_aside)
+    kept = (keys.transcript, keys.checkpoint, keys.session.session, keys.session.audio, keys.partition.quarantined)
     for key in kept:
         assert TTL_S - 60 < await ttl_s(server, key) <= TTL_S
 
@@ -63,12 +63,12 @@ async def test_only_the_holder_sets_aside(deployment: Deployment) -> None:
     """SAFE-2: whoever lost the claim sets nothing aside, and a repeated call changes nothing."""
     session = await deployment.spoken(Story(talk()))
     claims, claim = await claimed(deployment)
-    assert await claims.set_aside(claim._replace(deliveries=2), "a reason") == Code.LOST
+    assert await claims.quarantine(claim._replace(deliveries=2), "a reason") == Code.LOST
     assert await listed(deployment.server) == []
-    assert await claims.set_aside(claim, "a reason") == Code.OK
-    assert await claims.set_aside(claim, "a reason") == Code.LOST
+    assert await claims.quarantine(claim, "a reason") == Code.OK
+    assert await claims.quarantine(claim, "a reason") == Code.LOST
     assert len(await listed(deployment.server)) == 1
-    assert standings(await facts_of(deployment.server, session.run)) == [RunSetAside]
+    assert standings(await facts_of(deployment.server, session.run)) == [RunQuarantined]
 
 
 async def test_a_run_is_redriven(deployment: Deployment) -> None:
@@ -82,8 +82,8 @@ async def test_a_run_is_redriven(deployment: Deployment) -> None:
     claims, claim = await claimed(deployment)
     [begun] = await claims.begin([claim])
     assert (begun.code, begun.checkpoint.suspicion) == (Code.OK, 0)
-    assert standings(await facts_of(deployment.server, session.run)) == [RunSetAside, RunRedriven]
-    assert await claims.set_aside(claim, "again") == Code.OK
+    assert standings(await facts_of(deployment.server, session.run)) == [RunQuarantined, RunRedriven]
+    assert await claims.quarantine(claim, "again") == Code.OK
     [aside] = await listed(deployment.server)
     assert (aside.reason, aside.times) == ("again", 2)
 
@@ -140,9 +140,9 @@ async def test_what_is_over_is_only_unlisted(deployment: Deployment) -> None:
     entry = await server.execute("XADD", partition.sessions, "*", "run", session.run.member)
     await server.execute("HSET", partition.entries, session.run.member, entry)
     assert await acts(server).end(aside) == Code.EXISTS
-    assert standings(await facts_of(server, session.run)) == [RunSetAside]
+    assert standings(await facts_of(server, session.run)) == [RunQuarantined]
     claims, claim = await claimed(deployment)
-    assert await claims.set_aside(claim, "again") == Code.OK
+    assert await claims.quarantine(claim, "again") == Code.OK
     [aside] = await listed(server)
     await server.execute("HSET", session.run.checkpoint, "done", "a token")
     assert await acts(server).redrive(aside) == Code.SEALED
@@ -158,7 +158,7 @@ async def test_entries_of_earlier_versions_are_read(deployment: Deployment) -> N
     await server.execute("XDEL", partition.sessions, claim.entry_id)
     await server.execute("HDEL", partition.entries, session.run.member)
     fields = ("run", session.run.member, "reason", "an old one", "consumer", "w0")
-    await server.execute("XADD", partition.set_aside, "*", *fields)
+    await server.execute("XADD", partition.quarantined, "*", *fields)
     [aside] = await listed(server)
     assert (aside.reason, aside.queue, aside.times) == ("an old one", LIVE_QUEUE, 1)
     assert await acts(server).redrive(aside) == Code.OK
@@ -183,7 +183,7 @@ async def test_replays_go_back_to_their_queue(deployment: Deployment) -> None:
     assert 0 < await ttl_s(server, queue.sessions) <= TTL_S
     _, claim = await claimed(deployment, "mock")
     assert claim.keys.member == keys.member
-    assert standings(await facts_of(server, keys)) == [RunSetAside, RunRedriven]
+    assert standings(await facts_of(server, keys)) == [RunQuarantined, RunRedriven]
 
 
 async def test_the_list_lives_no_longer_than_its_runs(single: Deployment) -> None:
@@ -192,7 +192,7 @@ async def test_the_list_lives_no_longer_than_its_runs(single: Deployment) -> Non
     server, partition = single.server, session.keys.partition
     old_ms = await server.time_ms() - 1000 * (TTL_S + 1)
     fields = ("run", session.run.member, "reason", "an old one", "consumer", "w0")
-    await server.execute("XADD", partition.set_aside, f"{old_ms}-0", *fields)
+    await server.execute("XADD", partition.quarantined, f"{old_ms}-0", *fields)
     assert len(await listed(server)) == 1
     claims = Claims(server, "w1", lease_ms=LEASE_MS, session_ttl_s=TTL_S)
     await claims.ensure_groups()

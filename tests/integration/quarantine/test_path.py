@@ -7,7 +7,7 @@ from typing import Self
 
 import pytest
 
-from eventlog.events import RunRedriven, RunSetAside, SessionOpened, SourceNoted, UtteranceFinal
+from eventlog.events import RunQuarantined, RunRedriven, SessionOpened, SourceNoted, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.log import Code
 from eventlog.readmodel import statuses, views
@@ -90,7 +90,7 @@ async def edge(redis_url: str, workers: Workers) -> AsyncIterator[Replica]:
     runner = ProjectionRunner(server, models, "test", session_ttl_s=TTL_S)
     await Claims(server, "test", lease_ms=5000, session_ttl_s=TTL_S).ensure_groups()
     await runner.start()
-    async with replica(redis_url, end_wait_s=300, answer_wait_s=300, batch_wait_s=300) as running:
+    async with replica(redis_url, session_end_timeout_s=300, result_timeout_s=300, batch_timeout_s=300) as running:
         yield running
     await runner.stop()
     await server.close()
@@ -109,7 +109,7 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
     assert await acts(deployment.server).redrive(aside) == Code.OK
     await deployment.ended(session)
     facts = await facts_of(deployment.server, session.run)
-    assert standings(facts) == [RunSetAside, RunRedriven]
+    assert standings(facts) == [RunQuarantined, RunRedriven]
     finals = [fact for fact in facts if isinstance(fact, UtteranceFinal)]
     assert finals[: len(said)] == said
     told = [(at.offset, fact) for at, fact in await session.facts() if at.sequence == 0 and at.offset]

@@ -46,7 +46,7 @@ async def say(url: str, block_bytes: int) -> str:
 async def test_a_replay_cuts_as_the_live_run_did_however_the_audio_came(single: Deployment) -> None:
     """REPLAY-3: sessions fed by WebSocket in any pieces, and their replays, have the same boundaries and words."""
     await single.started()
-    async with replica(single.url, end_wait_s=0.1) as edge:
+    async with replica(single.url, session_end_timeout_s=0.1) as edge:
         url = f"ws://127.0.0.1:{edge.port}/v1/transcribe/stream?{QUERY}"
         sessions = [await say(url, block_bytes) for block_bytes in BLOCKS_BYTES]
     lives = [await finals_of(single, session_id) for session_id in sessions]

@@ -198,7 +198,7 @@ async def _finals(ear: Ear) -> list[str]:
 
 
 @pytest.mark.parametrize(("query", "status", "code"), [
-    ("?run=never", 404, "unknown_run"), ("?run=", 400, "bad_query"), (f"?run={'x' * 257}", 400, "bad_query"),
+    ("?run=never", 404, "unknown_run"), ("?run=", 400, "invalid_query"), (f"?run={'x' * 257}", 400, "invalid_query"),
     ("?run=one%20live", 404, "unknown_run"),
 ])  # fmt: skip
 async def test_a_run_that_is_not_there_is_a_404(edge: Replica, query: str, status: int, code: str) -> None:

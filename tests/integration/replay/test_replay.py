@@ -259,7 +259,7 @@ async def test_a_named_session_alone_is_replayed(single: Deployment) -> None:
 async def test_a_replay_is_read_without_rest(single: Deployment) -> None:
     """REPLAY-1: what is recorded needn't be waited for: ninety reads take no ninety ticks."""
     [session] = await transcribed(single)
-    await single.started(queue=QUEUE, tick_ms=3_000, read_bytes_each=4_096, pending_utterances=1_000)
+    await single.started(queue=QUEUE, tick_ms=3_000, max_read_bytes=4_096, max_pending_utterances=1_000)
     watched = Watched(single)
     async with asyncio.timeout(TIMEOUT_S):
         outcomes = await watched.over(await found([LogSource(single.server)]))

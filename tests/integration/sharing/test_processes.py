@@ -47,7 +47,7 @@ async def never(claim):
 async def main():
     server = await connect(sys.argv[2], partitions=int(sys.argv[3]))
     settings = WorkerSettings(
-        tick_ms=5, session_ttl_s=1000, lease_ms=500, recognise_lease_ms=1000, capacity=int(sys.argv[4]))
+        tick_ms=5, session_ttl_s=1000, lease_ms=500, shared_recognition_lease_ms=1000, capacity=int(sys.argv[4]))
     worker = Worker(server, settings, Counted(), try_alone=never)
     await worker.start()
     print("ready", flush=True)

@@ -133,14 +133,14 @@ async def test_live_sessions_are_not_shared(single: Deployment) -> None:
     assert given(quick) == 0
 
 
-@pytest.mark.parametrize("settings", [{"recognise_share": False}, {"engine": "other"}])
+@pytest.mark.parametrize("settings", [{"shared_recognition": False}, {"engine": "other"}])
 async def test_who_does_not_share_neither_offers_nor_takes(single: Deployment, settings: dict[str, bool | str]) -> None:
     """With sharing off, or another engine, a worker leaves others' utterances alone and keeps its own."""
     slow, quick = one_by_one(), one_by_one(is_open=True)
     session = await single.spoken(recording())
     worker = await single.started(slow)
     await single.started(quick, capacity=0, **settings)
-    second = await single.started(one_by_one(is_open=True), capacity=0, recognise_share=False)
+    second = await single.started(one_by_one(is_open=True), capacity=0, shared_recognition=False)
     await eventually_async(lambda: len(worker._recognition.recorded) > 20, WAIT_S)
     assert second._sharing is None
     slow.gate.set()
@@ -153,9 +153,9 @@ async def test_without_sharing_a_recording_is_read_no_further_ahead(single: Depl
     """With sharing off as few utterances wait as of a live session; with it, as many as all recordings may have."""
     alone, ahead = one_by_one(), one_by_one()
     sessions = [await single.spoken(recording()) for _ in range(3)]
-    first = await single.started(alone, recognise_share=False, pending_utterances=3, capacity=1, read_bytes_each=8_192)
+    first = await single.started(alone, shared_recognition=False, max_pending_utterances=3, capacity=1, max_read_bytes=8_192)
     await held(first, 1)
-    second = await single.started(ahead, pending_utterances=3, recognise_ahead=20, capacity=2, read_bytes_each=8_192)
+    second = await single.started(ahead, max_pending_utterances=3, max_shared_utterances=20, capacity=2, max_read_bytes=8_192)
     await held(second, 2)
 
     def waiting(worker: Worker) -> list[int]:
@@ -175,13 +175,13 @@ async def test_without_sharing_a_recording_is_read_no_further_ahead(single: Depl
 async def test_a_dead_takers_utterances_are_recognised_by_another(deployment: Deployment) -> None:
     """What a taker died over, another takes after the lease, and no final is missing or doubled (SAFE-1)."""
     slow, stuck, quick = one_by_one(), one_by_one(), one_by_one(is_open=True)
-    doomed = await taker(deployment, stuck, recognise_lease_ms=LEASE_MS)
-    await deployment.started(slow, recognise_lease_ms=LEASE_MS)
+    doomed = await taker(deployment, stuck, shared_recognition_lease_ms=LEASE_MS)
+    await deployment.started(slow, shared_recognition_lease_ms=LEASE_MS)
     session = await deployment.spoken(recording())
     await eventually_async(lambda: given(stuck), WAIT_S)
     await abandon(doomed)
     count = len(finals_in(session.expected()))
-    await taker(deployment, quick, recognise_lease_ms=LEASE_MS)
+    await taker(deployment, quick, shared_recognition_lease_ms=LEASE_MS)
     await eventually_async(lambda: given(quick) >= count - 2, WAIT_S)
     slow.gate.set()
     await ended(session)
@@ -211,14 +211,14 @@ async def test_what_kills_its_takers_comes_back_to_its_holder(single: Deployment
     deadly = finals_in(expected(story, ""))[9]
     pcm = story.samples[deadly.start_samples : deadly.end_samples].tobytes()
     slow = one_by_one()
-    holder = await single.started(slow, recognise_lease_ms=LEASE_MS)
+    holder = await single.started(slow, shared_recognition_lease_ms=LEASE_MS)
     first, second, third = Choking(pcm), Choking(pcm), Choking(pcm)
-    doomed = await taker(single, first, recognise_lease_ms=LEASE_MS)
+    doomed = await taker(single, first, shared_recognition_lease_ms=LEASE_MS)
     session = await single.spoken(story)
     for recogniser in (first, second):
         await eventually_async(partial(getattr, recogniser, "is_choking"), WAIT_S)
         await abandon(doomed)
-        doomed = await taker(single, third if recogniser is second else second, recognise_lease_ms=LEASE_MS)
+        doomed = await taker(single, third if recogniser is second else second, shared_recognition_lease_ms=LEASE_MS)
     await eventually_async(lambda: pcm in {job.clip.pcm for job in holder._recognition.recorded}, WAIT_S)
     slow.gate.set()
     await ended(session)
@@ -272,17 +272,17 @@ async def test_a_dead_holders_successor_finds_what_was_recognised(
 async def test_a_stopped_worker_gives_back_what_it_took_and_offered(single: Deployment) -> None:
     """A graceful stop of taker or holder leaves nobody waiting for a lease (SESS-8)."""
     first, second, quick = one_by_one(), one_by_one(), one_by_one(is_open=True)
-    leaving = await taker(single, first, recognise_lease_ms=LONG_MS)
-    holder = await single.started(second, recognise_lease_ms=LONG_MS)
+    leaving = await taker(single, first, shared_recognition_lease_ms=LONG_MS)
+    holder = await single.started(second, shared_recognition_lease_ms=LONG_MS)
     session = await single.spoken(recording())
     await eventually_async(lambda: given(first), WAIT_S)
     count = len(finals_in(session.expected()))
-    staying = await taker(single, quick, recognise_lease_ms=LONG_MS)
+    staying = await taker(single, quick, shared_recognition_lease_ms=LONG_MS)
     await leaving.stop()
     await eventually_async(lambda: given(quick) == count - 2, WAIT_S)
     await holder.stop()
     assert await left(staying) == 0
-    await single.started(one_by_one(is_open=True), recognise_lease_ms=LONG_MS)
+    await single.started(one_by_one(is_open=True), shared_recognition_lease_ms=LONG_MS)
     await ended(session)
     await is_as_undisturbed(session)
 
@@ -291,15 +291,15 @@ async def test_a_busy_taker_lets_others_have_what_it_does_not_come_to(single: De
     """What waits behind a taker's own live finals for a lease goes to another."""
     slow, busy, quick = one_by_one(), one_by_one(), one_by_one(is_open=True)
     talking = await single.open(live(4))
-    crowded = await single.started(busy, capacity=1, recognise_lease_ms=LEASE_MS)
+    crowded = await single.started(busy, capacity=1, shared_recognition_lease_ms=LEASE_MS)
     await held(crowded, 1)
     await looking(crowded)
-    holder = await single.started(slow, recognise_lease_ms=LEASE_MS)
+    holder = await single.started(slow, shared_recognition_lease_ms=LEASE_MS)
     session = await single.spoken(recording())
     await eventually_async(lambda: counted(crowded, "taken") >= 2, WAIT_S)
     await talking.say()
     count = len(finals_in(session.expected()))
-    await taker(single, quick, recognise_lease_ms=LEASE_MS)
+    await taker(single, quick, shared_recognition_lease_ms=LEASE_MS)
     await eventually_async(lambda: given(quick) >= count - 3, WAIT_S)
     assert given(busy) == 1
     await eventually_async(lambda: offered(holder) <= 1, WAIT_S)
@@ -357,8 +357,8 @@ class Lossy(SharedRecognition):
 async def test_lost_answers_cost_time_only(single: Deployment) -> None:
     """Whichever calls get no answer, every utterance is recognised in the end, and each final is there once."""
     slow, quick = one_by_one(is_open=True), one_by_one(is_open=True)
-    other = await taker(single, quick, recognise_lease_ms=LEASE_MS)
-    holder = await single.worker(slow, recognise_lease_ms=LEASE_MS)
+    other = await taker(single, quick, shared_recognition_lease_ms=LEASE_MS)
+    holder = await single.worker(slow, shared_recognition_lease_ms=LEASE_MS)
     for worker in (other, holder):
         lossy = Lossy(worker._server, "held", worker.consumer, lease_ms=LEASE_MS)
         for part in (sharing(worker).offering, sharing(worker).taking):

@@ -30,11 +30,11 @@ def test_nothing_given_means_all_defaults() -> None:
 def test_environment_is_read_with_its_prefix() -> None:
     """Variables with the prefix, and REDIS_URL without, set numbers, texts and lists."""
     settings = load({
-        "STENOLOG_MAX_SESSIONS": "7", "STENOLOG_REFILL_S": "1.5", "STENOLOG_ENGINE": "mock",
+        "STENOLOG_MAX_SESSIONS": "7", "STENOLOG_RESEND_BUFFER_S": "1.5", "STENOLOG_ENGINE": "mock",
         "STENOLOG_PROJECTIONS": "feeds, lists", "REDIS_URL": "redis://elsewhere:6379", "HOME": "ignored",
     }, None)
     assert settings.max_sessions == 7
-    assert settings.refill_s == 1.5
+    assert settings.resend_buffer_s == 1.5
     assert settings.engine == "mock"
     assert settings.projections == ("feeds", "lists")
     assert settings.redis_url == "redis://elsewhere:6379"
@@ -43,10 +43,10 @@ def test_environment_is_read_with_its_prefix() -> None:
 def test_option_beats_environment_beats_file(tmp_path: Path) -> None:
     """The command line overrules the environment, which overrules `.env`; None and empty mean not given."""
     dotenv = tmp_path / ".env"
-    dotenv.write_text("STENOLOG_PORT=1\nSTENOLOG_FLUSH_MS=2\nSTENOLOG_IDLE_S=3\nSTENOLOG_MODEL=\nOTHER=x\n")
+    dotenv.write_text("STENOLOG_PORT=1\nSTENOLOG_FLUSH_MS=2\nSTENOLOG_IDLE_TIMEOUT_S=3\nSTENOLOG_MODEL=\nOTHER=x\n")
     environ = {"STENOLOG_PORT": "11", "STENOLOG_FLUSH_MS": "12"}
     settings = load(environ, dotenv, port=21, flush_ms=None)
-    assert (settings.port, settings.flush_ms, settings.idle_s, settings.model) == (21, 12, 3, "")
+    assert (settings.port, settings.flush_ms, settings.idle_timeout_s, settings.model) == (21, 12, 3, "")
 
 
 def test_process_environment_and_missing_file_are_fine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +89,7 @@ def test_bad_option_is_told_from_a_bad_variable() -> None:
 
 
 @pytest.mark.parametrize("environ", [
-    {"STENOLOG_UNACKED_BYTES": "4096"},
+    {"STENOLOG_MAX_UNACKED_BYTES": "4096"},
     {"STENOLOG_SESSION_TTL_S": "100"},
     {"STENOLOG_WORKER_TICK_MS": "400", "STENOLOG_LEASE_MS": "1000"},
 ])

@@ -27,8 +27,8 @@ GROWTH_MIB = 24  # of a process: buffers of sockets and pipes, and the allocator
 def roles(redis_url: str, tmp_path: Path) -> Iterator[Roles]:
     """Processes that let little of an upload be ahead."""
     with Roles(
-        redis_url, tmp_path, STENOLOG_UPLOAD_AHEAD_BYTES=str(AHEAD_BYTES), STENOLOG_LEASE_MS="2000",
-        STENOLOG_AUDIO_RETENTION_S=str(RETENTION_S), STENOLOG_ANSWER_WAIT_S="600",
+        redis_url, tmp_path, STENOLOG_MAX_UPLOAD_AHEAD_BYTES=str(AHEAD_BYTES), STENOLOG_LEASE_MS="2000",
+        STENOLOG_AUDIO_RETENTION_S=str(RETENTION_S), STENOLOG_RESULT_TIMEOUT_S="600",
     ) as roles:
         yield roles
 

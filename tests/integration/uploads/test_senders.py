@@ -66,7 +66,7 @@ def sending(edge: Replica, path: str = "/v1/transcribe", body: bytes = WHOLE) ->
 
 async def test_a_request_waits_for_its_decoder(redis_url: str) -> None:
     """BATCH-1: of a recording no more comes than is granted, to the byte; all of it, once that is."""
-    async with replica(redis_url, upload_ahead_bytes=AHEAD_BYTES, answer_wait_s=0.1) as edge:
+    async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES, result_timeout_s=0.1) as edge:
         request = sending(edge)
         keys = await only(edge)
         await stands(edge, keys, AHEAD_BYTES)
@@ -81,7 +81,7 @@ async def test_a_request_waits_for_its_decoder(redis_url: str) -> None:
 
 async def test_a_socket_is_read_no_further(redis_url: str) -> None:
     """SESS-10: a WebSocket's upload waits at what is granted, unread, and goes on from there."""
-    settings: dict[str, Any] = {"upload_ahead_bytes": AHEAD_BYTES, "end_wait_s": 0.1}
+    settings: dict[str, Any] = {"max_upload_ahead_bytes": AHEAD_BYTES, "session_end_timeout_s": 0.1}
     async with replica(redis_url, **settings) as edge, edge.connect("encoding=container") as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
@@ -95,7 +95,7 @@ async def test_a_socket_is_read_no_further(redis_url: str) -> None:
         await stands(edge, keys, AHEAD_BYTES)
         [connection] = edge.core.connections
         # What one read of the socket brings is taken whole.
-        assert connection.uplink.received_bytes <= AHEAD_BYTES + 2 * edge.core.settings.unacked_bytes
+        assert connection.uplink.received_bytes <= AHEAD_BYTES + 2 * edge.core.settings.max_unacked_bytes
         await grant(edge, keys, AHEAD_BYTES + FRAME_BYTES)
         await client.acked(AHEAD_BYTES + FRAME_BYTES)
         await stands(edge, keys, AHEAD_BYTES + FRAME_BYTES)
@@ -105,19 +105,19 @@ async def test_a_socket_is_read_no_further(redis_url: str) -> None:
 
 
 async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SESS-10: past a bound without a living worker a sender hears `try_again` and what is durable."""
+    """SESS-10: past a bound without a living worker a sender hears `log_unavailable` and what is durable."""
     monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
-    async with replica(redis_url, upload_ahead_bytes=AHEAD_BYTES) as edge:
+    async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES) as edge:
         refused = await sending(edge)
         assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "try_again"
+        assert refused.json()["error"]["code"] == "log_unavailable"
         assert f"durable up to offset {AHEAD_BYTES}" in refused.json()["error"]["message"]
         async with edge.connect("encoding=container") as client:
             await client.next()
             for at in range(0, AHEAD_BYTES + FRAME_BYTES, FRAME_BYTES):
                 await client.send(WHOLE[at : at + FRAME_BYTES])
             error = await client.until("error")
-            assert error["code"] == "try_again"
+            assert error["code"] == "log_unavailable"
             assert str(AHEAD_BYTES) in error["message"]
 
 
@@ -125,7 +125,7 @@ async def test_a_living_worker_is_waited_for(redis_url: str, monkeypatch: pytest
     """SESS-7, SESS-6: however slow its worker, a sender that waits keeps its session alive and its place taken."""
     monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
     monkeypatch.setattr(upload_credit, "TOUCH_S", 0.1)
-    settings: dict[str, Any] = {"upload_ahead_bytes": AHEAD_BYTES, "reservation_ttl_s": 1.0, "max_sessions": 1}
+    settings: dict[str, Any] = {"max_upload_ahead_bytes": AHEAD_BYTES, "reservation_ttl_s": 1.0, "max_sessions": 1}
     async with replica(redis_url, **settings) as edge:
         await heartbeats.write(edge.core.server, WORKER, "slow", {})
         async with httpx2.AsyncClient(base_url=edge.http) as client:
@@ -150,7 +150,7 @@ async def test_a_living_worker_is_waited_for(redis_url: str, monkeypatch: pytest
 
 async def test_a_request_that_waits_leaves_with_its_replica(redis_url: str) -> None:
     """SESS-8: a replica that shuts down doesn't wait for a decoder; its sender goes elsewhere."""
-    async with replica(redis_url, upload_ahead_bytes=AHEAD_BYTES) as edge:
+    async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES) as edge:
         request = sending(edge)
         keys = await only(edge)
         await stands(edge, keys, AHEAD_BYTES)

@@ -46,7 +46,7 @@ async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None
     """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender is let go on."""
     data = long(WAV)
     upload = await opened(single)
-    await single.started(upload_ahead_bytes=AHEAD_BYTES)
+    await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
     most, at = 0, 0
 
     async def may_send() -> bool:
@@ -79,7 +79,7 @@ async def test_a_takeover_goes_on_in_the_middle(single: Deployment, form: Format
         await undisturbed.send(data[start:until], PIECE_BYTES)
         await undisturbed.tell(Finalized())
     await undisturbed.seal()
-    worker = await single.started(upload_ahead_bytes=AHEAD_BYTES, lease_ms=300)
+    worker = await single.started(max_upload_ahead_bytes=AHEAD_BYTES, lease_ms=300)
     await ended([undisturbed])
     upload, at = await opened(single), 0
     for until in ends:
@@ -92,7 +92,7 @@ async def test_a_takeover_goes_on_in_the_middle(single: Deployment, form: Format
 
         await eventually_async(is_freed)
         await abandon(worker)
-        worker = await single.started(upload_ahead_bytes=AHEAD_BYTES, lease_ms=300)
+        worker = await single.started(max_upload_ahead_bytes=AHEAD_BYTES, lease_ms=300)
     await upload.send(data[at:], PIECE_BYTES)
     await upload.tell(Finalized())
     await upload.seal()
@@ -108,7 +108,7 @@ async def test_what_can_not_be_gone_on_with_is_bounded(single: Deployment) -> No
     data = long(FORMATS["mp4 with its index last"], talks=2)
     film = data[:48] + (3 << 20).to_bytes(4) + b"free" + bytes((3 << 20) - 8) + data[48:]
     upload = await sent(single, film)
-    await single.started(upload_ahead_bytes=AHEAD_BYTES, spool_bytes=2 << 20)
+    await single.started(max_upload_ahead_bytes=AHEAD_BYTES, max_spool_bytes=2 << 20)
     await ended([upload])
     assert (await end(upload)).reason == "failed"
     assert "longer than 2 MiB" in (await end(upload)).detail
@@ -120,7 +120,7 @@ async def test_without_points_an_upload_is_kept_and_bounded(
     """SESS-10: a decoder that finds no place to go on from never fills Redis: past the bound its session fails."""
     monkeypatch.setattr(decoder_pool, "RESTART_BYTES", 0)
     upload = await sent(single, long(WAV))
-    await single.started(upload_ahead_bytes=AHEAD_BYTES, spool_bytes=AHEAD_BYTES)
+    await single.started(max_upload_ahead_bytes=AHEAD_BYTES, max_spool_bytes=AHEAD_BYTES)
     await ended([upload])
     assert (await end(upload)).reason == "failed"
     assert (await end(upload)).detail == "longer than 1 MiB in a form that can't be gone on with from its middle"
@@ -156,7 +156,7 @@ async def test_beside_an_older_worker_all_is_kept(single: Deployment) -> None:
     data = long(WAV)
     upload = await opened(single)
     await upload.send(data, PIECE_BYTES)
-    await single.started(upload_ahead_bytes=AHEAD_BYTES)
+    await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
 
     async def is_heard() -> bool:
         about = await single.log.whereabouts(upload.keys)

@@ -62,7 +62,7 @@ async def test_a_secret_may_be_brought(redis_url: str) -> None:
         secret = new_secret()
         assert (await made(client, secret=secret))["secret"] == secret
         answer = await client.post("/v1/webhooks", json={"url": URL, "secret": "whsec_bm90IHJhbmRvbQ=="})
-        assert refusal(answer) == (400, "bad_request")
+        assert refusal(answer) == (400, "invalid_request")
         assert "bm90" not in answer.text
 
 
@@ -89,15 +89,15 @@ async def test_unfit_addresses_are_refused(redis_url: str, url: str) -> None:
     """An address that nothing would be sent to is refused at once, in words that don't quote it."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         answer = await client.post("/v1/webhooks", json={"url": url})
-        assert refusal(answer) == (422, "bad_address")
+        assert refusal(answer) == (422, "invalid_address")
         assert url not in answer.json()["error"]["message"] or url == "x"
         assert await listed(client) == []
 
 
 async def test_private_addresses_may_be_allowed(redis_url: str) -> None:
     """With the setting, plain HTTP and private addresses are taken."""
-    assert not EdgeSettings().webhook_private
-    async with replica(redis_url, webhook_private=True) as edge, client_of(edge) as client:
+    assert not EdgeSettings().webhook_allow_private
+    async with replica(redis_url, webhook_allow_private=True) as edge, client_of(edge) as client:
         assert (await made(client, url="http://127.0.0.1:9000/"))["url"] == "http://127.0.0.1:9000/"
 
 
@@ -110,7 +110,7 @@ async def test_private_addresses_may_be_allowed(redis_url: str) -> None:
 async def test_malformed_bodies_are_refused(redis_url: str, body: bytes) -> None:
     """A body that isn't as documented changes nothing, and is answered as a bad request."""
     async with replica(redis_url) as edge, client_of(edge) as client:
-        assert refusal(await client.post("/v1/webhooks", content=body)) == (400, "bad_request")
+        assert refusal(await client.post("/v1/webhooks", content=body)) == (400, "invalid_request")
         assert await listed(client) == []
 
 
@@ -147,7 +147,7 @@ async def test_an_operator_names_the_tenant(redis_url: str) -> None:
     operator = bearer(token(sub="root", tenant_id="*", scope="admin", exp=NOW_S + 60))
     async with guarded(redis_url) as edge, client_of(edge) as client:
         one = await made(client, ADMIN)
-        assert refusal(await client.get("/v1/webhooks", headers=operator)) == (400, "bad_query")
+        assert refusal(await client.get("/v1/webhooks", headers=operator)) == (400, "invalid_query")
         assert await listed(client, operator, "?tenant=acme") == [one["id"]]
         assert await listed(client, operator, "?tenant=other") == []
         assert (await client.delete(f"/v1/webhooks/{one['id']}?tenant=acme", headers=operator)).status_code == 204
@@ -162,7 +162,7 @@ async def test_without_authentication_the_query_names_the_tenant(edge_open: Repl
         assert await listed(client) == []
         assert await edge_open.core.server.execute("EXISTS", keys.webhooks(TENANT)) == 1
         for tenant in ("", "a b", "%C3%A4", "x" * 129, "a%0A"):
-            assert refusal(await client.get(f"/v1/webhooks?tenant={tenant}")) == (400, "bad_query")
+            assert refusal(await client.get(f"/v1/webhooks?tenant={tenant}")) == (400, "invalid_query")
 
 
 @pytest.fixture

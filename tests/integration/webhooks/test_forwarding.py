@@ -57,7 +57,7 @@ async def edge(redis_url: str) -> AsyncIterator[Replica]:
     worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), try_alone=_never_alone)
     await worker.start()
     try:
-        async with replica(redis_url, webhook_private=True, answer_wait_s=WAIT_S, batch_wait_s=WAIT_S) as running:
+        async with replica(redis_url, webhook_allow_private=True, result_timeout_s=WAIT_S, batch_timeout_s=WAIT_S) as running:
             yield running
     finally:
         await worker.stop()

@@ -205,7 +205,7 @@ async def test_without_any_keys_clients_try_again(issuer: Issuer, status: str, b
     edge = edge_of(issuer.url)
     issuer.status, issuer.body = status, body
     text = token(EC_KEY, "ES256", "e1")
-    assert await edge.refusal(text) == "try_again"
+    assert await edge.refusal(text) == "log_unavailable"
     issuer.status, issuer.body = "200 OK", None
     edge.clock.now_s += COOL_DOWN_S
     assert (await edge.principal(text)).subject == "ana"
@@ -214,7 +214,7 @@ async def test_without_any_keys_clients_try_again(issuer: Issuer, status: str, b
 async def test_an_unreachable_issuer_is_tried_again() -> None:
     """A source that can't be read, whatever is wrong with it, is told as such and never as a defect."""
     for source in ("http://127.0.0.1:9/jwks", "https://[", "http://", "no-such-file.json"):
-        assert await edge_of(source).refusal(token(EC_KEY, "ES256", "e1")) == "try_again"
+        assert await edge_of(source).refusal(token(EC_KEY, "ES256", "e1")) == "log_unavailable"
 
 
 def test_only_keys_for_signatures_are_read() -> None:

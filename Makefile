@@ -33,10 +33,11 @@ simulate: $(DEV_STAMP)  ## Play thousands of interleavings in virtual time (EXAM
 	@SIMULATE_EXAMPLES=$(or $(EXAMPLES),4000) SIMULATE_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 -o timeout=0 \
 		-o faulthandler_timeout=0 tests/simulation/test_simulation.py
 
-check: $(DEV_STAMP)  ## Lint, check types and the layers
+check: $(DEV_STAMP)  ## Lint; check types, layers and import circles, and the words of all prose
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+	@$(BIN)/python -m scripts.check_prose
 
 bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
 	@$(BIN)/python -m benchmarks.log

@@ -63,7 +63,7 @@ class ServiceTasks:
         """Return once `stop` has been called.
 
         Raises:
-            ServiceEndedError: if a task returned by itself.
+            ServiceEndedError: if a task returned, or was cancelled, before `stop`.
             Exception: whatever a task raised.
         """
         while not self._is_stopped:
@@ -74,8 +74,9 @@ class ServiceTasks:
             finally:
                 changed.cancel()
             for task in self._tasks:
-                if task.done() and not task.cancelled() and not self._is_stopped:
-                    task.result()
+                if task.done() and not self._is_stopped:
+                    if not task.cancelled():
+                        task.result()
                     raise ServiceEndedError(f"task {task.get_name()} ended by itself")
 
     async def stop(self, *, timeout_s: float = 0.0) -> None:

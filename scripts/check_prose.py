@@ -41,7 +41,7 @@ _PROSE_WORDS = 3
 _FOLDERS = (
     "eventlog", "edge", "processor", "projections", "stenolog", "benchmarks", "scripts", "tests", "docs", "examples",
 )
-_SKIPPED = ("CHANGELOG.md", "LICENSE", "tests/golden/", "tests/recordings/", "scripts/check_prose.py", "docs/glossary.md")
+_SKIPPED = ("CHANGELOG.md", "tests/golden/", "tests/recordings/", "scripts/check_prose.py", "docs/glossary.md")
 
 
 class Finding(NamedTuple):

@@ -44,7 +44,8 @@ def test_links_lead_somewhere(page: Path) -> None:
 
 
 def test_every_page_is_reached_from_the_readme() -> None:
-    """From README.md each page under docs/ is linked."""
+    """From README.md, or from the index that it names, each page under docs/ is linked."""
     linked = set(LINK.findall(prose(ROOT / "README.md")))
+    linked |= {f"docs/{link}" for link in LINK.findall(prose(ROOT / "docs/README.md"))}
     pages = {path.relative_to(ROOT).as_posix() for path in PAGES if path.parent.name == "docs"}
     assert pages - linked == set()

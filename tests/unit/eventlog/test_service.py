@@ -42,6 +42,15 @@ async def test_a_task_that_returns_ends_its_service_too() -> None:
     await tasks.stop()
 
 
+async def test_a_task_that_is_cancelled_from_outside_ends_its_service() -> None:
+    """A task that something else cancels is a task that no longer works."""
+    tasks = ServiceTasks()
+    tasks.spawn("lasting", forever()).cancel()
+    with pytest.raises(ServiceEndedError, match="lasting"):
+        await tasks.wait()
+    await tasks.stop()
+
+
 async def test_a_task_that_is_spawned_while_somebody_waits_is_waited_for() -> None:
     """A waiter hears of tasks that came after it."""
     tasks = ServiceTasks()

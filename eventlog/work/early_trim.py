@@ -1,4 +1,4 @@
-"""Freeing audio early: what is processed and kept for replays alone, on nodes that are short of memory."""
+"""Early trim: frees processed audio that is kept for replays alone, on nodes that are short of memory."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ SESSIONS_PER_PAGE = 50
 """Of one partition, in one round trip: under a millisecond of Redis's time, freeing itself is lazy."""
 
 
-async def pages(server: Server, partition: PartitionKeys) -> AsyncIterator[list[SessionKeys]]:
-    """The sessions of which something is retained, page by page, those without life for longest first.
+async def iterate_retained_sessions(server: Server, partition: PartitionKeys) -> AsyncIterator[list[SessionKeys]]:
+    """Yield the retained sessions of a partition page by page, the longest silent first.
 
     Those that move meanwhile may be missed.
 
@@ -29,7 +29,7 @@ async def pages(server: Server, partition: PartitionKeys) -> AsyncIterator[list[
 
 
 async def free_processed(server: Server, sessions: Sequence[SessionKeys], *, keeps_unarchived: bool) -> int:
-    """Free what of these sessions' audio is processed, and with `keeps_unarchived` archived too; how many entries.
+    """Free these sessions' processed audio, with `keeps_unarchived` only if it is archived too; return the entries.
 
     Raises:
         LogUnavailableError: if their node can't be reached.

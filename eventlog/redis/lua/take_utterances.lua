@@ -7,7 +7,7 @@
 -- Atomic: all of it
 -- Retry: what a lost answer named comes back after the lease
 --- @include "clock"
---- @include "recognisers"
+--- @include "recogniser_group"
 
 local LOOKS = 64  -- entries and consumers in one go: some microseconds each
 local now = tonumber(now_ms())

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from eventlog.archive.progress import SETTLED_MS, ArchiveProgress
+from eventlog.archive.progress import ERASURE_GRACE_MS, ArchiveProgress
 from eventlog.archive.stores import ArchiveUnavailableError, Store
 from eventlog.keys import RunKeys
 from eventlog.positions import START
@@ -31,7 +31,7 @@ async def waits(deployment: Deployment, session: Session) -> bool:
 
 async def age(deployment: Deployment, session: Session) -> None:
     """Makes a deletion so old that nobody can be at writing any more."""
-    since_ms = await deployment.server.time_ms() - SETTLED_MS - 1_000
+    since_ms = await deployment.server.time_ms() - ERASURE_GRACE_MS - 1_000
     await deployment.server.execute("ZADD", session.keys.partition.archive_erasures, since_ms, session.keys.session_id)
 
 
@@ -113,7 +113,7 @@ async def test_a_write_that_comes_late_is_taken_back(single: Deployment, monkeyp
     """STITCH-5: a part whose writing was under way during the deletion is deleted by the one who wrote it."""
     store = MemoryStore()
     session = await single.spoken(STORY)
-    note = ArchiveProgress.note
+    note = ArchiveProgress.record
 
     async def late(marks: ArchiveProgress, keys: RunKeys, samples: int) -> bool:
         assert remains(store)
@@ -121,7 +121,7 @@ async def test_a_write_that_comes_late_is_taken_back(single: Deployment, monkeyp
         await single.server.execute("DEL", session.keys.partition.archive_erasures)
         return await note(marks, keys, samples)
 
-    monkeypatch.setattr(ArchiveProgress, "note", late)
+    monkeypatch.setattr(ArchiveProgress, "record", late)
     await single.started()
     async with archiving(single.server, store, look_s=1_000.0) as runner:
         await eventually_async(lambda: runner.forwarders[0].tally.passed_over > 0, message="it is passed over")

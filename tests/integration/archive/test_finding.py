@@ -54,6 +54,6 @@ def test_a_session_that_is_not_whole_is_not_found() -> None:
     del store.objects[f"{layout.folder('a0')}/{layout.MANIFEST}"]
     store.objects[f"{layout.folder('a1')}/{layout.MANIFEST}"] = b"{}"
     found = list(find(store, ArchiveQuery(tenant_id="acme")))
-    assert [(one.session_id, one.manifest is None, bool(one.trouble)) for one in found] == [
+    assert [(one.session_id, one.manifest is None, bool(one.error)) for one in found] == [
         ("a1", True, True), ("a2", False, False),
     ]  # fmt: skip

@@ -7,8 +7,9 @@ import pytest
 
 from eventlog.archive import layout
 from eventlog.archive.directory import DirectoryStore
+from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.manifest import Manifest
-from eventlog.archive.stores import ArchiveUnavailableError, Place, opened
+from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
 from processor import archive_prefetch as archived_audio
@@ -191,9 +192,9 @@ async def test_more_runs_than_are_read_at_once_all_end(single: Deployment, tmp_p
         assert finals_in(await again.facts()) == finals_in(await session.facts())
 
 
-async def test_a_replay_is_read_from_s3(single: Deployment, bucket: Place) -> None:
+async def test_a_replay_is_read_from_s3(single: Deployment, bucket: ArchiveLocation) -> None:
     """REPLAY-1: audio comes back from S3 as from a directory."""
-    store = opened(bucket)
+    store = open_store(bucket)
     await single.started()
     async with archiving(single.server, store):
         session = await single.spoken(SHORT)

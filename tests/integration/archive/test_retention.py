@@ -7,7 +7,7 @@ import numpy as np
 from eventlog.archive.progress import ALL, ArchiveProgress
 from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.log import Code
-from eventlog.work.replays import Replays, replayed
+from eventlog.work.replays import Replays, pin_start
 from tests.integration.archive.archiving import PART_S, QUEUE, TTL_S, archived, archiving, manifest_of, noted, store_at
 from tests.integration.archive.test_projection import told
 from tests.integration.archive.writing import MemoryStore
@@ -93,13 +93,13 @@ async def test_the_archive_frees_nothing_unprocessed(single: Deployment) -> None
     """What is archived but not processed yet stays, for the worker still needs it."""
     session = await single.spoken(LONG)
     marks = ArchiveProgress(single.server, part_s=PART_S, frees=True)
-    assert await marks.begin(session.keys) is not None
-    assert await marks.note(session.run, 40 * RATE_HZ)
+    assert await marks.start(session.keys) is not None
+    assert await marks.record(session.run, 40 * RATE_HZ)
     assert await held(single, session) == 0
     await single.server.execute("HSET", session.run.checkpoint, "boundaries", "[480000,320000]")
-    assert await marks.note(session.run, 41 * RATE_HZ)
+    assert await marks.record(session.run, 41 * RATE_HZ)
     assert 320_000 - NODE_ENTRIES * 1_600 <= await held(single, session) <= 320_000
-    assert await marks.note(session.run, ALL)
+    assert await marks.record(session.run, ALL)
     assert await single.server.execute("XLEN", session.keys.audio) > 1
 
 
@@ -107,15 +107,15 @@ async def test_the_mark_never_goes_back(single: Deployment) -> None:
     """A late note of less than is archived changes nothing; one about a session that is gone is refused."""
     session = await single.spoken(Story(talk()))
     marks = ArchiveProgress(single.server, part_s=PART_S, frees=False)
-    assert await marks.begin(session.keys) is not None
+    assert await marks.start(session.keys) is not None
     for samples in (90_000, 100_000, 99_999):
-        assert await marks.note(session.run, samples)
-    mark = await ArchiveProgress(single.server, part_s=7, frees=False).begin(session.keys)
+        assert await marks.record(session.run, samples)
+    mark = await ArchiveProgress(single.server, part_s=7, frees=False).start(session.keys)
     assert mark is not None
     assert (mark.archived_samples, mark.part_samples) == (100_000, PART_S * RATE_HZ)
     await single.server.execute("DEL", session.keys.session)
-    assert not await marks.note(session.run, 110_000)
-    assert await marks.begin(session.keys) is None
+    assert not await marks.record(session.run, 110_000)
+    assert await marks.start(session.keys) is None
     assert await single.server.execute("EXISTS", session.keys.session) == 0
 
 
@@ -124,7 +124,7 @@ async def test_a_replay_keeps_its_audio(single: Deployment, tmp_path: Path) -> N
     store = store_at(tmp_path)
     session = await single.spoken(LONG)
     replays = Replays(single.server, session_ttl_s=TTL_S)
-    start = replayed(session.story.start)
+    start = pin_start(session.story.start)
     code = await replays.start(session.keys.run("again"), start, QUEUE, total_samples=len(LONG.samples))
     assert code == Code.OK
     await single.started(audio_retention_s=0)

@@ -7,7 +7,8 @@ import pytest
 
 from eventlog.archive import s3
 from eventlog.archive.directory import DirectoryStore
-from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Place, Store, opened
+from eventlog.archive.location import ArchiveLocation, open_store
+from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store
 from tests.integration.archive.archiving import at, store_at
 from tests.integration.archive.conftest import BUCKET
 
@@ -100,10 +101,11 @@ def test_no_name_leads_out_of_a_directory(tmp_path: Path, name: str) -> None:
             act()
 
 
-def test_a_place_that_cannot_be_used_is_unavailable(tmp_path: Path, bucket: Place) -> None:
+def test_a_place_that_cannot_be_used_is_unavailable(tmp_path: Path, bucket: ArchiveLocation) -> None:
     """A file in place of the directory, or a bucket that isn't there, is told in a word, as what may pass."""
     (tmp_path / "archive").write_bytes(b"")
-    stores = [store_at(tmp_path), opened(Place(url="s3://nobodys-bucket", endpoint_url=bucket.endpoint_url))]
+    missing = ArchiveLocation(url="s3://nobodys-bucket", endpoint_url=bucket.endpoint_url)
+    stores = [store_at(tmp_path), open_store(missing)]
     for store, word in zip(stores, ["Not a directory|File exists", "NoSuchBucket"], strict=True):
         with pytest.raises(ArchiveUnavailableError, match=word):
             store.put("sessions/one", b"1")
@@ -111,19 +113,19 @@ def test_a_place_that_cannot_be_used_is_unavailable(tmp_path: Path, bucket: Plac
         stores[1].get("sessions/one")
 
 
-def test_objects_in_s3_are_encrypted(bucket: Place) -> None:
+def test_objects_in_s3_are_encrypted(bucket: ArchiveLocation) -> None:
     """SAFE-4: each object in S3 asks for encryption at rest, unless the bucket's own rule is to decide."""
-    store = opened(bucket)
+    store = open_store(bucket)
     store.put("sessions/one", b"1")
     client = boto3.client("s3", endpoint_url=bucket.endpoint_url, region_name="us-east-1")
     head = client.head_object(Bucket=BUCKET, Key="an/archive/sessions/one")
     assert head["ServerSideEncryption"] == "AES256"
 
 
-def test_many_objects_are_listed_and_deleted(bucket: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_objects_are_listed_and_deleted(bucket: ArchiveLocation, monkeypatch: pytest.MonkeyPatch) -> None:
     """Lists and deletions go on over as many pages as there are."""
     monkeypatch.setattr(s3, "OBJECTS_PER_CALL", 3)
-    store = opened(bucket)
+    store = open_store(bucket)
     for number in range(8):
         store.put(f"sessions/{number}", b"")
     assert sorted(store.names("sessions")) == [f"sessions/{number}" for number in range(8)]
@@ -135,10 +137,10 @@ def test_many_objects_are_listed_and_deleted(bucket: Place, monkeypatch: pytest.
 def test_other_addresses_are_refused(url: str) -> None:
     """An address of no kind that is known is refused."""
     with pytest.raises(ValueError, match="neither s3"):
-        opened(Place(url=url))
+        open_store(ArchiveLocation(url=url))
 
 
 def test_a_directory_may_be_named_as_an_address(tmp_path: Path) -> None:
     """A path and its file:// address are the same place."""
     store_at(tmp_path).put("sessions/one", b"1")
-    assert opened(Place(url=(Path(at(tmp_path).url)).as_uri())).get("sessions/one") == b"1"
+    assert open_store(ArchiveLocation(url=(Path(at(tmp_path).url)).as_uri())).get("sessions/one") == b"1"

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from eventlog.archive import writer
-from eventlog.archive.flac import Encoder
+from eventlog.archive.flac import FlacEncoder
 from eventlog.archive.manifest import Line, Manifest
 from eventlog.archive.part_cutter import PartCutter
 from eventlog.archive.stores import MissingObjectError, Store
@@ -35,7 +35,7 @@ def archive(
     """Archives a story."""
     began = start or story.start
     for cutter, pcm in cut(story.entries(cuts), part_samples, began.channels):
-        encoder = Encoder(began.sample_rate_hz, began.channels)
+        encoder = FlacEncoder(began.sample_rate_hz, began.channels)
         encoder.add(pcm)
         writer.write_part(store, began, cutter, encoder.finish())
         last = cutter

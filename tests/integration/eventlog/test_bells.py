@@ -19,7 +19,7 @@ class Ear:
     """What a listener heard."""
 
     def __init__(self, server: Server) -> None:
-        self.channels = [partition.changes_bell for partition in server.keys.partitions]
+        self.channels = [partition.changes_wakeup for partition in server.keys.partitions]
         self.heard: list[tuple[str, bytes]] = []
         self.resets = 0
         self.server = server

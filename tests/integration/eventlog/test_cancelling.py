@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from eventlog.redis.cancellation import honoured
+from eventlog.redis.failures import RedisCall
 from eventlog.redis.server import Server
 from tests.integration.eventlog.acting import Stage
 
@@ -35,7 +35,7 @@ async def test_a_cancellation_that_is_pending_already_is_not_forgotten() -> None
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        with honoured(), contextlib.suppress(asyncio.CancelledError):
+        with RedisCall(), contextlib.suppress(asyncio.CancelledError):
             await asyncio.get_running_loop().create_future()
 
     task = asyncio.create_task(interrupted())

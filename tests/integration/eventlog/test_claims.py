@@ -11,10 +11,10 @@ from eventlog.log import Checkpoint, Claim, Code, Committed
 from eventlog.positions import OPENED, START
 from eventlog.redis.server import Call
 from eventlog.redis.wakeups import Wakeups
-from eventlog.work.claims import GROUP, Begun, Claims, Swept
+from eventlog.work.claims import GROUP, Claims, LoadedRun, ReofferPage
 from tests.integration.eventlog.acting import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
 
-FRESH = Begun(Code.OK, started("s1"), Checkpoint(), OPENED)
+FRESH = LoadedRun(Code.OK, started("s1"), Checkpoint(), OPENED)
 
 
 async def taken_over(stage: Stage, claim: Claim, by: Claims) -> Claim:
@@ -26,7 +26,7 @@ async def taken_over(stage: Stage, claim: Claim, by: Claims) -> Claim:
 
 async def suspicion(worker: Claims, claim: Claim) -> int:
     """How many deaths a worker is told of that begins with a claim."""
-    [begun] = await worker.begin([claim])
+    [begun] = await worker.load([claim])
     assert begun.code == Code.OK
     return begun.checkpoint.suspicion
 
@@ -43,7 +43,7 @@ async def test_an_opened_session_is_claimed_once(stage: Stage) -> None:
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
     assert (claim.keys.member, claim.consumer, claim.deliveries) == ("s1 live", "a", 1)
-    assert await a.begin([claim]) == [FRESH]
+    assert await a.load([claim]) == [FRESH]
     assert await b.take_new(stage.server.keys.partitions, 100) == []
 
 
@@ -126,7 +126,7 @@ async def test_renewed_claims_are_not_taken_over(stage: Stage) -> None:
         await stage.age(claim)
     assert await a.renew(claims) == []
     assert await b.take_over(100) == []
-    assert [begun.code for begun in await a.begin(claims)] == [Code.OK] * 5
+    assert [begun.code for begun in await a.load(claims)] == [Code.OK] * 5
 
 
 async def test_renewing_tells_what_is_lost(stage: Stage) -> None:
@@ -149,7 +149,7 @@ async def test_a_claim_that_came_back_is_another_one(stage: Stage) -> None:
     assert token(third) == token(first._replace(deliveries=3))
     assert await a.renew([first, third]) == [first]
     assert (await stage.commit(commit(first, 1, final(0)))).code == Code.LOST
-    assert await a.begin([first]) == [Begun(Code.LOST)]
+    assert await a.load([first]) == [LoadedRun(Code.LOST)]
     assert await a.quarantine(first, "stale") == Code.LOST
     await a.hand_over([first])
     assert await a.renew([third]) == []
@@ -205,7 +205,7 @@ async def test_handing_over_wakes_and_suspects_nobody(stage: Stage) -> None:
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
     rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Wakeups(stage.server, [keys.partition.sessions_bell], lambda _, run: rung.put_nowait(run), lambda: None)
+    bells = Wakeups(stage.server, [keys.partition.sessions_wakeup], lambda _, run: rung.put_nowait(run), lambda: None)
     await bells.start()
     await bells.listening()
     await a.hand_over([claim])
@@ -215,7 +215,7 @@ async def test_handing_over_wakes_and_suspects_nobody(stage: Stage) -> None:
     fresh = await stage.claimed(b)
     assert fresh.deliveries == 1
     assert fresh.entry_id != claim.entry_id
-    assert await b.begin([fresh]) == [FRESH]
+    assert await b.load([fresh]) == [FRESH]
     assert await a.renew([claim]) == [claim]
 
 
@@ -239,7 +239,7 @@ async def test_entries_stay_until_they_are_done_with(stage: Stage) -> None:
     await a.renew([claim])
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
     claim = await taken_over(stage, claim, b)
-    await b.begin([claim])
+    await b.load([claim])
     assert [await stage.do(*size) for size in sizes(claim)] == [1, 1]
     assert await stage.commit(commit(claim, 2, ended(1), ends=True)) == Committed(Code.OK, "b", 2)
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
@@ -261,7 +261,7 @@ async def test_a_run_set_aside_is_not_offered_again(stage: Stage) -> None:
     assert fields == [
         b"run", b"s1 live", b"reason", b"killed three workers", b"consumer", b"a", b"queue", b"", b"times", b"1",
     ]
-    assert await a.sweep(keys.partition) == Swept("0", [], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", [], 0)
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
     assert await a.quarantine(claim, "again") == Code.LOST
 
@@ -271,10 +271,10 @@ async def test_a_sweep_offers_again_what_has_no_entry(stage: Stage) -> None:
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 0)
     await stage.do("XDEL", keys.partition.sessions, claim.entry_id)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 1)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 1)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 0)
     assert (await stage.claimed(await stage.worker("b"))).keys.member == "s1 live"
 
 
@@ -285,7 +285,7 @@ async def test_a_sweep_comes_through_many_runs(stage: Stage) -> None:
     await stage.do("HSET", partition.entries, *(word for item in members.items() for word in item))
     a, seen, cursor = await stage.worker("a"), list[str](), "0"
     while not seen or cursor != "0":
-        step = await a.sweep(partition, cursor)
+        step = await a.reoffer_missing(partition, cursor)
         assert len(step.members) < 1000
         cursor, seen = step.cursor, seen + step.members
     assert set(seen) == set(members)
@@ -308,8 +308,8 @@ async def test_consumers_with_claims_are_never_retired(stage: Stage) -> None:
     await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
-    await a.retire()
-    await a.retire_silent(-1)
+    await a.delete_consumer()
+    await a.delete_silent_consumers(-1)
     assert await consumers(stage, claim) == {b"a"}
     assert await a.renew([claim]) == []
 
@@ -321,12 +321,12 @@ async def test_silent_consumers_are_retired(stage: Stage) -> None:
     claim = await stage.claimed(a)
     # Redis 7.0 makes a consumer only when there is something for it, later ones at each read.
     await stage.do("XGROUP", "CREATECONSUMER", claim.keys.partition.sessions, GROUP, "b")
-    assert await a.retire_silent(600_000) == 0
+    assert await a.delete_silent_consumers(600_000) == 0
     assert await consumers(stage, claim) == {b"a", b"b"}
-    assert await a.retire_silent(-1) >= 1
+    assert await a.delete_silent_consumers(-1) >= 1
     assert await consumers(stage, claim) == {b"a"}
     await a.hand_over([claim])
-    await a.retire()
+    await a.delete_consumer()
     assert await consumers(stage, claim) == set()
 
 
@@ -337,9 +337,9 @@ async def test_an_erased_session_is_not_begun(stage: Stage, missing: str) -> Non
     a = await stage.worker("a")
     claim = await stage.claimed(a)
     await stage.do("DEL", keys.session if missing == "session" else keys.run().transcript)
-    assert await a.begin([claim]) == [Begun(Code.GONE)]
+    assert await a.load([claim]) == [LoadedRun(Code.GONE)]
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
-    assert await a.sweep(keys.partition) == Swept("0", [], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", [], 0)
 
 
 async def test_a_finished_run_is_not_begun(stage: Stage) -> None:
@@ -348,9 +348,9 @@ async def test_a_finished_run_is_not_begun(stage: Stage) -> None:
     a = await stage.worker("a")
     assert (await stage.commit(commit(await stage.claimed(a), 1, ended(0), ends=True))).code == Code.OK
     await stage.do("HSET", keys.partition.entries, "s1 live", "1-1")
-    assert (await a.sweep(keys.partition)).offered == 1
+    assert (await a.reoffer_missing(keys.partition)).offered == 1
     again = await stage.claimed(a)
-    assert await a.begin([again]) == [Begun(Code.SEALED)]
+    assert await a.load([again]) == [LoadedRun(Code.SEALED)]
     assert [await stage.do(*size) for size in sizes(again)] == [0, 0]
 
 
@@ -363,7 +363,7 @@ async def test_beginning_decodes_older_versions(stage: Stage, monkeypatch: pytes
     await stage.do("HSET", stage.keys("s1").session, "start", "nothing known")
     a = await stage.worker("a")
     claims = await a.take_new(stage.server.keys.partitions, 100)
-    begun = dict(zip((claim.keys.session_id for claim in claims), await a.begin(claims), strict=True))
+    begun = dict(zip((claim.keys.session_id for claim in claims), await a.load(claims), strict=True))
     assert {name: one.start for name, one in begun.items()} == {"s0": started("s0"), "s1": None, "s2": started("s2")}
 
 
@@ -382,7 +382,7 @@ async def test_an_emptied_redis_is_worked_with_again(stage: Stage) -> None:
     partitions = stage.server.keys.partitions
     await stage.server.execute_many([("DEL", keys.sessions) for keys in partitions])
     assert await a.take_over(100) == []
-    assert await a.retire_silent(0) == 0
+    assert await a.delete_silent_consumers(0) == 0
     assert await a.take_new(partitions, 100) == []
     await stage.opened()
     assert (await stage.claimed(a)).keys.member == "s1 live"
@@ -394,7 +394,7 @@ async def test_a_look_tells_when_the_next_claim_runs_out(stage: Stage) -> None:
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
     assert await b.take_over(100) == []
-    assert b.due_ms == b.lease_ms // 2
+    assert b.next_takeover_ms == b.lease_ms // 2
     await stage.age(claim, b.lease_ms * 3 // 4)
     assert await b.take_over(100) == []
-    assert 0 < b.due_ms <= b.lease_ms // 4
+    assert 0 < b.next_takeover_ms <= b.lease_ms // 4

@@ -109,7 +109,7 @@ async def test_new_sessions_of_other_nodes_are_claimed(stage: Stage, hung: Node)
     assert 0 < len(opened) < SESSIONS
     claims = await a.take_new(stage.server.keys.partitions, 100)
     assert {claim.keys.session.session_id for claim in claims} == {keys.session_id for keys in opened}
-    assert {begun.code for begun in await a.begin(claims)} == {Code.OK}
+    assert {begun.code for begun in await a.load(claims)} == {Code.OK}
     assert await a.renew(claims) == []
 
 
@@ -124,7 +124,7 @@ async def test_claims_of_living_nodes_are_taken_over(stage: Stage, hung: Node) -
     hung.process.send_signal(signal.SIGSTOP)
     asked_at = time.monotonic()
     taken = {claim.keys.member for claim in await eventually_async(lambda: b.take_over(100))}
-    away = {claim.keys.member for claim in claims if stage.server.is_away(claim.keys.checkpoint)}
+    away = {claim.keys.member for claim in claims if stage.server.is_unreachable(claim.keys.checkpoint)}
     assert 0 < len(away) < SESSIONS
     assert not taken & away
     hung.process.send_signal(signal.SIGCONT)

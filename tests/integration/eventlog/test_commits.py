@@ -9,7 +9,7 @@ from eventlog.keys import RunKeys
 from eventlog.log import Checkpoint, Code, Commit, Committed
 from eventlog.positions import SEALED, START, Position
 from eventlog.redis.wakeups import Wakeups
-from eventlog.work.claims import Begun
+from eventlog.work.claims import LoadedRun
 from tests.integration.eventlog.acting import TTL_S, Stage, commit, ended, final
 
 
@@ -23,7 +23,7 @@ async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> Non
     assert await stage.commit(Commit(claim, checkpoint, facts)) == Committed(Code.OK, "a", 1)
     stored = await stage.log.facts(keys.run(), Position(0, 1))
     assert [(position, decode_fact(fact)) for position, fact in stored] == facts
-    [begun] = await a.begin([claim])
+    [begun] = await a.load([claim])
     assert (begun.checkpoint, begun.last_fact) == (checkpoint, Position(2, 0))
 
 
@@ -32,7 +32,7 @@ async def test_a_commit_tells_the_projections(stage: Stage) -> None:
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
     rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Wakeups(stage.server, [keys.partition.changes_bell], lambda _, run: rung.put_nowait(run), lambda: None)
+    bells = Wakeups(stage.server, [keys.partition.changes_wakeup], lambda _, run: rung.put_nowait(run), lambda: None)
     await bells.start()
     await bells.listening()
     for one in (commit(claim, 1), commit(claim, 2, final(0), final(1))):
@@ -123,8 +123,8 @@ async def test_nothing_follows_the_last_fact(stage: Stage) -> None:
     assert (await stage.commit(commit(claim, 1, final(0), ended(1), ends=True))).code == Code.OK
     assert [position for position, _ in await stage.log.facts(keys.run(), START)][-1] == SEALED
     assert (await stage.commit(commit(claim, 2, final(1)))).code == Code.LOST
-    assert await a.begin([claim]) == [Begun(Code.LOST)]
-    assert (await a.sweep(keys.partition)).members == []
+    assert await a.load([claim]) == [LoadedRun(Code.LOST)]
+    assert (await a.reoffer_missing(keys.partition)).members == []
 
 
 async def test_commits_of_a_round_are_judged_alone(stage: Stage) -> None:
@@ -151,7 +151,7 @@ async def test_runs_of_a_session_do_not_touch_each_other(stage: Stage) -> None:
     await stage.do("XADD", replay.transcript, "0-1", "fact", "{}")
     await stage.do("HSET", keys.partition.entries, replay.member, "1-1")
     a = await stage.worker("a")
-    assert (await a.sweep(keys.partition)).offered == 1
+    assert (await a.reoffer_missing(keys.partition)).offered == 1
     live, other = sorted(
         await a.take_new(stage.server.keys.partitions, 100) + await a.take_new(stage.server.keys.partitions, 100),
         key=lambda claim: claim.keys.run, reverse=True,

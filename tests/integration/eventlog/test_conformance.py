@@ -45,12 +45,12 @@ async def test_opening_writes_all_beginnings(stage: Stage) -> None:
 async def test_opening_rings_the_bells(stage: Stage) -> None:
     """An opened session rings for workers and projections, so that neither waits for its next look."""
     partition = stage.keys().partition
-    messages, bells = await heard(stage, [partition.sessions_bell, partition.changes_bell], 2)
+    messages, bells = await heard(stage, [partition.sessions_wakeup, partition.changes_wakeup], 2)
     await stage.opened()
     async with asyncio.timeout(10):
         found = {await messages.get(), await messages.get()}
     await bells.stop()
-    assert found == {(partition.sessions_bell, b"s1 live"), (partition.changes_bell, b"s1 live")}
+    assert found == {(partition.sessions_wakeup, b"s1 live"), (partition.changes_wakeup, b"s1 live")}
 
 
 async def test_opening_again_changes_nothing(stage: Stage) -> None:

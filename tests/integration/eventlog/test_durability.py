@@ -8,7 +8,15 @@ import pytest
 from eventlog.events import Finalized
 from eventlog.log import Append, Appended, Code, LogUnavailableError
 from eventlog.positions import OPENED
-from eventlog.redis.durability import FAST, PROBE_MS, Durability, Finding, durability, examine, refusal
+from eventlog.redis.durability import (
+    FAST,
+    PROBE_MS,
+    Durability,
+    Finding,
+    check_durability,
+    find_fatal,
+    parse_durability,
+)
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import connect
 from eventlog.work.erasure import erase
@@ -20,7 +28,7 @@ from tests.support.waiting import eventually, eventually_async
 # A replica that lives answers at once, unless the machine is busy; one that is stopped never does.
 PATIENT = Durability("wait", 1, timeout_ms=4000)
 HASTY = PATIENT._replace(timeout_ms=100)
-GOING_ON = HASTY._replace(goes_on=True)
+GOING_ON = HASTY._replace(may_degrade=True)
 OK, UNKNOWN = Appended(Code.OK), Appended(Code.UNKNOWN)
 
 
@@ -95,8 +103,8 @@ async def test_what_no_replica_has_is_not_done(
     copied.part()
     assert await strict.append([two]) == [UNKNOWN]
     assert await strict.append([two]) == [UNKNOWN]
-    assert strict.confirming.is_short
-    assert strict.confirming.unconfirmed == 2
+    assert strict.durable_calls.is_short
+    assert strict.durable_calls.unconfirmed == 2
     copied.rejoin()
 
     answer = await eventually_async(lambda: confirmed(strict, two))
@@ -139,9 +147,9 @@ async def test_no_client_is_told_to_forget_what_no_replica_has(
     with pytest.raises(LogUnavailableError):
         await strict.resume(one.keys, TOKEN)
     with pytest.raises(LogUnavailableError):
-        await strict.confirmed_whereabouts(one.keys)
+        await strict.read_durable_position(one.keys)
     copied.rejoin()
-    there = await patient.confirmed_whereabouts(one.keys)
+    there = await patient.read_durable_position(one.keys)
     assert there is not None
     assert there.head == one.position
     assert (await patient.resume(one.keys, TOKEN)).head == one.position
@@ -153,9 +161,9 @@ async def test_no_erasure_is_told_that_no_replica_has(
     """STITCH-5: with `wait:1` nobody is told that a session is erased while a failover could bring it back."""
     copied.part()
     with pytest.raises(LogUnavailableError):
-        await erase(copied.server, one.keys, "", strict.confirming)
+        await erase(copied.server, one.keys, "", strict.durable_calls)
     copied.rejoin()
-    await erase(copied.server, one.keys, "", patient.confirming)
+    await erase(copied.server, one.keys, "", patient.durable_calls)
     assert not copied.replica.client.exists(one.keys.session, one.keys.audio)
 
 
@@ -173,7 +181,7 @@ async def test_going_on_acks_what_no_replica_has(copied: Copied, one: Append) ->
     log = await copied.log_of(GOING_ON)
     copied.part()
     assert await log.append([one]) == [OK]
-    assert log.confirming.unconfirmed == 1
+    assert log.durable_calls.unconfirmed == 1
     waits: list[int] = []
     run_waiting = log.server.run_waiting
 
@@ -193,7 +201,7 @@ async def test_going_on_acks_what_no_replica_has(copied: Copied, one: Append) ->
 async def recovered(log: RedisLog, append: Append) -> bool:
     """Whether an append finds enough replicas."""
     await log.append([append])
-    return not log.confirming.is_short
+    return not log.durable_calls.is_short
 
 
 async def test_the_first_use_of_a_script_is_waited_for(copied: Copied, patient: RedisLog, one: Append) -> None:
@@ -210,25 +218,25 @@ async def test_without_replicas_to_wait_for_nothing_waits(copied: Copied, one: A
 
 async def test_too_few_replicas_are_told_but_not_refused(copied: Copied) -> None:
     """A replica that is missing at the start is told: it may come, and until then nothing is acked anyway."""
-    asked = durability("wait:2")
-    found = await examine(copied.server, asked)
+    asked = parse_durability("wait:2")
+    found = await check_durability(copied.server, asked)
     assert any("1 of 2 replicas" in one.text for one in found)
-    assert refusal(asked, found) == ""
+    assert find_fatal(asked, found) == ""
 
 
 async def test_safe_is_refused_where_it_is_seen_not_to_be(copied: Copied) -> None:
     """SAFE-1: `safe` isn't promised on a server without an append-only file, or with one synced now and then."""
-    safe, client = durability("safe"), copied.master.client
-    assert "set appendonly yes" in refusal(safe, await examine(copied.server, safe))
+    safe, client = parse_durability("safe"), copied.master.client
+    assert "set appendonly yes" in find_fatal(safe, await check_durability(copied.server, safe))
     client.config_set("appendonly", "yes")
     try:
-        assert "appendfsync everysec" in refusal(safe, await examine(copied.server, safe))
+        assert "appendfsync everysec" in find_fatal(safe, await check_durability(copied.server, safe))
         client.config_set("appendfsync", "always")
-        assert await examine(copied.server, safe) == []
+        assert await check_durability(copied.server, safe) == []
         client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-config"])
-        [unseen] = await examine(copied.server, safe)
+        [unseen] = await check_durability(copied.server, safe)
         assert "can't be seen" in unseen.text
-        assert refusal(safe, [unseen]) == ""
+        assert find_fatal(safe, [unseen]) == ""
     finally:
         client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=["+@all"])
         client.config_set("appendfsync", "everysec")
@@ -237,19 +245,19 @@ async def test_safe_is_refused_where_it_is_seen_not_to_be(copied: Copied) -> Non
 
 async def test_fast_without_a_file_is_told(copied: Copied) -> None:
     """A server that keeps nothing on disk is told of, and used: that may be what its operator wants."""
-    [one] = await examine(copied.server, FAST)
-    assert one == Finding(one.node, one.text, "set appendonly yes", refused=False)
-    assert refusal(FAST, [one]) == ""
+    [one] = await check_durability(copied.server, FAST)
+    assert one == Finding(one.node, one.text, "set appendonly yes", is_fatal=False)
+    assert find_fatal(FAST, [one]) == ""
 
 
 @pytest.mark.parametrize("text", ["fast", "safe", "wait:1", "wait:9"])
 def test_durabilities_are_written_as_they_are_set(text: str) -> None:
     """Each is read and written in the same words."""
-    assert str(durability(text)) == text
+    assert str(parse_durability(text)) == text
 
 
 @pytest.mark.parametrize("text", ["", "slow", "wait", "wait:0", "wait:10", "safe:1"])
 def test_other_durabilities_are_refused(text: str) -> None:
     """Nothing else is understood as one."""
     with pytest.raises(ValueError, match="durability is fast, safe or wait:N"):
-        durability(text)
+        parse_durability(text)

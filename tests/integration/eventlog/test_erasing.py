@@ -16,7 +16,7 @@ from eventlog.redis.server import Call
 from eventlog.work import erasure
 from eventlog.work.claims import Claims
 from eventlog.work.erasure import erase, finish_erasures
-from eventlog.work.uploads import Freed, Uploads
+from eventlog.work.uploads import TrimPoint, Uploads
 from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
 from tests.integration.eventlog.test_scripts import fits, header, named_types
 from tests.support.remains import all_keys, remains
@@ -34,7 +34,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
     assert (await stage.append(chunk(keys.upload, OPENED))).code == Code.OK
     worker = await stage.worker("w")
     claim = await stage.claimed(worker)
-    assert [begun.code for begun in await worker.begin([claim])] == [Code.OK]
+    assert [begun.code for begun in await worker.load([claim])] == [Code.OK]
     assert (await stage.commit(commit(claim, 1, final(0, WORDS)))).code == Code.OK
     for name in READ_MODELS:
         await projected(stage, keys, name, Position(1, 0))
@@ -92,20 +92,22 @@ LATE: dict[str, Callable[[Stage, SessionKeys, Claims, Claim], Awaitable[object]]
     "open": lambda stage, keys, _, __: stage.log.open(keys, started(keys.session_id), TOKEN),
     "commit": lambda stage, _, __, claim: stage.commit(commit(claim, 2, final(1, WORDS))),
     "last commit": lambda stage, _, __, claim: stage.commit(commit(claim, 2, ended(1), ends=True)),
-    "begin": lambda _, __, worker, claim: worker.begin([claim]),
-    "begin a takeover": lambda _, __, worker, claim: worker.begin([claim._replace(deliveries=2)]),
+    "begin": lambda _, __, worker, claim: worker.load([claim]),
+    "begin a takeover": lambda _, __, worker, claim: worker.load([claim._replace(deliveries=2)]),
     "renew": lambda _, __, worker, claim: worker.renew([claim]),
     "hand over": lambda _, __, worker, claim: worker.hand_over([claim]),
     "set aside": lambda _, __, worker, claim: worker.quarantine(claim, "a defect"),
-    "sweep": lambda _, keys, worker, __: worker.sweep(keys.partition),
+    "sweep": lambda _, keys, worker, __: worker.reoffer_missing(keys.partition),
     "take over": lambda _, __, worker, ___: worker.take_over(10),
     "take new": lambda stage, _, worker, __: worker.take_new(stage.server.keys.partitions, 10),
-    "begin decoding": lambda stage, _, __, claim: Uploads(stage.server).begin(claim),
+    "begin decoding": lambda stage, _, __, claim: Uploads(stage.server).start_decoding(claim),
     "describe source": lambda stage, keys, _, __: Uploads(stage.server).describe(
         keys, 1, started(keys.session_id),
         SourceDescribed(sample_rate_hz=16_000, channels=1, container="wav", codec="pcm"),
     ),
-    "let an upload go on": lambda stage, _, __, claim: Uploads(stage.server).go_on(claim, 9, Freed(b"{}", 1, b"head")),
+    "grant an upload credit": lambda stage, _, __, claim: Uploads(stage.server).grant_credit(
+        claim, 9, TrimPoint(b"{}", 1, b"head")
+    ),
     "free upload": lambda stage, keys, _, __: Uploads(stage.server).free(keys),
     "refresh": lambda stage, _, __, claim: stage.server.execute_many(
         [*(("EXPIRE", key, TTL_S) for key in claim.keys.expiring()),
@@ -135,7 +137,7 @@ async def test_late_calls_are_told_that_it_is_gone(single: Stage) -> None:
     assert (await single.log.resume(keys, TOKEN)).code == Code.GONE
     assert (await single.log.open(keys, started("s1"), TOKEN)).code == Code.GONE
     assert (await single.commit(commit(claim, 2, final(1)))).code == Code.LOST
-    assert await single.log.whereabouts(keys) is None
+    assert await single.log.read_position(keys) is None
 
 
 async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
@@ -155,7 +157,7 @@ async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
 
 async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of erased sessions no more ids are kept than the bound, the latest ones, and only for a time."""
-    monkeypatch.setattr(erasure, "ERASED_MOST", 3)
+    monkeypatch.setattr(erasure, "MAX_ERASED", 3)
     partition = single.keys().partition
     names = [name for name in map(str, range(200)) if single.keys(name).partition is partition][:5]
     for age, name in enumerate(names):

@@ -10,7 +10,8 @@ from redis.exceptions import ResponseError
 
 from eventlog.log import Appended, Claim, Code, LogUnavailableError
 from eventlog.positions import OPENED, START
-from eventlog.redis.server import CONNECTIONS, connect, translated
+from eventlog.redis.failures import RedisCall
+from eventlog.redis.server import CONNECTIONS, connect
 from eventlog.work.claims import Claims
 from stenolog.local.embedded import free_port
 from tests.integration.eventlog.acting import LEASE_MS, PARTITIONS, TOKEN, TTL_S, Stage, chunk, commit, final, started
@@ -29,12 +30,12 @@ CALLS: dict[str, Callable[[Stage, Claim], Awaitable[object]]] = {
     "seal": lambda stage, claim: stage.log.seal(claim.keys.session, "idle"),
     "claim": lambda stage, claim: claims(stage).take_new([claim.keys.partition], 1),
     "take over": lambda stage, _: claims(stage).take_over(1),
-    "begin": lambda stage, claim: claims(stage).begin([claim]),
+    "begin": lambda stage, claim: claims(stage).load([claim]),
     "renew": lambda stage, claim: claims(stage).renew([claim]),
     "hand over": lambda stage, claim: claims(stage).hand_over([claim]),
     "set aside": lambda stage, claim: claims(stage).quarantine(claim, "broken"),
-    "sweep": lambda stage, claim: claims(stage).sweep(claim.keys.partition),
-    "retire": lambda stage, _: claims(stage).retire(),
+    "sweep": lambda stage, claim: claims(stage).reoffer_missing(claim.keys.partition),
+    "retire": lambda stage, _: claims(stage).delete_consumer(),
     "clock": lambda stage, _: stage.server.time_ms(),
 }
 READS = {"read", "facts", "clock"}
@@ -144,14 +145,14 @@ async def test_a_dead_node_is_told_by_the_log_itself() -> None:
 )  # fmt: skip
 def test_answers_that_pass_are_unavailability(answer: str) -> None:
     """What a server says that can't serve now is told as unavailable, for asking again helps."""
-    with pytest.raises(LogUnavailableError), translated():
+    with pytest.raises(LogUnavailableError), RedisCall():
         raise BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("answer", ["BUSYGROUP Consumer Group name already exists", "WRONGTYPE no", "ERR what"])
 def test_answers_that_stay_are_defects(answer: str) -> None:
     """What a server would say again and again is told as what it is, and not retried for ever."""
-    with pytest.raises(ResponseError), translated():
+    with pytest.raises(ResponseError), RedisCall():
         raise BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from eventlog import keys
 from eventlog.redis.server import Server, connect
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from tests.support.servers import Server as TestServer
 
 

@@ -8,7 +8,8 @@ from redis.asyncio import Redis
 
 from eventlog.keys import Keys
 from eventlog.log import LogUnavailableError
-from eventlog.redis.server import Server, translated
+from eventlog.redis.failures import RedisCall
+from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups, _Connection
 from stenolog.local.embedded import free_port
 from tests.support.waiting import eventually_async
@@ -28,7 +29,7 @@ async def write_raw() -> None:
 
 async def write_after_reset() -> None:
     """As it is done by all that speak to Redis."""
-    with translated():
+    with RedisCall():
         await write_raw()
 
 
@@ -44,7 +45,7 @@ async def deaf(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     server = Server(Redis(port=free_port()), Keys(1), "redis://127.0.0.1")
     bells = Wakeups(server, ["{0}:bell"], on_message=lambda *_: None, on_reset=lambda: None)
     await bells.start()
-    await eventually_async(lambda: any("bells lost" in record.message for record in caplog.records))
+    await eventually_async(lambda: any("wake-ups lost" in record.message for record in caplog.records))
     await bells.stop()
 
 
@@ -53,10 +54,10 @@ def test_bells_take_a_reset_for_a_lost_connection(
 ) -> None:
     """SAFE-1: a listener whose connection is reset under a write comes back without telling of a defect."""
     uvloop.run(deaf(caplog, monkeypatch))
-    assert {record.levelname for record in caplog.records if "bells lost" in record.message} == {"WARNING"}
+    assert {record.levelname for record in caplog.records if "wake-ups lost" in record.message} == {"WARNING"}
 
 
 def test_other_defects_stay_defects() -> None:
     """A RuntimeError of ours isn't taken for an unreachable server."""
-    with pytest.raises(RuntimeError, match="ours"), translated():
+    with pytest.raises(RuntimeError, match="ours"), RedisCall():
         raise RuntimeError("ours")

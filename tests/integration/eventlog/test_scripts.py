@@ -24,16 +24,16 @@ from eventlog.readmodel.listings import list_sessions
 from eventlog.readmodel.views import read_views, sum_views
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call
-from eventlog.telemetry import heartbeats
-from eventlog.telemetry.lag import read_lag
+from eventlog.work import heartbeats
 from eventlog.work.claims import GROUP
 from eventlog.work.early_trim import free_processed
 from eventlog.work.erasure import erase
+from eventlog.work.lag import read_lag
 from eventlog.work.promotion import promote
-from eventlog.work.quarantine import Quarantine, quarantined_runs
+from eventlog.work.quarantine import Quarantine, list_quarantined_runs
 from eventlog.work.replays import Replays
 from eventlog.work.shared_recognition import Reference, SharedRecognition
-from eventlog.work.uploads import Freed, Uploads
+from eventlog.work.uploads import TrimPoint, Uploads
 from tests.integration.eventlog.acting import LEASE_MS, TOKEN, Stage, commit, ended, final
 
 LUA = Path(eventlog.__file__).parent / "redis/lua"
@@ -94,20 +94,20 @@ async def everything(stage: Stage) -> None:
     await stage.log.resume(keys, TOKEN)
     await stage.log.touch([(keys, 2)])
     one, two, three, four = await a.take_new(stage.server.keys.partitions, 100)
-    assert {begun.code for begun in await a.begin([one, two, three, four])} == {Code.OK}
+    assert {begun.code for begun in await a.load([one, two, three, four])} == {Code.OK}
     assert await a.renew([one, two, three, four]) == []
     uploads = Uploads(stage.server)
-    begun = await uploads.begin(one)
+    begun = await uploads.start_decoding(one)
     assert begun.start is not None
     source = SourceDescribed(sample_rate_hz=16_000, channels=1, container="ogg", codec="opus")
     described = await uploads.describe(one.keys.session, begun.epoch, begun.start, source)
     assert described.code == Code.MISPLACED
-    assert await uploads.go_on(one, 9, Freed(b"{}", 1, b"head")) == Code.GONE
+    assert await uploads.grant_credit(one, 9, TrimPoint(b"{}", 1, b"head")) == Code.GONE
     await uploads.free(one.keys.session)
     assert (await stage.commit(commit(one, 1, final(0), trim_before=Position(1, 0)))).code == Code.OK
     marks = ArchiveProgress(stage.server, part_s=10, frees=True)
-    assert await marks.begin(one.keys.session) is not None
-    assert await marks.note(one.keys, 1)
+    assert await marks.start(one.keys.session) is not None
+    assert await marks.record(one.keys, 1)
     assert await stage.log.seal(one.keys.session, "idle") == Code.OK
     assert (await stage.commit(commit(one, 2, ended(1), ends=True))).code == Code.OK
     assert await replay(stage, one.keys.session.run("again")) == Code.OK
@@ -118,8 +118,8 @@ async def everything(stage: Stage) -> None:
     await drained(stage, three.keys.session)
     await stage.age(four)
     assert len(await b.take_over(10)) == 1
-    await a.sweep(keys.partition)
-    await a.retire()
+    await a.reoffer_missing(keys.partition)
+    await a.delete_consumer()
     places = Reservations(stage.server, limit=2, ttl_s=60)
     wanted = [Reservation(name, "acme") for name in ("s0", "s1", "s2")]
     assert await places.take(wanted) == [Code.OK, Code.OK, Code.FULL]
@@ -154,10 +154,10 @@ async def rebuilt(stage: Stage, run: RunKeys) -> None:
 
 async def drained(stage: Stage, keys: SessionKeys) -> None:
     """Calls each script for the session that was set aside, and the one that frees its audio."""
-    [aside] = [one async for one in quarantined_runs(stage.server)]
+    [aside] = [one async for one in list_quarantined_runs(stage.server)]
     acts = Quarantine(stage.server, session_ttl_s=60)
     assert await acts.redrive(aside) == Code.OK
-    assert await acts.end(aside) == Code.LOST
+    assert await acts.fail(aside) == Code.LOST
     assert await free_processed(stage.server, [keys], keeps_unarchived=False) == 0
 
 
@@ -176,7 +176,7 @@ async def utterances(stage: Stage, keys: RunKeys) -> None:
     assert await SharedRecognition(stage.server, "mock", "b", lease_ms=LEASE_MS).take(1) == []
     assert len(await one.offer([(keys, reference)])) == 1
     [taken] = await one.take(1)
-    assert await one.keep({taken.keys: [(taken.reference, b"{}")]}) == []
+    assert await one.store_results({taken.keys: [(taken.reference, b"{}")]}) == []
 
 
 async def letters(stage: Stage, keys: RunKeys) -> None:

@@ -25,8 +25,8 @@ async def test_a_claim_holder_supersedes_who_decoded_before(stage: Stage) -> Non
     """Each beginning raises the epoch, so that an older decoder's samples are refused (SAFE-2)."""
     claim = await claimed(stage)
     uploads, keys = Uploads(stage.server), claim.keys.session
-    first = await uploads.begin(claim)
-    second = await uploads.begin(claim)
+    first = await uploads.start_decoding(claim)
+    second = await uploads.start_decoding(claim)
     assert (first.code, second.code, second.epoch) == (Code.OK, Code.OK, first.epoch + 1)
     late = Append(keys, first.epoch, OPENED, Position(5, 0), bytes(10), is_audio=True)
     [answer] = await stage.log.append([late])
@@ -39,18 +39,18 @@ async def test_nobody_decodes_without_the_claim(stage: Stage) -> None:
     """A claim that was taken over, a session that is gone and one that has its end can't be decoded (SAFE-2)."""
     claim = await claimed(stage)
     uploads = Uploads(stage.server)
-    assert (await uploads.begin(claim._replace(deliveries=2))).code == Code.LOST
+    assert (await uploads.start_decoding(claim._replace(deliveries=2))).code == Code.LOST
     assert await stage.log.seal(claim.keys.session, "stop") == Code.OK
-    assert (await uploads.begin(claim)).code == Code.SEALED
+    assert (await uploads.start_decoding(claim)).code == Code.SEALED
     await stage.do("DEL", claim.keys.session.session)
-    assert (await uploads.begin(claim)).code == Code.GONE
+    assert (await uploads.start_decoding(claim)).code == Code.GONE
 
 
 async def test_a_source_is_described_once(stage: Stage) -> None:
     """The description is the audio's second entry and in every copy of the start; a retry changes nothing."""
     claim = await claimed(stage)
     uploads, keys = Uploads(stage.server), claim.keys.session
-    begun = await uploads.begin(claim)
+    begun = await uploads.start_decoding(claim)
     assert begun.start is not None
     start = msgspec.structs.replace(begun.start, channels=2)
     stale = await uploads.describe(keys, begun.epoch - 1, start, SOURCE)
@@ -61,7 +61,7 @@ async def test_a_source_is_described_once(stage: Stage) -> None:
     entries = await stage.do("XRANGE", keys.audio, "-", "+")
     assert [decode_audio_event(fields[1]) for _, fields in entries][1:] == [SOURCE]
     for one in (keys, keys.upload):
-        about = await stage.log.whereabouts(one)
+        about = await stage.log.read_position(one)
         assert about is not None
         assert about.start == start
 

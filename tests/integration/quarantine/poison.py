@@ -7,7 +7,7 @@ from eventlog.events import Fact, RunQuarantined, RunRedriven
 from eventlog.keys import RunKeys
 from eventlog.positions import START
 from eventlog.redis.server import Server
-from eventlog.work.quarantine import Quarantine, QuarantinedRun, quarantined_runs
+from eventlog.work.quarantine import Quarantine, QuarantinedRun, list_quarantined_runs
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
 from tests.support.waiting import eventually_async
@@ -35,7 +35,7 @@ class PickyRecogniser(MockRecogniser):
 
 async def listed(server: Server) -> list[QuarantinedRun]:
     """What is listed as set aside."""
-    return [one async for one in quarantined_runs(server)]
+    return [one async for one in list_quarantined_runs(server)]
 
 
 async def set_aside(server: Server, keys: RunKeys) -> QuarantinedRun:

@@ -80,7 +80,7 @@ async def test_a_run_is_redriven(deployment: Deployment) -> None:
     assert await acts(deployment.server).redrive(aside) == Code.LOST
     assert await listed(deployment.server) == []
     claims, claim = await claimed(deployment)
-    [begun] = await claims.begin([claim])
+    [begun] = await claims.load([claim])
     assert (begun.code, begun.checkpoint.suspicion) == (Code.OK, 0)
     assert standings(await facts_of(deployment.server, session.run)) == [RunQuarantined, RunRedriven]
     assert await claims.quarantine(claim, "again") == Code.OK
@@ -93,7 +93,7 @@ async def test_a_run_is_ended_for_good(deployment: Deployment) -> None:
     session = await deployment.spoken(Story(talk(), sealed=False))
     aside = await poisoned(deployment)
     head = session.entries[-1].position
-    assert await acts(deployment.server).end(aside) == Code.OK
+    assert await acts(deployment.server).fail(aside) == Code.OK
     last = (await facts_of(deployment.server, session.run))[-1]
     assert isinstance(last, SessionEnded)
     assert (last.reason, last.utterances, last.sample_rate_hz) == ("failed", 0, 16_000)
@@ -108,7 +108,7 @@ async def test_a_run_is_ended_for_good(deployment: Deployment) -> None:
 async def test_the_end_comes_after_what_was_said(deployment: Deployment) -> None:
     """A recorded run that is ended says how much audio there was, and stands at the very end of its facts."""
     session = await deployment.spoken(Story(talk()))
-    await acts(deployment.server).end(await poisoned(deployment))
+    await acts(deployment.server).fail(await poisoned(deployment))
     [(position, _)] = (await session.facts())[-1:]
     last = (await facts_of(deployment.server, session.run))[-1]
     assert position == SEALED
@@ -128,7 +128,7 @@ async def test_nothing_is_brought_back(deployment: Deployment) -> None:
     aside = await poisoned(deployment)
     await erase(deployment.server, other.keys, "")
     assert await listed(deployment.server) == []
-    assert await acts(deployment.server).end(aside) == Code.LOST
+    assert await acts(deployment.server).fail(aside) == Code.LOST
     assert await deployment.server.execute("EXISTS", other.run.transcript) == 0
 
 
@@ -139,7 +139,7 @@ async def test_what_is_over_is_only_unlisted(deployment: Deployment) -> None:
     partition, server = session.keys.partition, deployment.server
     entry = await server.execute("XADD", partition.sessions, "*", "run", session.run.member)
     await server.execute("HSET", partition.entries, session.run.member, entry)
-    assert await acts(server).end(aside) == Code.EXISTS
+    assert await acts(server).fail(aside) == Code.EXISTS
     assert standings(await facts_of(server, session.run)) == [RunQuarantined]
     claims, claim = await claimed(deployment)
     assert await claims.quarantine(claim, "again") == Code.OK
@@ -218,4 +218,4 @@ async def test_a_session_whose_node_is_away_is_told(single: Deployment, monkeypa
 
     monkeypatch.setattr(asides._log, "seal_many", unreached)
     with pytest.raises(LogUnavailableError, match="could not be"):
-        await asides.end(aside)
+        await asides.fail(aside)

@@ -223,7 +223,7 @@ async def test_an_ended_run_fails_its_waiters(edge: Replica) -> None:
         await client.send("finalize")
         await client.until("error")
         keys = server.keys.of(session_id).run()
-        assert await acts(server).end(await set_aside(server, keys)) == Code.OK
+        assert await acts(server).fail(await set_aside(server, keys)) == Code.OK
         told = await client.until("error")
         assert told["code"] == "set_aside"
         assert (await client.until("session_end"))["reason"] == "failed"

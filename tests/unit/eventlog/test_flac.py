@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog.archive.flac import FRAME_SAMPLES, Encoder, decoded
+from eventlog.archive.flac import FRAME_SAMPLES, FlacEncoder, decode_flac
 from eventlog.archive.manifest import DamagedArchiveError
 
 RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000)
@@ -13,7 +13,7 @@ RATES = (8_000, 11_025, 16_000, 22_050, 24_000, 44_100, 48_000)
 
 def encoded(pcm: bytes, rate_hz: int, channels: int, cuts: list[int]) -> bytes:
     """The file of these samples, handed in in pieces."""
-    encoder = Encoder(rate_hz, channels)
+    encoder = FlacEncoder(rate_hz, channels)
     for first, last in itertools.pairwise([0, *sorted(cuts), len(pcm)]):
         encoder.add(pcm[first:last])
     return encoder.finish()
@@ -33,17 +33,17 @@ def test_pcm_comes_out_as_it_went_in(
     pcm = np.clip(noise, -32_768, 32_767).astype("<i2").tobytes()
     places = [int(cut * samples) * 2 * channels for cut in cuts]
     file = encoded(pcm, rate_hz, channels, places)
-    assert b"".join(decoded(file)) == pcm
+    assert b"".join(decode_flac(file)) == pcm
     assert file == encoded(pcm, rate_hz, channels, [])
 
 
 def test_no_samples_make_no_file() -> None:
     """A part without audio has no file."""
-    assert Encoder(16_000, 1).finish() == b""
+    assert FlacEncoder(16_000, 1).finish() == b""
 
 
 @pytest.mark.parametrize("file", [b"", b"fLaC", b"RIFF" * 100, encoded(bytes(80_000), 16_000, 1, [])[:40]])
 def test_what_is_no_flac_is_told(file: bytes) -> None:
     """Bytes that are no FLAC file are told as damage, not as silence."""
     with pytest.raises(DamagedArchiveError):
-        list(decoded(file))
+        list(decode_flac(file))

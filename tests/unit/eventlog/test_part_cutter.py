@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog.archive.manifest import Part, missing
+from eventlog.archive.manifest import Part, find_missing
 from eventlog.archive.part_cutter import PartCutter
 from eventlog.codec import encode
 from eventlog.events import SessionSealed
@@ -55,7 +55,7 @@ def test_parts_together_are_the_session(story: Story, part_samples: int, places:
         Part(number=one.number, start_samples=one.start_samples, end_samples=one.end_samples, spans=tuple(one.spans))
         for one, _ in parts
     ]
-    assert missing(noted) == tuple(hole for hole in story.holes if hole[0] < hole[1])
+    assert find_missing(noted) == tuple(hole for hole in story.holes if hole[0] < hole[1])
 
 
 def test_a_hole_that_ends_at_a_cut_is_told_once() -> None:
@@ -87,10 +87,10 @@ def test_a_session_without_audio_is_one_part() -> None:
 def test_what_was_freed_too_early_is_noticed() -> None:
     """Audio that is missing without an event that says so was freed; a hole that was told was not."""
     told = next(cut(Story(talk()[:LENGTH], holes=((5_000, 9_000),)).entries(), LENGTH * 2, 1))[0]
-    assert (told.lacks, told.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
+    assert (told.has_missing_audio, told.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
     freed = PartCutter(0, LENGTH * 2, 1)
     freed.feed(AudioEntry(Position(9_000, 0), bytes(2_000), None, 0))
-    assert (freed.lacks, freed.spans) == (True, [(8_000, 9_000)])
+    assert (freed.has_missing_audio, freed.spans) == (True, [(8_000, 9_000)])
     at_the_end = PartCutter(0, LENGTH * 2, 1)
     at_the_end.feed(AudioEntry(SEALED, None, encode(SessionSealed(reason="stop", offset_samples=9)), 0))
-    assert at_the_end.lacks
+    assert at_the_end.has_missing_audio

@@ -11,7 +11,7 @@
 --- @include "clock"
 --- @include "claim"
 --- @include "ids"
---- @include "aside"
+--- @include "quarantine"
 
 local code, last_id = take_off(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2])
 if code ~= CODE.OK then

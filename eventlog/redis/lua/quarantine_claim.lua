@@ -11,7 +11,7 @@
 --- @include "clock"
 --- @include "claim"
 --- @include "ids"
---- @include "aside"
+--- @include "quarantine"
 
 if not holds(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then
   return CODE.LOST

@@ -12,7 +12,7 @@ _MS = 1000
 
 
 class Lag(NamedTuple):
-    """Ages in seconds, by Redis's own clock; 0 where nothing waits."""
+    """Ages in seconds of the oldest waiting entries, by Redis's own clock; 0 where nothing waits."""
 
     unclaimed_s: float
     """Of the oldest run that no worker has taken yet."""
@@ -21,7 +21,7 @@ class Lag(NamedTuple):
 
 
 async def read_lag(server: Server) -> Lag:
-    """What waits, over all partitions.
+    """Return the lag over all partitions.
 
     Raises:
         LogUnavailableError: if a partition can't be reached.

@@ -8,7 +8,7 @@
 -- Retry: LOST, and nothing changes
 --- @include "codes"
 --- @include "clock"
---- @include "aside"
+--- @include "quarantine"
 
 local code = take_off(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1], ARGV[2])
 if code ~= CODE.OK then

@@ -90,7 +90,7 @@ class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     reason: str
     """``stop`` (the client), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest duration), or ``failed``."""
     offset_samples: int
-    """The true offset of the end (of an upload: in bytes), since the entry's id is the largest there is."""
+    """The true offset of the end (of an upload: in bytes), since the entry's id is the largest one."""
     detail: str = ""
     """The cause of a failure, for a person; never transcript text."""
 

@@ -132,7 +132,7 @@ class Finding(NamedTuple):
     text: str
     remedy: str
     is_fatal: bool = False
-    """It never gives it as it is configured: a promise that can't be kept isn't made."""
+    """With its configuration it never gives it: a promise that can't be kept isn't made."""
     is_unverified: bool = False
     """It may give it all the same."""
 

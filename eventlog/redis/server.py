@@ -335,7 +335,7 @@ async def _check_deployment(server: Server, partitions: int) -> None:
     key = keys_module.partition_count()
     try:
         stored = await server.execute("GET", key)
-        if stored is None:  # not blindly: a full server refuses SET, and those who drain it must be able to start
+        if stored is None:  # not blindly: a full server refuses SET, and the roles that drain it must be able to start
             await server.execute("SET", key, partitions, "NX")
             stored = await server.execute("GET", key)
     except LogUnavailableError:

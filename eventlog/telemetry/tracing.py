@@ -1,4 +1,4 @@
-"""W3C trace context: from a request or handshake into the events, and into what is logged about them."""
+"""W3C trace context: from a request or handshake into the events, and into the log lines about them."""
 
 from __future__ import annotations
 

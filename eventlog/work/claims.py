@@ -29,7 +29,7 @@ QUARANTINED_MAX = 1000
 """Per partition: enough to see a pattern, few enough to list."""
 
 PARTITIONS_PER_TAKE = 16
-"""Asked for new entries in one round trip: a look at 64 takes four, and stops early where there is enough."""
+"""Asked for new entries in one round trip: a read of all 64 takes four, and stops early with enough claims."""
 
 CLAIMS_PER_CALL = 200
 """Renewed by one script: about 1 ms of Redis's time, for more would make appends wait."""
@@ -273,7 +273,7 @@ class Claims:
         return Code(code)
 
     async def reoffer_missing(self, partition: PartitionKeys, cursor: str = "0", *, count: int = 100) -> ReofferPage:
-        """Offer again the runs of a page of unfinished ones that have no entry; go on from its cursor until that is 0."""
+        """Offer again the unfinished runs without an entry, a page at a time; continue from its cursor until that is 0."""
         queue = partition.queue(self.queue)
         next_cursor, members, offered = await self.server.run(
             script("reoffer_missing"), [queue.sessions, queue.entries, queue.wakeup], [cursor, count]

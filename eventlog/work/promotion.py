@@ -79,7 +79,7 @@ async def promote(server: Server, runs: Sequence[RunKeys]) -> list[Promoted]:
     run's, are behind. Nothing is prolonged: the copy expires when the run's own read models do.
 
     Raises:
-        LogUnavailableError: if nothing can be reached, LogFullError if there is no memory for the copies; try again.
+        LogUnavailableError: if nothing can be reached, LogFullError if Redis has no memory for the copies; try again.
     """
     answers = await server.run_many([_call(run) for run in runs])
     if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):

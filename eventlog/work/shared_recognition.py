@@ -1,8 +1,8 @@
 """Shared recognition on the log's side: utterances offered to all workers, the workers that take them, the results.
 
 An utterance is offered by reference: where it lies in a session's audio. A pending entry is one worker's work; one
-whose taker fell silent for a lease is taken by another, twice at most. The run's holder itself recognises an utterance whose
-entry is gone without a result. Doing any step twice does no harm.
+whose taker fell silent for a lease is taken by another, twice at most. The run's holder itself recognises an utterance
+whose entry is gone without a result. Doing any step twice does no harm.
 """
 
 from __future__ import annotations

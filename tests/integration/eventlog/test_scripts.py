@@ -76,13 +76,13 @@ def fits(given_count: int, entry: str) -> bool:
 def calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
     """Every script call of the test, as it is made."""
     made: list[Call] = []
-    run_many = single.server.run_many
+    run_waiting = single.server.run_waiting
 
-    async def recorded(calls: Sequence[Call]) -> list[Any]:
+    async def recorded(calls: Sequence[Call], replicas: int, timeout_ms: int) -> tuple[list[Any], list[int]]:
         made.extend(calls)
-        return await run_many(calls)
+        return await run_waiting(calls, replicas, timeout_ms)
 
-    monkeypatch.setattr(single.server, "run_many", recorded)
+    monkeypatch.setattr(single.server, "run_waiting", recorded)
     return made
 
 

@@ -1,2 +1,2 @@
--- The group of workers that take utterances from `recognise`, and no group where there is no stream yet.
+-- The group of workers that take shared utterances; it does not exist before the stream does.
 local RECOGNISERS = 'recogniser'

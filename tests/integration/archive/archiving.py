@@ -1,4 +1,4 @@
-"""Archives at work: projections that write them, what is in them, and replays that read them."""
+"""Archives at work: projections that write them, their content, and replays that read them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -50,7 +50,7 @@ async def archiving(
 
 
 def manifest_of(store: Store, session: Session) -> Manifest | None:
-    """What is archived of a session, None if that isn't all yet."""
+    """The manifest of an archived session, None if it isn't complete yet."""
     try:
         return read_manifest(store, session.keys.session_id)
     except MissingObjectError:
@@ -86,7 +86,7 @@ async def replay(deployment: Deployment, manifest: Manifest, run: str = "again",
 
 
 class Replayed(Session):
-    """A replay of a session that the log may know nothing of."""
+    """A replay of a session that the log may not have."""
 
     def __init__(self, deployment: Deployment, keys: SessionKeys, run: str) -> None:
         """Bind to a run."""

@@ -1,4 +1,4 @@
-"""Bells over real servers: what rings, and what brings them back."""
+"""Wake-ups over real servers, and their recovery."""
 
 import asyncio
 import os
@@ -16,7 +16,7 @@ from tests.support.waiting import eventually_async
 
 
 class Ear:
-    """What a listener heard."""
+    """A subscriber, and the messages that it received."""
 
     def __init__(self, server: Server) -> None:
         self.channels = [partition.changes_wakeup for partition in server.keys.partitions]
@@ -33,14 +33,14 @@ class Ear:
         await self.server.execute_many([("SPUBLISH", self.channels[number], f"p{number}") for number in numbers])
 
     async def hears(self, *numbers: int) -> bool:
-        """Rings once more; true once every one of the channels was heard."""
+        """Publishes once more; true once a message of every one of the channels was received."""
         await self.ring(*numbers)
         return {self.channels[number] for number in numbers} <= {channel for channel, _ in self.heard}
 
 
 @pytest.fixture
 async def ear(server: TestServer) -> AsyncIterator[Ear]:
-    """A listener that is not started yet."""
+    """A subscriber that is not started yet."""
     connected = await connect(server.url)
     ear = Ear(connected)
     yield ear
@@ -50,13 +50,13 @@ async def ear(server: TestServer) -> AsyncIterator[Ear]:
 
 @pytest.fixture
 def stallable() -> Iterator[TestServer]:
-    """A server that may be halted without harm to other tests."""
+    """A server that may be stopped without harm to other tests."""
     with servers.standalone() as server:
         yield server
 
 
-async def test_every_partition_rings_with_its_payload(ear: Ear) -> None:
-    """What is published on any partition's channel arrives once, with channel and payload."""
+async def test_every_partition_wakes_with_its_payload(ear: Ear) -> None:
+    """A message on any partition's channel arrives once, with channel and payload."""
     await ear.bells.start()
     await ear.bells.listening()
     numbers = range(len(ear.channels))
@@ -67,7 +67,7 @@ async def test_every_partition_rings_with_its_payload(ear: Ear) -> None:
 
 
 async def test_a_killed_connection_comes_back_with_a_reset(ear: Ear, server: TestServer) -> None:
-    """After its connections were killed a listener hears again and is told that it may have missed something."""
+    """After its connections were killed a subscriber receives again, after a reset for missed messages."""
     await ear.bells.start()
     await ear.bells.listening()
     before = ear.resets
@@ -80,7 +80,7 @@ async def test_a_killed_connection_comes_back_with_a_reset(ear: Ear, server: Tes
 async def test_half_dead_server_is_noticed_and_outlived(
     stallable: TestServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that takes bytes and never answers is given up, and heard again once it lives."""
+    """A server that takes bytes and never answers is given up, and subscribed again once it answers."""
     monkeypatch.setattr(eventlog.redis.wakeups, "PING_AFTER_S", 0.1)
     monkeypatch.setattr(eventlog.redis.wakeups, "CONFIRM_TIMEOUT_S", 0.2)
     connected = await connect(stallable.url)
@@ -98,8 +98,8 @@ async def test_half_dead_server_is_noticed_and_outlived(
     await connected.close()
 
 
-async def test_bells_follow_a_slot_to_its_new_node(cluster: TestServer) -> None:
-    """When a partition's slot moves to another master its bell is heard from there."""
+async def test_wakeups_follow_a_slot_to_its_new_node(cluster: TestServer) -> None:
+    """When a partition's slot moves to another master its wake-ups come from there."""
     connected = await connect(cluster.url)
     ear = Ear(connected)
     await ear.bells.start()
@@ -116,8 +116,8 @@ async def test_bells_follow_a_slot_to_its_new_node(cluster: TestServer) -> None:
         await connected.close()
 
 
-async def test_an_ear_that_raises_does_not_end_listening(ear: Ear) -> None:
-    """A callback's defect costs a reconnection, not the bells."""
+async def test_a_callback_that_raises_does_not_end_the_subscription(ear: Ear) -> None:
+    """A callback's defect costs a reconnection, not the wake-ups."""
     failures = [ValueError("once")]
     listed = ear.bells._on_message
 

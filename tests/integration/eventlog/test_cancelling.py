@@ -1,4 +1,4 @@
-"""Cancelling what waits for Redis."""
+"""Cancelling tasks that wait for Redis."""
 
 import asyncio
 import contextlib
@@ -54,7 +54,7 @@ async def turn() -> None:
     """One turn of the event loop."""
 
 
-async def test_a_timeout_around_a_call_is_told_as_one(single: Stage) -> None:
+async def test_a_timeout_around_a_call_stays_a_timeout(single: Stage) -> None:
     """A caller's own bound on a call ends as its `TimeoutError`, and cancels nothing beyond."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):

@@ -1,4 +1,4 @@
-"""Erasing: nothing is left but an id, and nothing that comes late brings anything back."""
+"""Erasing: only an id is left, and no late write brings a key back."""
 
 from collections.abc import Awaitable, Callable
 
@@ -26,7 +26,7 @@ WORDS = "unmistakable words"
 
 
 async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Claims, Claim]:
-    """A session with everything that one can have, a second run and entries that name it elsewhere, and its claim."""
+    """A session with every key that one can have, a second run and references elsewhere, and its claim."""
     keys = stage.keys(session_id)
     start = msgspec.structs.replace(started(session_id), encoding=CONTAINER)
     assert (await stage.log.open(keys, start, TOKEN)).code == Code.OK
@@ -52,7 +52,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
 
 
 async def projected(stage: Stage, keys: SessionKeys, name: str, new: Position) -> Code:
-    """What a projection writes of a fact, as far as keys go."""
+    """Write the keys that a projection writes for a fact."""
     run, partition = keys.run(), keys.partition
     log = ProjectionLog(stage.server, name, "c", session_ttl_s=TTL_S)
     made = {
@@ -70,7 +70,7 @@ async def projected(stage: Stage, keys: SessionKeys, name: str, new: Position) -
 
 
 async def test_only_the_id_is_left(stage: Stage) -> None:
-    """After an erasure only the tombstone holds a session's id, nothing its words, and neighbours go on (STITCH-5)."""
+    """After an erasure only the tombstone has a session's id, no key its words, and neighbours continue (STITCH-5)."""
     keys, _, _ = await filled(stage)
     neighbour = await stage.opened("s2")
     assert await erase(stage.server, keys, TENANT)
@@ -119,8 +119,8 @@ LATE: dict[str, Callable[[Stage, SessionKeys, Claims, Claim], Awaitable[object]]
 
 
 @pytest.mark.parametrize("late", LATE)
-async def test_nothing_late_brings_anything_back(single: Stage, late: str) -> None:
-    """Whatever a client, worker or projection still sends after an erasure, no key comes back (STITCH-5)."""
+async def test_no_late_call_brings_a_key_back(single: Stage, late: str) -> None:
+    """Late calls of clients, workers and projections after an erasure bring no key back (STITCH-5)."""
     keys, worker, claim = await filled(single)
     assert await erase(single.server, keys, TENANT)
     before = await all_keys(single.server)
@@ -129,8 +129,8 @@ async def test_nothing_late_brings_anything_back(single: Stage, late: str) -> No
     assert await all_keys(single.server) == before
 
 
-async def test_late_calls_are_told_that_it_is_gone(single: Stage) -> None:
-    """An append, a resume and an opening hear that the session is gone, a commit that its claim is lost."""
+async def test_late_calls_get_gone(single: Stage) -> None:
+    """A late append, resume and opening answer GONE, a late commit LOST."""
     keys, _, claim = await filled(single)
     await erase(single.server, keys, TENANT)
     assert (await single.append(chunk(keys, chunk(keys, OPENED).position))).code == Code.GONE
@@ -141,7 +141,7 @@ async def test_late_calls_are_told_that_it_is_gone(single: Stage) -> None:
 
 
 async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
-    """What names an erased session and came after its erasure, or was left by a crash in it, goes with a sweep."""
+    """References to an erased session that came late, or that a crash left, go with a sweep."""
     keys, _, claim = await filled(single)
     await erase(single.server, keys, TENANT)
     partition = keys.partition
@@ -172,7 +172,7 @@ async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyP
     assert names[2].encode() not in await single.do("ZRANGE", partition.erased, 0, -1)
 
 
-async def test_the_erasing_call_is_as_its_header_says(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_erasing_call_matches_its_header(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys of an erasure are of the types that the script's header names, and so are its arguments."""
     keys, _, _ = await filled(single)
     made: list[Call] = []

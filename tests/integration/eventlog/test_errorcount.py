@@ -1,4 +1,4 @@
-"""How many errors there were lately."""
+"""The count of recent errors."""
 
 import logging
 
@@ -29,7 +29,7 @@ def test_errors_count_for_five_minutes() -> None:
     assert count.recent() == 1
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_counter_is_bounded() -> None:
     """An endless run of errors costs no more memory than the bound."""
     count = ErrorCounter()
     for _ in range(2 * MAX_COUNTED):
@@ -37,8 +37,8 @@ def test_what_is_kept_is_bounded() -> None:
     assert count.recent() == MAX_COUNTED
 
 
-async def test_heartbeats_tell_the_count(redis_url: str) -> None:
-    """Each heartbeat says how many errors its process logged lately (STITCH-8)."""
+async def test_heartbeats_have_the_count(redis_url: str) -> None:
+    """Each heartbeat has the number of errors that its process logged lately (STITCH-8)."""
     server = await connect(redis_url)
     before = error_counts.PROCESS_ERRORS.recent()
     error_counts.PROCESS_ERRORS.handle(record(logging.ERROR))

@@ -1,4 +1,4 @@
-"""What callers see when Redis is away, restarts, or isn't the deployment that they think."""
+"""Calls while Redis is unreachable, restarts, or is another deployment."""
 
 import asyncio
 import signal
@@ -41,7 +41,7 @@ READS = {"read", "facts", "clock"}
 
 
 def claims(stage: Stage) -> Claims:
-    """A worker's claims, its groups not made sure of."""
+    """A worker's claims, without a check of its groups."""
     return Claims(stage.server, "a", lease_ms=LEASE_MS, session_ttl_s=TTL_S)
 
 
@@ -54,7 +54,7 @@ async def own() -> AsyncIterator[tuple[Stage, Server]]:
         await connected.close()
 
 
-async def test_every_call_says_that_redis_is_away(own: tuple[Stage, Server]) -> None:
+async def test_every_call_raises_while_redis_is_unreachable(own: tuple[Stage, Server]) -> None:
     """With the server killed every method raises the log's own error and none of the client library's."""
     stage, server = own
     await stage.opened()
@@ -65,9 +65,9 @@ async def test_every_call_says_that_redis_is_away(own: tuple[Stage, Server]) -> 
             pytest.fail(f"{name} answered {await call(stage, claim)}")
 
 
-@pytest.mark.parametrize("trouble", ["too few replicas", "a replica"])
-async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server], trouble: str) -> None:
-    """A server that takes no writes now, as in a failover, is told as unavailable, and used again later (SAFE-1)."""
+@pytest.mark.parametrize("cause", ["too few replicas", "a replica"])
+async def test_every_write_raises_while_redis_takes_none(own: tuple[Stage, Server], cause: str) -> None:
+    """A server that takes no writes now, as in a failover, is unavailable, and used again later (SAFE-1)."""
     stage, server = own
     await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
@@ -75,7 +75,7 @@ async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server],
         "too few replicas": (("CONFIG SET", "min-replicas-to-write", 1), ("CONFIG SET", "min-replicas-to-write", 0)),
         "a replica": (("REPLICAOF", "127.0.0.1", free_port()), ("REPLICAOF", "NO", "ONE")),
     }
-    breaking, mending = commands[trouble]
+    breaking, mending = commands[cause]
     server.nodes[0].command(*breaking)
     for name, call in CALLS.items():
         if name not in READS:
@@ -86,8 +86,8 @@ async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server],
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
 
 
-async def test_a_stalled_server_is_asked_again(own: tuple[Stage, Server]) -> None:
-    """A call that got no answer in time fails as unavailable; asked again after the stall it is in the log, once."""
+async def test_a_call_after_a_stall_is_repeated(own: tuple[Stage, Server]) -> None:
+    """A call that got no answer in time fails as unavailable; repeated after the stall it is in the log, once."""
     _, server = own
     connected = await connect(server.url, partitions=PARTITIONS, timeout_s=0.05)
     stage = Stage(connected)
@@ -113,8 +113,8 @@ async def test_a_stalled_server_is_asked_again(own: tuple[Stage, Server]) -> Non
     await connected.close()
 
 
-async def test_a_dead_node_is_told_by_the_log_itself() -> None:
-    """With one node of a cluster dead no append to it is OK, and what comes instead is the log's own word for it."""
+async def test_a_dead_node_is_the_logs_own_error() -> None:
+    """With one node of a cluster dead no append to it is OK, and the log's own code or error comes instead."""
     with servers.cluster() as server:
         connected = await connect(server.url, partitions=PARTITIONS, timeout_s=1)
         stage = Stage(connected)
@@ -155,7 +155,7 @@ def test_answers_that_stay_are_defects(answer: str) -> None:
 
 
 async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
-    """After a server lost its scripts, by a restart or SCRIPT FLUSH, the same calls go on as if nothing were."""
+    """After a server lost its scripts, by a restart or SCRIPT FLUSH, the same calls succeed as before."""
     keys, head = await stage.spoken()
     claim = await stage.claimed(await stage.worker("a"))
     await stage.server.client.script_flush()
@@ -166,6 +166,6 @@ async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
 
 
 async def test_a_burst_waits_for_a_connection(single: Stage) -> None:
-    """More callers at once than there are connections all get their answers."""
+    """More concurrent callers than connections all get their answers."""
     answers = await asyncio.gather(*(single.opened(f"s{number}") for number in range(4 * CONNECTIONS)))
     assert len(answers) == 4 * CONNECTIONS

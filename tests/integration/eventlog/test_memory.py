@@ -17,7 +17,7 @@ from tests.support.servers import Server
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Server]:
-    """A server whose memory is limited in the course of a test."""
+    """A server whose memory a test limits."""
     with servers.standalone() as server:
         yield server
 
@@ -38,7 +38,7 @@ def limit(server: Server, maximum_bytes: int) -> None:
 
 
 async def test_a_full_log_takes_nothing_in(stage: Stage, small: Server) -> None:
-    """When the memory is full, openings and appends are refused as a whole, and taken again once there is room."""
+    """When the memory is full, openings and appends are refused as a whole, and taken again once memory is free."""
     keys, head = await stage.spoken()
     other, other_head = await stage.spoken("s2")
     before = await stage.snapshot(keys), await stage.snapshot(other)
@@ -58,7 +58,7 @@ async def test_a_full_log_takes_nothing_in(stage: Stage, small: Server) -> None:
 
 
 async def test_a_full_log_is_read_and_drained(stage: Stage, small: Server) -> None:
-    """With full memory all that frees it works: read, claim, renew, commit, trim, seal, take over, hand over, end."""
+    """With full memory every draining call works: read, claim, renew, commit, trim, seal, take over, hand over, end."""
     keys, head = await stage.spoken(chunks=100)
     a, b = await stage.worker("a"), await stage.worker("b")
     limit(small, 1)
@@ -81,7 +81,7 @@ async def test_a_full_log_is_read_and_drained(stage: Stage, small: Server) -> No
 
 
 async def test_a_poisoned_run_leaves_a_full_log(stage: Stage, small: Server) -> None:
-    """With full memory a missing entry is offered again and a poisoned run set aside."""
+    """With full memory a missing entry is offered again and a poisoned run quarantined."""
     keys = await stage.opened()
     a = await stage.worker("a")
     limit(small, 1)

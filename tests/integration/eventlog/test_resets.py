@@ -39,8 +39,8 @@ def test_a_write_to_a_connection_that_was_reset_is_an_unreachable_server() -> No
         uvloop.run(write_after_reset())
 
 
-async def deaf(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Listen at an address whose connections are reset under the first write."""
+async def subscribe_in_vain(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Subscribe at an address whose connections are reset under the first write."""
     monkeypatch.setattr(_Connection, "subscribe", lambda _self, _channels: write_raw())
     server = Server(Redis(port=free_port()), Keys(1), "redis://127.0.0.1")
     bells = Wakeups(server, ["{0}:bell"], on_message=lambda *_: None, on_reset=lambda: None)
@@ -49,11 +49,11 @@ async def deaf(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     await bells.stop()
 
 
-def test_bells_take_a_reset_for_a_lost_connection(
+def test_wakeups_take_a_reset_for_a_lost_connection(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SAFE-1: a listener whose connection is reset under a write comes back without telling of a defect."""
-    uvloop.run(deaf(caplog, monkeypatch))
+    """SAFE-1: a listener whose connection is reset under a write comes back without logging a defect."""
+    uvloop.run(subscribe_in_vain(caplog, monkeypatch))
     assert {record.levelname for record in caplog.records if "wake-ups lost" in record.message} == {"WARNING"}
 
 

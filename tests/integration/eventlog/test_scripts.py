@@ -57,7 +57,7 @@ def named_types(name: str) -> list[str]:
 
 
 def fits(given_count: int, entry: str) -> bool:
-    """Whether a call with so many arguments is what the ARGV entry of a header says."""
+    """Whether a call with so many arguments matches the ARGV entry of a header."""
     if entry == "none":
         return given_count == 0
     plain = re.sub(r"\([^()]*\)", "", re.sub(r'"[^"]*"', "", entry))
@@ -74,7 +74,7 @@ def fits(given_count: int, entry: str) -> bool:
 
 @pytest.fixture
 def calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Every script call of the test, as it is made."""
+    """Every script call of the test, in order."""
     made: list[Call] = []
     run_waiting = single.server.run_waiting
 
@@ -153,7 +153,7 @@ async def rebuilt(stage: Stage, run: RunKeys) -> None:
 
 
 async def drained(stage: Stage, keys: SessionKeys) -> None:
-    """Calls each script for the session that was set aside, and the one that frees its audio."""
+    """Calls each script for the quarantined run, and the one that frees its audio."""
     [aside] = [one async for one in list_quarantined_runs(stage.server)]
     acts = Quarantine(stage.server, session_ttl_s=60)
     assert await acts.redrive(aside) == Code.OK
@@ -190,7 +190,7 @@ async def letters(stage: Stage, keys: RunKeys) -> None:
     await settle_redriven(stage.server, "a", [Settlement(moved, None)], ttl_s=60)
 
 
-async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) -> None:
+async def test_calls_match_the_headers(single: Stage, calls: list[Call]) -> None:
     """Each call of a script has the keys, of the types, and the number of arguments that the script's header names."""
     await everything(single)
     wrong: list[tuple[str, str, object]] = []
@@ -212,7 +212,7 @@ async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) ->
 
 
 def test_codes_are_the_same_on_both_sides() -> None:
-    """The Lua table of codes has each name and number of the enum but UNKNOWN, which no script says."""
+    """The Lua table of codes has each name and number of the enum but UNKNOWN, which no script returns."""
     table = dict(re.findall(r"(\b[A-Z_]+) = (\d+)", (LUA / "includes/codes.lua").read_text(encoding="utf-8")))
     assert {name: int(number) for name, number in table.items()} == {
         code.name: code.value for code in Code if code is not Code.UNKNOWN
@@ -228,7 +228,7 @@ def test_names_are_the_same_on_both_sides() -> None:
 
 
 def test_includes_are_pulled_in() -> None:
-    """A script's text has its includes in it, begins with its flags, and is named by its hash as Redis names it."""
+    """A script's text has its includes in it, begins with its flags, and is named by the same hash as in Redis."""
     found = script("commit_facts")
     assert found.text.startswith("#!lua flags=allow-oom\n")
     assert "@include" not in found.text

@@ -1,4 +1,4 @@
-"""Who may decode an upload, what becomes of its description, and when its bytes are freed."""
+"""The right to decode an upload, its description, and the freeing of its bytes."""
 
 import msgspec
 
@@ -21,8 +21,8 @@ async def claimed(stage: Stage, session_id: str = "u") -> Claim:
     return claim
 
 
-async def test_a_claim_holder_supersedes_who_decoded_before(stage: Stage) -> None:
-    """Each beginning raises the epoch, so that an older decoder's samples are refused (SAFE-2)."""
+async def test_a_claim_holder_supersedes_earlier_decoders(stage: Stage) -> None:
+    """Each start raises the epoch, so that an older decoder's samples are refused (SAFE-2)."""
     claim = await claimed(stage)
     uploads, keys = Uploads(stage.server), claim.keys.session
     first = await uploads.start_decoding(claim)
@@ -35,7 +35,7 @@ async def test_a_claim_holder_supersedes_who_decoded_before(stage: Stage) -> Non
     assert answer.code == Code.OK
 
 
-async def test_nobody_decodes_without_the_claim(stage: Stage) -> None:
+async def test_no_worker_decodes_without_the_claim(stage: Stage) -> None:
     """A claim that was taken over, a session that is gone and one that has its end can't be decoded (SAFE-2)."""
     claim = await claimed(stage)
     uploads = Uploads(stage.server)
@@ -67,7 +67,7 @@ async def test_a_source_is_described_once(stage: Stage) -> None:
 
 
 async def test_a_freed_upload_takes_nothing_more(stage: Stage) -> None:
-    """After an upload was freed its client hears that it has its end, and none of its bytes is left."""
+    """After an upload was freed appends to it answer SEALED, and none of its bytes is left."""
     claim = await claimed(stage)
     uploads, upload = Uploads(stage.server), claim.keys.session.upload
     one = Append(upload, 1, OPENED, Position(4, 0), b"data", is_audio=True)

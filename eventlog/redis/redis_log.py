@@ -212,15 +212,12 @@ class RedisLog:
     async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
         """Record a sign of life for each (session, epoch); harmless for those that are gone or superseded."""
         groups = self.server.groups(touches, lambda item: item[0].partition.number)
-        answers = await self.server.run_many(
+        await self.server.run_all(
             [
                 Call(script("touch_sessions"), [keys.session for keys, _ in group], [epoch for _, epoch in group])
                 for group in groups
             ]
         )
-        for answer in answers:
-            if isinstance(answer, LogUnavailableError):
-                raise answer
 
     async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
         """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""

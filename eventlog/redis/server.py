@@ -76,10 +76,12 @@ class Server:
             LogUnavailableError: if nothing is known of its fate.
             ResponseError: if the script itself failed, which is a defect.
         """
-        [answer] = await self.run_many([Call(script, keys, arguments)])
-        if isinstance(answer, Exception):
-            raise answer
+        [answer] = await self.run_all([Call(script, keys, arguments)])
         return answer
+
+    async def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """As `run_many`, but raise the first `LogUnavailableError` among the answers."""
+        return _raise_first(await self.run_many(calls))
 
     async def run_many(self, calls: Sequence[Call]) -> list[Any]:
         """Return each call's answer, or the `LogUnavailableError` it failed with, in order; one round trip per node.
@@ -127,10 +129,12 @@ class Server:
             LogUnavailableError: if nothing is known of its fate.
             ResponseError: if Redis refused it.
         """
-        [answer] = await self.execute_many([command])
-        if isinstance(answer, Exception):
-            raise answer
+        [answer] = await self.execute_all([command])
         return answer
+
+    async def execute_all(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """As `execute_many`, but raise the first exception among the answers."""
+        return _raise_first(await self.execute_many(commands))
 
     async def execute_many(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
         """Return each command's raw answer, or the exception it failed with, in order; pipelined, all nodes at once.
@@ -238,6 +242,13 @@ class Server:
         if self._cluster:
             await self._cluster.close()
         await self.client.aclose()
+
+
+def _raise_first(answers: list[Any]) -> list[Any]:
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 class Tls(NamedTuple):

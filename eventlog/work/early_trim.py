@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 
 from eventlog.keys import LIVE_RUN, PartitionKeys, SessionKeys
-from eventlog.log import LogUnavailableError
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -38,8 +37,4 @@ async def free_processed(server: Server, sessions: Sequence[SessionKeys], *, kee
         Call(script("free_processed"), [keys.session, keys.audio, keys.run().checkpoint], [int(keeps_unarchived)])
         for keys in sessions
     ]
-    answers = await server.run_many(calls)
-    for answer in answers:
-        if isinstance(answer, LogUnavailableError):
-            raise answer
-    return sum(answers)
+    return sum(await server.run_all(calls))

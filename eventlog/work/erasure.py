@@ -78,11 +78,7 @@ async def _erase(server: Server, partition: PartitionKeys, session_ids: Sequence
     queues = await _queues(server, [run for found in runs.values() for run in found if run.run != LIVE_RUN])
     calls = [_call(partition, session_id, found, tenant_id) for session_id, found in runs.items()]
     calls += [_call_of_queue(queue, run) for run, queue in queues]
-    deleted = 0
-    for answer in await server.run_many(calls):
-        if isinstance(answer, LogUnavailableError):
-            raise answer
-        deleted += answer
+    deleted: int = sum(await server.run_all(calls))
     letters = (*map(partition.dead_letters, (*READ_MODELS, *SINKS)), *map(partition.redriven, SINKS))
     for stream in (partition.changes, partition.quarantined, *letters):
         await _delete_references(server, stream, session_ids)
@@ -110,14 +106,12 @@ def _call_of_queue(name: str, run: RunKeys) -> Call:
 
 
 async def _queues(server: Server, replays: Sequence[RunKeys]) -> list[tuple[RunKeys, str]]:
+    """Return the queue of each replay whose checkpoint names one; a checkpoint of a foreign type names none."""
     answers = await server.execute_many([("HGET", run.checkpoint, "queue") for run in replays])
-    found = []
-    for run, answer in zip(replays, answers, strict=True):
+    for answer in answers:
         if isinstance(answer, LogUnavailableError):
             raise answer
-        if isinstance(answer, bytes):
-            found.append((run, answer.decode()))
-    return found
+    return [(run, answer.decode()) for run, answer in zip(replays, answers, strict=True) if isinstance(answer, bytes)]
 
 
 async def _delete_references(server: Server, stream: str, session_ids: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventlog.log import LogUnavailableError
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -29,9 +28,7 @@ async def read_lag(server: Server) -> Lag:
     calls = [Call(script("measure_lag"), [keys.sessions, keys.changes], []) for keys in server.keys.partitions]
     unclaimed_ms = 0
     projections_ms: dict[str, int] = {}
-    for answer in await server.run_many(calls):
-        if isinstance(answer, LogUnavailableError):
-            raise answer
+    for answer in await server.run_all(calls):
         unclaimed_ms = max(unclaimed_ms, answer[0])
         for name, age_ms in zip(answer[1::2], answer[2::2], strict=True):
             projections_ms[name.decode()] = max(age_ms, projections_ms.get(name.decode(), 0))

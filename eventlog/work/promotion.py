@@ -55,10 +55,7 @@ async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    answers = await server.execute_many([("GET", session.promoted) for session in sessions])
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
+    answers = await server.execute_all([("GET", session.promoted) for session in sessions])
     return [answer.decode() if answer else LIVE_RUN for answer in answers]
 
 

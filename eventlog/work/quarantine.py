@@ -63,10 +63,8 @@ async def list_quarantined_runs(server: Server) -> AsyncIterator[QuarantinedRun]
     partitions = server.keys.partitions
     for first in range(0, len(partitions), PARTITIONS_PER_READ):
         some = partitions[first : first + PARTITIONS_PER_READ]
-        answers = await server.execute_many([("XRANGE", keys.quarantined, "-", "+") for keys in some])
+        answers = await server.execute_all([("XRANGE", keys.quarantined, "-", "+") for keys in some])
         for partition, answer in zip(some, answers, strict=True):
-            if isinstance(answer, Exception):
-                raise answer
             for entry_id, fields in answer:
                 yield _parse(server, partition, entry_id, fields)
 
@@ -132,15 +130,11 @@ class Quarantine:
 
     async def _ended(self, one: QuarantinedRun) -> SessionEnded:
         keys = one.keys
-        answers = await self._server.execute_many([
+        (boundaries, utterance, total), opened, last = await self._server.execute_all([
             ("HMGET", keys.checkpoint, "boundaries", "utterance", "total_samples"),
             ("XRANGE", keys.transcript, str(OPENED), str(OPENED)),
             ("XREVRANGE", keys.session.audio, "+", "-", "COUNT", 1),
         ])  # fmt: skip
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        (boundaries, utterance, total), opened, last = answers
         processed = min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
         return SessionEnded(
             reason=FAILED, audio_samples=int(total or 0) or _audio_samples(last) or processed,

@@ -7,7 +7,7 @@ settings that it pins, stands in its own checkpoint; everything after that is as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -99,8 +99,8 @@ class Replays:
             LogUnavailableError: if Redis can't be reached.
             UndecodableEventError: if this build does not know a start.
         """
-        answers = await self._server.execute_many([("HGET", run.checkpoint, "start") for run in runs])
-        return [None if data is None else decode_start(data) for data in _checked(answers)]
+        answers = await self._server.execute_all([("HGET", run.checkpoint, "start") for run in runs])
+        return [None if data is None else decode_start(data) for data in answers]
 
     async def are_offered(self, runs: Sequence[RunKeys], queue: str) -> list[bool]:
         """Whether each run waits in `queue` or is claimed; one that isn't, and isn't done afterwards, is quarantined.
@@ -108,10 +108,10 @@ class Replays:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        answers = await self._server.execute_many(
+        answers = await self._server.execute_all(
             [("HEXISTS", run.partition.queue(queue).entries, run.member) for run in runs]
         )
-        return [bool(answer) for answer in _checked(answers)]
+        return [bool(answer) for answer in answers]
 
     async def read_quarantine_reason(self, run: RunKeys) -> str:
         """Return the reason of a run's last quarantine, empty if none is kept.
@@ -131,19 +131,11 @@ class Replays:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        answers = await self._server.execute_many(
+        answers = await self._server.execute_all(
             [("HMGET", run.checkpoint, "boundaries", "total_samples", "done") for run in runs]
         )
         found = []
-        for run, (boundaries, total, done) in zip(runs, _checked(answers), strict=True):
+        for run, (boundaries, total, done) in zip(runs, answers, strict=True):
             processed = min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
             found.append(Progress(run, processed, int(total or 0), done is not None, total is not None))
         return found
-
-
-def _checked(answers: Sequence[Any]) -> Sequence[Any]:
-    """Return the answers, or raise the first that is an error."""
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers

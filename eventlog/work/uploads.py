@@ -136,10 +136,7 @@ async def read_credits(server: Server, session_ids: Sequence[str], ahead_bytes: 
     sessions = [server.keys.of(session_id) for session_id in session_ids]
     commands = [("HMGET", keys.upload.session, "credit_bytes", "guard") for keys in sessions]
     commands += [("HMGET", keys.session, "guard", "guard") for keys in sessions]
-    answers = await server.execute_many(commands)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
+    answers = await server.execute_all(commands)
     return [
         _credit(upload, audio, ahead_bytes)
         for upload, audio in zip(answers[: len(sessions)], answers[len(sessions) :], strict=True)

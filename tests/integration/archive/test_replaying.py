@@ -89,7 +89,7 @@ async def wait_quarantined(deployment: Deployment, again: Session) -> str:
         reasons = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found]
         return next((one[b"reason"].decode() for one in reasons if one[b"run"] == again.run.member.encode()), "")
 
-    return await eventually_async(look, message="it is set quarantined")
+    return await eventually_async(look, message="it is quarantined")
 
 
 @pytest.mark.parametrize(("kind", "reason"), [

@@ -117,7 +117,7 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
 
 
 async def test_a_client_is_notified_and_does_not_wait(edge: Replica, workers: Workers) -> None:
-    """SAFE-3, STATUS-3: a speaker gets `quarantined`, at stop its end at once; status and view have the cause till then."""
+    """SAFE-3, STATUS-3: a speaker gets `quarantined`, at stop its end at once; status and view have the cause."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:
         session_id = (await client.until("session_start"))["session_id"]

@@ -69,9 +69,9 @@ def test_damage_is_found(tmp_path: Path) -> None:
     assert json.loads(said(tmp_path, "verify", "--json")) == {"verified": 2, "damaged": {}}
     part = tmp_path / "archive" / layout.folder(second.session_id) / second.parts[0].file
     part.write_bytes(part.read_bytes()[:-1])
-    told = json.loads(said(tmp_path, "verify", "--json", second.session_id, "nobody", status=1))
-    assert told["verified"] == 1
-    assert set(told["damaged"]) == {second.session_id, "nobody"}
+    report = json.loads(said(tmp_path, "verify", "--json", second.session_id, "nobody", status=1))
+    assert report["verified"] == 1
+    assert set(report["damaged"]) == {second.session_id, "nobody"}
     assert second.parts[0].file in said(tmp_path, "verify", "--tenant", "t1", status=1)
     assert said(tmp_path, "verify", first.session_id) == ""
 
@@ -86,8 +86,8 @@ async def test_an_operator_erases(single: Deployment, tmp_path: Path) -> None:
     arguments = ("archive", "erase", doomed.session_id, "nobody")
     done = await asyncio.to_thread(stenolog, *arguments, cwd=tmp_path, variables=variables(tmp_path, single.url))
     assert done.returncode == 1
-    told = done.stdout.decode().splitlines()
-    assert told == [f"{doomed.session_id}: erased", "nobody: there was nothing of it"]
+    report = done.stdout.decode().splitlines()
+    assert report == [f"{doomed.session_id}: erased", "nobody: there was nothing of it"]
     assert await single.server.execute("EXISTS", run.run.transcript) == 0
     store = store_at(tmp_path)
     assert [name for name in (*store.names("sessions"), *store.names("index")) if doomed.session_id in name] == []

@@ -25,13 +25,13 @@ STORY = Story(talk(), finalized=(20_000, 64_000), holes=((40_000, 50_000),))
 PARTS = len(STORY.samples) // (PART_S * 16_000) + 1
 
 
-def told(store: Store, manifest: Manifest) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
+def read_back(store: Store, manifest: Manifest) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
     """All samples and events of an archived session."""
     entries = list(read_entries(store, manifest, START))
-    return _told(entries)
+    return _read_back(entries)
 
 
-def _told(entries: list[AudioEntry]) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
+def _read_back(entries: list[AudioEntry]) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
     events = [(entry.position, entry.event) for entry in entries if entry.pcm is None]
     return b"".join(entry.pcm or b"" for entry in entries), events
 
@@ -41,7 +41,7 @@ async def is_whole(deployment: Deployment, store: Store, session: Session) -> bo
     manifest = manifest_of(store, session)
     assert manifest is not None
     entries = await deployment.log.read({session.keys: START}, max_bytes_each=1 << 30)
-    assert told(store, manifest) == _told(entries[session.keys])
+    assert read_back(store, manifest) == _read_back(entries[session.keys])
     facts = [(line.id, bytes(line.event)) for line in read_lines(store, manifest, manifest.facts)]
     stored = await deployment.log.facts(session.run, START)
     assert facts == [(str(position), fact) for position, fact in stored]
@@ -217,7 +217,7 @@ async def test_freed_audio_does_not_replace_saved_parts(single: Deployment, tmp_
     manifest = manifest_of(store, session)
     assert manifest is not None
     assert manifest.missing == STORY.holes
-    pcm, _ = told(store, manifest)
+    pcm, _ = read_back(store, manifest)
     kept = np.concatenate([STORY.samples[:40_000], STORY.samples[50_000:]])
     assert pcm == kept.tobytes()
 
@@ -234,7 +234,7 @@ async def test_lost_audio_is_reported(single: Deployment, tmp_path: Path) -> Non
     manifest = manifest_of(store, session)
     assert manifest is not None
     assert manifest.missing == ((0, 46_400),)
-    assert told(store, manifest)[0] == talk()[46_400:].tobytes()
+    assert read_back(store, manifest)[0] == talk()[46_400:].tobytes()
 
 
 async def test_an_empty_session_is_archived(single: Deployment, tmp_path: Path) -> None:

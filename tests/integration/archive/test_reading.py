@@ -93,8 +93,8 @@ def test_damage_is_an_error(name: str, content: bytes | None) -> None:
     """REPLAY-1: a part or an event file that is missing or changed ends the reading with an error that names it."""
     with pytest.raises(DamagedArchiveError, match=name):
         list(read_entries(damaged(name, content), MANIFEST, START))
-    [trouble] = verify(damaged(name, content), MANIFEST)
-    assert name in trouble
+    [fault] = verify(damaged(name, content), MANIFEST)
+    assert name in fault
 
 
 def test_one_flipped_bit_is_damage() -> None:

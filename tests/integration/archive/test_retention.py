@@ -9,7 +9,7 @@ from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.log import Code
 from eventlog.work.replays import Replays, pin_start
 from tests.integration.archive.archiving import PART_S, QUEUE, TTL_S, archived, archiving, manifest_of, noted, store_at
-from tests.integration.archive.test_projection import told
+from tests.integration.archive.test_projection import read_back
 from tests.integration.archive.writing import MemoryStore
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
@@ -66,7 +66,7 @@ async def test_archived_audio_is_freed(deployment: Deployment, tmp_path: Path) -
     manifest = manifest_of(store, session)
     assert manifest is not None
     assert manifest.missing == ()
-    assert told(store, manifest)[0] == LONG.samples.tobytes()
+    assert read_back(store, manifest)[0] == LONG.samples.tobytes()
 
 
 async def test_a_long_session_is_freed_as_it_is_archived(single: Deployment, tmp_path: Path) -> None:

@@ -29,14 +29,14 @@ def test_other_addresses_are_refused(url: str) -> None:
 
 def test_workers_get_the_retention() -> None:
     """A worker keeps audio for the time that is set with `time` alone, and for the archive with `archived` alone."""
-    told = {}
+    retentions = {}
     for policy in ("time", "processed", "archived"):
         settings = load({"STENOLOG_AUDIO_RETENTION": policy, "STENOLOG_ARCHIVE_URL": "s3://bucket/x"}, None)
         found = wiring.worker_settings(settings)
         assert found.archive is not None
         assert found.archive.url == "s3://bucket/x"
-        told[policy] = found.audio_retention_s, found.keeps_unarchived
-    assert told == {"time": (600, False), "processed": (0, False), "archived": (0, True)}
+        retentions[policy] = found.audio_retention_s, found.keeps_unarchived
+    assert retentions == {"time": (600, False), "processed": (0, False), "archived": (0, True)}
     assert wiring.worker_settings(load({}, None)).archive is None
 
 

@@ -121,8 +121,8 @@ async def held(one: Speaker, sentences: Sequence[int]) -> None:
     kinds = [message["type"] for message in one.told]
     assert "error" not in kinds
     # A failover that loses finals makes the feed start again.
-    anew = one.told[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.told
-    finals = [message for message in anew if message["type"] == "final"]
+    restarted = one.told[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.told
+    finals = [message for message in restarted if message["type"] == "final"]
     assert texts(finals) == undisturbed(sentences)
     assert end["transcript"] == " ".join(undisturbed(sentences))
 

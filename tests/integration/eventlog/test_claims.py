@@ -204,14 +204,15 @@ async def test_handing_over_wakes_workers_without_suspicion(stage: Stage) -> Non
     keys = await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
-    rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Wakeups(stage.server, [keys.partition.sessions_wakeup], lambda _, run: rung.put_nowait(run), lambda: None)
-    await bells.start()
-    await bells.listening()
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    channels = [keys.partition.sessions_wakeup]
+    wakeups = Wakeups(stage.server, channels, lambda _, run: received.put_nowait(run), lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
     await a.hand_over([claim])
     async with asyncio.timeout(10):
-        assert await rung.get() == b"s1 live"
-    await bells.stop()
+        assert await received.get() == b"s1 live"
+    await wakeups.stop()
     fresh = await stage.claimed(b)
     assert fresh.deliveries == 1
     assert fresh.entry_id != claim.entry_id

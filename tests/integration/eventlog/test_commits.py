@@ -31,16 +31,17 @@ async def test_a_commit_notifies_the_projections(stage: Stage) -> None:
     """A commit with facts adds one notice and sends a wake-up; one that only moves the checkpoint does neither."""
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
-    rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Wakeups(stage.server, [keys.partition.changes_wakeup], lambda _, run: rung.put_nowait(run), lambda: None)
-    await bells.start()
-    await bells.listening()
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    channels = [keys.partition.changes_wakeup]
+    wakeups = Wakeups(stage.server, channels, lambda _, run: received.put_nowait(run), lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
     for one in (commit(claim, 1), commit(claim, 2, final(0), final(1))):
         assert (await stage.commit(one)).code == Code.OK
     async with asyncio.timeout(10):
-        assert await rung.get() == b"s1 live"
-    await bells.stop()
-    assert rung.empty()
+        assert await received.get() == b"s1 live"
+    await wakeups.stop()
+    assert received.empty()
     notices = await stage.do("XRANGE", keys.partition.changes, "-", "+")
     # One of the opening, one of the commit with facts.
     assert [fields for _, fields in notices] == [[b"run", b"s1 live"]] * 2

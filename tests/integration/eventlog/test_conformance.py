@@ -21,13 +21,13 @@ from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, contro
 OK = Appended(Code.OK)
 
 
-async def heard(stage: Stage, channels: list[str], count: int) -> tuple[asyncio.Queue[tuple[str, bytes]], Wakeups]:
+async def subscribe(stage: Stage, channels: list[str], count: int) -> tuple[asyncio.Queue[tuple[str, bytes]], Wakeups]:
     """Subscribes to channels; returns the queue of their messages."""
     messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(count)
-    bells = Wakeups(stage.server, channels, lambda *message: messages.put_nowait(message), lambda: None)
-    await bells.start()
-    await bells.listening()
-    return messages, bells
+    wakeups = Wakeups(stage.server, channels, lambda *message: messages.put_nowait(message), lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
+    return messages, wakeups
 
 
 async def test_opening_writes_all_beginnings(stage: Stage) -> None:
@@ -45,11 +45,11 @@ async def test_opening_writes_all_beginnings(stage: Stage) -> None:
 async def test_opening_sends_wakeups(stage: Stage) -> None:
     """An opened session wakes workers and projections, so that neither waits for its next poll."""
     partition = stage.keys().partition
-    messages, bells = await heard(stage, [partition.sessions_wakeup, partition.changes_wakeup], 2)
+    messages, wakeups = await subscribe(stage, [partition.sessions_wakeup, partition.changes_wakeup], 2)
     await stage.opened()
     async with asyncio.timeout(10):
         found = {await messages.get(), await messages.get()}
-    await bells.stop()
+    await wakeups.stop()
     assert found == {(partition.sessions_wakeup, b"s1 live"), (partition.changes_wakeup, b"s1 live")}
 
 
@@ -100,11 +100,11 @@ async def test_resuming_supersedes_the_older_connection(stage: Stage) -> None:
 async def test_resuming_notifies_the_older_connection(stage: Stage) -> None:
     """A resume publishes "superseded" with the new epoch on the partition's feed channel."""
     keys = await stage.opened()
-    messages, bells = await heard(stage, [keys.partition.feed_channel], 1)
+    messages, wakeups = await subscribe(stage, [keys.partition.feed_channel], 1)
     await stage.log.resume(keys, TOKEN)
     async with asyncio.timeout(10):
         _, message = await messages.get()
-    await bells.stop()
+    await wakeups.stop()
     assert decode_message(message) == FeedMessage(FeedKind.SUPERSEDED, "s1 live", body="2")
 
 

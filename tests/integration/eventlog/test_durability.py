@@ -149,9 +149,9 @@ async def test_no_answer_lets_a_client_forget_unreplicated_audio(
     with pytest.raises(LogUnavailableError):
         await strict.read_durable_position(one.keys)
     copied.rejoin()
-    there = await patient.read_durable_position(one.keys)
-    assert there is not None
-    assert there.head == one.position
+    position = await patient.read_durable_position(one.keys)
+    assert position is not None
+    assert position.head == one.position
     assert (await patient.resume(one.keys, TOKEN)).head == one.position
 
 

@@ -43,10 +43,10 @@ async def subscribe_in_vain(caplog: pytest.LogCaptureFixture, monkeypatch: pytes
     """Subscribe at an address whose connections are reset under the first write."""
     monkeypatch.setattr(_Connection, "subscribe", lambda _self, _channels: write_raw())
     server = Server(Redis(port=free_port()), Keys(1), "redis://127.0.0.1")
-    bells = Wakeups(server, ["{0}:bell"], on_message=lambda *_: None, on_reset=lambda: None)
-    await bells.start()
+    wakeups = Wakeups(server, ["{0}:bell"], on_message=lambda *_: None, on_reset=lambda: None)
+    await wakeups.start()
     await eventually_async(lambda: any("wake-ups lost" in record.message for record in caplog.records))
-    await bells.stop()
+    await wakeups.stop()
 
 
 def test_wakeups_take_a_reset_for_a_lost_connection(

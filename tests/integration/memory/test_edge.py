@@ -137,9 +137,9 @@ async def test_a_client_that_waits_for_long_gets_an_error(node: Node) -> None:
         await client.acked(FRAME_SAMPLES)
         await fills(edge, node, HOLDING)
         await client.speak(1, first=2)
-        told = await client.until("error")
-        assert told["code"] == "log_unavailable"
-        assert f"offset {FRAME_SAMPLES}" in told["message"]
+        error = await client.until("error")
+        assert error["code"] == "log_unavailable"
+        assert f"offset {FRAME_SAMPLES}" in error["message"]
         assert await client.closed() == 1013
 
 

@@ -112,8 +112,8 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
     assert standings(facts) == [RunQuarantined, RunRedriven]
     finals = [fact for fact in facts if isinstance(fact, UtteranceFinal)]
     assert finals[: len(said)] == said
-    told = [(at.offset, fact) for at, fact in await session.facts() if at.sequence == 0 and at.offset]
-    assert told == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
+    stated = [(at.offset, fact) for at, fact in await session.facts() if at.sequence == 0 and at.offset]
+    assert stated == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
 
 
 async def test_a_client_is_notified_and_does_not_wait(edge: Replica, workers: Workers) -> None:
@@ -124,9 +124,9 @@ async def test_a_client_is_notified_and_does_not_wait(edge: Replica, workers: Wo
         keys = server.keys.of(session_id).run()
         await client.send(speech(1)[: 2 * 8_000 * 3])
         await client.send("finalize")
-        told = await client.until("error")
-        assert (told["code"], told["fatal"]) == ("quarantined", False)
-        assert REASON in told["message"]
+        error = await client.until("error")
+        assert (error["code"], error["fatal"]) == ("quarantined", False)
+        assert REASON in error["message"]
         await client.send("stop")
         end = await client.until("session_end")
         assert end["transcript"] is None
@@ -224,8 +224,8 @@ async def test_a_failed_run_fails_its_waiters(edge: Replica) -> None:
         await client.until("error")
         keys = server.keys.of(session_id).run()
         assert await acts(server).fail(await wait_quarantined(server, keys)) == Code.OK
-        told = await client.until("error")
-        assert told["code"] == "quarantined"
+        error = await client.until("error")
+        assert error["code"] == "quarantined"
         assert (await client.until("session_end"))["reason"] == "failed"
         answer = await http.get(f"/batch/{session_id}")
     assert refusal(answer) == (422, "quarantined")

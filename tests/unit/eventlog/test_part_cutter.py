@@ -86,8 +86,8 @@ def test_a_session_without_audio_is_one_part() -> None:
 
 def test_audio_freed_too_early_is_noticed() -> None:
     """Missing audio without a hole event counts as freed too early; audio with one does not."""
-    told = next(cut(Story(talk()[:LENGTH], holes=((5_000, 9_000),)).entries(), LENGTH * 2, 1))[0]
-    assert (told.has_missing_audio, told.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
+    declared = next(cut(Story(talk()[:LENGTH], holes=((5_000, 9_000),)).entries(), LENGTH * 2, 1))[0]
+    assert (declared.has_missing_audio, declared.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
     freed = PartCutter(0, LENGTH * 2, 1)
     freed.feed(AudioEntry(Position(9_000, 0), bytes(2_000), None, 0))
     assert (freed.has_missing_audio, freed.spans) == (True, [(8_000, 9_000)])

@@ -15,36 +15,36 @@ from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
 
 
-class Ear:
+class Subscriber:
     """A subscriber, and the messages that it received."""
 
     def __init__(self, server: Server) -> None:
         self.channels = [partition.changes_wakeup for partition in server.keys.partitions]
-        self.heard: list[tuple[str, bytes]] = []
+        self.received: list[tuple[str, bytes]] = []
         self.resets = 0
         self.server = server
-        self.bells = Wakeups(server, self.channels, lambda *message: self.heard.append(message), self._reset)
+        self.wakeups = Wakeups(server, self.channels, lambda *message: self.received.append(message), self._reset)
 
     def _reset(self) -> None:
         self.resets += 1
 
-    async def ring(self, *numbers: int) -> None:
+    async def publish(self, *numbers: int) -> None:
         """Publishes on some channels."""
         await self.server.execute_many([("SPUBLISH", self.channels[number], f"p{number}") for number in numbers])
 
-    async def hears(self, *numbers: int) -> bool:
+    async def receives(self, *numbers: int) -> bool:
         """Publishes once more; true once a message of every one of the channels was received."""
-        await self.ring(*numbers)
-        return {self.channels[number] for number in numbers} <= {channel for channel, _ in self.heard}
+        await self.publish(*numbers)
+        return {self.channels[number] for number in numbers} <= {channel for channel, _ in self.received}
 
 
 @pytest.fixture
-async def ear(server: TestServer) -> AsyncIterator[Ear]:
+async def subscriber(server: TestServer) -> AsyncIterator[Subscriber]:
     """A subscriber that is not started yet."""
     connected = await connect(server.url)
-    ear = Ear(connected)
-    yield ear
-    await ear.bells.stop()
+    subscriber = Subscriber(connected)
+    yield subscriber
+    await subscriber.wakeups.stop()
     await connected.close()
 
 
@@ -55,26 +55,26 @@ def stallable() -> Iterator[TestServer]:
         yield server
 
 
-async def test_every_partition_wakes_with_its_payload(ear: Ear) -> None:
+async def test_every_partition_wakes_with_its_payload(subscriber: Subscriber) -> None:
     """A message on any partition's channel arrives once, with channel and payload."""
-    await ear.bells.start()
-    await ear.bells.listening()
-    numbers = range(len(ear.channels))
-    await ear.ring(*numbers)
-    await eventually_async(lambda: len(ear.heard) >= len(numbers))
-    assert sorted(ear.heard) == sorted((ear.channels[number], b"p%d" % number) for number in numbers)
-    assert ear.resets >= 1
+    await subscriber.wakeups.start()
+    await subscriber.wakeups.listening()
+    numbers = range(len(subscriber.channels))
+    await subscriber.publish(*numbers)
+    await eventually_async(lambda: len(subscriber.received) >= len(numbers))
+    assert sorted(subscriber.received) == sorted((subscriber.channels[number], b"p%d" % number) for number in numbers)
+    assert subscriber.resets >= 1
 
 
-async def test_a_killed_connection_comes_back_with_a_reset(ear: Ear, server: TestServer) -> None:
+async def test_a_killed_connection_comes_back_with_a_reset(subscriber: Subscriber, server: TestServer) -> None:
     """After its connections were killed a subscriber receives again, after a reset for missed messages."""
-    await ear.bells.start()
-    await ear.bells.listening()
-    before = ear.resets
+    await subscriber.wakeups.start()
+    await subscriber.wakeups.listening()
+    before = subscriber.resets
     for node in server.nodes:
         node.client.client_kill_filter(_type="pubsub")
-    await eventually_async(lambda: ear.resets >= before + len(server.nodes))
-    await eventually_async(lambda: ear.hears(0, 21, 42, 63))
+    await eventually_async(lambda: subscriber.resets >= before + len(server.nodes))
+    await eventually_async(lambda: subscriber.receives(0, 21, 42, 63))
 
 
 async def test_half_dead_server_is_noticed_and_outlived(
@@ -84,62 +84,62 @@ async def test_half_dead_server_is_noticed_and_outlived(
     monkeypatch.setattr(eventlog.redis.wakeups, "PING_AFTER_S", 0.1)
     monkeypatch.setattr(eventlog.redis.wakeups, "CONFIRM_TIMEOUT_S", 0.2)
     connected = await connect(stallable.url)
-    ear = Ear(connected)
-    await ear.bells.start()
-    await ear.bells.listening()
+    subscriber = Subscriber(connected)
+    await subscriber.wakeups.start()
+    await subscriber.wakeups.listening()
     [node] = stallable.nodes
     os.kill(node.process.pid, signal.SIGSTOP)
-    await eventually_async(lambda: not ear.bells.is_listening)
+    await eventually_async(lambda: not subscriber.wakeups.is_listening)
     os.kill(node.process.pid, signal.SIGCONT)
-    await ear.bells.listening()
-    await eventually_async(lambda: ear.hears(7))
-    assert ear.resets == 2
-    await ear.bells.stop()
+    await subscriber.wakeups.listening()
+    await eventually_async(lambda: subscriber.receives(7))
+    assert subscriber.resets == 2
+    await subscriber.wakeups.stop()
     await connected.close()
 
 
 async def test_wakeups_follow_a_slot_to_its_new_node(cluster: TestServer) -> None:
     """When a partition's slot moves to another master its wake-ups come from there."""
     connected = await connect(cluster.url)
-    ear = Ear(connected)
-    await ear.bells.start()
-    await ear.bells.listening()
-    slot = cluster.nodes[0].command("CLUSTER KEYSLOT", ear.channels[0])
+    subscriber = Subscriber(connected)
+    await subscriber.wakeups.start()
+    await subscriber.wakeups.listening()
+    slot = cluster.nodes[0].command("CLUSTER KEYSLOT", subscriber.channels[0])
     try:
         _move(cluster, slot, to=2)
-        await eventually_async(lambda: ear.hears(0, 1, 63))
-        cluster.nodes[2].command("SPUBLISH", ear.channels[0], "from the new node")
-        await eventually_async(lambda: (ear.channels[0], b"from the new node") in ear.heard)
+        await eventually_async(lambda: subscriber.receives(0, 1, 63))
+        cluster.nodes[2].command("SPUBLISH", subscriber.channels[0], "from the new node")
+        await eventually_async(lambda: (subscriber.channels[0], b"from the new node") in subscriber.received)
     finally:
         _move(cluster, slot, to=0)
-        await ear.bells.stop()
+        await subscriber.wakeups.stop()
         await connected.close()
 
 
-async def test_a_callback_that_raises_does_not_end_the_subscription(ear: Ear) -> None:
+async def test_a_callback_that_raises_does_not_end_the_subscription(subscriber: Subscriber) -> None:
     """A callback's defect costs a reconnection, not the wake-ups."""
     failures = [ValueError("once")]
-    listed = ear.bells._on_message
+    listed = subscriber.wakeups._on_message
 
     def faulty(channel: str, payload: bytes) -> None:
         if failures:
             raise failures.pop()
         listed(channel, payload)
 
-    ear.bells._on_message = faulty
-    await ear.bells.start()
-    await ear.bells.listening()
-    await eventually_async(lambda: ear.hears(5))
+    subscriber.wakeups._on_message = faulty
+    await subscriber.wakeups.start()
+    await subscriber.wakeups.listening()
+    await eventually_async(lambda: subscriber.receives(5))
     assert not failures
 
 
-async def test_start_races_stop(ear: Ear) -> None:
+async def test_start_races_stop(subscriber: Subscriber) -> None:
     """Starting and stopping in any order, at once and repeatedly, ends stopped with no task left."""
     for _ in range(5):
-        await asyncio.gather(ear.bells.start(), ear.bells.stop(), ear.bells.start())
-    await ear.bells.stop()
-    await ear.bells.stop()
-    assert not [task for task in asyncio.all_tasks() if task.get_name() == "bells"]
+        await asyncio.gather(subscriber.wakeups.start(), subscriber.wakeups.stop(), subscriber.wakeups.start())
+    await subscriber.wakeups.stop()
+    await subscriber.wakeups.stop()
+    assert not [task for task in asyncio.all_tasks() if task.get_name() == "wakeups"]
 
 
 def _move(cluster: TestServer, slot: int, *, to: int) -> None:

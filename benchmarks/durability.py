@@ -22,7 +22,7 @@ import uvloop
 from eventlog.events import SessionStarted
 from eventlog.log import Append, Code
 from eventlog.positions import OPENED, Position
-from eventlog.redis.durability import durability
+from eventlog.redis.durability import parse_durability
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import connect
 from stenolog.local.embedded import EmbeddedServer, free_port
@@ -41,7 +41,7 @@ PAUSE_S = 0.02
 def servers(mode: str) -> Iterator[str]:
     """The address of a server that gives this durability."""
     with tempfile.TemporaryDirectory(prefix="stenolog-bench-") as directory:
-        asked = durability(mode)
+        asked = parse_durability(mode)
         with (
             EmbeddedServer(directory, sync_always=asked.mode == "safe") as master,
             _replicas(Path(directory), master.url, asked.replicas),
@@ -81,7 +81,7 @@ def _followers(master: "redis.Redis") -> list[dict[str, str]]:
 async def _flushes(url: str, mode: str, size: int, seconds: float) -> dict[str, float]:
     """Appends a second, and what a flush took, when each holds `size`."""
     server = await connect(url)
-    log = RedisLog(server, session_ttl_s=TTL_S, durability=durability(mode))
+    log = RedisLog(server, session_ttl_s=TTL_S, durability=parse_durability(mode))
     sessions = [server.keys.of(str(uuid.uuid4())) for _ in range(size)]
     for keys in sessions:
         start = SessionStarted(session_id=keys.session_id, sample_rate_hz=16_000, channels=1, engine="mock")

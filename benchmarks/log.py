@@ -64,7 +64,7 @@ class Bench:
         claims = Claims(self._server, "bench", lease_ms=3_600_000, session_ttl_s=TTL_S)
         await claims.ensure_groups()
         self._claims = await claims.take_new(self._server.keys.partitions, 100 * len(self._sessions))
-        await claims.begin(self._claims)
+        await claims.load(self._claims)
 
     async def close(self) -> None:
         """Close the raw connection."""

@@ -93,7 +93,7 @@ async def _claimed(server: Server, log: RedisLog, count: int) -> list[Claim]:
         ids = [str(uuid.uuid4()) for _ in range(min(OPENED_AT_ONCE, count - first))]
         await asyncio.gather(*(_open(server, log, session_id) for session_id in ids))
         taken = await claims.take_new(server.keys.partitions, count)
-        begun = await claims.begin(taken)
+        begun = await claims.load(taken)
         held += [claim for claim, one in zip(taken, begun, strict=True) if one.code is Code.OK]
     return held
 

@@ -26,7 +26,7 @@ from eventlog.readmodel import views
 from eventlog.redis.memory import Watermarks
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class EdgeCore:
         self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics, pressure=self.pressure)
         self.connections: set[Connection] = set()
         self.draining = False
-        server.meter.read_when_asked(EdgeCollector(self))
+        server.meter.add_reader(EdgeCollector(self))
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:

@@ -123,7 +123,7 @@ class EdgeCollector:
             "counter", "stenolog_edge_lost_samples", "Lost by the log and not to be had any more.",
             kept.lost_samples + sum(one.uplink.lost_samples for one in live),
         )  # fmt: skip
-        confirming = core.log.confirming
+        confirming = core.log.durable_calls
         yield Reading(
             "counter", "stenolog_edge_unconfirmed_calls", "Writes that too few replicas had in time.",
             confirming.unconfirmed,
@@ -163,7 +163,7 @@ class Observed:
             await self._app(scope, receive, send)
             return
         given = next((value for name, value in scope["headers"] if name == b"traceparent"), b"")
-        tracing.current.set(tracing.accepted(given.decode("latin-1")))
+        tracing.current.set(tracing.parse_traceparent(given.decode("latin-1")))
         if scope["type"] == "http":
             await self._timed(scope, receive, send)
         else:

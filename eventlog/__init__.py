@@ -1,1 +1,1 @@
-"""What happened: event types, keys, the log's contract, claims and the scripts that keep them true."""
+"""The event log: event types, keys, the log's contract, its Redis implementation, claims, and the Lua scripts."""

@@ -1,4 +1,4 @@
-"""Events to bytes and back, older versions included."""
+"""Encodes events to bytes and decodes them, older versions included."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from eventlog.events import AudioEvent, Fact, SessionStarted
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
 UPCASTERS: dict[str, Upcaster] = {}
-"""By older wire name: makes the next version's object of it, its ``event`` name included."""
+"""By older wire name: converts an object to the next version's, its ``event`` name included."""
 
 _encoder = msgspec.json.Encoder()
 _audio_events: msgspec.json.Decoder[AudioEvent] = msgspec.json.Decoder(AudioEvent)
@@ -23,19 +23,19 @@ _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
 
 
 class UndecodableEventError(ValueError):
-    """The bytes are no event of a version that this build knows."""
+    """This build knows no event, of any version, that the bytes encode."""
 
 
 def encode(event: AudioEvent | Fact) -> bytes:
-    """The event's JSON."""
+    """Return the event's JSON."""
     return _encoder.encode(event)
 
 
 def decode_audio_event(data: bytes) -> AudioEvent:
-    """The control event in `data`.
+    """Decode a control event.
 
     Raises:
-        UndecodableEventError: if it is no known one.
+        UndecodableEventError: if it is unknown.
     """
     try:
         return _audio_events.decode(data)
@@ -45,23 +45,23 @@ def decode_audio_event(data: bytes) -> AudioEvent:
 
 
 def decode_start(data: bytes) -> SessionStarted:
-    """The event in `data` that a session began with.
+    """Decode the event that a session started with.
 
     Raises:
-        UndecodableEventError: if it is no known one, or another event.
+        UndecodableEventError: if it is unknown, or another event.
     """
     event = decode_audio_event(data)
     if not isinstance(event, SessionStarted):
-        msg = f"a session begins with session_started, not with {type(event).__struct_config__.tag}"
+        msg = f"a session starts with session_started, not with {type(event).__struct_config__.tag}"
         raise UndecodableEventError(msg)
     return event
 
 
 def decode_fact(data: bytes) -> Fact:
-    """The fact in `data`.
+    """Decode a fact.
 
     Raises:
-        UndecodableEventError: if it is no known one.
+        UndecodableEventError: if it is unknown.
     """
     try:
         return _facts.decode(data)
@@ -79,7 +79,7 @@ def _convert(raw: dict[str, Any], kind: Any) -> Any:  # noqa: ANN401 - the union
 
 
 def _upcast(data: bytes) -> dict[str, Any]:
-    """Raise an older version step by step to the current one."""
+    """Convert an older version step by step to the current one."""
     try:
         raw = msgspec.json.decode(data, type=dict[str, Any])
     except _UNREADABLE as error:

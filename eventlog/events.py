@@ -1,8 +1,7 @@
-"""Event types: what clients and edges put into an audio stream, and the facts that a run states.
+"""Event types: the control events of an audio stream, and the facts that a run states.
 
-Wire names are literal and carry their version (``tag``); a change of meaning takes a new name and an
-upcaster in `eventlog.codec`. Fields may be added with a default. Positions are samples per channel at the session's
-own rate.
+Wire names are literal and carry their version (``tag``); a change of meaning takes a new name and an upcaster in
+`eventlog.codec`. Fields may be added with a default. Positions are samples per channel at the session's own rate.
 """
 
 from __future__ import annotations
@@ -20,18 +19,18 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event", omit_
 
 
 class Batch(msgspec.Struct, frozen=True, kw_only=True):
-    """On whose behalf a recorded file is processed; its tenant is the session's."""
+    """The user and account for which a recorded file is processed; its tenant is the session's."""
 
     user_id: str
     account_id: str | None = None
 
 
 class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"):
-    """First entry of an audio stream: everything that is fixed for the session's life.
+    """First entry of an audio stream: all that is fixed for the session's life.
 
     With `encoding` ``container`` the client's bytes go into an upload stream, and the claim holder decodes them. Then
-    `sample_rate_hz` is what it decodes to, and `channels` may be 0: as many as the recording has. The `SourceDescribed`
-    that follows says how many, and the start that the session's hash holds is replaced by one that says so too.
+    `sample_rate_hz` is the rate that it decodes to, and `channels` may be 0: as many as the recording has. The
+    `SourceDescribed` that follows has their number, and so has the start that replaces the one in the session's hash.
     """
 
     session_id: str
@@ -46,7 +45,7 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     speaker_labels: str = "channel"
     """``channel``: one label per channel; ``hash``: drawn from each utterance's samples."""
     shared: bool = False
-    """Requests append, any number of them on any replica; else one connection at a time, which counts on that."""
+    """Requests append, any number of them on any replica; else one connection at a time, which relies on that."""
     segmenter: dict[str, Any] = {}
     """The segmenter's settings, version included, as its own JSON object; pinned so that an upgrade changes nothing."""
     started_ms: int = 0
@@ -54,7 +53,7 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     traceparent: str = ""
     """W3C trace context of the request that opened the session; empty if it had none."""
     batch: Batch | None = None
-    """It is a recorded file of ``/batch/process``, whose completion outside sinks are told of; else None."""
+    """Set for a recorded file of ``/batch/process``, whose completion sinks get an event of."""
 
 
 class Finalized(_Event, frozen=True, kw_only=True, tag="finalized.v1"):
@@ -68,21 +67,21 @@ class HoleFound(_Event, frozen=True, kw_only=True, tag="hole_found.v1"):
 
 
 class ProvisionalAsked(_Event, frozen=True, kw_only=True, tag="provisional_asked.v1"):
-    """Somebody waits for all that can be said of the audio before this: finals, and the open utterance as it stands."""
+    """A request waits for the text of the audio before this: finals, and the open utterance's provisional text."""
 
     request: str
-    """Names the answer, which is published on the feed's channel."""
+    """Name of the answer, which is published on the feed's channel."""
 
 
 class SourceDescribed(_Event, frozen=True, kw_only=True, tag="source_described.v1"):
-    """What a container holds, as its decoder found; the second entry of such a session's audio stream."""
+    """A container's content, as its decoder found it; the second entry of such a session's audio stream."""
 
     sample_rate_hz: int
     channels: int
     container: str
     codec: str
     duration_samples: int = 0
-    """In all, as the container's own header says; 0 if it doesn't."""
+    """In all, by the container's own header; 0 if it has none."""
 
 
 class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
@@ -91,9 +90,9 @@ class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     reason: str
     """``stop`` (the client), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest duration), or ``failed``."""
     offset_samples: int
-    """The true offset of the end (of an upload: in bytes), since the entry's id is the largest there is."""
+    """The true offset of the end (of an upload: in bytes), since the entry's id is the largest one."""
     detail: str = ""
-    """Why it failed, for a person; never transcript text."""
+    """The cause of a failure, for a person; never transcript text."""
 
 
 AudioEvent = SessionStarted | Finalized | ProvisionalAsked | SourceDescribed | HoleFound | SessionSealed
@@ -124,7 +123,7 @@ class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v1"
     start_samples: int
     end_samples: int
     decided_samples: int
-    """Where in the audio the utterance's end was known."""
+    """The position in the audio at which the utterance's end was decided."""
     sample_rate_hz: int
     text: str
     confidence: float
@@ -141,7 +140,7 @@ class HoleNoted(_Event, frozen=True, kw_only=True, tag="hole_noted.v1"):
 
 
 class SourceNoted(_Event, frozen=True, kw_only=True, tag="source_noted.v1"):
-    """What the recording is; see `SourceDescribed`."""
+    """The recording's content; see `SourceDescribed`."""
 
     sample_rate_hz: int
     channels: int
@@ -151,17 +150,19 @@ class SourceNoted(_Event, frozen=True, kw_only=True, tag="source_noted.v1"):
 
 
 class ProgressNoted(_Event, frozen=True, kw_only=True, tag="progress_noted.v1"):
-    """The run is this far; stated where some time passes without any other fact."""
+    """The run's progress; stated where some time passes without any other fact."""
 
     processed_samples: int
     total_samples: int
-    """0 if nobody knows: a live stream, or a container that doesn't say."""
+    """0 if it is unknown: a live stream, or a container without a length."""
     sample_rate_hz: int
     noted_ms: int = 0
 
 
+# The tag is older than the class's name: a stored name never changes, or older and newer builds could not read each
+# other's logs, archives and backups.
 class RunQuarantined(_Event, frozen=True, kw_only=True, tag="run_set_aside.v1"):
-    """The run can't be processed, or kills whatever does, and isn't offered to workers any more; no end."""
+    """The run can't be processed, or kills its workers, and isn't offered to workers any more; it hasn't ended."""
 
     reason: str
     """For a person; never transcript text."""
@@ -169,7 +170,7 @@ class RunQuarantined(_Event, frozen=True, kw_only=True, tag="run_set_aside.v1"):
 
 
 class RunRedriven(_Event, frozen=True, kw_only=True, tag="run_redriven.v1"):
-    """A run that was set aside is offered to workers again."""
+    """A quarantined run is offered to workers again."""
 
     noted_ms: int = 0
 
@@ -183,9 +184,10 @@ class SessionEnded(_Event, frozen=True, kw_only=True, tag="session_ended.v1"):
     sample_rate_hz: int
     ended_ms: int = 0
     detail: str = ""
-    """Why it failed, for a person; never transcript text."""
+    """The cause of a failure, for a person; never transcript text."""
 
 
 Fact = (
-    SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | RunQuarantined | RunRedriven | SessionEnded
+    SessionOpened | SourceNoted | UtteranceFinal | HoleNoted | ProgressNoted | RunQuarantined | RunRedriven
+    | SessionEnded
 )

@@ -1,6 +1,7 @@
 """Every Redis key and channel, each made here and nowhere else.
 
-Each docstring says: Redis type, what it holds, who writes it, its TTL. "Session TTL" is the setting
+Some key text has older words than the code (`bell`, `set-aside`): stored names do not change. Each docstring gives the
+Redis type, the content, the writer and the TTL. "Session TTL" is the setting
 ``STENOLOG_SESSION_TTL_S``, refreshed by the claim holder while the session lives and by each writer.
 """
 
@@ -11,13 +12,13 @@ from functools import cached_property
 from eventlog.partitions import partition_of, tags
 
 LIVE_RUN = "live"
-"""The run that a session's own client causes; every other run is a replay."""
+"""The run that a session's own client starts; every other run is a replay."""
 
 READ_MODELS = ("lists", "feeds", "sessions", "status")
 """The projections that build read models in Redis."""
 
 SINKS = ("eventbridge", "kafka", "webhooks", "archive")
-"""The projections that forward to somebody outside Redis."""
+"""The projections that forward to destinations outside Redis."""
 
 _DEPLOYMENT = "{stenolog}"  # keys that count across partitions; a tag of their own, so one slot
 
@@ -43,22 +44,22 @@ def request_count(tenant_id: str, minute: int) -> str:
 
 
 def ticket(ticket_hash: str) -> str:
-    """String: what a short-lived ticket, known by its SHA-256, allows; JSON. Edges. TTL is the ticket's own."""
+    """String: the grant of a ticket, named by its SHA-256; JSON. Edges. TTL is the ticket's own."""
     return f"{_DEPLOYMENT}:ticket:{ticket_hash}"
 
 
-def recognise(engine: str) -> str:
+def shared_utterances(engine: str) -> str:
     """Stream, group ``recogniser``: utterances that any worker with `engine` may recognise. Workers; bounded length."""
     return f"{_DEPLOYMENT}:recognise:{engine}"
 
 
 def recognisers(engine: str) -> str:
-    """Sorted set: workers with `engine` by when they last looked for utterances to recognise, in ms. Take script."""
+    """Sorted set: workers with `engine` by their last poll for shared utterances, in ms. Take script."""
     return f"{_DEPLOYMENT}:recognisers:{engine}"
 
 
-def recognise_bell(engine: str) -> str:
-    """Sharded channel: rung when `recognise` has new entries, so that idle workers look at once."""
+def recognise_wakeup(engine: str) -> str:
+    """Sharded channel: wake-up for idle workers when `shared_utterances` has new entries."""
     return f"{_DEPLOYMENT}:bell:recognise:{engine}"
 
 
@@ -73,19 +74,19 @@ def status_channel(session_id: str) -> str:
 
 
 def heartbeats() -> str:
-    """Hash: ``<role> <consumer>`` to JSON of what it does now. Written by every role. Stale fields are swept."""
+    """Hash: ``<role> <consumer>`` to its heartbeat, JSON. Written by every role. Stale fields are deleted."""
     return f"{_DEPLOYMENT}:heartbeats"
 
 
 LIVE_QUEUE = ""
-"""Runs of clients; every other queue is of replays that want a certain engine, and is named by that."""
+"""Runs of clients; every other queue has the replays for one engine, and is named by it."""
 
 
 class QueueKeys:
-    """Where runs of one kind are offered to workers in one partition."""
+    """The keys of one queue, which offers runs of one partition to workers."""
 
     def __init__(self, partition: PartitionKeys, name: str) -> None:
-        """The queue called `name` of `partition`."""
+        """Bind to the queue called `name` of `partition`."""
         self.partition = partition
         self.name = name
 
@@ -100,9 +101,9 @@ class QueueKeys:
         return f"{{{self.partition.tag}}}:replay-entries:{self.name}" if self.name else self.partition.entries
 
     @property
-    def bell(self) -> str:
-        """Sharded channel: as `PartitionKeys.sessions_bell`, of replays for one engine."""
-        return f"{{{self.partition.tag}}}:bell:replays:{self.name}" if self.name else self.partition.sessions_bell
+    def wakeup(self) -> str:
+        """Sharded channel: as `PartitionKeys.sessions_wakeup`, of replays for one engine."""
+        return f"{{{self.partition.tag}}}:bell:replays:{self.name}" if self.name else self.partition.sessions_wakeup
 
 
 class PartitionKeys:
@@ -121,21 +122,21 @@ class PartitionKeys:
 
     @cached_property
     def entries(self) -> str:
-        """Hash: ``<session> <run>`` to its entry id in `sessions`. Open, hand-over, end and sweep scripts. No TTL."""
+        """Hash: ``<session> <run>`` to its entry id in `sessions`. Open, hand-over, end, reoffer scripts. No TTL."""
         return f"{self._prefix}:entries"
 
     def queue(self, name: str = LIVE_QUEUE) -> QueueKeys:
-        """Where runs are offered: those of clients, or replays for the engine called `name`."""
+        """Return the keys of a queue: the clients' runs, or the replays for the engine called `name`."""
         return QueueKeys(self, name)
 
     @cached_property
     def index(self) -> str:
-        """Sorted set: ``<session> <run>`` by last life in ms, while something is retained. Open, commit scripts."""
+        """Sorted set: ``<session> <run>`` by last activity in ms, while data is retained. Open, commit scripts."""
         return f"{self._prefix}:index"
 
     @cached_property
     def changes(self) -> str:
-        """Stream, one group per projection: "this run has news". Open and commit scripts; trimmed by the janitor."""
+        """Stream, one group per projection: notices of runs with new facts. Open, commit scripts; janitor trims it."""
         return f"{self._prefix}:changes"
 
     @cached_property
@@ -145,7 +146,7 @@ class PartitionKeys:
 
     @cached_property
     def quarantined(self) -> str:
-        """Stream: runs that kept crashing workers, with reason and consumer. Set-aside script; bounded. Session TTL."""
+        """Stream: quarantined runs, with reason and consumer. Quarantine script; bounded. Session TTL."""
         return f"{self._prefix}:set-aside"
 
     def dead_letters(self, projection: str) -> str:
@@ -153,7 +154,7 @@ class PartitionKeys:
         return f"{self._prefix}:dead-letters:{projection}"
 
     def forwarder(self, sink: str) -> str:
-        """String: which consumer forwards this partition's events to `sink`. Forwarders. TTL is its lease."""
+        """String: the consumer that forwards this partition's events to `sink`. Forwarders. TTL is its lease."""
         return f"{self._prefix}:forwarder:{sink}"
 
     def redriven(self, sink: str) -> str:
@@ -176,22 +177,22 @@ class PartitionKeys:
 
     @cached_property
     def erased(self) -> str:
-        """Sorted set: ids of deleted sessions by time in ms, which nothing may bring back. Erase script; bounded."""
+        """Sorted set: ids of erased sessions by time in ms, which no write may bring back. Erase script; bounded."""
         return f"{self._prefix}:erased"
 
     @cached_property
     def archive_erasures(self) -> str:
-        """Sorted set: ids of deleted sessions that were archived, until that is erased too. Erase script. No TTL."""
+        """Sorted set: ids of erased sessions whose archive must be erased too, until it is. Erase script. No TTL."""
         return f"{self._prefix}:archive-erasures"
 
     @cached_property
-    def sessions_bell(self) -> str:
-        """Sharded channel: rung when `sessions` has a new entry, so that workers look at once."""
+    def sessions_wakeup(self) -> str:
+        """Sharded channel: wake-up for workers when `sessions` has a new entry."""
         return f"{self._prefix}:bell:sessions"
 
     @cached_property
-    def changes_bell(self) -> str:
-        """Sharded channel: rung when `changes` has a notice, so that projections look at once."""
+    def changes_wakeup(self) -> str:
+        """Sharded channel: wake-up for projections when `changes` has a new notice."""
         return f"{self._prefix}:bell:changes"
 
     @cached_property
@@ -226,12 +227,12 @@ class SessionKeys:
 
     @property
     def upload(self) -> UploadKeys:
-        """The keys of the session's upload, for whatever takes those of a guarded stream."""
+        """Return the keys of the session's upload, for callers that take those of a guarded stream."""
         return UploadKeys(self.session_id, self.partition)
 
     @cached_property
     def audio_name(self) -> bytes:
-        """`audio` as Redis answers it."""
+        """`audio` in the form of Redis's answers."""
         return self.audio.encode()
 
     @cached_property
@@ -275,12 +276,12 @@ class SessionKeys:
         return f"{self._prefix}:view:{self.session_id}:{LIVE_RUN}"
 
     def run(self, run: str = LIVE_RUN) -> RunKeys:
-        """The keys of one run over this session's audio."""
+        """Return the keys of one run over this session's audio."""
         return RunKeys(self, run)
 
 
 class UploadKeys(SessionKeys):
-    """An upload is a guarded stream like a session's audio, counted in bytes: `session` and `audio` mean its own."""
+    """The keys of an upload: a guarded stream like a session's audio, counted in bytes, with its own guard."""
 
     @cached_property
     def session(self) -> str:
@@ -330,7 +331,7 @@ class RunKeys:
 
     @cached_property
     def recognised(self) -> str:
-        """Hash: what others recognised for the run's holder, by utterance; JSON. Workers. Expires soon."""
+        """Hash: results of shared recognition for the run's holder, by utterance; JSON. Workers. Expires soon."""
         return self._key("recognised")
 
     @property
@@ -362,9 +363,9 @@ class RunKeys:
         return self._key(f"rebuilt-{part}")
 
     def expiring(self) -> tuple[str, ...]:
-        """Every key of the run and its session that has the session TTL, whether it exists or not.
+        """Return every key of the run and its session that has the session TTL, existing or not.
 
-        What readers get of a promoted run, and what stands aside for it, lives as long as the live run's own.
+        The copies that readers get of a promoted run, and the live run's moved ones, live as long as the live run's.
         """
         session, upload = self.session, self.session.upload
         shown = (session.promoted, session.live_list, session.live_document, session.live_view)
@@ -388,10 +389,10 @@ class Keys:
         self.partitions = tuple(PartitionKeys(number, tag) for number, tag in enumerate(tags(partitions)))
 
     def of(self, session_id: str) -> SessionKeys:
-        """The keys of one session."""
+        """Return the keys of one session."""
         return SessionKeys(session_id, self.partitions[partition_of(session_id, len(self.partitions))])
 
     def of_run(self, member: str) -> RunKeys:
-        """The keys of a run named as in `entries`, `index` and `changes`: ``<session> <run>``."""
+        """Return the keys of a run named as in `entries`, `index` and `changes`: ``<session> <run>``."""
         session_id, _, run = member.partition(" ")
         return self.of(session_id).run(run or LIVE_RUN)

@@ -1,6 +1,7 @@
-"""The log contract: what every backend promises, in six methods.
+"""The log contract: the promises of every backend, in six methods.
 
-Nothing here names Redis. `eventlog.redis.redis_log` implements it; `tests/eventlog` holds every backend to it.
+Nothing here names Redis. `eventlog.redis.redis_log` implements it; `tests/integration/eventlog/test_conformance.py`
+holds every backend to it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from eventlog.positions import Position
 
 
 class Code(enum.IntEnum):
-    """What a script answers; the Lua side uses the same numbers."""
+    """A script's return code; the Lua side uses the same numbers."""
 
     OK = 0
     GONE = 1
@@ -25,15 +26,15 @@ class Code(enum.IntEnum):
     SUPERSEDED = 2
     """A newer connection has resumed the session."""
     MISPLACED = 3
-    """The log's head isn't where the caller believes; the answer says where it is."""
+    """The log's head isn't where the caller believes; the answer has the true one."""
     SEALED = 4
     """The stream has its end; nothing comes after it."""
     EXISTS = 5
-    """There is already such a session."""
+    """The session exists already."""
     FORBIDDEN = 6
     """The resume token is not this session's."""
     LOST = 7
-    """The claim is somebody else's now, or nobody's."""
+    """The claim is another worker's now, or no worker's."""
     STALE = 8
     """The expected commit number is not the stored one."""
     NOT_IDLE = 9
@@ -41,13 +42,13 @@ class Code(enum.IntEnum):
     FULL = 10
     """The session limit is reached."""
     UNKNOWN = 11
-    """No script says this: the call failed while others of the same round went through. Ask again."""
+    """No script returns this: the call failed while others of the same round went through. Call again."""
     TENANT_FULL = 12
     """The tenant's own session limit is reached."""
     NOT_ENDED = 13
-    """The session still goes on."""
+    """The session hasn't ended."""
     TRIMMED = 14
-    """Its audio isn't there from its beginning on."""
+    """The beginning of its audio was freed."""
 
 
 class Append(NamedTuple):
@@ -59,7 +60,7 @@ class Append(NamedTuple):
     after: Position
     """The head that the caller believes in; the guard compares it."""
     position: Position
-    """The entry's id: where it ends in the audio."""
+    """The entry's id: its end in the audio."""
     payload: bytes
     is_audio: bool
 
@@ -89,10 +90,10 @@ class Claim(NamedTuple):
     consumer: str
     deliveries: int
     queue: str = LIVE_QUEUE
-    """Where it was offered, see `eventlog.keys.QueueKeys`."""
+    """Name of the queue that offered it, see `eventlog.keys.QueueKeys`."""
 
     @property
-    def offers(self) -> QueueKeys:
+    def queue_keys(self) -> QueueKeys:
         """The keys of that queue."""
         return self.keys.partition.queue(self.queue)
 
@@ -107,9 +108,9 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     utterance: int = 0
     """The next utterance's number."""
     serial: int = 0
-    """How many commits there were: what a commit expects."""
+    """How many commits the run has had, which a commit states as expected."""
     suspicion: int = 0
-    """How many workers died over it since the last commit."""
+    """Its suspicion count: takeovers after a worker's death since the last commit."""
     done: bool = False
 
 
@@ -131,7 +132,7 @@ class Commit(NamedTuple):
 class Committed(NamedTuple):
     """The answer to a commit. `Code.OK` also when an earlier try of the same commit had already been written.
 
-    `Code.UNKNOWN` when it alone got no answer: ask the very same commit again, for another one under its serial would
+    `Code.UNKNOWN` when it alone got no answer: make the very same commit again, for another one under its serial would
     count as done.
     """
 
@@ -141,7 +142,7 @@ class Committed(NamedTuple):
 
 
 class AudioEntry(NamedTuple):
-    """One entry as read: `pcm` for a chunk, `event` bytes for a control event."""
+    """One entry that was read: `pcm` for a chunk, `event` bytes for a control event."""
 
     position: Position
     pcm: bytes | None
@@ -150,11 +151,11 @@ class AudioEntry(NamedTuple):
 
 
 class LogUnavailableError(Exception):
-    """The log can't be reached or can't take writes now; nothing is known of the call's fate. Try again."""
+    """The log can't be reached or can't take writes now; the call's fate is unknown. Try again."""
 
 
 class LogFullError(LogUnavailableError):
-    """The log's memory is full: nothing was written; hold back until it drains."""
+    """The log's memory is full: nothing was written; append no more until it drains."""
 
 
 class EventLog(Protocol):
@@ -172,26 +173,26 @@ class EventLog(Protocol):
         ...
 
     async def resume(self, keys: SessionKeys, token_hash: str) -> Opened:
-        """Raise the epoch, so that every older connection is superseded, and say where the log's head is.
+        """Raise the epoch, so that every older connection is superseded, and return the log's head.
 
-        Answers GONE, FORBIDDEN or SEALED and changes nothing if the session can't go on.
+        Returns GONE, FORBIDDEN or SEALED and changes nothing if the session can't continue.
         """
         ...
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """Write entries of many sessions; each is judged alone, in the order given.
 
-        Order: per session, as given; a refused entry refuses those after it. Idempotence: an entry that is there
-        already answers MISPLACED with a head at or past its position. Failure: of each session any prefix may be there.
+        Order: per session, as given; a refused entry refuses those after it. Idempotence: an entry that is in the log
+        already answers MISPLACED with a head at or past its position. Failure: any prefix of a session may be written.
         """
         ...
 
     async def read(
         self, cursors: Mapping[SessionKeys, Position], *, max_bytes_each: int
     ) -> dict[SessionKeys, list[AudioEntry]]:
-        """Entries after each cursor, in order, about `max_bytes_each` per session; sessions without news are absent.
+        """Return entries after each cursor, in order, about `max_bytes_each` per session; sessions without are absent.
 
-        Never blocks, redelivers whatever the cursor asks for, and skips what was trimmed.
+        Never blocks, redelivers every entry after the cursor, and skips trimmed ones.
         """
         ...
 
@@ -203,5 +204,5 @@ class EventLog(Protocol):
         ...
 
     async def facts(self, keys: RunKeys, after: Position, *, limit: int = 1000) -> list[tuple[Position, bytes]]:
-        """Encoded facts after a position, in order. Never blocks."""
+        """Return encoded facts after a position, in order. Never blocks."""
         ...

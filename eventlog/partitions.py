@@ -11,21 +11,20 @@ SLOTS = 16384
 """Redis Cluster's slot count (cluster specification, "Key distribution model")."""
 
 MAX_PARTITIONS = 1024
-"""More would leave fewer than 16 slots to each and make every sweep over the partitions dear."""
-
+"""More would leave fewer than 16 slots to each and make every sweep over the partitions costly."""
 
 EVERY_KEY = "{stenolog*}:*"
-"""What matches each key of a deployment, and none of others that share its Redis, as SCAN wants it."""
+"""SCAN's pattern for each key of a deployment, and for no key of others that share its Redis."""
 
 
 def partition_of(session_id: str, partitions: int) -> int:
-    """The partition of a session: CRC-32 of its id, so that ids made elsewhere spread as well as UUIDs do."""
+    """Return a session's partition: CRC-32 of its id, so that ids made elsewhere spread as well as UUIDs do."""
     return zlib.crc32(session_id.encode()) % partitions
 
 
 @lru_cache(maxsize=4)
 def tags(partitions: int) -> tuple[str, ...]:
-    """One hash tag per partition, each in its own equal share of the slot space.
+    """Return one hash tag per partition, each in its own equal share of the slot space.
 
     A cluster usually gives each master a contiguous range of slots; shares of equal width therefore give
     each master its fair number of partitions. The tag is the first ``stenolog-<partition>-<n>`` whose slot falls

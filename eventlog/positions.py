@@ -1,4 +1,4 @@
-"""Entry ids as positions: a stream's id says where in the audio, or in the transcript, an entry stands."""
+"""Positions: entry ids that give an entry's place in the audio, or in the transcript."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ class Position(NamedTuple):
         return cls(int(offset), int(sequence))
 
     def control(self) -> Position:
-        """Where the next entry goes that takes up no audio (or is no utterance)."""
+        """Return the position of the next entry without audio (or utterance)."""
         return Position(self.offset, self.sequence + 1)
 
     def advanced(self, count: int) -> Position:
-        """Where an entry goes that takes up `count` samples (or utterances)."""
+        """Return the position of an entry with `count` samples (or utterances)."""
         return Position(self.offset + count, 0)
 
 
 START = Position(0, 0)
-"""Before everything; Redis itself refuses this id for an entry."""
+"""Before every entry; Redis itself refuses this id for one."""
 
 OPENED = Position(0, 1)
 """The first entry of every audio and every transcript stream."""
 
 SEALED = Position(_LARGEST, _LARGEST)
-"""The end of a stream: the largest id there is, so that Redis refuses whatever comes later."""
+"""The end of a stream: the largest id, so that Redis refuses every later entry."""

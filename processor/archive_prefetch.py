@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple
 
+from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.manifest import DamagedArchiveError
 from eventlog.archive.reader import CHUNK_BYTES, read_entries, read_manifest
-from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Place, Store, opened
+from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store
 from eventlog.codec import UndecodableEventError
 
 if TYPE_CHECKING:
@@ -55,10 +56,10 @@ class _Open:
 class ArchivePrefetch:
     """Reads ahead of each run by one batch, so that decoding a file and segmenting it use two cores."""
 
-    def __init__(self, place: Place | None, *, batch_bytes: int) -> None:
+    def __init__(self, place: ArchiveLocation | None, *, batch_bytes: int) -> None:
         """Read from `place`, about `batch_bytes` of samples at a time."""
         self._batch = max(1, batch_bytes // CHUNK_BYTES)
-        self._store: Store | None = opened(place) if place else None
+        self._store: Store | None = open_store(place) if place else None
         self._open: dict[ActiveRun, _Open] = {}
 
     def take(self, wanted: Iterable[ActiveRun]) -> list[Batch]:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from eventlog.keys import PartitionKeys
-    from eventlog.work.claims import Begun, Claims
+    from eventlog.work.claims import Claims, LoadedRun
     from processor.active_runs import ActiveRuns
     from processor.settings import WorkerSettings
 
@@ -80,7 +80,7 @@ class ClaimKeeper:
 
     def troubled(self) -> None:
         """As `unsettle`, for a call that failed; of a cluster only where a node is known to be away, if one is."""
-        if not self._claims.calm_away():
+        if not self._claims.start_grace_period_if_away():
             self.unsettle()
 
     async def run_taking(self) -> None:
@@ -129,7 +129,7 @@ class ClaimKeeper:
         if self._holdings.room and time.monotonic() >= max(self._calm_from, self._look_at):
             taken = await self._claims.take_over(self._holdings.room)
             # Not a second late, where it is known when the next claim runs out; never in a tight loop.
-            self._look_at = time.monotonic() + min(SWEEP_S, self._claims.due_ms / 1000 + LOOK_MARGIN_S)
+            self._look_at = time.monotonic() + min(SWEEP_S, self._claims.next_takeover_ms / 1000 + LOOK_MARGIN_S)
             self._metrics.takeovers.inc(len(taken))
             await self._begin([claim for claim in taken if claim.keys.member not in self._holdings])
             self._watch_duration(started)
@@ -166,7 +166,7 @@ class ClaimKeeper:
         for run in self._holdings:
             self._holdings.drop(run)
         await self._claims.hand_over(claims)
-        await self._claims.retire()
+        await self._claims.delete_consumer()
 
     def offer_again(self, run: ActiveRun) -> None:
         """Let whoever has room begin a run anew from where the log says that it stands: at once, not after a lease."""
@@ -181,7 +181,7 @@ class ClaimKeeper:
             log.info("run not offered again; it is taken over", extra={"run": claim.keys.member, "error": error})
 
     async def _begin(self, claims: Sequence[Claim]) -> None:
-        for claim, began in zip(claims, await self._claims.begin(claims), strict=True):
+        for claim, began in zip(claims, await self._claims.load(claims), strict=True):
             if began.code == Code.UNKNOWN:
                 self.troubled()  # the claim comes back after a lease
             if began.code != Code.OK:
@@ -196,7 +196,7 @@ class ClaimKeeper:
                 self._holdings.add(run)
                 log.info("run taken", extra={"run": claim.keys.member, "trace_id": trace_id(run.start.traceparent)})
 
-    def _active(self, claim: Claim, began: Begun) -> ActiveRun | None:
+    def _active(self, claim: Claim, began: LoadedRun) -> ActiveRun | None:
         if began.start is None:
             self._on_poison(claim, "the start event is none of this build")
             return None

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from eventlog.log import Code, Commit, Committed, EventLog, LogUnavailableError
-from eventlog.telemetry.metering import Timed
+from eventlog.telemetry.metering import Timer
 from processor.metrics import WorkerMetrics
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class Committer:
     async def _commit(self, commits: list[Commit]) -> list[Committed]:
         """Each one's answer; UNKNOWN where there was none."""
         try:
-            with Timed(self._metrics.commit_s.observe):
+            with Timer(self._metrics.commit_s.observe):
                 return await self._log.commit(commits)
         except LogUnavailableError as error:
             log.warning("commits not answered, asking again", extra={"error": error, "commits": len(commits)})

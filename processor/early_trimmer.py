@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from eventlog.log import LogUnavailableError
 from eventlog.redis.memory import Level, Watermarks, node_of, read_memory
-from eventlog.work.early_trim import free_processed, pages
+from eventlog.work.early_trim import free_processed, iterate_retained_sessions
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -52,7 +52,7 @@ class EarlyTrimmer:
         """Free page by page, of all short nodes' partitions in turn, until none is short; how many entries."""
         freed = 0
         walks: dict[int, AsyncIterator[list[SessionKeys]]] = {
-            keys.number: pages(self._server, keys) for keys in self._server.keys.partitions
+            keys.number: iterate_retained_sessions(self._server, keys) for keys in self._server.keys.partitions
         }
         while walks and await self._look():
             for number, walk in list(walks.items()):
@@ -70,6 +70,6 @@ class EarlyTrimmer:
         found = await read_memory(self._server, limit_bytes=self._limit_bytes)
         self._short = {
             name for name, memory in found.items()
-            if self._marks.level(memory.percent, Level.HOLD if name in self._short else Level.FREE) is Level.HOLD
+            if self._marks.level(memory.percent, Level.CRITICAL if name in self._short else Level.NORMAL) is Level.CRITICAL
         }  # fmt: skip
         return bool(self._short)

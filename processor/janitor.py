@@ -63,14 +63,14 @@ class Janitor:
         walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
         if walking:
             log.warning("projections fell behind the bound on notices and walk", extra={"partitions": walking})
-        retired = await self._claims.retire_silent(SILENT_LEASES * self._settings.lease_ms)
+        retired = await self._claims.delete_silent_consumers(SILENT_LEASES * self._settings.lease_ms)
         if retired:
             log.info("silent consumers deleted", extra={"consumers": retired})
 
     async def _sweep_partition(self, partition: PartitionKeys) -> None:
         cursor = "0"
         while True:
-            swept = await self._claims.sweep(partition, cursor)
+            swept = await self._claims.reoffer_missing(partition, cursor)
             if swept.offered:
                 log.warning("runs without entry offered again", extra={"runs": swept.offered})
             await self._end_idle(swept.members)

@@ -87,7 +87,7 @@ class Quarantine:
             self._members.discard(claim.keys.member)
         if lived:
             # Absolved: one that waits for its speaker may not commit for long, and would be tried again all the time.
-            await self._claims.hand_over([claim], absolved=True)
+            await self._claims.hand_over([claim], clears_suspicion=True)
         elif troubles:
             raise UntriedError(f"the log was away during the trial, which may be why it failed: {troubles[0]}")
         else:

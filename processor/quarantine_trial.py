@@ -92,7 +92,7 @@ async def run_alone(server: Server, settings: WorkerSettings, recogniser: Recogn
     claims = Claims(
         server, claim.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s, queue=claim.queue
     )
-    [began] = await claims.begin([claim])
+    [began] = await claims.load([claim])
     if began.code != Code.OK or began.start is None:
         return began.code in {Code.GONE, Code.SEALED}
     run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint))

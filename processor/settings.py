@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from eventlog.archive.stores import Place
+from eventlog.archive.location import ArchiveLocation
 
 
 class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +54,7 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     keeps_unarchived: bool = False
     memory_high_watermark_percent: float = 80.0
     memory_limit_bytes: int = 0
-    archive: Place | None = None
+    archive: ArchiveLocation | None = None
     session_ttl_s: int = 86_400
     changes_max_notices: int = 100_000
     suspicion_limit: int = 2

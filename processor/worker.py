@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from eventlog.log import LogUnavailableError
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.wakeups import Wakeups
-from eventlog.telemetry.heartbeats import process_name
-from eventlog.telemetry.heartbeats import write as write_heartbeat
 from eventlog.work.claims import Claims
+from eventlog.work.heartbeats import process_name
+from eventlog.work.heartbeats import write as write_heartbeat
 from eventlog.work.shared_recognition import SharedRecognition
 from eventlog.work.uploads import RESTARTS, Uploads
 from processor.active_runs import ActiveRuns
@@ -90,14 +90,14 @@ class Worker:
             on_trouble=self._keeper.troubled, on_poison=self._poisoned,
         )  # fmt: skip
         self._partials = Partials(server, self.holdings, self._recognition, settings)
-        server.meter.read_when_asked(
+        server.meter.add_reader(
             WorkerCollector(
                 self.holdings, self._recognition, self._reader, self._decoders,
                 sharing=self._sharing, most_waiting=settings.max_pending_utterances,
             )
         )
         self._janitor = Janitor(self._log, claims, settings)
-        self._by_bell = {keys.queue(settings.queue).bell: keys for keys in server.keys.partitions}
+        self._by_bell = {keys.queue(settings.queue).wakeup: keys for keys in server.keys.partitions}
         shared = [self._sharing.bell] if self._sharing else []
         self._bells = Wakeups(server, [*self._by_bell, *shared], self._on_bell, self._keeper.ring)
         self._tasks: list[asyncio.Task[None]] = []

@@ -9,7 +9,7 @@ from typing import Any
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.projection.projection_log import FACTS_PER_PULL, Applied, Apply, ProjectionLog, Pulled
-from eventlog.telemetry.metering import Timed
+from eventlog.telemetry.metering import Timer
 from projections.fold_plan import Decoded, Plan, decoded, first_only, plan, refused
 from projections.metrics import ProjectionMetrics
 from projections.projection import Projection
@@ -60,7 +60,7 @@ class Applier:
         """One pull and one apply for each run: those that need another, and the partitions where that failed."""
         if not runs:
             return [], set()
-        with Timed(lambda seconds: self._metrics.applied(self._projection.name, seconds)):
+        with Timer(lambda seconds: self._metrics.applied(self._projection.name, seconds)):
             return await self._pull_and_apply(runs)
 
     async def _pull_and_apply(self, runs: list[RunKeys]) -> tuple[list[RunKeys], set[int]]:

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server
-from eventlog.telemetry.lag import Lag, read_lag
 from eventlog.telemetry.metering import Reading
+from eventlog.work.lag import Lag, read_lag
 
 if TYPE_CHECKING:
     from projections.forwarding.forwarder import Forwarder

@@ -8,7 +8,7 @@ import logging
 from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.projection_log import NOTICES_PER_READ, News, ProjectionLog
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from projections.applier import Applier
 from projections.metrics import ProjectionMetrics
 from projections.projection import Projection

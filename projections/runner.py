@@ -87,8 +87,8 @@ class ProjectionRunner:
             for sink in forwarding.sinks
         ]
         self.readings = ProjectionCollector(server, self.projectors, self.forwarders)
-        meter.read_when_asked(self.readings)
-        channels = {partition.changes_bell: partition.number for partition in server.keys.partitions}
+        meter.add_reader(self.readings)
+        channels = {partition.changes_wakeup: partition.number for partition in server.keys.partitions}
         self._bells = Wakeups(
             server,
             list(channels),

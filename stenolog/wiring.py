@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator
 import msgspec
 
 from edge.settings import EdgeSettings
-from eventlog.archive.stores import Place
+from eventlog.archive.location import ArchiveLocation
 from eventlog.log import LogUnavailableError
-from eventlog.redis.durability import Durability, durability, examine, refusal
+from eventlog.redis.durability import Durability, check_durability, find_fatal, parse_durability
 from eventlog.redis.server import DeploymentMismatchError, Server, Tls, connect
-from eventlog.telemetry.heartbeats import process_name
+from eventlog.work.heartbeats import process_name
 from processor.recognisers import Recogniser, load
 from processor.settings import WorkerSettings
 from processor.speech import SegmenterSettings
@@ -81,10 +81,10 @@ async def durable(server: Server, settings: Settings) -> Durability:
     Raises:
         DeploymentMismatchError: if Redis is seen not to give that.
     """
-    asked = durability(
+    asked = parse_durability(
         settings.durability, timeout_ms=settings.durability_timeout_ms, on_shortfall=settings.durability_on_shortfall
     )
-    if refused := refusal(asked, await examine(server, asked)):
+    if refused := find_fatal(asked, await check_durability(server, asked)):
         raise DeploymentMismatchError(refused)
     return asked
 
@@ -94,11 +94,11 @@ def segmenter_settings(settings: Settings) -> SegmenterSettings:
     return SegmenterSettings(vad_mode=settings.vad_mode, hangover_ms=settings.hangover_ms)
 
 
-def archive_place(settings: Settings) -> Place | None:
+def archive_place(settings: Settings) -> ArchiveLocation | None:
     """Where the archive is; None if there is none."""
     if not settings.archive_url:
         return None
-    return Place(
+    return ArchiveLocation(
         url=settings.archive_url, region=settings.aws_region, endpoint_url=settings.aws_endpoint_url,
         encryption=settings.archive_encryption,
     )  # fmt: skip

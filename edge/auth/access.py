@@ -190,7 +190,7 @@ class Access:
             LogUnavailableError: if Redis can't be reached.
         """
         keys = self._keys_of(session_id)
-        whereabouts = await self._log.whereabouts(keys)
+        whereabouts = await self._log.read_position(keys)
         if whereabouts is None or not sees(principal, whereabouts, owner_only=owner_only):
             raise unknown_session()
         return Found(keys, whereabouts)

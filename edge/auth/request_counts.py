@@ -19,4 +19,4 @@ async def count(server: Server, tenant_id: str, now_s: float) -> int:
         LogUnavailableError: if Redis can't be reached, or is full.
     """
     key = keys.request_count(tenant_id, int(now_s // WINDOW_S))
-    return int(await server.run(script("count_request"), [key], [TTL_S]))
+    return int(await server.run(script("increment_request_count"), [key], [TTL_S]))

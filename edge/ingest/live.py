@@ -26,7 +26,7 @@ from edge.views.health import json_response
 from eventlog.events import CONTAINER
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel import views
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 
 OPENING = (
     errors.INVALID_SAMPLE_RATE, errors.INVALID_ENCODING, errors.INVALID_CHANNELS, errors.INVALID_LANGUAGE, errors.INVALID_HANGOVER,

@@ -73,7 +73,7 @@ class LogAppender:
         """
         while True:
             try:
-                there = await self._log.confirmed_whereabouts(self._stream)
+                there = await self._log.read_durable_position(self._stream)
             except LogUnavailableError as error:
                 await self._pause(error)
                 continue

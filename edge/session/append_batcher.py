@@ -15,7 +15,7 @@ from edge.session.uplink import Uplink
 from edge.session.upload_credit import UploadCredit
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, EventLog, LogUnavailableError
-from eventlog.telemetry.metering import Timed
+from eventlog.telemetry.metering import Timer
 
 logger = logging.getLogger(__name__)
 
@@ -187,7 +187,7 @@ class AppendBatcher:
             return
         try:
             self._flushing = True
-            with Timed(self._meter):
+            with Timer(self._meter):
                 answers = await self._log.append(appends)
         except LogUnavailableError as error:
             if not self._failures:

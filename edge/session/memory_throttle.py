@@ -13,7 +13,7 @@ from edge import errors
 from edge.errors import ApiError
 from edge.session.upload_credit import LOOK_S, ProgressTimeout
 from eventlog.log import LogUnavailableError
-from eventlog.redis.memory import Level, Memory, Watermarks, node_of, read_memory
+from eventlog.redis.memory import Level, NodeMemory, Watermarks, node_of, read_memory
 
 if TYPE_CHECKING:
     from edge.session.append_batcher import AppendLog, AppendSource
@@ -46,7 +46,7 @@ class MemoryWatermarks:
         self._server = server
         self._marks = marks
         self._limit_bytes = limit_bytes
-        self.nodes: dict[str, Memory] = {}
+        self.nodes: dict[str, NodeMemory] = {}
         """What was found last."""
         self._levels: dict[str, Level] = {}
         self.is_holding = False
@@ -57,12 +57,12 @@ class MemoryWatermarks:
     @property
     def level(self) -> Level:
         """What the emptiest node asks for: whether the deployment as a whole takes something."""
-        return min(self._levels.values(), default=Level.FREE)
+        return min(self._levels.values(), default=Level.NORMAL)
 
     @property
     def worst(self) -> Level:
         """What the fullest node asks for."""
-        return max(self._levels.values(), default=Level.FREE)
+        return max(self._levels.values(), default=Level.NORMAL)
 
     @property
     def percent(self) -> float | None:
@@ -79,7 +79,7 @@ class MemoryWatermarks:
             except Exception:  # what it last asked for must not hold for ever
                 logger.exception("looking at Redis's memory failed by a defect")
                 self._levels, self.is_holding = {}, False
-            near = (self.percent or 0.0) >= self._marks.refuse_percent - NEAR_PERCENT
+            near = (self.percent or 0.0) >= self._marks.high_percent - NEAR_PERCENT
             await asyncio.sleep(NEAR_SAMPLE_S if near else SAMPLE_S)
 
     async def sample(self) -> None:
@@ -90,19 +90,19 @@ class MemoryWatermarks:
         """
         found = await read_memory(self._server, limit_bytes=self._limit_bytes)
         before = self._levels
-        levels = {name: self._marks.level(one.percent, before.get(name, Level.FREE)) for name, one in found.items()}
+        levels = {name: self._marks.level(one.percent, before.get(name, Level.NORMAL)) for name, one in found.items()}
         # A node that doesn't answer is as full as it was; one that has left the cluster isn't asked for any more.
         known = {node_of(self._server, partition) for partition in self._server.keys.partitions}
         away = {name: level for name, level in before.items() if name in known and name not in levels}
         self.nodes, self._levels = found, levels | away
-        self.is_holding = self.worst is Level.HOLD
+        self.is_holding = self.worst is Level.CRITICAL
         for name, level in self._levels.items():
-            if level is not before.get(name, Level.FREE):
+            if level is not before.get(name, Level.NORMAL):
                 self._tell(name, level)
 
     def holds(self, partition: PartitionKeys) -> bool:
         """Whether no audio is to be appended to that partition now."""
-        return self.is_holding and self._of(partition) is Level.HOLD
+        return self.is_holding and self._of(partition) is Level.CRITICAL
 
     def new_session_id(self) -> str:
         """An id for a new session, where there is room for it.
@@ -111,10 +111,10 @@ class MemoryWatermarks:
             ApiError: `memory_full` if there is none.
         """
         session_id = str(uuid.uuid4())
-        if self.worst is Level.FREE:
+        if self.worst is Level.NORMAL:
             return session_id
-        for _ in range(MOST_DRAWS if self.level is Level.FREE else 1):
-            if self._of(self._server.keys.of(session_id).partition) is Level.FREE:
+        for _ in range(MOST_DRAWS if self.level is Level.NORMAL else 1):
+            if self._of(self._server.keys.of(session_id).partition) is Level.NORMAL:
                 return session_id
             session_id = str(uuid.uuid4())
         raise ApiError(
@@ -143,17 +143,17 @@ class MemoryWatermarks:
         return True
 
     def _of(self, partition: PartitionKeys) -> Level:
-        return self._levels.get(node_of(self._server, partition), Level.FREE)
+        return self._levels.get(node_of(self._server, partition), Level.NORMAL)
 
     def _tell(self, name: str, level: Level) -> None:
         words = {
-            Level.FREE: "Redis has memory again",
-            Level.REFUSE: "Redis is short of memory: no new sessions",
-            Level.HOLD: "Redis is short of memory: no audio is appended",
+            Level.NORMAL: "Redis has memory again",
+            Level.HIGH: "Redis is short of memory: no new sessions",
+            Level.CRITICAL: "Redis is short of memory: no audio is appended",
         }
         memory = self.nodes.get(name)
         extra = {"node": name, "percent": round(memory.percent, 1) if memory else None}
-        (logger.info if level is Level.FREE else logger.warning)(words[level], extra=extra)
+        (logger.info if level is Level.NORMAL else logger.warning)(words[level], extra=extra)
 
 
 class MemoryThrottle:

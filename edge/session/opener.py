@@ -95,7 +95,7 @@ class Opener:
             return await self._placed(place, lambda: self._create(place.session_id, wanted, principal))
         # Whatever is refused must change nothing, and a resume raises the epoch: so all checks come before it.
         keys = self._keys.of(wanted.session_id)
-        there = await self._patiently(lambda: self._log.whereabouts(keys))
+        there = await self._patiently(lambda: self._log.read_position(keys))
         if there is None or not principal.is_of(there.tenant_id):
             raise unknown_session()
         start = there.start

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server
-from eventlog.telemetry.heartbeats import read_all
-from eventlog.work.uploads import ALIVE_MS, WORKER, credits_of
+from eventlog.work.heartbeats import read_all
+from eventlog.work.uploads import ALIVE_MS, WORKER, read_credits
 
 LOOK_S = 0.1
 """Between two looks whether a waiting upload may go on: its decoder has megabytes to work on meanwhile."""
@@ -35,7 +35,7 @@ class UploadCredit:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        return await credits_of(self._server, list(session_ids), self._ahead_bytes)
+        return await read_credits(self._server, list(session_ids), self._ahead_bytes)
 
     async def is_hopeless(self) -> bool:
         """Whether no worker lives that could take anything, as far as can be known."""

@@ -16,9 +16,9 @@ from edge.core import EdgeCore
 from edge.views.health import PROBE_TIMEOUT_S, json_response
 from eventlog import keys
 from eventlog.log import LogUnavailableError
-from eventlog.redis.durability import examine, is_kept
-from eventlog.telemetry import heartbeats
-from eventlog.telemetry.heartbeats import ERRORS, Heartbeat
+from eventlog.redis.durability import check_durability, is_met
+from eventlog.work import heartbeats
+from eventlog.work.heartbeats import ERRORS, Heartbeat
 
 _MS = 1000
 
@@ -104,11 +104,11 @@ class Diagnostics:
 
 
 async def _durable(core: EdgeCore) -> DurabilityReport:
-    asked = core.log.confirming.asked
-    found = await examine(core.server, asked)
+    asked = core.log.durable_calls.durability
+    found = await check_durability(core.server, asked)
     # Without addresses: they are an operator's alone, and the edge's log has them.
     findings = [f"{one.text}: {one.remedy}" for one in dict.fromkeys(one._replace(node="") for one in found)]
-    return DurabilityReport(setting=str(asked), kept=is_kept(asked, found), findings=findings)
+    return DurabilityReport(setting=str(asked), kept=is_met(asked, found), findings=findings)
 
 
 def _report(beat: Heartbeat, stale_s: float, *, named: bool) -> ProcessReport:

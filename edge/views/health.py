@@ -16,8 +16,8 @@ from edge.views.answer_cache import Recent
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.redis.memory import Level
-from eventlog.telemetry import heartbeats
-from eventlog.telemetry.lag import Lag, read_lag
+from eventlog.work import heartbeats
+from eventlog.work.lag import Lag, read_lag
 
 PROBE_TIMEOUT_S = 2.0
 """Balancers give up on a probe after some seconds; a Redis that takes longer isn't one to send clients to."""
@@ -140,7 +140,7 @@ class Health:
         if not probe.redis:
             yield "Redis can't be written"
             return
-        if self._core.pressure.level is Level.HOLD:
+        if self._core.pressure.level is Level.CRITICAL:
             yield "Redis is short of memory: no audio is appended"
         if not workers:
             yield f"no worker has consumed for {settings.ready_stale_s:g} s"
@@ -154,9 +154,9 @@ class Health:
     def _warnings(self, probe: _Probe, projections: dict[str, int]) -> Iterator[str]:
         if not probe.redis:
             return
-        if (worst := self._core.pressure.worst) is not Level.FREE:
+        if (worst := self._core.pressure.worst) is not Level.NORMAL:
             # No reason to be red: whoever resumes a session would find no replica, and newcomers are told.
-            what = "no new sessions" if worst is Level.REFUSE else "no new sessions and no audio"
+            what = "no new sessions" if worst is Level.HIGH else "no new sessions and no audio"
             yield f"Redis is {self._core.pressure.percent or 0:.0f} % full: {what} where it is"
         settings = self._core.settings
         for name, count in projections.items():

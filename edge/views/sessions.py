@@ -72,7 +72,7 @@ class Sessions:
     def __init__(self, core: EdgeCore) -> None:
         """Read from the server of `core`, and erase there."""
         self._server = core.server
-        self._confirming = core.log.confirming
+        self._confirming = core.log.durable_calls
         self._access = core.access
         self._pages = Recent(self._read_page, most=PAGES_KEPT)
         self._metrics = Recent(self._read_metrics, most=TENANTS_KEPT)

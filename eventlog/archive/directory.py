@@ -10,14 +10,14 @@ from pathlib import Path
 
 from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError
 
-_UNFINISHED = ".unfinished-"  # what begins so is a temporary file: of a write under way, or of a writer that died
+_UNFINISHED = ".unfinished-"  # prefix of temporary files: of a write under way, or of a writer that died
 
 
 class DirectoryStore:
-    """The `Store` below one directory, readable by its owner alone: it holds what people said."""
+    """The `Store` below one directory, readable by its owner alone: it holds speech."""
 
     def __init__(self, root: str) -> None:
-        """Use the directory `root`, which is made at the first write."""
+        """Use the directory `root`, created at the first write."""
         self._root = Path(root)
 
     def put(self, name: str, content: bytes) -> None:
@@ -80,7 +80,7 @@ class DirectoryStore:
             count = sum(len(files) for _, _, files in os.walk(path))
             shutil.rmtree(path)
             _make_durable(path.parent)
-        except FileNotFoundError:  # nothing is there, or another process deletes it too and was quicker
+        except FileNotFoundError:  # it does not exist, or another process deleted it first
             return 0
         except OSError as error:
             raise _unavailable(error) from error
@@ -92,11 +92,11 @@ class DirectoryStore:
     def _path(self, name: str) -> Path:
         parts = name.split("/")
         if any(part in {"", ".", ".."} or "\0" in part for part in parts):
-            raise ValueError("no name of an object in an archive")
+            raise ValueError("not a name of an object in an archive")
         return self._root.joinpath(*parts)
 
     def _make(self, folder: Path) -> None:
-        """Make a folder and those above it, each as durable as what is put into it."""
+        """Create a folder and those above it, each as durable as the files in it."""
         if folder.is_dir():
             return
         if folder != folder.parent:

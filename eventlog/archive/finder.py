@@ -12,7 +12,7 @@ from eventlog.archive.stores import MissingObjectError, Store
 
 
 class ArchiveQuery(NamedTuple):
-    """Which sessions: those named, or those that meet every bound that is given."""
+    """Selects sessions: those named, or those that meet every bound that is given."""
 
     session_ids: Sequence[str] = ()
     tenant_id: str | None = None
@@ -21,32 +21,32 @@ class ArchiveQuery(NamedTuple):
     """Started before that."""
 
     def wants_day(self, day: str) -> bool:
-        """Whether sessions of a day may be among them."""
+        """Whether a day may have selected sessions."""
         if self.since_ms is not None and day < layout.day_of(self.since_ms):
             return False
         return self.until_ms is None or day <= layout.day_of(self.until_ms)
 
     def wants(self, started_ms: int) -> bool:
-        """Whether a session that began then may be one."""
+        """Whether a session that started then meets the bounds."""
         after = self.since_ms is None or started_ms >= self.since_ms
         return after and (self.until_ms is None or started_ms < self.until_ms)
 
 
 class ArchivedSession(NamedTuple):
-    """An archived session, or one that can't be read, and why."""
+    """An archived session, or the error for which it can't be read."""
 
     session_id: str
     manifest: Manifest | None
-    trouble: str = ""
+    error: str = ""
 
 
 def find(store: Store, wanted: ArchiveQuery) -> Iterator[ArchivedSession]:
-    """The archived sessions that are wanted, day by day unless they are named.
+    """Yield the archived sessions that `wanted` selects, day by day unless they are named.
 
-    Only the manifests of sessions that are wanted are read. One that isn't whole yet is none of them.
+    Only their manifests are read. A session whose archive isn't complete yet is left out.
 
     Raises:
-        ArchiveUnavailableError: if the store can't be asked.
+        ArchiveUnavailableError: if the store can't be read.
     """
     named = dict.fromkeys(wanted.session_ids) if wanted.session_ids else _marked(store, wanted)
     for session_id in named:
@@ -65,6 +65,6 @@ def _marked(store: Store, wanted: ArchiveQuery) -> Iterator[str]:
             continue
         names = store.names(folder if wanted.tenant_id is None else layout.tenant_folder(day, wanted.tenant_id))
         for name in names:
-            found = layout.marked(name)
+            found = layout.parse_marker(name)
             if found is not None and wanted.wants(found.started_ms):
                 yield layout.session_id_of(found)

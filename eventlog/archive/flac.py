@@ -1,4 +1,4 @@
-"""PCM to FLAC and back, to the bit, in any portions. PyAV is imported on first use: it is some 100 MB of libraries."""
+"""PCM to FLAC and back, bit by bit, in any portions. PyAV is imported on first use: some 100 MB of libraries."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
 
 FRAME_SAMPLES = 4096
-"""Per frame, whatever the portions: the same samples make the same file. What FLAC's own encoder takes."""
+"""Per frame, in any portions: the same samples make the same file. FLAC's own encoder takes as many."""
 
 _SAMPLE_BYTES = 2
 _LAYOUTS = {1: "mono", 2: "stereo"}  # no session has more channels
 
 
-class Encoder:
-    """Encodes the audio of one part; what it keeps is the encoded file and less than a frame of samples."""
+class FlacEncoder:
+    """Encodes the audio of one part; it keeps the encoded file and less than a frame of samples."""
 
     def __init__(self, sample_rate_hz: int, channels: int) -> None:
         """Take interleaved 16-bit little-endian samples of that rate."""
@@ -40,7 +40,7 @@ class Encoder:
         self._stream = stream
 
     def add(self, pcm: bytes) -> None:
-        """Take some more samples."""
+        """Encode more samples."""
         pcm = self._rest + pcm
         whole = len(pcm) - len(pcm) % self._frame_bytes
         for first in range(0, whole, self._frame_bytes):
@@ -48,7 +48,7 @@ class Encoder:
         self._rest = pcm[whole:]
 
     def finish(self) -> bytes:
-        """The file; empty if there was no sample."""
+        """Return the file; empty if it has no sample."""
         if self._rest:
             self._encode(self._rest)
         if not self._samples:
@@ -67,11 +67,11 @@ class Encoder:
         self._container.mux(self._stream.encode(frame))
 
 
-def decoded(content: bytes) -> Iterator[bytes]:
-    """The samples of a file as they were given, a frame at a time.
+def decode_flac(content: bytes) -> Iterator[bytes]:
+    """Yield the samples of a file, the same that were encoded, a frame at a time.
 
     Raises:
-        DamagedArchiveError: if it is no whole FLAC file.
+        DamagedArchiveError: if it is no complete FLAC file.
     """
     import av  # noqa: PLC0415 - see the module's docstring
 
@@ -80,16 +80,16 @@ def decoded(content: bytes) -> Iterator[bytes]:
         with contextlib.closing(av.open(io.BytesIO(content), "r", format="flac")) as container:
             for frame in container.decode(audio=0):
                 if frame.format.name != "s16":
-                    raise DamagedArchiveError("a file of audio holds samples of another kind")
+                    raise DamagedArchiveError("an audio file holds samples of another format")
                 length = frame.samples * frame.layout.nb_channels * _SAMPLE_BYTES
                 samples += frame.samples
                 yield bytes(memoryview(frame.planes[0])[:length])
     except (av.FFmpegError, IndexError) as error:
-        raise DamagedArchiveError("a file of audio can't be decoded") from error
+        raise DamagedArchiveError("an audio file can't be decoded") from error
     if not samples:
-        raise DamagedArchiveError("a file of audio holds none")
+        raise DamagedArchiveError("an audio file holds no audio")
 
 
 def sha256_of(content: bytes) -> str:
-    """Its SHA-256, hexadecimal."""
+    """Return the SHA-256 of `content`, hexadecimal."""
     return hashlib.sha256(content).hexdigest()

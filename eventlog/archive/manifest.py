@@ -1,7 +1,7 @@
-"""What is written of a session beside its audio: notes on each part, and the manifest, with which it is complete. Pure.
+"""An archived session's documents: notes on each part, and the manifest, with which the archive is complete. Pure.
 
 Names carry their version; fields may be added with a default. A change of meaning takes a new name, and this module
-goes on reading the older one.
+continues to read the older one.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from eventlog.events import SessionStarted
 
 
 class DamagedArchiveError(Exception):
-    """Something in the archive is missing, or isn't what was written; the message names it, never its content."""
+    """An object of the archive is missing, or was changed; the message names it, never its content."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
-    """The audio of some minutes; where to cut depends on the position alone, so that each writer cuts alike.
+    """The audio of some minutes; the cut depends on the position alone, so that each writer cuts alike.
 
     Attributes:
         number: Counted from 0.
         start_samples: Where it begins.
         end_samples: Where the next one begins, or the session ends.
         spans: The stretches (start, end) whose samples the file holds, one after the other; the rest is missing.
-        file: Name of the FLAC file in the session's folder; empty if there is no sample in it.
+        file: Name of the FLAC file in the session's folder; empty if the part has no sample.
         bytes: Length of that file.
         sha256: Of that file, hexadecimal.
     """
@@ -41,7 +41,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True):
-    """A control event of the audio, or a fact, as it stands in its stream."""
+    """A control event of the audio, or a fact, unchanged from its stream."""
 
     id: str
     event: msgspec.Raw
@@ -50,7 +50,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PartNote(msgspec.Struct, frozen=True, kw_only=True, tag_field="archive", tag="archive_part.v1"):
-    """A part that is written, of a session that isn't whole yet."""
+    """A written part of a session whose archive isn't complete yet."""
 
     session_id: str
     tenant_id: str
@@ -69,10 +69,10 @@ class Lines(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag_field="archive", tag="archive_manifest.v1"):
-    """All that is archived of a session; it is written last, so where it is, everything is.
+    """Everything archived of a session; it is written last, so where it exists, everything exists.
 
     Attributes:
-        session_id: Whose it is.
+        session_id: The session.
         tenant_id: Its tenant.
         owner_id: Subject of the token that opened it; empty without authentication.
         engine: The live run's recogniser.
@@ -80,14 +80,14 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag_field="archive", t
         ended_ms: Wall clock of the live run's last fact, Unix ms.
         reason: How it ended.
         sample_rate_hz: Of the audio.
-        channels: Of the audio; 0 if there is none.
+        channels: Of the audio; 0 if it has none.
         total_samples: Where it ends, per channel.
         part_samples: Between two cuts.
         parts: The audio, in order.
-        missing: Stretches (start, end) of audio that nobody has.
+        missing: Stretches (start, end) of audio that is lost.
         events: The control events, with their positions.
         facts: The facts of the live run.
-        start: The event that it began with: every setting that was pinned.
+        start: The event that it started with: every setting that was pinned.
     """
 
     session_id: str
@@ -112,26 +112,26 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True, tag_field="archive", t
         """`start`, decoded.
 
         Raises:
-            UndecodableEventError: if it is none of this build.
+            UndecodableEventError: if this build does not know it.
         """
         return decode_start(bytes(self.start))
 
 
 def encode_note(note: PartNote) -> bytes:
-    """As it is stored: its events as they are, to the byte."""
+    """Return the stored form, its events unchanged to the byte."""
     return msgspec.json.encode(note)
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """As it is stored: JSON that people can read too."""
+    """Return the stored form: JSON that people can read too."""
     return msgspec.json.format(msgspec.json.encode(manifest), indent=1) + b"\n"
 
 
 def decode_note(data: bytes) -> PartNote:
-    """Notes on a part.
+    """Decode notes on a part.
 
     Raises:
-        DamagedArchiveError: if they are none of this build.
+        DamagedArchiveError: if this build does not know them.
     """
     try:
         return msgspec.json.decode(data, type=PartNote)
@@ -140,10 +140,10 @@ def decode_note(data: bytes) -> PartNote:
 
 
 def decode_manifest(data: bytes) -> Manifest:
-    """A manifest.
+    """Decode a manifest.
 
     Raises:
-        DamagedArchiveError: if it is none of this build.
+        DamagedArchiveError: if this build does not know it.
     """
     try:
         return msgspec.json.decode(data, type=Manifest)
@@ -152,12 +152,12 @@ def decode_manifest(data: bytes) -> Manifest:
 
 
 def encode_lines(lines: Sequence[Line]) -> bytes:
-    """A line each."""
+    """Return one line for each."""
     return b"".join(msgspec.json.encode(line) + b"\n" for line in lines)
 
 
 def decode_lines(data: bytes) -> list[Line]:
-    """The same lines.
+    """Decode lines that `encode_lines` made.
 
     Raises:
         DamagedArchiveError: if one can't be read.
@@ -168,8 +168,8 @@ def decode_lines(data: bytes) -> list[Line]:
         raise DamagedArchiveError("a line can't be read") from error
 
 
-def missing(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
-    """The stretches between the spans of consecutive parts, where there are no samples."""
+def find_missing(parts: Sequence[Part]) -> tuple[tuple[int, int], ...]:
+    """Return the stretches without samples between the spans of consecutive parts."""
     found: list[tuple[int, int]] = []
     at = 0
     ends = [(part.end_samples, part.end_samples) for part in parts[-1:]]

@@ -1,4 +1,4 @@
-"""Cuts an audio stream's entries into parts: the same entries make the same parts, however they are handed in. Pure."""
+"""Cuts an audio stream's entries into parts: the same entries make the same parts, in any portions. Pure."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class PartCutter:
     """
 
     def __init__(self, number: int, part_samples: int, channels: int) -> None:
-        """Begin part `number` of a session that is cut every `part_samples` samples."""
+        """Start part `number` of a session that is cut every `part_samples` samples."""
         self.number = number
         self.start_samples = number * part_samples
         self.end_samples = self.start_samples + part_samples
@@ -32,20 +32,20 @@ class PartCutter:
         self.cursor = Position(self.start_samples, 0)
         """Read on after this entry."""
         self.is_whole = False
-        """Whether nothing that is still to come belongs to it."""
+        """Whether no later entry belongs to it."""
         self.sealed: SessionSealed | None = None
         """The session's end, in its last part."""
-        self.lacks = False
-        """Whether audio is missing that no event tells of: it was freed before it came here."""
+        self.has_missing_audio = False
+        """Whether audio is missing that no event declares: it was freed before it was read."""
         self.part_samples = part_samples
         self._frame_bytes = _SAMPLE_BYTES * channels
-        self._at = self._told = self.start_samples
+        self._at = self._declared = self.start_samples
 
     def feed(self, entry: AudioEntry) -> bytes:
-        """Take the next entry; returns the samples of it that belong here.
+        """Take the next entry; return its samples that belong to this part.
 
         Raises:
-            UndecodableEventError: if an event is none of this build.
+            UndecodableEventError: if this build does not know an event.
         """
         self.cursor = entry.position
         if entry.pcm is None:
@@ -55,7 +55,7 @@ class PartCutter:
 
     def _take_chunk(self, end: int, pcm: bytes) -> bytes:
         if not self._frame_bytes:
-            raise UndecodableEventError("audio of a recording that isn't described")
+            raise UndecodableEventError("audio of a recording without a description")
         start = end - len(pcm) // self._frame_bytes
         first, last = max(start, self._at), min(end, self.end_samples)
         self.is_whole = end >= self.end_samples
@@ -76,14 +76,14 @@ class PartCutter:
         if isinstance(event, SessionSealed):
             self._end(event)
         else:
-            # An event stands where the audio is: whatever comes before it was there, or is told to be missing.
+            # An event stands where the audio is: all audio before it was read, or is declared missing.
             samples = event.samples if isinstance(event, HoleFound) else 0
             self._reach(min(entry.position.offset - samples, self.end_samples))
-            self._told = max(self._told, entry.position.offset) if samples else self._told
+            self._declared = max(self._declared, entry.position.offset) if samples else self._declared
             self._at = max(self._at, min(entry.position.offset, self.end_samples))
         if not self.is_whole:
             self.is_whole = entry.position.offset >= self.end_samples and self.sealed is None
-        # A hole is told where it ends, as a chunk is: one that ends at the cut comes before it.
+        # A hole stands where it ends, as a chunk does: one that ends at the cut comes before it.
         if self.sealed is not None or entry.position <= Position(self.end_samples, 0):
             self.events.append(Line(id=str(entry.position), event=msgspec.Raw(entry.event), at_ms=entry.at_ms))
 
@@ -95,7 +95,7 @@ class PartCutter:
         self._reach(min(event.offset_samples, self.end_samples))
 
     def _reach(self, offset: int) -> None:
-        """The audio goes on at `offset`."""
-        if offset > max(self._at, self._told):
-            self.lacks = True
+        """Continue the audio at `offset`."""
+        if offset > max(self._at, self._declared):
+            self.has_missing_audio = True
         self._at = max(self._at, offset)

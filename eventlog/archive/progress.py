@@ -1,7 +1,7 @@
-"""The archive's side of the log: how far each session is archived, and which deleted ones are to be erased there.
+"""Archiving's state in the log: how far each session is archived, and which erased ones the archive must erase too.
 
-A session is marked before anything of it is written. Whoever deletes it then leaves its id for the archive, however
-early or late that hears of it.
+A session is marked before any part of it is written. Erasing a marked session leaves its id for the archive, however
+early or late the archive reads it.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from eventlog.redis.scripts import script
 from eventlog.redis.server import Server
 
 ALL = 2**64 - 1
-"""Archived up to there: the session is in the archive, complete."""
+"""Archived up to this position: the session's archive is complete."""
 
-SETTLED_MS = 600_000
-"""A deleted session's objects are deleted again until it is deleted for so long: several times as long as a write
+ERASURE_GRACE_MS = 600_000
+"""An erased session's objects are deleted again until it has been erased for so long: several times as long as a write
 that was under way can last."""
 
 
-class ArchiveMark(NamedTuple):
-    """Where a session stands."""
+class ArchiveState(NamedTuple):
+    """How far a session is archived."""
 
     start: SessionStarted
     archived_samples: int
@@ -34,16 +34,16 @@ class ArchiveMark(NamedTuple):
 
 
 class PendingErasure(NamedTuple):
-    """A deleted session whose objects are to be deleted."""
+    """An erased session whose objects must be deleted."""
 
     partition: PartitionKeys
     session_id: str
-    is_settled: bool
-    """Whether nobody can be at writing any more, so that the id may go with the objects."""
+    is_final: bool
+    """Whether no writer can be active any more, so that the id may go with the objects."""
 
 
 class ArchiveProgress:
-    """Reads and moves them."""
+    """Reads and records how far sessions are archived."""
 
     def __init__(self, server: Server, *, part_s: int, frees: bool) -> None:
         """Cut new sessions every `part_s` seconds; `frees` audio that is archived and processed."""
@@ -51,36 +51,36 @@ class ArchiveProgress:
         self._part_s = part_s
         self._frees = frees
 
-    async def begin(self, keys: SessionKeys) -> ArchiveMark | None:
+    async def start(self, keys: SessionKeys) -> ArchiveState | None:
         """Mark a session; None if it is gone.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
-            UndecodableEventError: if it began with an event that is none of this build.
+            UndecodableEventError: if this build does not know the event that it started with.
         """
-        code, archived, part_s, start = await self.server.run(
+        code, archived, part_s, data = await self.server.run(
             script("begin_archiving"), [keys.session], [self._part_s]
         )
         if code != Code.OK:
             return None
-        began = decode_start(start)
-        return ArchiveMark(began, int(archived), int(part_s) * began.sample_rate_hz)
+        start = decode_start(data)
+        return ArchiveState(start, int(archived), int(part_s) * start.sample_rate_hz)
 
-    async def note(self, keys: RunKeys, archived_samples: int) -> bool:
-        """A session is archived up to there, or `ALL`; False if it is gone, and nothing more is to be written of it.
+    async def record(self, keys: RunKeys, archived_samples: int) -> bool:
+        """Record that a session is archived up to a position, or `ALL`; False if it is gone: write no more of it.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
         session = keys.session
         code = await self.server.run(
-            script("note_archived"), [session.session, session.audio, keys.checkpoint],
+            script("record_archived"), [session.session, session.audio, keys.checkpoint],
             [archived_samples, int(self._frees)],
         )  # fmt: skip
         return Code(code) == Code.OK
 
     async def is_erased(self, keys: SessionKeys) -> bool:
-        """Whether a session that is gone was deleted, rather than expired.
+        """Whether a session that is gone was erased, rather than expired.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
@@ -92,7 +92,7 @@ class ArchiveProgress:
         return False
 
     async def facts(self, keys: RunKeys) -> AsyncIterator[tuple[str, bytes]]:
-        """All facts of a run, with their ids.
+        """Yield all facts of a run, with their ids.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
@@ -106,8 +106,8 @@ class ArchiveProgress:
                 return
             after = f"({page[-1][0].decode()}"
 
-    async def doomed(self) -> list[PendingErasure]:
-        """The deleted sessions whose objects are to be deleted, of the partitions that can be reached.
+    async def pending_erasures(self) -> list[PendingErasure]:
+        """Return the erased sessions whose objects must be deleted, of the partitions that can be reached.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
@@ -124,22 +124,22 @@ class ArchiveProgress:
             if isinstance(answer, Exception):
                 raise answer
             found += [
-                PendingErasure(partition, session_id.decode(), now_ms - float(score) > SETTLED_MS)
+                PendingErasure(partition, session_id.decode(), now_ms - float(score) > ERASURE_GRACE_MS)
                 for session_id, score in _pairs(answer)
             ]
         return found
 
-    async def settle(self, doomed: PendingErasure) -> None:
-        """Nothing is left of it.
+    async def finish_erasure(self, erasure: PendingErasure) -> None:
+        """Record that the archive holds nothing of the session any more.
 
         Raises:
-            LogUnavailableError: if Redis can't be reached; it will be deleted once more.
+            LogUnavailableError: if Redis can't be reached; its objects will be deleted once more.
         """
-        await self.server.execute("ZREM", doomed.partition.archive_erasures, doomed.session_id)
+        await self.server.execute("ZREM", erasure.partition.archive_erasures, erasure.session_id)
 
 
 def _pairs(answer: list[bytes | list[bytes]]) -> list[tuple[bytes, bytes]]:
-    """Members and scores, however flat the protocol's version answers them."""
+    """Return members and scores, nested or flat as the protocol's version answers them."""
     if answer and isinstance(answer[0], list | tuple):
         return [(one[0], one[1]) for one in answer]  # type: ignore[misc]
     return list(zip(answer[::2], answer[1::2], strict=True))  # type: ignore[arg-type]

@@ -1,11 +1,11 @@
-"""Reads archived sessions back: as the entries that their audio streams had, or just to see that they are whole."""
+"""Reads archived sessions back, as the entries that their audio streams had, and verifies them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from eventlog.archive import layout
-from eventlog.archive.flac import decoded, sha256_of
+from eventlog.archive.flac import decode_flac, sha256_of
 from eventlog.archive.manifest import (
     DamagedArchiveError,
     Line,
@@ -20,18 +20,18 @@ from eventlog.log import AudioEntry
 from eventlog.positions import Position
 
 CHUNK_BYTES = 65_536
-"""Of one entry at most: two seconds of 16 kHz, after which whoever segments them looks at other runs too."""
+"""Of one entry at most: two seconds of 16 kHz, after which a worker that segments them turns to other runs too."""
 
 _SAMPLE_BYTES = 2
 
 
 def read_manifest(store: Store, session_id: str) -> Manifest:
-    """What is archived of a session.
+    """Return the manifest of an archived session.
 
     Raises:
-        MissingObjectError: if nothing is, or not all of it yet.
+        MissingObjectError: if the session isn't archived, or not completely yet.
         DamagedArchiveError: if it can't be read, or is another session's.
-        ArchiveUnavailableError: if the store can't be asked.
+        ArchiveUnavailableError: if the store can't be read.
     """
     manifest = decode_manifest(store.get(f"{layout.folder(session_id)}/{layout.MANIFEST}"))
     if manifest.session_id != session_id:
@@ -40,23 +40,23 @@ def read_manifest(store: Store, session_id: str) -> Manifest:
 
 
 def read_lines(store: Store, manifest: Manifest, which: Lines) -> list[Line]:
-    """The control events, or the facts.
+    """Return the control events, or the facts.
 
     Raises:
-        DamagedArchiveError: if they are missing, or not what was written.
-        ArchiveUnavailableError: if the store can't be asked.
+        DamagedArchiveError: if they are missing, or were changed.
+        ArchiveUnavailableError: if the store can't be read.
     """
     return decode_lines(_checked(store, manifest, which.file, which.sha256))
 
 
 def read_entries(store: Store, manifest: Manifest, after: Position) -> Iterator[AudioEntry]:
-    """The entries after a position, in order: control events where they stood, samples in chunks of bounded size.
+    """Yield the entries after a position, in order: control events where they stood, samples in bounded chunks.
 
     Never more than one part's file is kept. Chunks aren't those that a client sent, which no decision depends on.
 
     Raises:
-        DamagedArchiveError: as soon as something is missing that should be there, or isn't what was written.
-        ArchiveUnavailableError: if the store can't be asked; begin anew after the last entry that was taken.
+        DamagedArchiveError: as soon as an object is missing, or was changed.
+        ArchiveUnavailableError: if the store can't be read; start again after the last entry that was taken.
     """
     events = [_entry(line) for line in read_lines(store, manifest, manifest.events)]
     events = [entry for entry in events if entry.position > after]
@@ -71,41 +71,41 @@ def read_entries(store: Store, manifest: Manifest, after: Position) -> Iterator[
 
 
 def verify(store: Store, manifest: Manifest) -> list[str]:
-    """What is wrong with a session's objects, a line each; nothing if all is as it was written.
+    """Return the faults of a session's objects, a line each; none if all objects are unchanged.
 
     Raises:
-        ArchiveUnavailableError: if the store can't be asked.
+        ArchiveUnavailableError: if the store can't be read.
     """
-    troubles: list[str] = []
+    faults: list[str] = []
     for lines in (manifest.events, manifest.facts):
         try:
             found = len(read_lines(store, manifest, lines))
         except DamagedArchiveError as error:
-            troubles.append(str(error))
+            faults.append(str(error))
             continue
         if found != lines.count:
-            troubles.append(f"{lines.file}: {found} lines in place of {lines.count}")
+            faults.append(f"{lines.file}: {found} lines in place of {lines.count}")
     for part in manifest.parts:
         if part.file:
-            troubles += _faults(store, manifest, part)
-    return troubles
+            faults += _faults(store, manifest, part)
+    return faults
 
 
 def _faults(store: Store, manifest: Manifest, part: Part) -> list[str]:
     try:
-        heard = sum(map(len, decoded(_checked(store, manifest, part.file, part.sha256))))
+        found_bytes = sum(map(len, decode_flac(_checked(store, manifest, part.file, part.sha256))))
     except DamagedArchiveError as error:
         return [f"{part.file}: {error}"]
     expected = sum(end - start for start, end in part.spans) * manifest.channels * _SAMPLE_BYTES
-    return [f"{part.file}: other than {expected} bytes of samples"] if heard != expected else []
+    return [f"{part.file}: other than {expected} bytes of samples"] if found_bytes != expected else []
 
 
 def _chunks(
     store: Store, manifest: Manifest, part: Part, after: int, events: Sequence[int]
 ) -> Iterator[tuple[int, bytes]]:
-    """The samples of a part after an offset, each piece with where it ends; cut wherever an event stands."""
+    """Yield a part's samples after an offset, each piece with its end; cut wherever an event stands."""
     frame_bytes = _SAMPLE_BYTES * manifest.channels
-    pcm = _Pcm(decoded(_checked(store, manifest, part.file, part.sha256)), part.file)
+    pcm = _PcmReader(decode_flac(_checked(store, manifest, part.file, part.sha256)), part.file)
     cuts = iter(sorted({offset for offset in events if offset > max(after, part.start_samples)}))
     cut = next(cuts, None)
     for start, end in part.spans:
@@ -120,10 +120,10 @@ def _chunks(
             if upto > after:
                 yield upto, piece
             at = upto
-    pcm.done()
+    pcm.expect_end()
 
 
-class _Pcm:
+class _PcmReader:
     """Decoded frames, taken in pieces of any length."""
 
     def __init__(self, frames: Iterator[bytes], file: str) -> None:
@@ -132,7 +132,7 @@ class _Pcm:
         self._rest = b""
 
     def take(self, length: int) -> bytes:
-        """The next bytes."""
+        """Return the next bytes."""
         pieces, have = [self._rest], len(self._rest)
         while have < length:
             frame = next(self._frames, b"")
@@ -144,8 +144,8 @@ class _Pcm:
         self._rest = joined[length:]
         return joined[:length]
 
-    def done(self) -> None:
-        """There is nothing more."""
+    def expect_end(self) -> None:
+        """Raise if the file holds more."""
         if self._rest or next(self._frames, b""):
             raise DamagedArchiveError(f"{self._file} holds more audio than its manifest says")
 
@@ -161,7 +161,7 @@ def _checked(store: Store, manifest: Manifest, file: str, sha256: str) -> bytes:
     try:
         content = store.get(f"{layout.folder(manifest.session_id)}/{file}")
     except MissingObjectError as error:
-        raise DamagedArchiveError(f"{file} is not in the archive any more") from error
+        raise DamagedArchiveError(f"{file} is missing from the archive") from error
     if sha256_of(content) != sha256:
-        raise DamagedArchiveError(f"{file} is not what was written: its SHA-256 differs")
+        raise DamagedArchiveError(f"{file} was changed: its SHA-256 differs")
     return content

@@ -1,4 +1,4 @@
-"""Writes a session into an archive; every step may be broken off anywhere and done again. Blocks."""
+"""Writes a session into an archive; every step may be interrupted anywhere and repeated. Blocks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventlog.archive.manifest import (
     encode_lines,
     encode_manifest,
     encode_note,
-    missing,
+    find_missing,
 )
 from eventlog.archive.part_cutter import PartCutter
 from eventlog.archive.stores import MissingObjectError, Store
@@ -37,31 +37,31 @@ class Ended(NamedTuple):
 
 
 def is_archived(store: Store, session_id: str) -> bool:
-    """Whether all of a session is there; whoever wrote it may have died before what it needn't was deleted.
+    """Whether a session's archive is complete; deletes what a writer that died after that left over.
 
     Raises:
-        ArchiveUnavailableError: if the store can't be asked.
-        DamagedArchiveError: if there is a manifest that this build can't read, and so must not replace.
+        ArchiveUnavailableError: if the store can't be read.
+        DamagedArchiveError: if it has a manifest that this build can't read, and so must not replace.
     """
     folder = layout.folder(session_id)
     try:
         manifest = decode_manifest(store.get(f"{folder}/{layout.MANIFEST}"))
     except MissingObjectError:
         return False
-    _tidy(store, folder, manifest)
+    _delete_leftovers(store, folder, manifest)
     return True
 
 
 def write_part(store: Store, start: SessionStarted, cutter: PartCutter, audio: bytes) -> None:
-    """Write a part's audio, then the notes that say that it is there.
+    """Write a part's audio, then the notes that declare it written.
 
-    Audio that was freed before it came here takes no place of what an earlier try has saved of it.
+    A part whose audio was freed before it was read does not replace the one that an earlier try saved.
 
     Raises:
         ArchiveUnavailableError: if it isn't written.
     """
     name = layout.part_note(start.session_id, cutter.number)
-    if cutter.lacks and _known(store, name):
+    if cutter.has_missing_audio and _exists(store, name):
         return
     sha256 = sha256_of(audio)
     file = layout.part_audio(cutter.number, sha256) if audio else ""
@@ -79,11 +79,11 @@ def write_part(store: Store, start: SessionStarted, cutter: PartCutter, audio: b
 
 
 def finish(store: Store, start: SessionStarted, cutter: PartCutter, facts: Sequence[Line], end: Ended) -> Manifest:
-    """Write what goes with the parts, then the manifest; `cutter` is the last part's, which is written.
+    """Write the events and facts, then the manifest; `cutter` is the last part's, which is written already.
 
     Raises:
         ArchiveUnavailableError: if it isn't written.
-        DamagedArchiveError: if a part isn't there any more, or isn't as it was written.
+        DamagedArchiveError: if a part is missing, or was changed.
     """
     folder = layout.folder(start.session_id)
     notes = [_note(store, layout.part_note(start.session_id, number)) for number in range(cutter.number + 1)]
@@ -93,37 +93,37 @@ def finish(store: Store, start: SessionStarted, cutter: PartCutter, facts: Seque
         session_id=start.session_id, tenant_id=start.tenant_id, owner_id=start.owner_id, engine=start.engine,
         started_ms=start.started_ms, ended_ms=end.ended_ms, reason=end.reason, sample_rate_hz=start.sample_rate_hz,
         channels=start.channels, total_samples=cutter.end_samples, part_samples=cutter.part_samples,
-        parts=parts, missing=missing(parts), events=events,
+        parts=parts, missing=find_missing(parts), events=events,
         facts=_put_lines(store, folder, layout.FACTS, facts), start=Raw(encode(start)),
     )  # fmt: skip
-    store.put(layout.marker(start.tenant_id, start.started_ms, start.session_id), b"")
+    store.put(layout.marker_name(start.tenant_id, start.started_ms, start.session_id), b"")
     store.put(f"{folder}/{layout.MANIFEST}", encode_manifest(manifest))
-    _tidy(store, folder, manifest)
+    _delete_leftovers(store, folder, manifest)
     return manifest
 
 
 def erase(store: Store, session_id: str) -> int:
-    """Delete all that there is of a session; how many objects that was. Harmless where there is nothing.
+    """Delete all objects of a session; return how many that was. Harmless where none exists.
 
     Raises:
         ArchiveUnavailableError: if not all is deleted.
     """
     folder = layout.folder(session_id)
-    for note in _tellers(store, folder):
-        store.delete(layout.marker(note.tenant_id, note.started_ms, session_id))
+    for note in _read_origins(store, folder):
+        store.delete(layout.marker_name(note.tenant_id, note.started_ms, session_id))
     return store.delete_folder(folder)
 
 
-def _tidy(store: Store, folder: str, manifest: Manifest) -> None:
-    """Delete what the manifest doesn't name: notes on parts, and files of writers that were overtaken."""
+def _delete_leftovers(store: Store, folder: str, manifest: Manifest) -> None:
+    """Delete the objects that the manifest doesn't name: notes on parts, and files of superseded writers."""
     needed = {layout.MANIFEST, manifest.events.file, manifest.facts.file, *(part.file for part in manifest.parts)}
     for name in list(store.names(folder)):
         if name.rpartition("/")[2] not in needed:
             store.delete(name)
 
 
-def _tellers(store: Store, folder: str) -> list[Manifest | PartNote]:
-    """Whatever says of which tenant and day a session is, by which its marker is found."""
+def _read_origins(store: Store, folder: str) -> list[Manifest | PartNote]:
+    """Return the documents that name a session's tenant and day, which its marker's name is made of."""
     found: list[Manifest | PartNote] = []
     for name in list(store.names(folder)):
         try:
@@ -132,11 +132,11 @@ def _tellers(store: Store, folder: str) -> list[Manifest | PartNote]:
             elif layout.is_part_note(name):
                 found.append(decode_note(store.get(name)))
         except (MissingObjectError, DamagedArchiveError):
-            continue  # the others may tell, and what is damaged is deleted like everything else
+            continue  # the others may name it, and damaged objects are deleted like all others
     return found
 
 
-def _known(store: Store, name: str) -> bool:
+def _exists(store: Store, name: str) -> bool:
     try:
         store.get(name)
     except MissingObjectError:
@@ -148,7 +148,7 @@ def _note(store: Store, name: str) -> PartNote:
     try:
         return decode_note(store.get(name))
     except MissingObjectError as error:
-        raise DamagedArchiveError(f"{name} is not in the archive any more") from error
+        raise DamagedArchiveError(f"{name} is missing from the archive") from error
 
 
 def _put_lines(store: Store, folder: str, file: str, lines: Sequence[Line]) -> Lines:

@@ -176,10 +176,10 @@ async def settle_redriven(
 
 def _redrive_call(letters: Sequence[DeadLetter]) -> Call:
     projection, partition = letters[0].projection, letters[0].partition
-    keys = [partition.dead_letters(projection), partition.redriven(projection), partition.changes_bell]
+    keys = [partition.dead_letters(projection), partition.redriven(projection), partition.changes_wakeup]
     arguments: list[Argument] = [message(REDRIVEN, projection), DEAD_LETTERS_MAX]
     return Call(
-        script("redrive_letters"), [*keys, *(letter.keys.transcript for letter in letters)],
+        script("redrive_dead_letters"), [*keys, *(letter.keys.transcript for letter in letters)],
         [*arguments, *(letter.entry_id for letter in letters)],
     )  # fmt: skip
 
@@ -189,7 +189,7 @@ def _settle_call(settled: Settlement, consumer: str, ttl_s: int) -> Call:
     partition, sink = letter.partition, letter.projection
     told: list[Argument] = ["", 0, 0] if refusal is None else [refusal.reason, refusal.attempts, refusal.at_ms]
     return Call(
-        script("settle_redriven"),
+        script("settle_redriven_letter"),
         [partition.redriven(sink), partition.dead_letters(sink), letter.keys.transcript],
         [letter.entry_id, *told, consumer, DEAD_LETTERS_MAX, ttl_s],
     )

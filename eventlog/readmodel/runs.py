@@ -15,7 +15,7 @@ from eventlog.projection.projection_log import ProjectionLog
 from eventlog.readmodel.documents import Document, decode_document, decode_final, stitch
 from eventlog.readmodel.views import SessionView, Transcript, whole
 from eventlog.redis.server import Argument, Server
-from eventlog.work.promotion import places, promoted_runs
+from eventlog.work.promotion import keys_of_run, promoted_runs
 
 LOOKS = 5
 """A promotion between two reads makes them disagree; several in a row, within some milliseconds, nobody causes."""
@@ -72,7 +72,9 @@ async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[li
         for number, (keys, names) in enumerate(zip(sessions, replays, strict=True))
         for name in (LIVE_RUN, *(name.decode() for name in names))
     ]
-    views = await _answers(server, [("HMGET", places(run, promoted[number])[0].view, *_READ) for number, run in runs])
+    views = await _answers(
+        server, [("HMGET", keys_of_run(run, promoted[number])[0].view, *_READ) for number, run in runs]
+    )
     found: list[list[RunView]] = [[] for _ in sessions]
     for (number, run), values in zip(runs, views, strict=True):
         fields = {name: value.decode() for name, value in zip(_READ, values, strict=True) if value is not None}
@@ -103,7 +105,7 @@ async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
     for _ in range(LOOKS):
         before = promoted
         data, now = await _answers(
-            server, [("GET", places(keys, promoted)[0].document), ("GET", keys.session.promoted)]
+            server, [("GET", keys_of_run(keys, promoted)[0].document), ("GET", keys.session.promoted)]
         )
         promoted = now.decode() if now else LIVE_RUN
         if promoted == before:  # else somebody promoted another meanwhile, and this stood elsewhere perhaps

@@ -1,4 +1,4 @@
-"""How full Redis is, node by node, and what that asks of those who write."""
+"""How full Redis is, node by node, and which watermarks that has passed."""
 
 from __future__ import annotations
 
@@ -10,86 +10,86 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 
 from eventlog.log import LogUnavailableError
-from eventlog.redis.server import calling
+from eventlog.redis.failures import RedisCall
 
 if TYPE_CHECKING:
     from eventlog.keys import PartitionKeys
     from eventlog.redis.server import Server
 
 ONE_NODE = "redis"
-"""What a Redis that is no cluster is called."""
+"""Name of a Redis that is no cluster."""
 
-RELEASE_PERCENT = 2.0
-"""A mark holds until memory is so much below it: or each freed chunk would let a thousand sessions go for a moment."""
+HYSTERESIS_PERCENT = 2.0
+"""A watermark stays passed until memory is so much below it: or each freed chunk would let a thousand sessions append
+for a moment."""
 
-ANSWER_S = 2.0
-"""For a node to tell of itself, which takes it 20 µs: one that stalls shall not hide what the others say."""
+ANSWER_TIMEOUT_S = 2.0
+"""For a node to report its memory, which takes it 20 µs: one that stalls shall not hide the others' answers."""
 
 
 class Level(enum.IntEnum):
-    """What is asked of those who write."""
+    """The highest watermark that a node has passed."""
 
-    FREE = 0
-    """Nothing."""
-    REFUSE = 1
-    """No new sessions: what there is can still end, and end whole."""
-    HOLD = 2
-    """No audio, so that what drains has room to work in."""
+    NORMAL = 0
+    HIGH = 1
+    """It gets no new sessions: those that exist can still end, and end whole."""
+    CRITICAL = 2
+    """It gets no audio, so that the workers and projections that drain it have room to work in."""
 
 
-class Memory(NamedTuple):
-    """What one node holds, and may hold."""
+class NodeMemory(NamedTuple):
+    """The memory that one node uses, and its limit."""
 
     used_bytes: int
     limit_bytes: int
-    """0 if there is no bound."""
+    """0 if it has no limit."""
 
     @property
     def percent(self) -> float:
-        """How full it is; 0 without a bound."""
+        """How full it is; 0 without a limit."""
         return 100 * self.used_bytes / self.limit_bytes if self.limit_bytes else 0.0
 
 
 class Watermarks(NamedTuple):
-    """From which share of its memory, in percent, a node asks for what."""
+    """Shares of a node's memory, in percent, past which it gets no new sessions, or no audio."""
 
-    refuse_percent: float = 80.0
-    hold_percent: float = 90.0
+    high_percent: float = 80.0
+    critical_percent: float = 90.0
 
     def level(self, percent: float, before: Level) -> Level:
-        """What a node asks for that is so full and asked for `before` when it was looked at last."""
-        for level, mark in ((Level.HOLD, self.hold_percent), (Level.REFUSE, self.refuse_percent)):
-            if percent >= mark - (RELEASE_PERCENT if before >= level else 0.0):
+        """Return the level of a node that is so full and was at level `before` when it was last read."""
+        for level, mark in ((Level.CRITICAL, self.critical_percent), (Level.HIGH, self.high_percent)):
+            if percent >= mark - (HYSTERESIS_PERCENT if before >= level else 0.0):
                 return level
-        return Level.FREE
+        return Level.NORMAL
 
 
-async def read_memory(server: Server, *, limit_bytes: int = 0) -> dict[str, Memory]:
-    """What each node that answers holds, by its name; `limit_bytes` is the bound of those that tell none.
+async def read_memory(server: Server, *, limit_bytes: int = 0) -> dict[str, NodeMemory]:
+    """Return the memory of each node that answers, by its name; `limit_bytes` is the limit of nodes without one.
 
     Raises:
         LogUnavailableError: if none answers.
     """
     if not isinstance(server.client, RedisCluster):
-        return {ONE_NODE: _memory(await server.execute("INFO", "memory"), limit_bytes)}
+        return {ONE_NODE: _node_memory(await server.execute("INFO", "memory"), limit_bytes)}
     nodes = server.client.get_primaries()
-    answers = await asyncio.gather(*map(_asked, nodes), return_exceptions=True)
-    found: dict[str, Memory] = {}
-    away: LogUnavailableError | None = None
+    answers = await asyncio.gather(*map(_read_info, nodes), return_exceptions=True)
+    found: dict[str, NodeMemory] = {}
+    failure: LogUnavailableError | None = None
     for node, answer in zip(nodes, answers, strict=True):
         if isinstance(answer, LogUnavailableError):
-            away = answer
+            failure = answer
         elif isinstance(answer, BaseException):
             raise answer
         else:
-            found[str(node.name)] = _memory(answer, limit_bytes)
-    if away is not None and not found:
-        raise away
+            found[str(node.name)] = _node_memory(answer, limit_bytes)
+    if failure is not None and not found:
+        raise failure
     return found
 
 
 def node_of(server: Server, partition: PartitionKeys) -> str:
-    """The name of the node that a partition lies on, as `read_memory` has it; empty while nobody knows."""
+    """Return the name of the node that a partition lies on, as in `read_memory`; empty while it is unknown."""
     if not isinstance(server.client, RedisCluster):
         return ONE_NODE
     # Not the client's own look-up, which raises where a slot has no node just now.
@@ -98,14 +98,14 @@ def node_of(server: Server, partition: PartitionKeys) -> str:
     return str(nodes[0].name) if nodes else ""
 
 
-async def _asked(node: ClusterNode) -> Mapping[str, Any]:
-    with calling():
-        async with asyncio.timeout(ANSWER_S):
+async def _read_info(node: ClusterNode) -> Mapping[str, Any]:
+    with RedisCall():
+        async with asyncio.timeout(ANSWER_TIMEOUT_S):
             answer: Mapping[str, Any] = await node.execute_command("INFO", "memory")
             return answer
 
 
-def _memory(info: Mapping[str, Any], limit_bytes: int) -> Memory:
-    # Redis's own bound leaves out what replicas and the append-only file have buffered.
+def _node_memory(info: Mapping[str, Any], limit_bytes: int) -> NodeMemory:
+    # Redis's own limit leaves out what replicas and the append-only file have buffered.
     used = int(info.get("used_memory", 0)) - int(info.get("mem_not_counted_for_evict", 0))
-    return Memory(max(0, used), int(info.get("maxmemory", 0)) or limit_bytes)
+    return NodeMemory(max(0, used), int(info.get("maxmemory", 0)) or limit_bytes)

@@ -1,4 +1,4 @@
-"""What each node of Redis carries: to see whether the deployment lies evenly on them."""
+"""The load of each Redis node, which shows whether the deployment lies evenly on them."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ class NodeView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def read_nodes(server: Server) -> list[NodeView]:
-    """Every master that answers, by its address.
+    """Return every master that answers, by its address.
 
     Raises:
         LogUnavailableError: if none does.
     """
-    found = await server.each_master("INFO")
+    infos = await server.each_master("INFO")
     counts = await server.execute_many([("ZCARD", keys.index) for keys in server.keys.partitions])
     runs: dict[str, list[int]] = {}
     for keys, count in zip(server.keys.partitions, counts, strict=True):
         if not isinstance(count, LogUnavailableError):
             runs.setdefault(server.node_of(keys.index), []).append(int(count))
-    return [_view(node, info, runs.get(node, [])) for node, info in sorted(found.items())]
+    return [_view(node, info, runs.get(node, [])) for node, info in sorted(infos.items())]
 
 
 def _view(node: str, info: Mapping[str, Any], runs: list[int]) -> NodeView:

@@ -17,13 +17,16 @@ from redis.asyncio.connection import AbstractConnection, Connection, SSLConnecti
 class _Packing:
     """Overrides of `redis.asyncio.connection.AbstractConnection`."""
 
-    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 - as redis-py has it
-        """One command in the Redis protocol."""
-        return [_packed(args)]
+    def pack_command(self, *args: Any) -> list[bytes]:  # noqa: ANN401 - redis-py's signature
+        """Return one command in the Redis protocol."""
+        name = args[0]
+        if isinstance(name, str) and " " in name:  # such as CONFIG GET: two arguments on the wire
+            args = (*name.split(), *args[1:])
+        return [hiredis.pack_command(args)]
 
     def pack_commands(self, commands: Iterable[Iterable[Any]]) -> list[bytes]:
-        """Many commands, in one piece."""
-        return [b"".join([_packed(tuple(command)) for command in commands])]
+        """Return many commands, in one piece."""
+        return [b"".join([self.pack_command(*command)[0] for command in commands])]
 
 
 class PackingConnection(_Packing, Connection):
@@ -41,9 +44,9 @@ _FASTER: dict[type[AbstractConnection], type[Connection]] = {
 
 
 def use_hiredis_packing(client: redis.Redis | RedisCluster) -> None:
-    """Let every connection that `client` makes from now on pack by hiredis; Unix sockets stay as they are.
+    """Let every connection that `client` makes from now on pack by hiredis; Unix sockets stay unchanged.
 
-    There is no public option for it on a cluster; a test holds that the connections really made are these.
+    Redis-py has no public option for it on a cluster; a test holds that the connections really made are these.
     """
     if isinstance(client, RedisCluster):
         kind = client.connection_kwargs["connection_class"]
@@ -53,11 +56,3 @@ def use_hiredis_packing(client: redis.Redis | RedisCluster) -> None:
     else:
         pool = client.connection_pool
         pool.connection_class = _FASTER.get(pool.connection_class, pool.connection_class)
-
-
-def _packed(args: tuple[Any, ...]) -> bytes:
-    name = args[0]
-    if isinstance(name, str) and " " in name:  # such as CONFIG GET: two arguments on the wire
-        args = (*name.split(), *args[1:])
-    packed: bytes = hiredis.pack_command(args)
-    return packed

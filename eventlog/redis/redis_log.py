@@ -12,7 +12,7 @@ from eventlog.events import CONTAINER, SessionOpened, SessionSealed, SessionStar
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
 from eventlog.positions import SEALED, Position
-from eventlog.redis.durability import FAST, Confirming, Durability
+from eventlog.redis.durability import FAST, Durability, DurableCalls
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -29,7 +29,7 @@ _FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
 
 
 class LogPosition(NamedTuple):
-    """How a session was started, whose it is, and where its log stands."""
+    """How a session was started, its tenant and owner, and the head of its log."""
 
     start: SessionStarted
     tenant_id: str
@@ -47,11 +47,11 @@ class RedisLog:
     ) -> None:  # fmt: skip
         """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life.
 
-        A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner. What somebody is told
-        of as done (appends, openings, where a stream ends) has the `durability` asked for.
+        A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner. What clients get as done
+        (appends, openings, where a stream ends) has the `durability` asked for.
         """
         self.server = server
-        self.confirming = Confirming(server, durability)
+        self.durable_calls = DurableCalls(server, durability)
         self._ttl_s = session_ttl_s
         self._token_ttl_ms = 1000 * (session_ttl_s if resume_token_ttl_s is None else resume_token_ttl_s)
         self._chunk_bytes = float(_FIRST_GUESS_CHUNK_BYTES)
@@ -73,12 +73,12 @@ class RedisLog:
             traceparent=start.traceparent,
             batch=start.batch,
         )
-        code, epoch, head = await self.confirming.run_one(
+        code, epoch, head = await self.durable_calls.run_one(
             Call(
                 script("open_session"),
                 [
                     keys.session, keys.audio, run.transcript, partition.sessions, partition.entries,
-                    partition.index, partition.changes, partition.sessions_bell, partition.changes_bell,
+                    partition.index, partition.changes, partition.sessions_wakeup, partition.changes_wakeup,
                     partition.erased, keys.upload.session, keys.upload.audio,
                 ],
                 [
@@ -90,8 +90,8 @@ class RedisLog:
         return Opened(Code(code), epoch, Position.parse(head), start)
 
     async def resume(self, keys: SessionKeys, token_hash: str) -> Opened:
-        """See `EventLog.resume`. Raising the epoch writes, so the head that is told has the durability asked for."""
-        code, epoch, head, start = await self.confirming.run_one(
+        """See `EventLog.resume`. Raising the epoch writes, so the head in the answer has the durability asked for."""
+        code, epoch, head, start = await self.durable_calls.run_one(
             Call(
                 script("resume_session"), [keys.session, keys.partition.feed_channel],
                 [token_hash, keys.run().member, self._token_ttl_ms],
@@ -99,10 +99,10 @@ class RedisLog:
         )
         return Opened(Code(code), epoch, Position.parse(head), decode_start(start) if start else None)
 
-    async def whereabouts(self, keys: SessionKeys) -> LogPosition | None:
-        """How a session was started, whose it is and where its log's head is; None if there is none.
+    async def read_position(self, keys: SessionKeys) -> LogPosition | None:
+        """Return how a session was started, its tenant and owner, and its log's head; None if it does not exist.
 
-        For a session with an upload, pass `keys.upload` to hear of the upload's guard instead.
+        For a session with an upload, pass `keys.upload` to read the upload's guard instead.
         """
         fields = await self.server.execute("HMGET", keys.session, "start", "tenant", "owner", "guard")
         if fields[0] is None or fields[3] is None:
@@ -113,47 +113,59 @@ class RedisLog:
             int(epoch), Position.parse(head),
         )  # fmt: skip
 
-    async def confirmed_whereabouts(self, keys: SessionKeys) -> LogPosition | None:
-        """As `whereabouts`, for those who tell somebody where the stream ends: up to there it has the durability asked.
+    async def read_durable_position(self, keys: SessionKeys) -> LogPosition | None:
+        """As `read_position`, for answers that say where the stream ends: up to there it has the durability asked for.
 
         Raises:
             LogUnavailableError: if Redis can't be reached, or too few replicas have all of it.
         """
         while True:
-            there = await self.whereabouts(keys)
-            if there is None or there.head == SEALED or not self.confirming.asked.replicas:
-                return there
-            touch = Call(script("touch_sessions"), [keys.session], [there.epoch])
-            if await self.confirming.run_one(touch):  # else it was resumed meanwhile, and nothing was written
-                return there
+            position = await self.read_position(keys)
+            if position is None or position.head == SEALED or not self.durable_calls.durability.replicas:
+                return position
+            touch = Call(script("touch_sessions"), [keys.session], [position.epoch])
+            if await self.durable_calls.run_one(touch):  # else it was resumed meanwhile, and nothing was written
+                return position
 
     async def append(self, appends: Sequence[Append]) -> list[Appended]:
         """See `EventLog.append`. An append whose call failed raises for all only if every call did.
 
-        One whose effects too few replicas have is UNKNOWN: it is in the log, and asked again it is counted as done
-        once they have it.
+        One whose effects too few replicas have is UNKNOWN: it is in the log, and appended again it counts as done once
+        they have it.
         """
         numbered = list(enumerate(appends))
         calls: list[list[tuple[int, Append]]] = []
+        requests: list[Call] = []
         for group in self.server.groups(numbered, lambda item: item[1].keys.partition.number):
-            calls += [group[i : i + APPENDS_PER_CALL] for i in range(0, len(group), APPENDS_PER_CALL)]
-        answers, confirmed = await self.confirming.run([_append_call([append for _, append in call]) for call in calls])
+            for first in range(0, len(group), APPENDS_PER_CALL):
+                part = group[first : first + APPENDS_PER_CALL]
+                keys: list[str] = []
+                arguments: list[Argument] = []
+                for _, append in part:
+                    keys += (append.keys.session, append.keys.audio)
+                    arguments += (
+                        append.epoch, str(append.after), str(append.position), "pcm" if append.is_audio else "event",
+                        append.payload,
+                    )  # fmt: skip
+                calls.append(part)
+                requests.append(Call(script("append_audio"), keys, arguments))
+        answers, confirmed = await self.durable_calls.run(requests)
         if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
             raise answers[0]
         results: list[Appended] = [_UNKNOWN] * len(numbered)
-        for call, answer, may_count in zip(calls, answers, confirmed, strict=True):
+        for call, answer, is_confirmed in zip(calls, answers, confirmed, strict=True):
             if isinstance(answer, LogUnavailableError):
                 continue
             for (number, append), one in zip(call, answer, strict=True):
                 result = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
-                if may_count or not _counts_as_done(result, append):
+                if is_confirmed or not _counts_as_done(result, append):
                     results[number] = result
         return results
 
     async def read(
         self, cursors: Mapping[SessionKeys, Position], *, max_bytes_each: int
     ) -> dict[SessionKeys, list[AudioEntry]]:
-        """See `EventLog.read`. `max_bytes_each` is met on average: COUNT is drawn from the size of recent chunks."""
+        """See `EventLog.read`. `max_bytes_each` holds on average: COUNT follows from the size of recent chunks."""
         count = max(1, min(CHUNKS_PER_READ, int(max_bytes_each / self._chunk_bytes)))
         commands: list[tuple[Argument, ...]] = []
         by_stream: dict[bytes, SessionKeys] = {}
@@ -168,12 +180,14 @@ class RedisLog:
         found: dict[SessionKeys, list[AudioEntry]] = {}
         for answer in await self.server.execute_many(commands):
             if isinstance(answer, LogUnavailableError):
-                continue  # a node of the cluster is away; the other nodes' sessions go on
+                continue  # a node of the cluster is unreachable; the other nodes' sessions go on
             if isinstance(answer, Exception):
                 raise answer
             for stream, entries in answer or ():
-                found[by_stream[stream]] = [_audio_entry(entry_id, fields) for entry_id, fields in entries]
-        self._learn_chunk_size(found)
+                found[by_stream[stream]] = read = [_audio_entry(entry_id, fields) for entry_id, fields in entries]
+                if pcm := read[-1].pcm:
+                    # A slow average: one odd client shouldn't change all sessions' COUNT.
+                    self._chunk_bytes += (len(pcm) - self._chunk_bytes) / 64
         return found
 
     async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
@@ -196,17 +210,14 @@ class RedisLog:
         return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]
 
     async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
-        """Note a sign of life for each (session, epoch); harmless for those that are gone or superseded."""
+        """Record a sign of life for each (session, epoch); harmless for those that are gone or superseded."""
         groups = self.server.groups(touches, lambda item: item[0].partition.number)
-        answers = await self.server.run_many(
+        await self.server.run_all(
             [
                 Call(script("touch_sessions"), [keys.session for keys, _ in group], [epoch for _, epoch in group])
                 for group in groups
             ]
         )
-        for answer in answers:
-            if isinstance(answer, LogUnavailableError):
-                raise answer
 
     async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
         """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""
@@ -226,15 +237,15 @@ class RedisLog:
 
     def _commit_call(self, commit: Commit) -> Call:
         claim, checkpoint = commit.claim, commit.checkpoint
-        keys, partition, offers = claim.keys, claim.keys.partition, claim.offers
+        keys, partition, queue = claim.keys, claim.keys.partition, claim.queue_keys
         facts: list[Argument] = []
         for position, fact in commit.facts:
             facts += (str(position), encode(fact))
         return Call(
             script("commit_facts"),
             [
-                offers.sessions, offers.entries, keys.checkpoint, keys.transcript, partition.changes,
-                partition.changes_bell, keys.session.audio, partition.index, keys.session.session,
+                queue.sessions, queue.entries, keys.checkpoint, keys.transcript, partition.changes,
+                partition.changes_wakeup, keys.session.audio, partition.index, keys.session.session,
             ],
             [
                 claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1, checkpoint.serial,
@@ -243,13 +254,6 @@ class RedisLog:
             ],
         )  # fmt: skip
 
-    def _learn_chunk_size(self, found: Mapping[SessionKeys, list[AudioEntry]]) -> None:
-        for entries in found.values():
-            pcm = entries[-1].pcm
-            if pcm:
-                # A slow average: one odd client shouldn't change everybody's COUNT.
-                self._chunk_bytes += (len(pcm) - self._chunk_bytes) / 64
-
 
 def _counts_as_done(answer: Appended, append: Append) -> bool:
     return answer.code == Code.OK or (answer.code == Code.MISPLACED and answer.head >= append.position)
@@ -257,21 +261,6 @@ def _counts_as_done(answer: Appended, append: Append) -> bool:
 
 _OK = Appended(Code.OK)
 _UNKNOWN = Appended(Code.UNKNOWN)
-
-
-def _append_call(appends: Sequence[Append]) -> Call:
-    keys: list[str] = []
-    arguments: list[Argument] = []
-    for append in appends:
-        keys += (append.keys.session, append.keys.audio)
-        arguments += (
-            append.epoch,
-            str(append.after),
-            str(append.position),
-            "pcm" if append.is_audio else "event",
-            append.payload,
-        )
-    return Call(script("append_audio"), keys, arguments)
 
 
 def _audio_entry(entry_id: bytes, fields: list[Any]) -> AudioEntry:

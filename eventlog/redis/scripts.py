@@ -1,7 +1,7 @@
 """The Lua scripts: one file each, with shared parts pulled in by ``--- @include "name"`` lines.
 
-A script stands under ``eventlog/redis/lua``. `script` reads the file once; `eventlog.redis.server` loads
-it where it isn't known yet.
+A script stands under ``eventlog/redis/lua``. `script` reads the file once; `eventlog.redis.server` loads it where
+Redis does not know it yet.
 """
 
 from __future__ import annotations
@@ -26,14 +26,13 @@ class Script(NamedTuple):
 
 @cache
 def script(name: str, folder: Path = _FOLDER) -> Script:
-    """The script `name`.lua with its includes.
+    """Return the script `name`.lua with its includes.
 
     Raises:
-        FileNotFoundError: if there is no such file, or an include names none.
+        FileNotFoundError: if the file, or one that it includes, does not exist.
     """
-    text = _INCLUDE.sub(_included, (folder / f"{name}.lua").read_text(encoding="utf-8"))
+    text = _INCLUDE.sub(
+        lambda match: (_FOLDER / "includes" / f"{match['name']}.lua").read_text(encoding="utf-8"),
+        (folder / f"{name}.lua").read_text(encoding="utf-8"),
+    )
     return Script(name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-def _included(match: re.Match[str]) -> str:
-    return (_FOLDER / "includes" / f"{match['name']}.lua").read_text(encoding="utf-8")

@@ -1,7 +1,7 @@
-"""Bells: sharded channels that say "look now", on one Redis and on a cluster alike.
+"""Wake-ups: sharded channels that say "look now", on one Redis and on a cluster alike.
 
-A bell is never needed for correctness: whoever listens also looks by itself now and then, and looks at everything after
-`on_reset`. It only makes that look come within a millisecond.
+Nothing depends on a wake-up: every subscriber also polls now and then, and polls everything after `on_reset`. A wake-up
+only makes that poll come within a millisecond.
 """
 
 from __future__ import annotations
@@ -19,19 +19,20 @@ from redis.asyncio.cluster import RedisCluster
 from redis.exceptions import RedisError, SlotNotCoveredError
 
 from eventlog.log import LogUnavailableError
-from eventlog.redis.server import Server, translated
+from eventlog.redis.failures import RedisCall
+from eventlog.redis.server import Server
 
 PING_AFTER_S = 5.0
-"""Silence after which the connection is tried: half-dead ones are noticed within twice that; a ping is 14 bytes."""
+"""Silence after which the connection is pinged: half-dead ones show within twice that; a ping is 14 bytes."""
 
 CONFIRM_TIMEOUT_S = 5.0
-"""A server that is well confirms a subscription in under a millisecond; as long as any call may take."""
+"""A healthy server confirms a subscription in under a millisecond; as long as any call may take."""
 
 BACK_OFF_FIRST_S = 0.05
 """A restarted server is back this soon at best."""
 
-BACK_OFF_MOST_S = 2.0
-"""Listeners sweep each second anyway, so a bell that comes back two seconds late costs little."""
+BACK_OFF_MAX_S = 2.0
+"""Subscribers poll each second anyway, so wake-ups that come back two seconds late cost little."""
 
 CANCEL_AGAIN_S = 0.2
 """Far longer than a cancelled task takes to end."""
@@ -64,88 +65,84 @@ class Wakeups:
         self._on_message = on_message
         self._on_reset = on_reset
         self._tasks: set[asyncio.Task[None]] = set()
-        self._deaf = set(self._channels)
-        self._listening = asyncio.Event()
+        self._unsubscribed = set(self._channels)
+        self._is_subscribed = asyncio.Event()
 
     async def start(self) -> None:
-        """Begin to listen; returns at once, also while Redis can't be reached."""
+        """Begin to subscribe; returns at once, also while Redis can't be reached."""
         if not self._tasks:
-            self._deaf = set(self._channels)
+            self._unsubscribed = set(self._channels)
             self._spawn(self._tasks, self._channels)
 
     async def stop(self) -> None:
         """Close the connections; safe at any time and more than once."""
         tasks, self._tasks = self._tasks, set()
-        self._listening.clear()
+        self._is_subscribed.clear()
         while tasks:
             for task in tasks:
                 task.cancel()
-            # Again and again: redis-py can swallow a cancellation while it connects.
+            # Repeatedly: redis-py can swallow a cancellation while it connects.
             await asyncio.wait(set(tasks), timeout=CANCEL_AGAIN_S)
 
     @property
     def is_listening(self) -> bool:
         """Whether every channel is subscribed, as far as is known."""
-        return self._listening.is_set()
+        return self._is_subscribed.is_set()
 
     async def listening(self) -> None:
         """Return as soon as every channel is subscribed."""
-        await self._listening.wait()
+        await self._is_subscribed.wait()
 
     def _spawn(self, tasks: set[asyncio.Task[None]], channels: tuple[str, ...]) -> None:
-        task = asyncio.create_task(self._keep(tasks, channels), name="bells")
+        task = asyncio.create_task(self._keep(tasks, channels), name="wakeups")
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
     async def _keep(self, tasks: set[asyncio.Task[None]], channels: tuple[str, ...]) -> None:
-        """Listen to `channels` until cancelled; if they live on several nodes, by a task in `tasks` for each."""
-        back_off_s = BACK_OFF_FIRST_S
-        trouble = False
+        """Listen to `channels` until cancelled; if they lie on several nodes, by a task in `tasks` for each."""
+        back_off_s, is_lost = BACK_OFF_FIRST_S, False
         while True:
             try:
-                by_node = await self._locate(channels, refresh=trouble)
+                by_node = await self._locate(channels, refresh=is_lost)
                 if len(by_node) > 1:
-                    for part in by_node.values():  # each minds its own node from here on
+                    for part in by_node.values():  # each task minds its own node from here on
                         self._spawn(tasks, tuple(part))
                     return
                 [node] = by_node
                 async with contextlib.aclosing(_Connection(self._connection(node, channels[0]))) as connection:
-                    with translated():
+                    with RedisCall():
                         await connection.subscribe(channels)
-                    back_off_s, trouble = BACK_OFF_FIRST_S, self._heard(channels, trouble=trouble)
-                    with translated():
+                    if is_lost:
+                        _log.info("wake-ups restored")
+                    back_off_s, is_lost = BACK_OFF_FIRST_S, False
+                    self._unsubscribed.difference_update(channels)
+                    if not self._unsubscribed:
+                        self._is_subscribed.set()
+                    self._on_reset()
+                    with RedisCall():
                         await connection.listen(self._on_message)
-            except Exception as error:  # noqa: BLE001 - a listener that is deaf for good would be worse than any cause
-                trouble = self._lost(channels, error, trouble=trouble)
+            except Exception as error:  # noqa: BLE001 - a listener that ends for good would be worse than any cause
+                self._report_loss(error, is_lost=is_lost)
+                is_lost = True
+                self._unsubscribed.update(channels)
+                self._is_subscribed.clear()
             # Spread out, or every process would come back to a restarted server in the same instant.
             await asyncio.sleep(back_off_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-            back_off_s = min(2 * back_off_s, BACK_OFF_MOST_S)
+            back_off_s = min(2 * back_off_s, BACK_OFF_MAX_S)
 
-    def _lost(self, channels: tuple[str, ...], error: Exception, *, trouble: bool) -> bool:
-        expected = isinstance(error, WakeupsLostError | LogUnavailableError | RedisError | OSError)
-        if not expected:
-            _log.error("bells lost by a defect, trying again", exc_info=error)
-        elif not trouble:
-            _log.warning("bells lost, trying again", extra={"error": error})
-        self._deaf.update(channels)
-        self._listening.clear()
-        return True
-
-    def _heard(self, channels: tuple[str, ...], *, trouble: bool) -> bool:
-        if trouble:
-            _log.info("bells are back")
-        self._deaf.difference_update(channels)
-        if not self._deaf:
-            self._listening.set()
-        self._on_reset()
-        return False
+    @staticmethod
+    def _report_loss(error: Exception, *, is_lost: bool) -> None:
+        if not isinstance(error, WakeupsLostError | LogUnavailableError | RedisError | OSError):
+            _log.error("wake-ups lost by a defect; subscribing again", exc_info=error)
+        elif not is_lost:
+            _log.warning("wake-ups lost; subscribing again", extra={"error": error})
 
     async def _locate(self, channels: tuple[str, ...], *, refresh: bool) -> dict[str, list[str]]:
-        """The channels by the node that has their slot."""
+        """Return the channels by the node that has their slot."""
         client = self._server.client
         if not isinstance(client, RedisCluster):
             return {"": list(channels)}
-        with translated():
+        with RedisCall():
             await (client.nodes_manager.initialize() if refresh else client.initialize())
         by_node: dict[str, list[str]] = {}
         for channel in channels:
@@ -201,16 +198,16 @@ class _Connection:
             WakeupsLostError: when it is.
         """
         names: dict[bytes, str] = {}
-        pinged = False
+        is_pinged = False
         while True:
             answer = await self._read(PING_AFTER_S)
             if answer is None:
-                if pinged:
+                if is_pinged:
                     raise WakeupsLostError("no answer to a ping")
                 await self._connection.send_command("PING", check_health=False)
-                pinged = True
+                is_pinged = True
                 continue
-            pinged = False
+            is_pinged = False
             for kind, channel, *rest in (answer, *self._parsed()):
                 if kind == b"smessage":
                     name = names.get(channel) or names.setdefault(channel, channel.decode())
@@ -219,7 +216,7 @@ class _Connection:
                     raise WakeupsLostError("a slot has moved")
 
     def _parsed(self) -> Iterator[Any]:
-        """What has come already: at thousands of messages a second a timed read of each would cost most of all."""
+        """Yield answers that were received already: at thousands a second, timed reads would cost most of all."""
         reader = getattr(self._connection._parser, "_reader", None)  # noqa: SLF001 - no public way; a test holds it
         if isinstance(reader, hiredis.Reader):
             while (answer := reader.gets()) is not NOT_ENOUGH_DATA:

@@ -1,1 +1,1 @@
-"""What a process reports about itself: metrics, trace context, heartbeats, error counts, lag."""
+"""A process's reports about itself: metrics, trace context, error counts."""

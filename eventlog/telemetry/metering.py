@@ -1,4 +1,4 @@
-"""A process's numbers for Prometheus: one registry, what calls of Redis take, and readings taken when somebody asks.
+"""A process's metrics for Prometheus: one registry, the durations of Redis calls, and readings taken at the scrape.
 
 Counters that rise with every chunk stay plain integers where they are counted; a `Reading` picks them up at the
 scrape. Histograms are for what happens some hundred times a second at most: calls, flushes, commits.
@@ -17,12 +17,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 
-from eventlog.log import LogUnavailableError
-
 if TYPE_CHECKING:
     from types import TracebackType
 
-# A second series for each counter and histogram, of when it began: twice the size, and nobody asks.
+# A second series for each counter and histogram, of when it began: twice the size, and no dashboard asks.
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 CALL_BUCKETS_S = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
@@ -34,7 +32,7 @@ TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Reading(NamedTuple):
-    """One metric as it is now."""
+    """One metric's present value."""
 
     kind: Literal["gauge", "counter"]
     name: str
@@ -46,7 +44,7 @@ class Reading(NamedTuple):
     values: Mapping[str, float] = MappingProxyType({})
 
 
-Read = Callable[[], Iterable[Reading]]
+Reader = Callable[[], Iterable[Reading]]
 
 
 class Meter:
@@ -55,11 +53,12 @@ class Meter:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self.registry)
-        self._seconds = Histogram(
-            "stenolog_redis_call_duration_seconds", "Round trips, by the script or command in them (several kinds: mixed).",
+        seconds = Histogram(
+            "stenolog_redis_call_duration_seconds",
+            "Round trips, by the script or command in them (several kinds: mixed).",
             ["call"], buckets=CALL_BUCKETS_S, registry=self.registry,
         )  # fmt: skip
-        self._unavailable = Counter(
+        unavailable = Counter(
             "stenolog_redis_unavailable", "Round trips that failed since Redis could not be reached or served.",
             ["call"], registry=self.registry,
         )  # fmt: skip
@@ -67,40 +66,47 @@ class Meter:
             "stenolog_redis_connections_opened", "Connections made: a rise after the start is reconnects.",
             registry=self.registry,
         )  # fmt: skip
-        self._kinds: dict[str, tuple[Callable[[float], None], Callable[[], None]]] = {}
-
-    def call(self, kind: str) -> Timed:
-        """Time one round trip; a failure is counted too."""
-        known = self._kinds.get(kind)  # looking up labels costs as much as the rest
-        if known is None:
-            known = self._kinds[kind] = (self._seconds.labels(kind).observe, self._unavailable.labels(kind).inc)
-        return Timed(*known)
+        self.calls = _CallMetrics(seconds, unavailable)
 
     async def on_connect(self, connection: Any) -> None:  # noqa: ANN401 - redis-py's connections have no common public type
-        """Count a connection that redis-py just made, and go on with what it does then."""
+        """Count a connection that redis-py just made, and continue as redis-py does."""
         self._connected.inc()
         await connection.on_connect()
 
-    def read_when_asked(self, read: Read) -> None:
-        """Have `read` called at each scrape, perhaps in another thread."""
-        self.registry.register(_Readings(read))
+    def add_reader(self, read: Reader) -> None:
+        """Call `read` at each scrape, perhaps in another thread."""
+        self.registry.register(_ReadingCollector(read))
 
     def exposition(self, accept: str) -> tuple[bytes, str]:
-        """All metrics as the scraper likes them, and their media type."""
+        """Return all metrics in the format that the scraper accepts, and its media type."""
         if OPENMETRICS in accept:
             return bytes(openmetrics.generate_latest(self.registry)), OPENMETRICS_TYPE  # type: ignore[no-untyped-call]
         return prometheus_client.generate_latest(self.registry), TEXT_TYPE
 
 
-class Timed:
-    """A context manager that tells how long its body took; one of its own, since a generator's costs twice as much."""
+class _CallMetrics(dict[str, tuple[Callable[[float], None], Callable[[], None]]]):
+    """By a round trip's name: what observes its seconds, and what counts it as unavailable.
 
-    __slots__ = ("_failed", "_observe", "_started")
+    Kept, since looking up labels costs as much as the rest.
+    """
 
-    def __init__(self, observe: Callable[[float], None], failed: Callable[[], None] | None = None) -> None:
-        """`observe` gets the seconds, whatever happens; `failed` is called if Redis was away."""
+    def __init__(self, seconds: Histogram, unavailable: Counter) -> None:
+        super().__init__()
+        self._seconds, self._unavailable = seconds, unavailable
+
+    def __missing__(self, name: str) -> tuple[Callable[[float], None], Callable[[], None]]:
+        found = self[name] = (self._seconds.labels(name).observe, self._unavailable.labels(name).inc)
+        return found
+
+
+class Timer:
+    """A context manager that measures how long its body took; a class, since a generator's costs twice as much."""
+
+    __slots__ = ("_observe", "_started")
+
+    def __init__(self, observe: Callable[[float], None]) -> None:
+        """`observe` gets the seconds, also if the body fails."""
         self._observe = observe
-        self._failed = failed
         self._started = 0.0
 
     def __enter__(self) -> None:
@@ -108,20 +114,18 @@ class Timed:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._observe(time.perf_counter() - self._started)
-        if self._failed and isinstance(error, LogUnavailableError):
-            self._failed()
 
 
-class _Readings(Collector):
-    def __init__(self, read: Read) -> None:
+class _ReadingCollector(Collector):
+    def __init__(self, read: Reader) -> None:
         self._read = read
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: what is read may not be there yet when this is registered."""
+        """Return nothing: the readings may not exist yet when this is registered."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """What there is now."""
+        """Yield the present readings as metrics."""
         for one in self._read():
             make = GaugeMetricFamily if one.kind == "gauge" else CounterMetricFamily
             if not one.label:

@@ -1,1 +1,1 @@
-"""Work on the log: claims, quarantine, shared recognition, uploads, replays, promotion, erasure."""
+"""Work on the log: claims, quarantine, shared recognition, uploads, replays, promotion, erasure, heartbeats."""

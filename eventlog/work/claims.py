@@ -29,18 +29,18 @@ QUARANTINED_MAX = 1000
 """Per partition: enough to see a pattern, few enough to list."""
 
 PARTITIONS_PER_TAKE = 16
-"""Asked for new entries in one round trip: a look at 64 takes four, and stops early where there is enough."""
+"""Asked for new entries in one round trip: a read of all 64 takes four, and stops early with enough claims."""
 
 CLAIMS_PER_CALL = 200
 """Renewed by one script: about 1 ms of Redis's time, for more would make appends wait."""
 
 STALL_SHARE = 3
-"""A call longer than this part of a lease is a stall: as long as the living may take from one renewal to the next."""
+"""A call longer than this part of a lease is a stall: a live worker may take as long from one renewal to the next."""
 
 _boundaries = msgspec.json.Decoder(tuple[int, ...])
 
 
-class Begun(NamedTuple):
+class LoadedRun(NamedTuple):
     """Where a claimed run stands."""
 
     code: Code
@@ -50,11 +50,11 @@ class Begun(NamedTuple):
     total_samples: int = 0
     """The recording's length, if a fact of this run says so already; always known of a replay."""
     source: str = ""
-    """Where the audio is: in the log if empty, else what `eventlog.work.replays` says."""
+    """Where the audio is: in the log if empty, else as `eventlog.work.replays` says."""
 
 
-class Swept(NamedTuple):
-    """One step of the sweep over unfinished runs."""
+class ReofferPage(NamedTuple):
+    """One page of `Claims.reoffer_missing`."""
 
     cursor: str
     members: list[str]
@@ -62,7 +62,7 @@ class Swept(NamedTuple):
 
 
 class Claims:
-    """One worker's dealings with claims, under one consumer name; every method may raise `LogUnavailableError`."""
+    """One worker's claims, under one consumer name; every method may raise `LogUnavailableError`."""
 
     def __init__(
         self, server: Server, consumer: str, *, lease_ms: int, session_ttl_s: int, queue: str = LIVE_QUEUE
@@ -71,18 +71,18 @@ class Claims:
         self.server = server
         self.consumer = consumer
         self.lease_ms = lease_ms
-        self.due_ms = 0
+        self.next_takeover_ms = 0
         """How long after the last `take_over` the next claim may be abandoned: looking sooner finds nothing."""
         self.queue = queue
-        self._calm_from: dict[int, float] = {}
-        """Partitions whose node was away, and the monotonic time (s) from which their claims may be taken over."""
+        self._grace_ends_s: dict[int, float] = {}
+        """Partitions whose node was unreachable, and the monotonic time from which their claims may be taken over."""
         self._ttl_s = session_ttl_s
 
     async def ensure_groups(self) -> None:
         """Create the group on every partition, from the first entry on; harmless where it exists.
 
-        A queue of replays lives for a session TTL from the last call on. Where a node of a cluster is away it is left
-        out: `take_new` finds the group missing there.
+        A queue of replays lives for a session TTL from the last call on. An unreachable node of a cluster is left out:
+        `take_new` finds the group missing on it.
         """
         ttl_s = self._ttl_s if self.queue else 0
         await self.server.run_many(
@@ -93,20 +93,20 @@ class Claims:
         )
 
     async def take_new(self, partitions: Iterable[PartitionKeys], room: int) -> list[Claim]:
-        """Claim at most `room` entries that nobody had yet.
+        """Claim at most `room` entries that no worker has had yet.
 
-        A lost answer leaves entries pending under this consumer; `take_over` brings them back after a lease. Trouble
-        with one node of a cluster keeps nothing of the others back.
+        A lost answer leaves entries pending under this consumer; `take_over` brings them back after a lease. An
+        unreachable node of a cluster keeps nothing of the others back.
 
         Raises:
             LogUnavailableError: if none of the partitions could be asked.
         """
         wanted = list(partitions)
         claims: list[Claim] = []
-        trouble: LogUnavailableError | None = None
-        reached = False
+        failure: LogUnavailableError | None = None
+        is_reached = False
         while wanted and (left := room - len(claims)) > 0:
-            # No more partitions than there is room for: each gives one at least.
+            # No more partitions than `left`: each gives one claim at least.
             count = min(PARTITIONS_PER_TAKE, left)
             part, wanted = wanted[:count], wanted[count:]
             try:
@@ -114,24 +114,24 @@ class Claims:
             except LogUnavailableError as error:  # all of these; of a cluster other nodes may have the others
                 if not self.server.is_cluster:
                     raise
-                trouble = error
-                self.calm(part)
+                failure = error
+                self.start_grace_period(part)
                 continue
-            reached = True
+            is_reached = True
             claims += [claim for answer in answers for claim in self._new_claims(answer)]
-        if trouble is not None and not reached:
-            raise trouble
+        if failure is not None and not is_reached:
+            raise failure
         return claims
 
-    def calm(self, partitions: Iterable[PartitionKeys]) -> None:
-        """Take over nothing of these for a lease: their holders may not be able to renew either."""
-        calm_from = time.monotonic() + self.lease_ms / 1000
-        self._calm_from.update((keys.number, calm_from) for keys in partitions)
+    def start_grace_period(self, partitions: Iterable[PartitionKeys]) -> None:
+        """Take over no claim of these for a lease: their holders may not be able to renew either."""
+        ends_s = time.monotonic() + self.lease_ms / 1000
+        self._grace_ends_s.update((keys.number, ends_s) for keys in partitions)
 
-    def calm_away(self) -> bool:
-        """As `calm`, where a node of a cluster is known to be away; False if none is."""
-        away = [keys for keys in self.server.keys.partitions if self.server.is_away(keys.sessions)]
-        self.calm(away)
+    def start_grace_period_if_away(self) -> bool:
+        """As `start_grace_period`, for partitions whose node is known to be unreachable; False if none is."""
+        away = [keys for keys in self.server.keys.partitions if self.server.is_unreachable(keys.sessions)]
+        self.start_grace_period(away)
         return bool(away)
 
     async def take_over(self, room: int) -> list[Claim]:
@@ -142,8 +142,7 @@ class Claims:
         In two steps: a look, and only then a claim that expires by Redis's own clock. A claim that was sent before
         or during a stall of Redis must not run at its end, when renewals may still lie behind it in the queue.
 
-        Partitions whose node of a cluster is away, or was within the last lease, are left out: their holders may not
-        have been able to renew.
+        Partitions in their grace period are left out.
         """
         started = time.monotonic()
         found = await self._find_abandoned()
@@ -169,38 +168,50 @@ class Claims:
             for entry_id, member, deliveries in answer
         ]
 
-    async def begin(self, claims: Sequence[Claim]) -> list[Begun]:
-        """Where each run stands; a takeover counts as a suspicion, once. GONE and SEALED: nothing is left to do.
+    async def load(self, claims: Sequence[Claim]) -> list[LoadedRun]:
+        """Return where each run stands; a takeover raises its suspicion count, once per token.
 
-        UNKNOWN: its call failed while others went through; left alone, the claim comes back after a lease.
-
-        OK without a start: what the session began with is no event that this build knows, so it can't be processed.
+        GONE and SEALED: nothing is left to do. UNKNOWN: its call failed while others went through; left alone, the
+        claim comes back after a lease. OK without a start: the session began with an event that this build does not
+        know, so it can't be processed.
         """
-        answers = await self.server.run_many([self._beginning(claim) for claim in claims])
+        answers = await self.server.run_many(
+            [
+                Call(
+                    script("load_claimed_run"),
+                    [
+                        claim.queue_keys.sessions, claim.queue_keys.entries, claim.keys.checkpoint,
+                        claim.keys.session.session, claim.keys.transcript,
+                    ],
+                    [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, self._ttl_s],
+                )
+                for claim in claims
+            ]
+        )  # fmt: skip
         if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
             raise answers[0]
-        begun = []
+        loaded = []
         for answer in answers:
             if isinstance(answer, LogUnavailableError):
-                begun.append(Begun(Code.UNKNOWN))
+                loaded.append(LoadedRun(Code.UNKNOWN))
                 continue
             code, start, fields, last_fact, second = answer
             if code == Code.OK:
                 stored = dict(zip(fields[::2], fields[1::2], strict=True))
-                begun.append(
-                    Begun(
+                loaded.append(
+                    LoadedRun(
                         Code.OK, _start(start), _checkpoint(stored), Position.parse(last_fact),
                         int(stored.get(b"total_samples", 0)) or _total(second), stored.get(b"source", b"").decode(),
                     )
                 )
             else:
-                begun.append(Begun(Code(code)))
-        return begun
+                loaded.append(LoadedRun(Code(code)))
+        return loaded
 
     async def renew(self, claims: Sequence[Claim]) -> list[Claim]:
-        """Reset each claim's idle time; answers those that are lost.
+        """Reset each claim's idle time; return those that are lost.
 
-        Where a node of a cluster is away its claims are neither.
+        Claims on an unreachable node of a cluster are neither renewed nor lost.
         """
         calls: list[list[Claim]] = []
         for group in self.server.groups(claims, lambda claim: claim.keys.partition.number):
@@ -214,13 +225,13 @@ class Claims:
             for number in answer
         ]
 
-    async def hand_over(self, claims: Sequence[Claim], *, absolved: bool = False) -> None:
-        """Offer each run afresh: whoever has room takes it at once, and nobody is suspected. Lost ones are left.
+    async def hand_over(self, claims: Sequence[Claim], *, clears_suspicion: bool = False) -> None:
+        """Offer each run again at once, without raising its suspicion count. Lost claims are left alone.
 
-        `absolved` drops the suspicions that there were already.
+        `clears_suspicion` also resets the count that it has.
 
         Raises:
-            LogUnavailableError: if some could not be; others take them after a lease.
+            LogUnavailableError: if some could not be; other workers take them over after a lease.
         """
         answers = await self._run_all(
             [claim.keys.partition for claim in claims],
@@ -228,9 +239,10 @@ class Claims:
                 Call(
                     script("hand_over_claim"),
                     [
-                        claim.offers.sessions, claim.offers.entries, claim.offers.bell, claim.keys.checkpoint,
+                        claim.queue_keys.sessions, claim.queue_keys.entries, claim.queue_keys.wakeup,
+                        claim.keys.checkpoint,
                     ],
-                    [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, int(absolved)],
+                    [claim.entry_id, claim.consumer, claim.deliveries, claim.keys.member, int(clears_suspicion)],
                 )
                 for claim in claims
             ],
@@ -242,16 +254,16 @@ class Claims:
     async def quarantine(self, claim: Claim, reason: str) -> Code:
         """Stop offering a run that can't be processed, and state so; its audio and facts stay for their TTL.
 
-        OK, LOST, or GONE or SEALED where nothing was left to set aside.
+        OK; LOST; GONE or SEALED if the run does not exist or is over.
         """
         keys, partition, session = claim.keys, claim.keys.partition, claim.keys.session
         fact = RunQuarantined(reason=reason, noted_ms=time.time_ns() // 1_000_000)
         code = await self.server.run(
-            script("set_aside_claim"),
+            script("quarantine_claim"),
             [
-                claim.offers.sessions, claim.offers.entries, partition.quarantined, keys.checkpoint, keys.transcript,
-                partition.changes, partition.changes_bell, partition.index, session.session, session.audio,
-                session.upload.session, session.upload.audio, session.upload.head,
+                claim.queue_keys.sessions, claim.queue_keys.entries, partition.quarantined, keys.checkpoint,
+                keys.transcript, partition.changes, partition.changes_wakeup, partition.index, session.session,
+                session.audio, session.upload.session, session.upload.audio, session.upload.head,
             ],
             [
                 claim.entry_id, claim.consumer, claim.deliveries, keys.member, reason, QUARANTINED_MAX, claim.queue,
@@ -260,21 +272,21 @@ class Claims:
         )  # fmt: skip
         return Code(code)
 
-    async def sweep(self, partition: PartitionKeys, cursor: str = "0", *, count: int = 100) -> Swept:
-        """Look at some unfinished runs and offer again those without an entry; go on from the cursor until it is 0."""
+    async def reoffer_missing(self, partition: PartitionKeys, cursor: str = "0", *, count: int = 100) -> ReofferPage:
+        """Offer the unfinished runs without an entry again, a page at a time; go on from its cursor until it is 0."""
         queue = partition.queue(self.queue)
         next_cursor, members, offered = await self.server.run(
-            script("sweep_entries"), [queue.sessions, queue.entries, queue.bell], [cursor, count]
+            script("reoffer_missing"), [queue.sessions, queue.entries, queue.wakeup], [cursor, count]
         )
-        return Swept(next_cursor.decode(), [member.decode() for member in members], offered)
+        return ReofferPage(next_cursor.decode(), [member.decode() for member in members], offered)
 
-    async def retire(self) -> None:
-        """Delete this consumer wherever it holds nothing."""
-        await self._each_partition("retire_consumers", [self.consumer, 0])
+    async def delete_consumer(self) -> None:
+        """Delete this consumer from every group in which it holds no claim."""
+        await self._each_partition("delete_idle_consumers", [self.consumer, 0])
 
-    async def retire_silent(self, silence_ms: int) -> int:
-        """Delete every consumer that holds nothing and wasn't heard of for `silence_ms`; answers how many."""
-        answers = await self._each_partition("retire_consumers", ["", silence_ms])
+    async def delete_silent_consumers(self, silence_ms: int) -> int:
+        """Delete every consumer without claims that was silent for `silence_ms`; return how many."""
+        answers = await self._each_partition("delete_idle_consumers", ["", silence_ms])
         return sum(answer for answer in answers if not isinstance(answer, LogUnavailableError))
 
     async def _each_partition(self, name: str, arguments: Sequence[str | int]) -> list[Any]:
@@ -285,43 +297,43 @@ class Claims:
         )
 
     async def _run_all(self, partitions: Sequence[PartitionKeys], calls: Sequence[Call]) -> list[Any]:
-        """Every call's answer, or the `LogUnavailableError` of one whose partition's node is away.
+        """Return every call's answer, or the `LogUnavailableError` of one whose partition's node is unreachable.
 
         Raises:
             LogUnavailableError: if no answer came at all.
         """
         answers = await self.server.run_many(calls)
-        self._note(partitions, answers)
+        self._start_grace_of_failed(partitions, answers)
         return answers
 
-    def _note(self, partitions: Iterable[PartitionKeys], answers: Iterable[Any]) -> None:
+    def _start_grace_of_failed(self, partitions: Iterable[PartitionKeys], answers: Iterable[Any]) -> None:
         found = zip(partitions, answers, strict=True)
-        self.calm(keys for keys, answer in found if isinstance(answer, LogUnavailableError))
+        self.start_grace_period(keys for keys, answer in found if isinstance(answer, LogUnavailableError))
 
     async def _find_abandoned(self) -> list[tuple[PartitionKeys, int]]:
-        """The partitions with claims that are idle for a lease, each with its own server's clock (ms)."""
-        answers = await self._each_partition("find_abandoned", [self.lease_ms])
-        now = time.monotonic()
+        """Return the partitions with claims that are idle for a lease, each with its own server's clock (ms)."""
+        answers = await self._each_partition("find_abandoned_claims", [self.lease_ms])
+        now_s = time.monotonic()
         looked = [
             (keys, int(answer[0]), answer[1])
             for keys, answer in zip(self.server.keys.partitions, answers, strict=True)
-            if not isinstance(answer, LogUnavailableError) and now >= self._calm_from.get(keys.number, 0.0)
+            if not isinstance(answer, LogUnavailableError) and now_s >= self._grace_ends_s.get(keys.number, 0.0)
         ]
         left_ms = [self.lease_ms - idle_ms for _, _, idle_ms in looked if 0 < idle_ms < self.lease_ms]
-        self.due_ms = min(left_ms, default=self.lease_ms // 2)
+        self.next_takeover_ms = min(left_ms, default=self.lease_ms // 2)
         return [(keys, now_ms) for keys, now_ms, idle_ms in looked if idle_ms >= self.lease_ms]
 
     async def _read_new(self, partitions: Sequence[PartitionKeys], count: int) -> list[Any]:
-        """Each partition's answer to a read of up to `count` new entries."""
+        """Return each partition's answer to a read of up to `count` new entries."""
         answers = await self.server.execute_many(
             [
                 ("XREADGROUP", "GROUP", GROUP, self.consumer, "COUNT", count, "STREAMS", queue.sessions, ">")
                 for queue in (keys.queue(self.queue) for keys in partitions)
             ]
         )
-        self._note(partitions, answers)
+        self._start_grace_of_failed(partitions, answers)
         if any(isinstance(answer, ResponseError) and _is_missing_group(answer) for answer in answers):
-            # Somebody emptied Redis under us, or a failover lost the group: what comes next needs it again.
+            # An operator emptied Redis under us, or a failover lost the group: the next read needs it again.
             await self.ensure_groups()
         return answers
 
@@ -336,14 +348,6 @@ class Claims:
             self._claim(entry_id, fields[1], 1) for _, entries in answer or () for entry_id, fields in entries
         ]
 
-    def _beginning(self, claim: Claim) -> Call:
-        keys, offers = claim.keys, claim.offers
-        return Call(
-            script("begin_claim"),
-            [offers.sessions, offers.entries, keys.checkpoint, keys.session.session, keys.transcript],
-            [claim.entry_id, claim.consumer, claim.deliveries, keys.member, self._ttl_s],
-        )
-
     def _claim(self, entry_id: bytes, member: bytes, deliveries: int) -> Claim:
         return Claim(self.server.keys.of_run(member.decode()), entry_id.decode(), self.consumer, deliveries, self.queue)
 
@@ -356,18 +360,18 @@ def _renewal(claims: Sequence[Claim]) -> Call:
     arguments: list[str | int] = []
     for claim in claims:
         arguments += (claim.entry_id, claim.consumer, claim.deliveries)
-    return Call(script("renew_claims"), [claim.offers.sessions for claim in claims], arguments)
+    return Call(script("renew_claims"), [claim.queue_keys.sessions for claim in claims], arguments)
 
 
 def _start(data: bytes) -> SessionStarted | None:
     try:
         return decode_start(data)
-    except UndecodableEventError:  # one such session mustn't keep the others of the same call from beginning
+    except UndecodableEventError:  # one such session mustn't keep the others of the same call from being loaded
         return None
 
 
 def _total(second_fact: bytes) -> int:
-    """How long the recording is: the second fact of a recording's run; any other run has another there, or none."""
+    """Return the recording's length: the second fact of a recording's run has it, another run's has not."""
     try:
         fact = decode_fact(second_fact) if second_fact else None
     except UndecodableEventError:

@@ -1,11 +1,10 @@
-"""Freeing audio early: what is processed and kept for replays alone, on nodes that are short of memory."""
+"""Early trim: frees processed audio that is kept for replays alone, on nodes that are short of memory."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 
 from eventlog.keys import LIVE_RUN, PartitionKeys, SessionKeys
-from eventlog.log import LogUnavailableError
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -13,8 +12,8 @@ SESSIONS_PER_PAGE = 50
 """Of one partition, in one round trip: under a millisecond of Redis's time, freeing itself is lazy."""
 
 
-async def pages(server: Server, partition: PartitionKeys) -> AsyncIterator[list[SessionKeys]]:
-    """The sessions of which something is retained, page by page, those without life for longest first.
+async def iterate_retained_sessions(server: Server, partition: PartitionKeys) -> AsyncIterator[list[SessionKeys]]:
+    """Yield the retained sessions of a partition page by page, the longest silent first.
 
     Those that move meanwhile may be missed.
 
@@ -29,7 +28,7 @@ async def pages(server: Server, partition: PartitionKeys) -> AsyncIterator[list[
 
 
 async def free_processed(server: Server, sessions: Sequence[SessionKeys], *, keeps_unarchived: bool) -> int:
-    """Free what of these sessions' audio is processed, and with `keeps_unarchived` archived too; how many entries.
+    """Free these sessions' processed audio, with `keeps_unarchived` only if it is archived too; return the entries.
 
     Raises:
         LogUnavailableError: if their node can't be reached.
@@ -38,8 +37,4 @@ async def free_processed(server: Server, sessions: Sequence[SessionKeys], *, kee
         Call(script("free_processed"), [keys.session, keys.audio, keys.run().checkpoint], [int(keeps_unarchived)])
         for keys in sessions
     ]
-    answers = await server.run_many(calls)
-    for answer in answers:
-        if isinstance(answer, LogUnavailableError):
-            raise answer
-    return sum(answers)
+    return sum(await server.run_all(calls))

@@ -1,7 +1,7 @@
-"""Which run of a session readers get: the promoted one, the live run until somebody promotes a replay.
+"""Which run of a session readers get: the promoted one, the live run until an operator promotes a replay.
 
-What readers get stands under the session's own keys. A promoted replay's List, document and view are copied there, and
-the live run's stand aside meanwhile, so that it can be promoted again. One script a session changes all of it at once.
+Readers get the read models under the session's own keys. A promoted replay's List, document and view are copied there;
+the live run's move to keys of their own meanwhile, so that it can be promoted again. One script a session does both.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventlog.redis.server import Call, Server
 
 
 class ReadModelKeys(NamedTuple):
-    """Where the read models that take part in a promotion stand."""
+    """Keys of the read models that take part in a promotion."""
 
     list: str
     document: str
@@ -32,39 +32,35 @@ class Promoted(NamedTuple):
     """With OK: the run that was promoted so far."""
 
 
-def shown(session: SessionKeys) -> ReadModelKeys:
-    """What readers get of a session, whichever run it is of."""
+def public_keys(session: SessionKeys) -> ReadModelKeys:
+    """Return the keys under which readers find the promoted run, any run."""
     return ReadModelKeys(session.list, session.document, session.view)
 
 
-def places(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
-    """Where a run's List, document and view stand while the run `promoted` of its session is: its own keys first.
+def keys_of_run(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
+    """Return the keys of a run's List, document and view while the run `promoted` of its session is; its own first.
 
-    A promoted replay has two places, the second of which is the copy that readers get; every other run has one.
+    A promoted replay has two sets of keys, the second of which is the copy that readers get; every other run has one.
     """
     session = run.session
     if run.run == LIVE_RUN:
-        aside = ReadModelKeys(session.live_list, session.live_document, session.live_view)
-        return (shown(session),) if promoted == LIVE_RUN else (aside,)
+        return (public_keys(session),) if promoted == LIVE_RUN else (_replaced_keys(session),)
     own = ReadModelKeys(run.list, run.document, run.view)
-    return (own, shown(session)) if run.run == promoted else (own,)
+    return (own, public_keys(session)) if run.run == promoted else (own,)
 
 
 async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[str]:
-    """The promoted run of each session, in order.
+    """Return the promoted run of each session, in order.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    answers = await server.execute_many([("GET", session.promoted) for session in sessions])
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
+    answers = await server.execute_all([("GET", session.promoted) for session in sessions])
     return [answer.decode() if answer else LIVE_RUN for answer in answers]
 
 
 async def promoted_run(server: Server, session: SessionKeys) -> RunKeys:
-    """The run of a session that readers get.
+    """Return the run of a session that readers get.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -76,11 +72,11 @@ async def promoted_run(server: Server, session: SessionKeys) -> RunKeys:
 async def promote(server: Server, runs: Sequence[RunKeys]) -> list[Promoted]:
     """Let readers of each run's session get that run, each at once or not at all; safe to repeat.
 
-    Refused, and then nothing changes: a run that isn't there, and one that isn't over, or whose read models, or the
-    live run's, are behind. Nothing is prolonged: the copy expires when the run's own read models do.
+    Refused, and then nothing changes: a run that does not exist, or isn't over, or whose read models, or the live
+    run's, are behind. Nothing is prolonged: the copy expires when the run's own read models do.
 
     Raises:
-        LogUnavailableError: if nothing can be reached, LogFullError if there is no memory for the copies; try again.
+        LogUnavailableError: if nothing can be reached, LogFullError if Redis has no memory for the copies; try again.
     """
     answers = await server.run_many([_call(run) for run in runs])
     if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
@@ -92,17 +88,22 @@ async def promote(server: Server, runs: Sequence[RunKeys]) -> list[Promoted]:
     ]  # fmt: skip
 
 
+def _replaced_keys(session: SessionKeys) -> ReadModelKeys:
+    """Return the live run's keys while a replay is promoted."""
+    return ReadModelKeys(session.live_list, session.live_document, session.live_view)
+
+
 def _call(run: RunKeys) -> Call:
     session, live = run.session, run.session.run()
-    aside = ReadModelKeys(session.live_list, session.live_document, session.live_view)
-    own = aside if run.run == LIVE_RUN else ReadModelKeys(run.list, run.document, run.view)
+    replaced = _replaced_keys(session)
+    own = replaced if run.run == LIVE_RUN else ReadModelKeys(run.list, run.document, run.view)
     return Call(
         script("promote_run"),
         [
             run.partition.erased, session.promoted, run.partition.feed_channel,
             live.transcript, *map(live.projected, ("lists", "sessions")),
             run.transcript, *map(run.projected, ("lists", "feeds", "sessions")),
-            *shown(session), *aside, *own,
+            *public_keys(session), *replaced, *own,
         ],
         [run.session_id, run.run],
     )  # fmt: skip

@@ -1,6 +1,6 @@
-"""Runs that were set aside: listed, offered to workers again, or ended for good.
+"""Quarantined runs: listed, offered to workers again, or failed for good.
 
-Their audio and facts live for one session TTL from then on, and so does what is listed of them.
+Their audio, facts and list entries live for one session TTL from the quarantine on.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from eventlog.redis.scripts import script
 from eventlog.redis.server import Server
 
 PARTITIONS_PER_READ = 8
-"""Some 2 MB at worst, of lists that are as long as they may be."""
+"""Some 2 MB at worst, of lists at their longest."""
 
 FAILED = "failed"
-"""The reason that a run ends with for good."""
+"""The reason of a run's end that an operator decided."""
 
-_UNKNOWN_HZ = 16_000  # of a run whose first fact can't be read: its counts are in whatever the audio's samples are
+_UNKNOWN_HZ = 16_000  # of a run whose first fact can't be read: its counts are in the audio's own samples
 
 
 class QuarantinedRun(NamedTuple):
-    """One run that was set aside."""
+    """One quarantined run."""
 
     partition: PartitionKeys
     entry_id: str
     keys: RunKeys
     reason: str
     consumer: str
-    """The worker that did it."""
+    """The worker that quarantined it."""
     queue: str = ""
     """Where it was offered, see `eventlog.keys.QueueKeys`."""
     times: int = 1
-    """How often by now."""
+    """How often it was quarantined by now."""
 
     @property
     def id(self) -> str:
@@ -50,12 +50,12 @@ class QuarantinedRun(NamedTuple):
 
     @property
     def at_ms(self) -> int:
-        """When, by Redis's clock, Unix ms."""
+        """Time of the quarantine by Redis's clock, Unix ms."""
         return int(self.entry_id.partition("-")[0])
 
 
-async def quarantined_runs(server: Server) -> AsyncIterator[QuarantinedRun]:
-    """All that there are, partition by partition, the oldest of each first.
+async def list_quarantined_runs(server: Server) -> AsyncIterator[QuarantinedRun]:
+    """Yield all quarantined runs, partition by partition, the oldest of each first.
 
     Raises:
         LogUnavailableError: if a part of Redis can't be reached.
@@ -63,40 +63,38 @@ async def quarantined_runs(server: Server) -> AsyncIterator[QuarantinedRun]:
     partitions = server.keys.partitions
     for first in range(0, len(partitions), PARTITIONS_PER_READ):
         some = partitions[first : first + PARTITIONS_PER_READ]
-        answers = await server.execute_many([("XRANGE", keys.quarantined, "-", "+") for keys in some])
+        answers = await server.execute_all([("XRANGE", keys.quarantined, "-", "+") for keys in some])
         for partition, answer in zip(some, answers, strict=True):
-            if isinstance(answer, Exception):
-                raise answer
             for entry_id, fields in answer:
-                yield _aside(server, partition, entry_id, fields)
+                yield _parse(server, partition, entry_id, fields)
 
 
 class Quarantine:
-    """What can be done with a run that was set aside."""
+    """An operator's decisions on quarantined runs."""
 
     def __init__(self, server: Server, *, session_ttl_s: int) -> None:
-        """In `server`; what is brought back expires `session_ttl_s` after its last sign of life."""
+        """Use `server`; a redriven run expires `session_ttl_s` after its last sign of life."""
         self._server = server
         self._ttl_s = session_ttl_s
         self._log = RedisLog(server, session_ttl_s=session_ttl_s)
 
     async def redrive(self, one: QuarantinedRun) -> Code:
-        """Offer it to workers again: it goes on after its last commit, so every final stays the one that it was.
+        """Offer it to workers again: it continues after its last commit, so no final changes.
 
-        OK; LOST if it isn't listed; GONE, SEALED or EXISTS if there is no such run, it is over, or is on offer, and
-        then it isn't listed any more.
+        OK; LOST if it isn't listed; GONE, SEALED or EXISTS if the run does not exist, is over, or is offered already,
+        and then it isn't listed any more.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.
         """
-        keys, session, partition, offers = one.keys, one.keys.session, one.partition, one.partition.queue(one.queue)
+        keys, session, partition, queue = one.keys, one.keys.session, one.partition, one.partition.queue(one.queue)
         return Code(
             await self._server.run(
-                script("redrive_aside"),
+                script("redrive_quarantined"),
                 [
-                    partition.quarantined, keys.checkpoint, keys.transcript, offers.sessions, offers.entries, offers.bell,
-                    partition.index, partition.changes, partition.changes_bell, session.session, session.audio,
-                    session.upload.session, session.upload.audio, session.upload.head,
+                    partition.quarantined, keys.checkpoint, keys.transcript, queue.sessions, queue.entries,
+                    queue.wakeup, partition.index, partition.changes, partition.changes_wakeup, session.session,
+                    session.audio, session.upload.session, session.upload.audio, session.upload.head,
                 ],
                 [
                     one.entry_id, keys.member, encode(RunRedriven(noted_ms=_now_ms())), self._ttl_s,
@@ -105,51 +103,47 @@ class Quarantine:
             )
         )  # fmt: skip
 
-    async def end(self, one: QuarantinedRun) -> Code:
-        """End it for good, as failed; its client is told, and so is whoever waits for a recorded file. As `redrive`.
+    async def fail(self, one: QuarantinedRun) -> Code:
+        """End it for good, as failed; its client and a recorded file's waiting request hear that. Codes as `redrive`.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.
         """
-        keys, partition, offers = one.keys, one.partition, one.partition.queue(one.queue)
+        keys, partition, queue = one.keys, one.partition, one.partition.queue(one.queue)
         fact = await self._ended(one)
         code = Code(
             await self._server.run(
-                script("end_aside"),
+                script("fail_quarantined"),
                 [
-                    partition.quarantined, keys.checkpoint, keys.transcript, offers.sessions, offers.entries,
-                    partition.index, partition.changes, partition.changes_bell,
+                    partition.quarantined, keys.checkpoint, keys.transcript, queue.sessions, queue.entries,
+                    partition.index, partition.changes, partition.changes_wakeup,
                 ],
                 [one.entry_id, keys.member, encode(fact), self._ttl_s],
             )
         )  # fmt: skip
         if code == Code.OK and keys.run == LIVE_RUN:
-            # Only now, since somebody may have redriven it before; what was acked in between belongs to nothing.
+            # Only now, since another operator may have redriven it before; audio acked in between belongs to no run.
             for sealed in await self._log.seal_many([keys.session.upload, keys.session], FAILED):
                 if sealed == Code.UNKNOWN:
-                    raise LogUnavailableError("the run is ended, but its session's audio could not be")
+                    raise LogUnavailableError("the run was failed, but its session's audio could not be sealed")
         return code
 
     async def _ended(self, one: QuarantinedRun) -> SessionEnded:
         keys = one.keys
-        answers = await self._server.execute_many([
+        (boundaries, utterance, total), opened, last = await self._server.execute_all([
             ("HMGET", keys.checkpoint, "boundaries", "utterance", "total_samples"),
             ("XRANGE", keys.transcript, str(OPENED), str(OPENED)),
             ("XREVRANGE", keys.session.audio, "+", "-", "COUNT", 1),
         ])  # fmt: skip
-        for answer in answers:
-            if isinstance(answer, Exception):
-                raise answer
-        (boundaries, utterance, total), opened, last = answers
         processed = min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
         return SessionEnded(
             reason=FAILED, audio_samples=int(total or 0) or _audio_samples(last) or processed,
             utterances=int(utterance or 0), sample_rate_hz=_sample_rate_hz(opened), ended_ms=_now_ms(),
-            detail=f"it was set aside: {one.reason}",
+            detail=f"quarantined: {one.reason}",
         )  # fmt: skip
 
 
-def _aside(server: Server, partition: PartitionKeys, entry_id: bytes, flat: Sequence[bytes]) -> QuarantinedRun:
+def _parse(server: Server, partition: PartitionKeys, entry_id: bytes, flat: Sequence[bytes]) -> QuarantinedRun:
     fields = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
     # Without queue and number of times where an earlier version wrote it.
     return QuarantinedRun(
@@ -159,7 +153,7 @@ def _aside(server: Server, partition: PartitionKeys, entry_id: bytes, flat: Sequ
 
 
 def _audio_samples(last_entry: Sequence[Any]) -> int:
-    """Where the audio ends; 0 if that isn't known."""
+    """Return where the audio ends; 0 if that isn't known."""
     for _, fields in last_entry:
         try:
             event = decode_audio_event(fields[1]) if fields[0] == b"event" else None

@@ -7,7 +7,7 @@ settings that it pins, stands in its own checkpoint; everything after that is as
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -19,11 +19,11 @@ from eventlog.redis.scripts import script
 from eventlog.redis.server import Server
 
 LOG, ARCHIVE = "", "archive"
-"""Where a replay's audio is read from."""
+"""The sources of a replay's audio."""
 
 
 class Progress(NamedTuple):
-    """How far a run is."""
+    """How far a run has come."""
 
     keys: RunKeys
     processed_samples: int
@@ -33,8 +33,8 @@ class Progress(NamedTuple):
     exists: bool = True
 
 
-def replayed(start: SessionStarted, *, channels: int = 0, **changes: object) -> SessionStarted:
-    """What a replay of the session begun by `start` pins: the audio is PCM by now, the rest as `changes` has it.
+def pin_start(start: SessionStarted, *, channels: int = 0, **changes: object) -> SessionStarted:
+    """Return the start that a replay of the session pins: the audio is PCM by now, `changes` replace other fields.
 
     Raises:
         msgspec.ValidationError: if a change isn't of its field's type.
@@ -44,15 +44,15 @@ def replayed(start: SessionStarted, *, channels: int = 0, **changes: object) -> 
 
 
 class Replays:
-    """Starts replays and says how far they are."""
+    """Starts replays and reads how far they have come."""
 
     def __init__(self, server: Server, *, session_ttl_s: int) -> None:
-        """Use `server`; what a replay writes expires `session_ttl_s` after its last sign of life."""
+        """Use `server`; a replay's keys expire `session_ttl_s` after its last sign of life."""
         self._server = server
         self._ttl_s = session_ttl_s
 
-    async def total_samples(self, keys: SessionKeys) -> int | None:
-        """How much audio an ended session has in the log, None if it isn't ended, or not there.
+    async def read_total_samples(self, keys: SessionKeys) -> int | None:
+        """Return how much audio an ended session has in the log; None if it isn't ended, or does not exist.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
@@ -66,15 +66,15 @@ class Replays:
     async def start(
         self, run: RunKeys, start: SessionStarted, queue: str, *, total_samples: int, source: str = LOG, now_ms: int = 0
     ) -> Code:
-        """Begin `run` over its session's audio, with what `start` pins, for workers of `queue`.
+        """Start `run` over its session's audio, with the settings pinned in `start`, for workers of `queue`.
 
-        Answers OK; EXISTS if there is such a run, which is offered once more if it needs that; GONE (erased, or its
-        audio isn't in the log), NOT_ENDED or TRIMMED (the beginning of the audio was freed), and then changes nothing.
+        Returns OK; EXISTS if such a run exists, which is offered once more if it needs that; GONE (erased, or its audio
+        isn't in the log), NOT_ENDED or TRIMMED (the beginning of the audio was freed), and then changes nothing.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.
         """
-        session, partition, offers = run.session, run.partition, run.partition.queue(queue)
+        session, partition, queue_keys = run.session, run.partition, run.partition.queue(queue)
         opened = SessionOpened(
             session_id=run.session_id, run=run.run, sample_rate_hz=start.sample_rate_hz, channels=start.channels,
             language=start.language, engine=start.engine, tenant_id=start.tenant_id, owner_id=start.owner_id,
@@ -84,65 +84,58 @@ class Replays:
             await self._server.run(
                 script("start_replay"),
                 [
-                    session.session, session.audio, run.transcript, run.checkpoint, offers.sessions, offers.entries,
-                    partition.index, partition.changes, offers.bell, partition.changes_bell, partition.erased,
+                    session.session, session.audio, run.transcript, run.checkpoint, queue_keys.sessions,
+                    queue_keys.entries, partition.index, partition.changes, queue_keys.wakeup,
+                    partition.changes_wakeup, partition.erased,
                 ],
                 [run.member, run.session_id, encode(start), encode(opened), self._ttl_s, source, total_samples, queue],
             )
         )  # fmt: skip
 
-    async def pinned(self, runs: Sequence[RunKeys]) -> list[SessionStarted | None]:
-        """What each run was started with, in order; None where there is no such replay.
+    async def read_starts(self, runs: Sequence[RunKeys]) -> list[SessionStarted | None]:
+        """Return the start that each run pinned, in order; None where no such replay exists.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
-            UndecodableEventError: if a start is none of this build.
+            UndecodableEventError: if this build does not know a start.
         """
-        answers = await self._server.execute_many([("HGET", run.checkpoint, "start") for run in runs])
-        return [None if data is None else decode_start(data) for data in _checked(answers)]
+        answers = await self._server.execute_all([("HGET", run.checkpoint, "start") for run in runs])
+        return [None if data is None else decode_start(data) for data in answers]
 
-    async def on_offer(self, runs: Sequence[RunKeys], queue: str) -> list[bool]:
-        """Whether each run waits in `queue` or is worked on; one that isn't, and isn't done afterwards, was set aside.
+    async def are_offered(self, runs: Sequence[RunKeys], queue: str) -> list[bool]:
+        """Whether each run waits in `queue` or is claimed; one that isn't, and isn't done afterwards, is quarantined.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        answers = await self._server.execute_many(
+        answers = await self._server.execute_all(
             [("HEXISTS", run.partition.queue(queue).entries, run.member) for run in runs]
         )
-        return [bool(answer) for answer in _checked(answers)]
+        return [bool(answer) for answer in answers]
 
-    async def why_aside(self, run: RunKeys) -> str:
-        """The reason for which a run was set aside last, empty if none is kept.
+    async def read_quarantine_reason(self, run: RunKeys) -> str:
+        """Return the reason of a run's last quarantine, empty if none is kept.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
         for _, fields in await self._server.execute("XREVRANGE", run.partition.quarantined, "+", "-"):
-            told = dict(zip(fields[::2], fields[1::2], strict=True))
-            if told.get(b"run") == run.member.encode():
-                return str(told.get(b"reason", b"").decode(errors="replace"))
+            listed = dict(zip(fields[::2], fields[1::2], strict=True))
+            if listed.get(b"run") == run.member.encode():
+                return str(listed.get(b"reason", b"").decode(errors="replace"))
         return ""
 
-    async def progress(self, runs: Sequence[RunKeys]) -> list[Progress]:
-        """How far each run is, in order.
+    async def read_progress(self, runs: Sequence[RunKeys]) -> list[Progress]:
+        """Return how far each run has come, in order.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        answers = await self._server.execute_many(
+        answers = await self._server.execute_all(
             [("HMGET", run.checkpoint, "boundaries", "total_samples", "done") for run in runs]
         )
         found = []
-        for run, (boundaries, total, done) in zip(runs, _checked(answers), strict=True):
+        for run, (boundaries, total, done) in zip(runs, answers, strict=True):
             processed = min(msgspec.json.decode(boundaries, type=list[int]), default=0) if boundaries else 0
             found.append(Progress(run, processed, int(total or 0), done is not None, total is not None))
         return found
-
-
-def _checked(answers: Sequence[Any]) -> Sequence[Any]:
-    """The answers, if none of them is an error."""
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers

@@ -15,7 +15,7 @@ from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.feed import ProvisionalAnswer
-from eventlog.work.uploads import Begun, Freed, Uploads
+from eventlog.work.uploads import DecodingStart, TrimPoint, Uploads
 from processor.decoding.decode_pipeline import AHEAD_LOOK_S, Bounds, DecodePipeline, FailedError, LimitReachedError
 from processor.decoding.decoder_process import running
 from processor.decoding.messages import SAMPLE_RATE_HZ
@@ -64,8 +64,8 @@ class _Storing:
             if not await insisted(self._uploads.may_be_trimmed, self._on_trouble):
                 return False
             first = b"" if self._is_head_stored else await self._first_bytes(restart.head_bytes)
-            freed = Freed(msgspec.json.encode(restart), restart.offset_bytes, first)
-        code = await insisted(lambda: self._uploads.go_on(self._claim, credit_bytes, freed), self._on_trouble)
+            freed = TrimPoint(msgspec.json.encode(restart), restart.offset_bytes, first)
+        code = await insisted(lambda: self._uploads.grant_credit(self._claim, credit_bytes, freed), self._on_trouble)
         if code != Code.OK:
             raise AgainError(code)
         self._is_head_stored |= freed is not None
@@ -192,13 +192,13 @@ class DecoderPool:
 
     async def _decoded(self, run: ActiveRun, *, given_up: bool) -> bool:
         """Whether the audio has its end now; if not, the session is gone, or somebody else's."""
-        begun = await insisted(lambda: self._uploads.begin(run.claim), self._on_trouble)
+        begun = await insisted(lambda: self._uploads.start_decoding(run.claim), self._on_trouble)
         if begun.code == Code.OK and begun.start is not None:
             await self._attempt(run, begun, given_up=given_up)
             return True
         return begun.code == Code.SEALED
 
-    async def _attempt(self, run: ActiveRun, begun: Begun, *, given_up: bool) -> None:
+    async def _attempt(self, run: ActiveRun, begun: DecodingStart, *, given_up: bool) -> None:
         """Decode once and seal the audio."""
         uplink = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, self._on_trouble)
         reason, detail = "failed", "could not be decoded"
@@ -210,7 +210,7 @@ class DecoderPool:
             extra={"run": run.claim.keys.member, "reason": reason, "detail": detail, "samples": uplink.at.offset},
         )
 
-    async def _pumped(self, run: ActiveRun, begun: Begun, uplink: PcmAppender) -> tuple[str, str]:
+    async def _pumped(self, run: ActiveRun, begun: DecodingStart, uplink: PcmAppender) -> tuple[str, str]:
         """The reason and the detail with which the audio ends."""
         settings = self._settings
         restart = decode_restart(begun.restart) if begun.restart else None

@@ -14,7 +14,7 @@ from eventlog.events import AudioEvent, SessionSealed, SessionStarted, SourceDes
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.work.uploads import Begun, Uploads
+from eventlog.work.uploads import DecodingStart, Uploads
 from processor.decoding.messages import SAMPLE_BYTES, Source
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class PcmAppender:
     """Appends one decoding's samples and events, and skips what an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: Begun, on_trouble: Callable[[], None]
+        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart, on_trouble: Callable[[], None]
     ) -> None:
         """Go on at the head that `begun` says."""
         assert begun.start is not None  # noqa: S101 -- callers asked for code OK

@@ -128,7 +128,7 @@ class Offerer:
 
     async def withdraw(self) -> None:
         """Take every offer back that nobody has done yet: their runs go elsewhere."""
-        await self._recognising.settle(
+        await self._recognising.remove(
             [offer.entry_id for run in self._runs.values() for offer in run.offers.values()]
         )
         self._runs.clear()
@@ -138,9 +138,9 @@ class Offerer:
         for member, run in list(self._runs.items()):
             if run.run.held:
                 continue
-            await self._recognising.settle([offer.entry_id for offer in run.offers.values()])
+            await self._recognising.remove([offer.entry_id for offer in run.offers.values()])
             if run.run.is_over:
-                await self._recognising.drop({run.keys: ()})
+                await self._recognising.delete_results({run.keys: ()})
             del self._runs[member]
 
     async def _meet_runs(self) -> None:
@@ -149,7 +149,7 @@ class Offerer:
             run.claim.keys: run for job in self._queue.recorded
             if job.recorded and (run := job.recorded.run) and run.held and run.claim.keys.member not in self._runs
         }  # fmt: skip
-        for keys, found in (await self._recognising.kept(dict.fromkeys(new, ()))).items():
+        for keys, found in (await self._recognising.read_results(dict.fromkeys(new, ()))).items():
             self._runs[keys.member] = _SharedRun(new[keys], found=found)
 
     async def _collect(self) -> None:
@@ -161,7 +161,7 @@ class Offerer:
             run.keys: names for run in self._runs.values()
             if (names := [name for name, offer in run.offers.items() if not offer.is_ours])
         }  # fmt: skip
-        for keys, found in (await self._recognising.kept(wanted)).items():
+        for keys, found in (await self._recognising.read_results(wanted)).items():
             run = self._runs[keys.member]
             for name, data in found.items():
                 self._settle(run, run.offers[name].job, data)
@@ -174,7 +174,7 @@ class Offerer:
             (run, name, offer.entry_id) for run in self._runs.values() for name, offer in run.offers.items()
             if offer.job.settled
         ]  # fmt: skip
-        await self._recognising.settle([entry_id for _, _, entry_id in here])
+        await self._recognising.remove([entry_id for _, _, entry_id in here])
         for run, name, _ in here:
             del run.offers[name]
 
@@ -197,7 +197,7 @@ class Offerer:
             offer.entry_id: (run, name) for run in self._runs.values() for name, offer in run.offers.items()
             if not offer.is_ours
         }  # fmt: skip
-        missing = [offers[entry_id] for entry_id in await self._recognising.missing(list(offers))]
+        missing = [offers[entry_id] for entry_id in await self._recognising.find_removed(list(offers))]
         if not missing:
             return
         await self._collect()  # a result is written before its entry goes
@@ -210,7 +210,7 @@ class Offerer:
 
     async def _forget_committed(self) -> None:
         """Nobody will ask for a result any more that a commit has made use of."""
-        await self._recognising.drop({
+        await self._recognising.delete_results({
             run.keys: names for run in self._runs.values() if (names := run.committed())
         })  # fmt: skip
 

@@ -31,7 +31,7 @@ class Sharer:
         """Offer what waits in `queue`, and recognise by it what others offer."""
         self.offering = Offerer(recognising, queue, metrics)
         self.taking = Taker(recognising, queue, self.offering, metrics)
-        self.bell = recognising.bell
+        self.bell = recognising.wakeup
         """Rung when others have work to give."""
 
     async def run(self) -> None:

@@ -103,9 +103,9 @@ class Taker:
             if isinstance(work.result, Recognition):
                 of_run = keys.setdefault(work.taken.keys.member, work.taken.keys)
                 results.setdefault(of_run, []).append((work.taken.reference, msgspec.json.encode(work.result)))
-        unsure = {one.member for one in await self._recognising.keep(results)}
+        unsure = {one.member for one in await self._recognising.store_results(results)}
         settled = [entry_id for entry_id, work in done.items() if work.is_own or work.taken.keys.member not in unsure]
-        await self._recognising.settle(settled)
+        await self._recognising.remove(settled)
         self._metrics.recognised_for_others.inc(sum(map(len, results.values())))
         for entry_id in settled:
             del self._works[entry_id]
@@ -134,8 +134,8 @@ class Taker:
             return
         self._ask_at = 0.0
         others = [one for one in taken if not self._take_own(one)]
-        fetched = await self._recognising.fetch(others)
-        await self._recognising.settle(fetched.stale)
+        fetched = await self._recognising.read_audio(others)
+        await self._recognising.remove(fetched.stale)
         # What could not be fetched now comes back after the lease, here or elsewhere.
         works = [self._work(one, pcm) for one in others if (pcm := fetched.pcm.get(one.entry_id))]
         self._queue.submit(*(work.job for work in works if work.job))

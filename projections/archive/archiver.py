@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from eventlog.archive import writer
-from eventlog.archive.flac import Encoder
+from eventlog.archive.flac import FlacEncoder
 from eventlog.archive.manifest import DamagedArchiveError, Line, Manifest
 from eventlog.archive.part_cutter import PartCutter
 from eventlog.archive.progress import ALL, ArchiveProgress
@@ -107,7 +107,7 @@ class Archiver:
     async def _session(self, keys: RunKeys) -> _Known | None:
         known = self._known.get(keys.session_id)
         if known is None:
-            mark = await self._marks.begin(keys.session)
+            mark = await self._marks.start(keys.session)
             if mark is None:
                 return None
             archived = mark.archived_samples
@@ -129,7 +129,7 @@ class Archiver:
             await self._look_again(keys, known)
             start = known.start
         cutter = PartCutter(known.archived_samples // known.part_samples, known.part_samples, start.channels)
-        encoder = Encoder(start.sample_rate_hz, start.channels or 1)
+        encoder = FlacEncoder(start.sample_rate_hz, start.channels or 1)
         while not cutter.is_whole:
             found = await self._audio.read({keys.session: cutter.cursor}, max_bytes_each=PAGE_BYTES)
             entries = found.get(keys.session)
@@ -145,13 +145,13 @@ class Archiver:
 
     async def _look_again(self, keys: RunKeys, known: _Known) -> None:
         """A recording's channels are known once it is described."""
-        mark = await self._marks.begin(keys.session)
+        mark = await self._marks.start(keys.session)
         if mark is not None:
             known.start = mark.start
 
     async def _note(self, keys: RunKeys, known: _Known, archived_samples: int) -> bool:
         """Note how far it is; a session that was deleted meanwhile is deleted here too."""
-        if await self._marks.note(keys, archived_samples):
+        if await self._marks.record(keys, archived_samples):
             known.archived_samples = archived_samples
             return True
         del self._known[keys.session_id]
@@ -160,7 +160,7 @@ class Archiver:
         return False
 
 
-def _encode(cutter: PartCutter, encoder: Encoder, entries: list[AudioEntry]) -> None:
+def _encode(cutter: PartCutter, encoder: FlacEncoder, entries: list[AudioEntry]) -> None:
     for entry in entries:
         if cutter.is_whole:
             return

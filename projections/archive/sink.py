@@ -97,7 +97,7 @@ class Archive:
     async def _erase_now_and_then(self) -> None:
         while True:
             try:
-                everything = await self._marks.doomed()
+                everything = await self._marks.pending_erasures()
                 self._erased &= {doomed.session_id for doomed in everything}
                 for doomed in everything:
                     await self._erase(doomed)
@@ -109,12 +109,12 @@ class Archive:
             await asyncio.sleep(self._look_s * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
 
     async def _erase(self, doomed: PendingErasure) -> None:
-        if doomed.session_id in self._erased and not doomed.is_settled:
+        if doomed.session_id in self._erased and not doomed.is_final:
             return
         deleted = await self._archiver.erase(doomed.session_id)
         if deleted:
             _logger.info("session erased from the archive", extra={"session_id": doomed.session_id, "objects": deleted})
         self._erased.add(doomed.session_id)
-        if doomed.is_settled:
-            await self._marks.settle(doomed)
+        if doomed.is_final:
+            await self._marks.finish_erasure(doomed)
             self._erased.discard(doomed.session_id)

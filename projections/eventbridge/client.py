@@ -5,14 +5,13 @@ boto3 is imported when the first client is made, since it takes longer to import
 
 from __future__ import annotations
 
-import logging
-import os
 import threading
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
 
+from eventlog.aws import new_client, new_session, resolve_endpoint
 from projections.eventbridge.entries import Entry, Stored
 
 Encryption = Literal["AES256", "aws:kms", "bucket"]
@@ -21,14 +20,8 @@ Encryption = Literal["AES256", "aws:kms", "bucket"]
 MOST_CALLS = 8
 """PutEvents at once: at 20 ms each, 4,000 events a second, above the service's quota in most regions."""
 
-CONNECT_S = 5.0
-"""Longer than a TCP retransmission or two, and well within a lease."""
-
 READ_S = 10.0
 """PutEvents answers within tens of milliseconds; one that takes so long is as good as lost and comes again."""
-
-# What botocore logs at debug level are whole requests: bodies, signatures, tokens.
-_TALKATIVE = ("boto3", "botocore", "urllib3", "s3transfer")
 
 
 class EventBridgeSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +62,7 @@ class Clients:
         self._session = session
         self._lock = threading.Lock()
         self._s3: Any = None
-        self._events = made(session, "events", endpoint_of("events", settings.endpoint_url))
+        self._events = _new_client(session, "events", settings.endpoint_url)
 
     def put_events(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
         """The answers, one an entry.
@@ -87,7 +80,7 @@ class Clients:
             Exception: botocore's, if it isn't stored.
         """
         with self._lock:  # a session's clients must not be made at the same time
-            self._s3 = self._s3 or made(self._session, "s3", endpoint_of("s3", self._settings.endpoint_url))
+            self._s3 = self._s3 or _new_client(self._session, "s3", self._settings.endpoint_url)
         encryption = self._settings.encryption
         asked = {} if encryption == "bucket" else {"ServerSideEncryption": encryption}
         self._s3.put_object(
@@ -119,40 +112,9 @@ def connect(settings: EventBridgeSettings) -> Clients | None:
     return Clients(settings, session)
 
 
-def new_session(region: str) -> Any:  # noqa: ANN401 - boto3 ships no types
-    """A session of boto3, whose libraries never log requests.
-
-    Raises:
-        Exception: botocore's, if its configuration can't be used.
-    """
-    for name in _TALKATIVE:
-        logging.getLogger(name).setLevel(logging.WARNING)
-    import boto3  # type: ignore[import-untyped]  # noqa: PLC0415 - see the module's docstring
-
-    return boto3.session.Session(region_name=region)
-
-
-def made(session: Any, service: str, endpoint_url: str | None, *, attempts: int = 1) -> Any:  # noqa: ANN401 - as above
-    """A client with bounds. One attempt: whoever calls tries again, with pauses that it chooses.
-
-    Raises:
-        Exception: botocore's, if the region or address can't be used.
-    """
-    from botocore.config import Config  # type: ignore[import-untyped]  # noqa: PLC0415
-
-    config = Config(
-        connect_timeout=CONNECT_S, read_timeout=READ_S, max_pool_connections=MOST_CALLS, tcp_keepalive=True,
-        retries={"total_max_attempts": attempts, "mode": "standard"},
+def _new_client(session: Any, service: str, endpoint_url: str) -> Any:  # noqa: ANN401 - boto3 ships no types
+    """Return a client that makes one attempt: its caller tries again, with pauses that it chooses."""
+    return new_client(
+        session, service, resolve_endpoint(service, endpoint_url), attempts=1, read_timeout_s=READ_S,
+        max_connections=MOST_CALLS,
     )  # fmt: skip
-    return session.client(service, endpoint_url=endpoint_url, config=config)
-
-
-def endpoint_of(service: str, given_url: str) -> str | None:
-    """The address to name to boto3; None leaves it to boto3.
-
-    An address that we name would win over AWS_ENDPOINT_URL_<SERVICE>, which is the more special one; and one from the
-    environment boto3 knows by itself, together with its own rules on when to ignore it.
-    """
-    special = os.environ.get(f"AWS_ENDPOINT_URL_{'EVENTBRIDGE' if service == 'events' else service.upper()}")
-    known = os.environ.get("AWS_ENDPOINT_URL", "")
-    return None if special or given_url == known else given_url

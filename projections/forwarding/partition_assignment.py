@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.sink_state import PartitionClaims
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from projections.forwarding.rebalance import share, surplus
 
 LOOKS_PER_LEASE = 3

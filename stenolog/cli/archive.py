@@ -14,9 +14,10 @@ from rich.table import Table
 
 from eventlog.archive import writer
 from eventlog.archive.finder import ArchivedSession, ArchiveQuery, find
+from eventlog.archive.location import open_store
 from eventlog.archive.manifest import DamagedArchiveError
 from eventlog.archive.reader import read_manifest, verify
-from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store, opened
+from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store
 from eventlog.work import erasure
 from stenolog.cli.errors import FAILED, UNABLE, UserError, told
 from stenolog.operations.replay.time_ranges import moment_ms
@@ -71,7 +72,7 @@ def run_verify(
     with told(), _store(load(**overrides)) as store:
         for one in find(store, wanted):
             seen.add(one.session_id)
-            faults = [one.trouble] if one.manifest is None else verify(store, one.manifest)
+            faults = [one.error] if one.manifest is None else verify(store, one.manifest)
             if faults:
                 troubles[one.session_id] = faults
                 if not as_json:
@@ -133,7 +134,7 @@ def _store(settings: Settings) -> Iterator[Store]:
     place = archive_place(settings)
     if place is None:
         raise UserError("no archive is set: STENOLOG_ARCHIVE_URL says where it is", UNABLE)
-    store = opened(place)
+    store = open_store(place)
     try:
         yield store
     except ArchiveUnavailableError as error:
@@ -147,7 +148,7 @@ def _listed(found: ArchivedSession) -> Listed:
     if manifest is None:
         return Listed(
             session_id=found.session_id, tenant_id="", started_ms=0, ended_ms=0, audio_seconds=0, missing_seconds=0,
-            parts=0, bytes=0, engine="", reason="", trouble=found.trouble,
+            parts=0, bytes=0, engine="", reason="", trouble=found.error,
         )  # fmt: skip
     rate_hz = manifest.sample_rate_hz
     return Listed(

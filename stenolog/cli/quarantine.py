@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eventlog.log import Code
-from eventlog.work.quarantine import Quarantine, QuarantinedRun, quarantined_runs
+from eventlog.work.quarantine import Quarantine, QuarantinedRun, list_quarantined_runs
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
@@ -81,17 +81,17 @@ def _told(counts: dict[str, int], verb: str, words: str) -> str:
 
 async def _found(settings: Settings) -> list[QuarantinedRun]:
     async with connected(settings) as server:
-        return [one async for one in quarantined_runs(server)]
+        return [one async for one in list_quarantined_runs(server)]
 
 
 async def _done(settings: Settings, verb: str, names: Sequence[str]) -> tuple[list[Code], int]:
     """What became of each run that was named, of all if none was; and how many names there are nothing of."""
     async with connected(settings) as server:
-        found = [one async for one in quarantined_runs(server)]
+        found = [one async for one in list_quarantined_runs(server)]
         known = {name for one in found for name in (one.id, one.keys.session_id)}
         chosen = [one for one in found if not names or one.id in names or one.keys.session_id in names]
         acts = Quarantine(server, session_ttl_s=settings.session_ttl_s)
-        act = acts.redrive if verb == "redriven" else acts.end
+        act = acts.redrive if verb == "redriven" else acts.fail
         return [await act(one) for one in chosen], len(set(names) - known)
 
 

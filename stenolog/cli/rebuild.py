@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eventlog.keys import READ_MODELS, SINKS
 from eventlog.projection.rebuild import all_runs, count_runs, drop_strangers, old_letters, runs_of
 from eventlog.redis.server import Server
-from eventlog.telemetry.heartbeats import process_name
+from eventlog.work.heartbeats import process_name
 from projections.rebuilder import Rebuilder, Report, ease_collection
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.roles.projector import read_model

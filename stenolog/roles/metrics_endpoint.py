@@ -27,7 +27,7 @@ async def exposed(meter: Meter, settings: Settings, role: str) -> AsyncIterator[
     Raises:
         UserError: if the port can't be used.
     """
-    meter.read_when_asked(lambda: _about(role))
+    meter.add_reader(lambda: _about(role))
     if not settings.metrics_port:
         yield
         return

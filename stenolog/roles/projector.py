@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from eventlog.redis.server import Server
-from eventlog.telemetry.heartbeats import process_name
+from eventlog.work.heartbeats import process_name
 from projections.feeds import Feeds
 from projections.forwarding.sink import Sink
 from projections.lists import Lists
@@ -62,8 +62,8 @@ def _webhooks(settings: Settings, server: Server) -> Sink:
 
 
 def _archive(settings: Settings, server: Server) -> Sink:
+    from eventlog.archive.location import open_store  # noqa: PLC0415
     from eventlog.archive.progress import ArchiveProgress  # noqa: PLC0415
-    from eventlog.archive.stores import opened  # noqa: PLC0415
     from projections.archive import Archive  # noqa: PLC0415
 
     place = wiring.archive_place(settings)
@@ -71,7 +71,7 @@ def _archive(settings: Settings, server: Server) -> Sink:
         raise SettingsError(["STENOLOG_ARCHIVE_URL: the projection archive needs to know where to keep sessions"])
     frees = settings.audio_retention == "archived"
     marks = ArchiveProgress(server, part_s=settings.archive_part_s, frees=frees)
-    return Archive(opened(place), marks, session_ttl_s=settings.session_ttl_s)
+    return Archive(open_store(place), marks, session_ttl_s=settings.session_ttl_s)
 
 
 _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {

@@ -33,7 +33,7 @@ ORPHAN_S = 20.0
 def run(role: str, settings: Settings, serve: Serve, *, follow_parent: bool = False) -> None:
     """Serve until SIGTERM, Ctrl-C or, if `follow_parent`, the end of standard input."""
     logs.configure(role, settings.log_level)
-    error_counts.watch()
+    error_counts.install()
     if follow_parent:
         threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
     gc.collect()

@@ -15,12 +15,12 @@ SETTLED_WITHIN_S = 45.0
 more for a suspect that is tried alone."""
 
 WORKER_CALLS = (
-    "", "commit_facts", "renew_claims", "begin_claim", "take_over_claims", "find_abandoned", "XREADGROUP", "XREAD",
+    "", "commit_facts", "renew_claims", "load_claimed_run", "take_over_claims", "find_abandoned_claims", "XREADGROUP", "XREAD",
 )  # fmt: skip
 """Calls of workers at which something may happen; the first stands for any."""
 
-FENCED_CALLS = ("commit_facts", "renew_claims", "begin_claim")
-TAKING_CALLS = ("find_abandoned", "take_over_claims")
+FENCED_CALLS = ("commit_facts", "renew_claims", "load_claimed_run")
+TAKING_CALLS = ("find_abandoned_claims", "take_over_claims")
 FREEZING = (Fate.FROZEN_BEFORE, Fate.FROZEN_AFTER)
 TAKEN_WITHIN_S = 30.0
 """By then another worker, if there is one, has found a claim that isn't renewed, whatever made it wait."""

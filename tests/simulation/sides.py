@@ -155,7 +155,7 @@ class Side:
         """Make a claim look abandoned, or let an entry be lost that is pending."""
         if (claim := self._claim(number)) is None:
             return None
-        stream = claim.offers.sessions
+        stream = claim.queue_keys.sessions
         return await self.server.execute(
             "XCLAIM", stream, GROUP, claim.consumer, 0, claim.entry_id, "IDLE", AGED_MS, "JUSTID"
         )
@@ -163,13 +163,13 @@ class Side:
     async def do_lose_entry(self, number: int) -> Any:  # noqa: ANN401
         """Delete an entry by hand."""
         claim = self._claim(number)
-        return claim and await self.server.execute("XDEL", claim.offers.sessions, claim.entry_id)
+        return claim and await self.server.execute("XDEL", claim.queue_keys.sessions, claim.entry_id)
 
     async def do_begin(self, worker: int) -> Any:  # noqa: ANN401
         """Begin every claim ever had."""
         if not self.claims:
             return None
-        begun = await self.workers[worker].begin(self.claims)
+        begun = await self.workers[worker].load(self.claims)
         return [(one.code, repr(one.checkpoint), one.last_fact, one.source) for one in begun]
 
     async def do_renew(self, worker: int) -> Any:  # noqa: ANN401
@@ -179,7 +179,7 @@ class Side:
     async def do_hand_over(self, number: int, *, absolved: bool) -> None:
         """Hand a claim over."""
         if claim := self._claim(number):
-            await self.workers[0].hand_over([claim], absolved=absolved)
+            await self.workers[0].hand_over([claim], clears_suspicion=absolved)
 
     async def do_set_aside(self, number: int) -> Any:  # noqa: ANN401
         """Set a run aside."""
@@ -188,12 +188,12 @@ class Side:
 
     async def do_sweep(self) -> Any:  # noqa: ANN401
         """Look for lost entries."""
-        return list(await self.workers[0].sweep(self.server.keys.partitions[0]))
+        return list(await self.workers[0].reoffer_missing(self.server.keys.partitions[0]))
 
     async def do_retire(self, worker: int, *, silent: bool) -> Any:  # noqa: ANN401
         """Delete consumers."""
         claims = self.workers[worker]
-        return await (claims.retire_silent(AGED_MS) if silent else claims.retire())
+        return await (claims.delete_silent_consumers(AGED_MS) if silent else claims.delete_consumer())
 
     async def do_commit(self, number: int, ahead: int, *, ends: bool) -> Any:  # noqa: ANN401
         """Commit a fact, perhaps the wrong one."""

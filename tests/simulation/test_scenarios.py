@@ -83,7 +83,7 @@ def test_a_restart_of_redis_makes_nobody_steal(world: World, away_s: float) -> N
     world.settle(SOON_S)
 
 
-@pytest.mark.parametrize("kind", ["find_abandoned", "take_over_claims"])
+@pytest.mark.parametrize("kind", ["find_abandoned_claims", "take_over_claims"])
 def test_a_take_over_that_waits_in_a_stall_takes_nothing_of_the_living(kind: str) -> None:
     """What Redis executes of a take-over after a stall, before the renewals, takes nothing of the living (SAFE-2)."""
     world = World(1)

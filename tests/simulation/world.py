@@ -198,7 +198,7 @@ class World:
             Projector(one, ProjectionLog(server, one.name, process.name, session_ttl_s=SESSION_TTL_S))
             for one in (Lists(), Feeds())
         ]
-        channels = {one.changes_bell: one.number for one in self.keys.partitions}
+        channels = {one.changes_wakeup: one.number for one in self.keys.partitions}
 
         def ring(partition: int | None) -> None:
             for projector in projectors:

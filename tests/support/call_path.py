@@ -34,7 +34,7 @@ class CallPath:
     def unwatch(self) -> None:
         """End what `watch_threads` began."""
         sys.setprofile(None)
-        threading.setprofile(None)  # type: ignore[arg-type] # None ends it, as documented
+        threading.setprofile(None)
 
     @contextmanager
     def idle(self) -> Iterator[None]:

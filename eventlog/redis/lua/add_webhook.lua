@@ -1,7 +1,7 @@
 #!lua
--- Purpose: keep one more webhook subscription of a tenant, unless it has as many as it may have.
+-- Purpose: add a webhook subscription of a tenant, unless the tenant is at its limit.
 -- KEYS: 1 the tenant's subscriptions (hash)
--- ARGV: 1 most of a tenant, 2 id of the subscription, 3 the subscription
+-- ARGV: 1 limit of a tenant, 2 id of the subscription, 3 the subscription
 -- Returns: OK, EXISTS (nothing changed) or FULL (nothing changed)
 -- Atomic: all of it
 -- Retry: EXISTS

@@ -2,7 +2,7 @@
 -- Purpose: append chunks and control events of many sessions, each guarded by epoch and position.
 -- KEYS: per append: session (hash), audio (stream)
 -- ARGV: per append: epoch, head believed in (id), new id, field ("pcm" or "event"), payload
--- Returns: per append: 0, or {code, epoch, head}: GONE, SUPERSEDED, MISPLACED or SEALED with what is stored
+-- Returns: per append: 0, or {code, epoch, head}: GONE, SUPERSEDED, MISPLACED or SEALED with the stored ones
 -- Atomic: per append; a refused one leaves the others alone; refused as a whole when memory is full
 -- Retry: MISPLACED with a head at or past the new id, which means done
 --- @include "codes"
@@ -33,7 +33,7 @@ for i = 1, #KEYS / 2 do
     elseif head == END and ARGV[a + 2] ~= END then
       code = CODE.SEALED
     else
-      -- What is there already counts as done, so a WAIT behind it must cover it, and covers nothing without a write.
+      -- An entry that exists counts as done, so a WAIT behind it must cover it, and covers nothing without a write.
       redis.call('HSET', session, 'guard', guard)
     end
     answers[i] = {code, tonumber(epoch), head}

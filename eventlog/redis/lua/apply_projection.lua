@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Purpose: apply what a projection made of runs' facts and move its positions, where nobody else has done so meanwhile.
+-- Purpose: apply a projection's operations on runs and move its positions, unless another consumer has moved them.
 -- KEYS: per run: projected (string), transcript (stream), then its operations' keys and channels
 -- ARGV: 1 TTL (s), then per run: number of its keys, number of arguments after these four, expected position, new position,
 --       then per operation: number of its key among the run's (0 for none), expires (0 or 1), number of arguments,
 --       command, arguments after the key; of XADD these begin MAXLEN ~ <length> <id>
--- Returns: per run {code, position, reason}: OK; STALE (somebody moved it); GONE (no facts any more); MISPLACED (the read
---          model isn't what the operations were made for)
+-- Returns: per run {code, position, reason}: OK; STALE (another consumer moved it); GONE (no facts any more); MISPLACED (the read
+--          model isn't the one that the operations were made for)
 -- Atomic: of each run all or nothing; types and ids are checked before its first write
 -- Retry: STALE with the new position, and nothing changes
 --- @include "codes"
@@ -95,7 +95,7 @@ local function apply(first_key, first, last, expected, new)
   each_operation(first_key, first, last, perform)
   redis.call('SET', projected, new, 'EX', TTL)
   for key in pairs(expiring) do
-    -- A fiftieth of its time early is as good, and a TTL that is only looked at goes into no file and to no replica.
+    -- A fiftieth of its time early is as good, and reading a TTL writes to no file and to no replica.
     local left = own_ttl[key] and TTL or redis.call('TTL', key)
     if left < TTL * 0.98 or left > TTL then
       redis.call('EXPIRE', key, TTL)

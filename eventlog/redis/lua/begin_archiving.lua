@@ -1,10 +1,10 @@
 #!lua
--- Purpose: note that a session is being archived, before anything of it is written, so that its erasure is told.
+-- Purpose: mark a session as archived, before any part of it is written, so that its erasure reaches the archive.
 -- KEYS: 1 session (hash)
 -- ARGV: 1 time between two cuts (s)
 -- Returns: {code, archived up to (samples), time between two cuts (s), start event}: OK; GONE (erased, expired)
 -- Atomic: all of it
--- Retry: the same answer, and nothing changes; whoever comes first says where to cut
+-- Retry: the same answer, and nothing changes; the first caller sets the cuts
 --- @include "codes"
 
 local start = redis.call('HGET', KEYS[1], 'start')

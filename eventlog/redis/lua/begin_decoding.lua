@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: make the holder of a claim the only one that decodes: raise the epoch of the session's audio.
+-- Purpose: make the holder of a claim the only decoder: raise the epoch of the session's audio.
 -- KEYS: 1 sessions (stream), 2 session (hash), 3 upload guard (hash), 4 upload head (string)
 -- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 credit to begin with (bytes)
 -- Returns: {code, epoch, head, start event, restart record, container's first bytes}: OK, LOST, GONE or SEALED

@@ -1,10 +1,10 @@
 #!lua
--- Purpose: begin to rebuild a run's read model: nothing of an earlier try is left, and the copy stands at the beginning.
--- KEYS: 1 transcript (stream), 2 position of the copy (string), then what the copy is made of, of any type
+-- Purpose: start the rebuild of a run's read model: delete an earlier try's copy, and set its position to the beginning.
+-- KEYS: 1 transcript (stream), 2 position of the copy (string), then the keys of the copy, of any type
 -- ARGV: 1 TTL (s)
 -- Returns: OK, or GONE (no facts any more)
 -- Atomic: all of it; refused as a whole when memory is full, since a copy takes as much again
--- Retry: begins anew
+-- Retry: starts again from the beginning
 --- @include "codes"
 
 for i = 2, #KEYS do

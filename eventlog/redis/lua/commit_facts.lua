@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Purpose: append a run's facts and move its checkpoint, if the claim is still held and the serial is the expected one.
 -- KEYS: 1 sessions (stream), 2 entries (hash), 3 checkpoint (hash), 4 transcript (stream), 5 changes (stream),
---       6 changes bell (channel), 7 audio (stream), 8 index (sorted set), 9 session (hash)
+--       6 changes wake-up (channel), 7 audio (stream), 8 index (sorted set), 9 session (hash)
 -- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 member, 5 expected serial, 6 new serial, 7 cursor (id), 8 boundaries (JSON),
---       9 next utterance, 10 TTL (s), 11 trim audio below (id or ""), 12 ends (0 or 1), 13 keep what isn't archived
+--       9 next utterance, 10 TTL (s), 11 trim audio below (id or ""), 12 ends (0 or 1), 13 keep unarchived audio
 --       (0 or 1), then per fact: id, fact (JSON)
--- Returns: {code, holder, serial}: OK, LOST, GONE, STALE, or MISPLACED (the facts' ids don't rise from the last one there)
+-- Returns: {code, holder, serial}: OK, LOST, GONE, STALE, or MISPLACED (the facts' ids don't rise from the last stored one)
 -- Atomic: all of it or nothing; checked before the first write
 -- Retry: OK without writing again, for the stored serial is the new one, or `done` names this token
 --- @include "codes"
@@ -49,7 +49,7 @@ if ARGV[11] ~= '' then
   if ARGV[13] == '1' and id_before((kept[1] or '0') .. '-0', below) then
     below = (kept[1] or '0') .. '-0'
   end
-  -- A replay may begin on a sealed session while its live run still goes on, and needs all of the audio.
+  -- A replay may begin on a sealed session while its live run still continues, and needs all of the audio.
   if not kept[2] then
     redis.call('XTRIM', KEYS[7], 'MINID', '~', below)
   end
@@ -61,7 +61,7 @@ if #ARGV > 13 then
 end
 if ARGV[12] == '1' then
   redis.call('HSET', KEYS[3], 'done', token)
-  forget(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
+  remove_entry(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
   redis.call('EXPIRE', KEYS[4], ARGV[10])
   redis.call('EXPIRE', KEYS[7], ARGV[10])
   redis.call('EXPIRE', KEYS[9], ARGV[10])

@@ -1,8 +1,8 @@
 #!lua
--- Purpose: state what a container holds as the second entry of the audio, and in every copy of the session's start.
+-- Purpose: append a container's description as the second entry of the audio, and in every copy of the session's start.
 -- KEYS: 1 session (hash), 2 audio (stream), 3 upload guard (hash)
 -- ARGV: 1 epoch, 2 described event (JSON), 3 start event with the true number of channels (JSON)
--- Returns: {code, epoch, head}: OK, GONE, SUPERSEDED, SEALED, or MISPLACED (the second entry is there already)
+-- Returns: {code, epoch, head}: OK, GONE, SUPERSEDED, SEALED, or MISPLACED (the second entry exists already)
 -- Atomic: all of it or nothing; refused as a whole when memory is full
 -- Retry: MISPLACED with a head at or past 0-2, which means done
 --- @include "codes"

@@ -1,9 +1,9 @@
 #!lua flags=allow-oom
--- Purpose: make the group of workers on a sessions stream, from its first entry on, where it isn't there yet.
+-- Purpose: make the group of workers on a sessions stream, from its first entry on, if it does not exist yet.
 -- KEYS: 1 sessions (stream), 2 entries (hash)
 -- ARGV: 1 time to live of both from now on (s; "0" for no bound)
--- Returns: 1 if it was made, 0 if it was there
--- Atomic: all of it; a script, for a full server refuses the bare command even where there is nothing to make
+-- Returns: 1 if it was made, 0 if it existed
+-- Atomic: all of it; a script, for a full server refuses the bare command even where the group exists
 -- Retry: harmless
 --- @include "claim"
 

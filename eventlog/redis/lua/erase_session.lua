@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Purpose: erase a session: end its claims, delete its keys, take it out of every list, leave its id, tell its listeners.
+-- Purpose: erase a session: end its claims, delete its keys, remove it from every list, leave its id, notify its subscribers.
 -- KEYS: 1 erased (sorted set), 2 index (sorted set), 3 sessions (stream), 4 entries (hash), 5 open runs (sorted set),
 --       6 ended runs (sorted set), 7 tenant's runs (sorted set), 8 feed channel (channel), 9 archive's erasures (sorted
 --       set), 10 session (hash), then the keys to delete
 -- ARGV: 1 session id, 2 most ids to keep, 3 time to keep them (ms), then members "<session> <run>"
 -- Returns: how many keys were deleted
--- Atomic: all of it, so that whatever comes later finds no session, no claim and no facts, which every script asks for
+-- Atomic: all of it, so that every later script finds no session, no claim and no facts, and writes nothing
 -- Retry: 0, and nothing changes
 --- @include "clock"
 --- @include "claim"
@@ -28,7 +28,7 @@ for i = FIXED_ARGUMENTS + 1, #ARGV do
   local member = ARGV[i]
   local entry = redis.call('HGET', KEYS[4], member)
   if entry then
-    forget(KEYS[3], KEYS[4], entry, member)
+    remove_entry(KEYS[3], KEYS[4], entry, member)
   end
   for _, list in ipairs({KEYS[2], KEYS[5], KEYS[6], KEYS[7]}) do
     redis.call('ZREM', list, member)

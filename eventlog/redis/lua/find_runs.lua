@@ -1,5 +1,5 @@
 #!lua flags=no-writes,allow-oom
--- Purpose: find every run of certain sessions that the partition's index knows, replays too.
+-- Purpose: find every run of certain sessions in the partition's index, replays too.
 -- KEYS: 1 index (sorted set)
 -- ARGV: 1… session ids
 -- Returns: list of members "<session> <run>"

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: note that a projection has walked all runs of the index, unless it was told to walk again meanwhile.
+-- Purpose: record that a projection has walked all runs of the index, unless another walk was ordered meanwhile.
 -- KEYS: 1 walks (hash)
 -- ARGV: 1 projection, 2 walk token
 -- Returns: 1 if that was the last order to walk, else 0

@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- Purpose: free a session's processed audio that was kept for replays, since memory is short.
 -- KEYS: 1 session (hash), 2 audio (stream), 3 checkpoint (hash)
--- ARGV: 1 keep what isn't archived (0 or 1)
+-- ARGV: 1 keep unarchived audio (0 or 1)
 -- Returns: how many entries were freed
 -- Atomic: all of it
 -- Retry: 0, and nothing changes
@@ -10,7 +10,7 @@
 
 local kept = redis.call('HMGET', KEYS[1], 'archived', 'replayed')
 local state = redis.call('HMGET', KEYS[3], 'boundaries', 'done')
--- A replay needs all of the audio; one that is set aside may be taken up again, from its last boundary on.
+-- A replay needs all of the audio; a quarantined run may be redriven, from its last boundary on.
 if kept[2] or not state[1] then
   return 0
 end
@@ -22,7 +22,7 @@ if not state[2] then
   end
   below = string.format('%.0f', first or 0) .. '-0'
 end
--- Also where an archive is at work that nothing waits for.
+-- Also where an archive is written that nothing waits for.
 if ARGV[1] == '1' or kept[1] then
   local archived = (kept[1] or '0') .. '-0'
   if id_before(archived, below) then

@@ -2,8 +2,8 @@
 -- Purpose: close an upload whose session has ended, and free its bytes.
 -- KEYS: 1 upload guard (hash), 2 upload (stream), 3 upload head (string)
 -- ARGV: none
--- Returns: 1 if there were bytes to free, else 0
--- Atomic: all of it, so nothing can be appended to what was freed
+-- Returns: 1 if bytes were freed, else 0
+-- Atomic: all of it, so that no append follows the free
 -- Retry: 0, and nothing changes
 --- @include "codes"
 --- @include "guard"

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Purpose: see for how long entries have waited: runs for a worker, notices for each projection.
+-- Purpose: measure how long entries have waited: runs for a worker, notices for each projection.
 -- KEYS: 1 sessions (stream), 2 changes (stream)
 -- ARGV: none
--- Returns: {oldest run that nobody has claimed yet (ms), projection, its oldest unacked notice (ms), projection, …}
+-- Returns: {oldest unclaimed run (ms), projection, its oldest unacked notice (ms), projection, …}
 -- Atomic: all of it
 -- Retry: harmless, it writes nothing
 --- @include "clock"

@@ -1,11 +1,11 @@
 #!lua
--- Purpose: offer utterances to the other workers, if one of them has looked for any lately.
--- KEYS: 1 recognise (stream), 2 recognisers (sorted set), 3 recognise bell (channel)
--- ARGV: 1 consumer that offers, 2 silence after which a worker is busy or gone (ms), 3 most entries, 4 TTL (s),
+-- Purpose: offer utterances to the other workers, if one of them has polled for any lately.
+-- KEYS: 1 recognise (stream), 2 recognisers (sorted set), 3 recognise wake-up (channel)
+-- ARGV: 1 consumer that offers, 2 silence after which a worker is busy or gone (ms), 3 max entries, 4 TTL (s),
 --       then per utterance: member, utterance (JSON)
--- Returns: ids of the entries made, in order: none if nobody looks, fewer than asked for if the stream is full
+-- Returns: ids of the entries made, in order: none if no other worker polls, fewer than offered if the stream is full
 -- Atomic: all of it; refused as a whole when memory is full
--- Retry: offers them once more; whoever takes the second finds it recognised, or recognises it for nothing
+-- Retry: offers them once more; the taker of the second finds it recognised, or recognises it in vain
 --- @include "clock"
 
 local FIXED = 4

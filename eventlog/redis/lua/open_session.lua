@@ -1,7 +1,7 @@
 #!lua
 -- Purpose: create a session: guard state, first audio event, first fact, claimable entry, notice.
 -- KEYS: 1 session (hash), 2 audio (stream), 3 transcript (stream), 4 sessions (stream), 5 entries (hash),
---       6 index (sorted set), 7 changes (stream), 8 sessions bell (channel), 9 changes bell (channel),
+--       6 index (sorted set), 7 changes (stream), 8 sessions wake-up (channel), 9 changes wake-up (channel),
 --       10 erased (sorted set), 11 upload guard (hash), 12 upload (stream)
 -- ARGV: 1 token hash, 2 start event (JSON), 3 opened fact (JSON), 4 member "<session> <run>", 5 TTL (s), 6 session id,
 --       7 tenant, 8 owner, 9 token's time to live (ms), 10 has an upload (0 or 1)

@@ -1,16 +1,16 @@
 #!lua
--- Purpose: let readers of a session get another of its runs: its List, document and view take the place of the others'.
+-- Purpose: give readers of a session another of its runs: its List, document and view replace the other run's.
 -- KEYS: 1 erased (sorted set), 2 promoted (string), 3 feed channel (channel),
 --       4 live run's transcript (stream), 5 its projected by lists (string), 6 its projected by sessions (string),
 --       7 run's transcript (stream), 8 projected by lists (string), 9 projected by feeds (string),
---       10 projected by sessions (string), 11 list that readers get (list), 12 document (string), 13 view (hash),
---       14 live run's list aside (list), 15 document (string), 16 view (hash),
+--       10 projected by sessions (string), 11 public list (list), 12 document (string), 13 view (hash),
+--       14 live run's moved list (list), 15 document (string), 16 view (hash),
 --       17 run's own list (list), 18 document (string), 19 view (hash)
 -- ARGV: 1 session id, 2 run
--- Returns: {code, run}: OK, and the run that was promoted so far; GONE (erased, expired or never there) or NOT_ENDED,
---          and the run that is
--- Atomic: all of it, so readers get wholly the one or the other; nobody writes what they get, since both runs are over
--- Retry: OK and the run itself, what readers get is copied anew
+-- Returns: {code, run}: OK, and the run that was promoted so far; GONE (erased, expired or never opened) or NOT_ENDED,
+--          and the promoted run
+-- Atomic: all of it, so readers get wholly the one or the other; no writer touches it, since both runs are over
+-- Retry: OK and the run itself; its read models are copied again
 --- @include "codes"
 --- @include "guard"
 

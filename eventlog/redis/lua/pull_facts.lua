@@ -1,7 +1,7 @@
 #!lua flags=no-writes,allow-oom
 -- Purpose: read each run's facts after the position up to which a projection has applied it.
 -- KEYS: per run: projected (string), transcript (stream)
--- ARGV: 1 most facts of each run
+-- ARGV: 1 max facts of each run
 -- Returns: per run {position, list of id, fact, id, fact, …}, or {"", reason} where a key is none of ours
 -- Atomic: position and facts of a run belong together
 -- Retry: harmless

@@ -1,7 +1,7 @@
 #!lua flags=no-writes,allow-oom
--- Purpose: read the highest ranked runs of many lists, and how many there are between two ranks.
+-- Purpose: read the highest ranked runs of many lists, and their number between two ranks.
 -- KEYS: per list: runs (sorted set)
--- ARGV: 1 highest score, 2 lowest score, 3 most of each list (0 to count them only)
+-- ARGV: 1 highest score, 2 lowest score, 3 max runs of each list (0 to count them only)
 -- Returns: per list: {member, score, member, score, …}, or {count}
 -- Atomic: each list
 -- Retry: harmless

@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Purpose: take a projection's notices: new ones, and if asked its consumer's unacked ones and those of dead consumers.
 -- KEYS: per partition: changes (stream), walks (hash)
--- ARGV: 1 projection, 2 consumer, 3 most notices of each kind, 4 take over those idle for longer (ms; "" for none),
+-- ARGV: 1 projection, 2 consumer, 3 max notices of each kind, 4 take over those idle for longer (ms; "" for none),
 --       then per partition: the consumer's own unacked ones too (0 or 1)
 -- Returns: per partition {list of id, member, id, member, …; walk token or ""}, or an error where `changes` is none of ours;
 --          the member is "" where the notice was trimmed
--- Atomic: all of it; a group that isn't there is made, together with the order to walk, for nobody knows what it missed
+-- Atomic: all of it; a missing group is made, together with the order to walk, for the notices that it missed are unknown
 -- Retry: new notices of a lost answer are the consumer's own unacked ones
 --- @include "clock"
 
@@ -35,7 +35,7 @@ local function news(changes, walks, own_too)
     new = read(changes, '>')
   end
   if own_too then
-    -- What was just delivered is among them.
+    -- The notices just delivered are among them.
     local own = read(changes, '0')
     add(found, own and own[1][2] or {})
   elseif new then

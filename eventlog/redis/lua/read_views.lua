@@ -1,8 +1,8 @@
 #!lua flags=no-writes,allow-oom
--- Purpose: read the state of many runs: their views, and what only the log itself knows of those that are open.
+-- Purpose: read the state of many runs: their views, and for open ones the state that only the log has.
 -- KEYS: per run: view (hash), session (hash), checkpoint (hash)
 -- ARGV: none
--- Returns: {now (ms), then per run: {view as field/value list, guard, cursor}, both empty where there is none}
+-- Returns: {now (ms), then per run: {view as field/value list, guard, cursor}, both empty where they do not exist}
 -- Atomic: each run's three belong together
 -- Retry: harmless
 --- @include "clock"

@@ -1,7 +1,7 @@
 #!lua
 -- Purpose: change a webhook subscription, unless it was deleted or changed meanwhile.
 -- KEYS: 1 the tenant's subscriptions (hash)
--- ARGV: 1 id of the subscription, 2 the subscription as it was read, 3 as it shall be
+-- ARGV: 1 id of the subscription, 2 the subscription as it was read, 3 its replacement
 -- Returns: OK or STALE (nothing changed)
 -- Atomic: all of it
 -- Retry: STALE, since it is changed already

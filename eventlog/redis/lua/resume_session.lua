@@ -1,5 +1,5 @@
 #!lua
--- Purpose: let a new connection go on with a session: raise the epoch and tell the older connection.
+-- Purpose: let a new connection continue a session: raise the epoch and notify the older connection.
 -- KEYS: 1 session (hash), 2 feed channel (channel)
 -- ARGV: 1 token hash, 2 member "<session> <run>", 3 token's time to live from now (ms)
 -- Returns: {code, epoch, head, start event}: OK, GONE, FORBIDDEN (another token, or an expired one) or SEALED

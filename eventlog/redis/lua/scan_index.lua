@@ -1,9 +1,9 @@
 #!lua flags=no-writes,allow-oom
--- Purpose: list some of a partition's runs.
+-- Purpose: list a page of a partition's runs.
 -- KEYS: 1 index (sorted set)
--- ARGV: 1 scan cursor, 2 how many to look at
+-- ARGV: 1 scan cursor, 2 how many to read
 -- Returns: {next cursor ("0" at the end), list of members}
--- Atomic: each call; a run that is there from the first call to the last is seen at least once
+-- Atomic: each call; a run that exists from the first call to the last is listed at least once
 -- Retry: harmless
 local scanned = redis.call('ZSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local members = {}

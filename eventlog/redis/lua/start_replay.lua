@@ -1,11 +1,11 @@
 #!lua
--- Purpose: begin a new run over a session's audio: its first fact, its own start, its claimable entry, a notice.
+-- Purpose: start a new run over a session's audio: its first fact, its own start, its claimable entry, a notice.
 -- KEYS: 1 session (hash), 2 audio (stream), 3 transcript (stream), 4 checkpoint (hash), 5 sessions (stream),
---       6 entries (hash), 7 index (sorted set), 8 changes (stream), 9 sessions bell (channel), 10 changes bell (channel),
+--       6 entries (hash), 7 index (sorted set), 8 changes (stream), 9 sessions wake-up (channel), 10 changes wake-up (channel),
 --       11 erased (sorted set)
 -- ARGV: 1 member "<session> <run>", 2 session id, 3 start event (JSON), 4 opened fact (JSON), 5 TTL (s),
---       6 where the audio is ("" for the log), 7 samples of audio in all, 8 name of the queue
--- Returns: code: OK; EXISTS (offered once more if it is unfinished and was not on offer); GONE (erased, or no such
+--       6 source of the audio ("" for the log), 7 samples of audio in all, 8 name of the queue
+-- Returns: code: OK; EXISTS (offered once more if it is unfinished and was not offered); GONE (erased, or no such
 --          session in the log); NOT_ENDED; TRIMMED
 -- Atomic: all of it or nothing; refused as a whole when memory is full
 -- Retry: EXISTS, and nothing changes
@@ -33,7 +33,7 @@ end
 if redis.call('EXISTS', KEYS[3]) == 1 then
   local entry = redis.call('HGET', KEYS[6], ARGV[1])
   local offered = entry and #redis.call('XRANGE', KEYS[5], entry, entry) > 0
-  -- Not one that was set aside: only `stenolog set-aside redrive` brings that back.
+  -- Not a quarantined one: only `stenolog quarantine redrive` offers that again.
   if not offered and redis.call('HEXISTS', KEYS[4], 'done') + redis.call('HEXISTS', KEYS[4], 'aside') == 0 then
     put_on_offer()
   end
@@ -52,7 +52,7 @@ if ARGV[6] == '' then
   if not first[1] or first[1][1] ~= '0-1' then
     return CODE.TRIMMED
   end
-  -- From now on nobody frees it; it goes with the session's keys.
+  -- From now on no script frees it; it expires with the session's keys.
   redis.call('HSET', KEYS[1], 'replayed', 1)
 end
 

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Purpose: put a run's rebuilt read model in the place of the old one, if it has all facts that the old one has.
 -- KEYS: 1 projected (string), 2 transcript (stream), 3 position of the copy (string), 4 dead letters (stream),
---       5 feed channel (channel), 6 promoted (string), then per part of the read model, whatever its type: its key, the
---       live run's aside or what readers get of a replay, the copy, where the old one goes; then per place in a listing
+--       5 feed channel (channel), 6 promoted (string), then per part of the read model, of any type: its key, the
+--       live run's moved key or a replay's public one, the copy, the key that keeps the old one; then per place in a listing
 --       the listing (sorted set)
--- ARGV: 1 position that the copy is expected at, 2 TTL where nothing says one (s), 3 time to keep the old one (s; none
+-- ARGV: 1 position that the copy is expected at, 2 TTL where no key has one (s), 3 time to keep the old one (s; none
 --       if 0), 4 listings of a foreign type go (0 or 1), 5 run, 6 number of parts, 7 number of places, then … of each
 --       part whether it is in the copy (0 or 1) and the end of its life (ms; 0 where the TTL says it); of each place
 --       the score ("" for nowhere), whether the listing expires (0 or 1), and the member; the number of messages, of
@@ -47,7 +47,7 @@ local function fits(key, wanted)
   return found == 'none' or found == wanted
 end
 
--- A position that isn't one, or isn't there, is the beginning: nothing can be said of what stands beside it.
+-- An invalid or missing position is the beginning: nothing is known of the keys beside it.
 local function position(key)
   local found = redis.pcall('GET', key)
   return type(found) == 'string' and string.match(found, '^%d+%-%d+$') or '0-0'
@@ -70,7 +70,7 @@ for i = 1, PARTS do
   end
 end
 if id_before(mine, old) then
-  -- Past the last fact, it has been told of some that were lost since: then what there is counts.
+  -- Past the last fact, it covers facts that were lost since: then the existing facts count.
   local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)
   if last[1] and (not id_before(last[1][1], old) or id_before(mine, last[1][1])) then
     return {CODE.STALE, old, 0}
@@ -145,7 +145,7 @@ for i = 1, PLACES do
   end
 end
 
--- Listeners that are told of the last fact alone see that some are missing, and read them.
+-- Subscribers that get the last fact alone see that some are missing, and read them.
 if id_before(old, mine) then
   for i = messages + 1, letters - 1, 2 do
     if ARGV[i] == '' then

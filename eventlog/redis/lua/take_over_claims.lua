@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Purpose: take claims whose holder hasn't renewed them for a lease.
 -- KEYS: 1 sessions (stream)
--- ARGV: 1 consumer, 2 lease (ms), 3 most to take, 4 not after (ms, this server's clock)
+-- ARGV: 1 consumer, 2 lease (ms), 3 max claims to take, 4 not after (ms, this server's clock)
 -- Returns: list of {entry, member, deliveries}; the consumer's own come with their present count, renewed
 -- Atomic: all of it, so two workers can't take the same
--- Retry: what was taken before comes back as the consumer's own, once it is idle for a lease
+-- Retry: claims taken before come back as the consumer's own, once it is idle for a lease
 --- @include "claim"
 --- @include "clock"
 
@@ -26,7 +26,7 @@ while #taken < tonumber(ARGV[3]) do
       local got
       if consumer == ARGV[1] then
         got = redis.call('XRANGE', KEYS[1], entry, entry)
-        redis.call('XCLAIM', KEYS[1], GROUP, consumer, 0, entry, 'JUSTID')  -- renewed, or it would come at every look
+        redis.call('XCLAIM', KEYS[1], GROUP, consumer, 0, entry, 'JUSTID')  -- renewed, or every look would find it
       else
         got = redis.call('XCLAIM', KEYS[1], GROUP, ARGV[1], ARGV[2], entry)
         deliveries = deliveries + 1

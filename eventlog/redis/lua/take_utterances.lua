@@ -1,13 +1,13 @@
 #!lua flags=allow-oom
--- Purpose: take utterances to recognise: those whose taker fell silent first, then new ones; note who looks.
+-- Purpose: take utterances to recognise: those whose taker fell silent first, then new ones; record the poll.
 -- KEYS: 1 recognise (stream), 2 recognisers (sorted set)
--- ARGV: 1 consumer, 2 most to take, 3 lease (ms), 4 deliveries after which nobody takes it, 5 note its look every (ms),
---       6 forget who was silent for (ms), 7 TTL (s)
+-- ARGV: 1 consumer, 2 max to take, 3 lease (ms), 4 max deliveries of one, 5 record its polls every (ms),
+--       6 delete consumers that were silent for (ms), 7 TTL (s)
 -- Returns: {id, member, utterance} of each taken
 -- Atomic: all of it
--- Retry: what a lost answer named comes back after the lease
+-- Retry: the entries of a lost answer come back after the lease
 --- @include "clock"
---- @include "recognisers"
+--- @include "recogniser_group"
 
 local LOOKS = 64  -- entries and consumers in one go: some microseconds each
 local now = tonumber(now_ms())
@@ -30,7 +30,7 @@ end
 
 local room, taken = tonumber(ARGV[2]), {}
 local function take(entry)
-  if entry and entry[2] then  -- nothing is left of one that its holder withdrew
+  if entry and entry[2] then  -- an entry that its holder withdrew is empty
     taken[#taken + 1] = {entry[1], entry[2][2], entry[2][4]}
   end
 end
@@ -42,7 +42,7 @@ if pending.err then
 end
 for _, item in ipairs(pending) do
   if item[4] >= tonumber(ARGV[4]) then
-    -- Its holder misses it, and recognises it itself.
+    -- Its holder finds it removed, and recognises it itself.
     redis.call('XACK', KEYS[1], RECOGNISERS, item[1])
     redis.call('XDEL', KEYS[1], item[1])
   elseif #taken < room then

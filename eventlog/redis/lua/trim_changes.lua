@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Purpose: free notices that no projection needs any more, then those above a bound; forget consumers that hold nothing.
+-- Purpose: free notices that no projection needs any more, then those above a bound; delete consumers without notices.
 -- KEYS: 1 changes (stream), 2 walks (hash)
--- ARGV: 1 most notices to keep, 2 silence after which a consumer without notices is forgotten (ms)
--- Returns: {freed, freed that somebody still needed, list of the projections that have to walk because of it}
+-- ARGV: 1 max notices to keep, 2 silence after which a consumer without notices is deleted (ms)
+-- Returns: {freed, freed that a projection still needed, list of the projections that have to walk because of it}
 -- Atomic: all of it, so that no notice is freed between look and order to walk
 -- Retry: harmless
 --- @include "ids"

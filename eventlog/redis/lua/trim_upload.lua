@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Purpose: let an upload's sender go on, and free what no decoder needs any more to begin again.
+-- Purpose: grant an upload's sender credit, and free the bytes that no decoder needs to restart.
 -- KEYS: 1 sessions (stream), 2 upload guard (hash), 3 upload (stream), 4 upload head (string)
 -- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 credit (bytes), 5 restart record (JSON, or ""), 6 trim upload below (id),
---       7 the container's first bytes (or "", if they are there), 8 TTL (s)
+--       7 the container's first bytes (or "", if they are stored), 8 TTL (s)
 -- Returns: OK, LOST, or GONE (the upload was freed or erased)
--- Atomic: all of it or nothing, so that nothing is freed without the record that makes up for it
+-- Atomic: all of it or nothing, so that no byte is freed without its restart record
 -- Retry: harmless
 --- @include "codes"
 --- @include "claim"
@@ -15,7 +15,7 @@ end
 if redis.call('EXISTS', KEYS[2], KEYS[3]) < 2 then
   return CODE.GONE
 end
--- What was granted once stays so: a sender may have counted on it.
+-- Granted credit never shrinks: a sender may rely on it.
 if tonumber(redis.call('HGET', KEYS[2], 'credit_bytes') or 0) < tonumber(ARGV[4]) then
   redis.call('HSET', KEYS[2], 'credit_bytes', ARGV[4])
 end

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from projections.eventbridge.client import endpoint_of, made, new_session
+from eventlog.aws import new_client, new_session, resolve_endpoint
+from projections.eventbridge.client import MOST_CALLS, READ_S
 from projections.eventbridge.responses import trouble_of
 
 ATTEMPTS = 3
@@ -49,8 +50,10 @@ class Access:
             AwsError: if the region or address can't be used.
         """
         with told(f"use {service}"):
-            url = self._endpoint_url if self._overrule else endpoint_of(service, self._endpoint_url)
-            return made(self._session, service, url or None, attempts=ATTEMPTS)
+            url = self._endpoint_url if self._overrule else resolve_endpoint(service, self._endpoint_url)
+            return new_client(
+                self._session, service, url, attempts=ATTEMPTS, read_timeout_s=READ_S, max_connections=MOST_CALLS
+            )
 
 
 @contextmanager

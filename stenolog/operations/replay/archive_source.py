@@ -10,7 +10,8 @@ from itertools import islice
 import msgspec
 
 from eventlog.archive.finder import ArchivedSession, ArchiveQuery, find
-from eventlog.archive.stores import ArchiveUnavailableError, Place, opened
+from eventlog.archive.location import ArchiveLocation, open_store
+from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.codec import UndecodableEventError
 from eventlog.log import LogUnavailableError
 from eventlog.work.replays import ARCHIVE
@@ -27,7 +28,7 @@ class ArchiveSource:
 
     name = ARCHIVE
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: ArchiveLocation) -> None:
         """Look in the archive at `place`."""
         self._place = place
 
@@ -37,7 +38,7 @@ class ArchiveSource:
         Raises:
             LogUnavailableError: if the archive can't be reached.
         """
-        store = opened(self._place)
+        store = open_store(self._place)
         wanted = ArchiveQuery(selection.session_ids, selection.tenant_id, selection.since_ms, selection.until_ms)
         found = find(store, wanted)
         try:
@@ -53,7 +54,7 @@ class ArchiveSource:
 
 def _replayable(found: ArchivedSession) -> Replayable | None:
     """What is known of an archived session; None if it can't be read, which is told."""
-    manifest, trouble = found.manifest, found.trouble
+    manifest, trouble = found.manifest, found.error
     if manifest is not None:
         try:
             start = msgspec.structs.replace(manifest.started, channels=manifest.channels)

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from eventlog.keys import READ_MODELS
 from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server
-from eventlog.telemetry.heartbeats import read_all
-from eventlog.telemetry.lag import read_lag
+from eventlog.work.heartbeats import read_all
+from eventlog.work.lag import read_lag
 from processor.recognisers import Clip, Recogniser, Recognition
 
 logger = logging.getLogger(__name__)

@@ -112,8 +112,8 @@ class Replay:
         if not part:
             return
         runs = [self._server.keys.of(one.session_id).run(self._order.run) for one in part]
-        there = await self._patience(lambda: self._replays.pinned(runs))
-        progress = await self._patience(lambda: self._replays.progress(runs))
+        there = await self._patience(lambda: self._replays.read_starts(runs))
+        progress = await self._patience(lambda: self._replays.read_progress(runs))
         now_ms = await self._patience(self._server.time_ms)
         starts: list[Awaitable[None]] = []
         for one, keys, pinned, far in zip(part, runs, there, progress, strict=True):
@@ -153,8 +153,8 @@ class Replay:
     async def _look(self) -> None:
         runs = [one.keys for one in self._under_way.values()]
         # In this order: a run that ends between the two is done in the second.
-        offered = await self._patience(lambda: self._replays.on_offer(runs, self._order.queue))
-        progress = await self._patience(lambda: self._replays.progress(runs))
+        offered = await self._patience(lambda: self._replays.are_offered(runs, self._order.queue))
+        progress = await self._patience(lambda: self._replays.read_progress(runs))
         for is_offered, far in zip(offered, progress, strict=True):
             await self._judge(self._under_way[far.keys.member], far, is_offered=is_offered)
         processed = sum(
@@ -170,7 +170,7 @@ class Replay:
         elif far.done:
             self._over(one.replayable, "done")
         elif not is_offered:
-            why = await self._patience(lambda: self._replays.why_aside(one.keys))
+            why = await self._patience(lambda: self._replays.read_quarantine_reason(one.keys))
             reason = f"set aside: {why or 'no reason is kept'}; `stenolog quarantine redrive` has it tried again"
             self._over(one.replayable, "failed", reason)
 

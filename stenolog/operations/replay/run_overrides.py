@@ -11,7 +11,7 @@ import msgspec
 
 from eventlog.events import SessionStarted
 from eventlog.keys import LIVE_RUN
-from eventlog.work.replays import replayed
+from eventlog.work.replays import pin_start
 from processor.speech import SegmenterSettings
 
 RUN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -68,7 +68,7 @@ class RunOverrides(msgspec.Struct, frozen=True, kw_only=True):
         }
         if self.segmenter:
             changed["segmenter"] = _segmented(start.segmenter, self.segmenter)
-        return replayed(start, **changed)
+        return pin_start(start, **changed)
 
 
 def checked_name(name: str) -> str:

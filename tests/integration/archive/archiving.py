@@ -1,17 +1,18 @@
-"""Archives at work: projections that write them, what is in them, and replays that read them."""
+"""Archives at work: projections that write them, their content, and replays that read them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.manifest import Manifest
 from eventlog.archive.progress import ArchiveProgress
 from eventlog.archive.reader import read_manifest
-from eventlog.archive.stores import MissingObjectError, Place, Store, opened
+from eventlog.archive.stores import MissingObjectError, Store
 from eventlog.keys import SessionKeys
 from eventlog.log import Code
 from eventlog.redis.server import Server
-from eventlog.work.replays import ARCHIVE, Replays, replayed
+from eventlog.work.replays import ARCHIVE, Replays, pin_start
 from projections.archive import Archive
 from projections.runner import Forwarding, ProjectionRunner
 from tests.support.deployment import Deployment, Session
@@ -25,9 +26,9 @@ LOOK_S = 0.05
 GIVE_UP_S = 600.0
 
 
-def at(path: Path) -> Place:
+def at(path: Path) -> ArchiveLocation:
     """An archive in a directory."""
-    return Place(url=str(path / "archive"))
+    return ArchiveLocation(url=str(path / "archive"))
 
 
 @asynccontextmanager
@@ -49,7 +50,7 @@ async def archiving(
 
 
 def manifest_of(store: Store, session: Session) -> Manifest | None:
-    """What is archived of a session, None if that isn't all yet."""
+    """The manifest of an archived session, None if it isn't complete yet."""
     try:
         return read_manifest(store, session.keys.session_id)
     except MissingObjectError:
@@ -76,7 +77,7 @@ async def noted(deployment: Deployment, *sessions: Session) -> None:
 async def replay(deployment: Deployment, manifest: Manifest, run: str = "again", **changes: object) -> Session:
     """Starts a replay of an archived session."""
     keys = deployment.server.keys.of(manifest.session_id)
-    start = replayed(manifest.started, channels=manifest.channels, **changes)
+    start = pin_start(manifest.started, channels=manifest.channels, **changes)
     code = await Replays(deployment.server, session_ttl_s=TTL_S).start(
         keys.run(run), start, QUEUE, total_samples=manifest.total_samples, source=ARCHIVE
     )
@@ -85,7 +86,7 @@ async def replay(deployment: Deployment, manifest: Manifest, run: str = "again",
 
 
 class Replayed(Session):
-    """A replay of a session that the log may know nothing of."""
+    """A replay of a session that the log may not have."""
 
     def __init__(self, deployment: Deployment, keys: SessionKeys, run: str) -> None:
         """Bind to a run."""
@@ -96,4 +97,4 @@ class Replayed(Session):
 
 def store_at(path: Path) -> Store:
     """The store of `at`."""
-    return opened(at(path))
+    return open_store(at(path))

@@ -1,4 +1,4 @@
-"""`stenolog archive`, and `stenolog replay` of what only an archive has, as a user sees them."""
+"""`stenolog archive`, and `stenolog replay` of sessions that only an archive has, as a user sees them."""
 
 import asyncio
 import json
@@ -41,19 +41,19 @@ def filled(path: Path, count: int = 2) -> list[Manifest]:
 
 
 def variables(path: Path, redis_url: str = "redis://127.0.0.1:1") -> dict[str, str]:
-    """The environment of commands; without an address there is no Redis."""
+    """The environment of commands; without an address Redis is absent."""
     return {"STENOLOG_ARCHIVE_URL": at(path).url, "REDIS_URL": redis_url, "STENOLOG_PARTITIONS": str(PARTITIONS)}
 
 
 def said(path: Path, *arguments: str, status: int = 0) -> str:
-    """What a command prints that needs no Redis."""
+    """The output of a command that needs no Redis."""
     done = CliRunner().invoke(cli, ["archive", *arguments], env=variables(path))
     assert done.exit_code == status, done.output
     return done.stdout
 
 
 def test_sessions_are_listed_without_redis(tmp_path: Path) -> None:
-    """REPLAY-1: what is archived is listed by tenant and time, with nothing that was said, whether Redis is there."""
+    """REPLAY-1: archived sessions are listed by tenant and time, without their text, with or without Redis."""
     first, second = filled(tmp_path)
     listed: list[dict[str, Any]] = json.loads(said(tmp_path, "list", "--json"))
     assert {one["session_id"] for one in listed} == {first.session_id, second.session_id}
@@ -64,20 +64,20 @@ def test_sessions_are_listed_without_redis(tmp_path: Path) -> None:
 
 
 def test_damage_is_found(tmp_path: Path) -> None:
-    """Checksums are compared, damage is told by session and file, and the exit status says that there is some."""
+    """Checksums are compared, damage is reported by session and file, and sets the exit status."""
     first, second = filled(tmp_path)
     assert json.loads(said(tmp_path, "verify", "--json")) == {"verified": 2, "damaged": {}}
     part = tmp_path / "archive" / layout.folder(second.session_id) / second.parts[0].file
     part.write_bytes(part.read_bytes()[:-1])
-    told = json.loads(said(tmp_path, "verify", "--json", second.session_id, "nobody", status=1))
-    assert told["verified"] == 1
-    assert set(told["damaged"]) == {second.session_id, "nobody"}
+    report = json.loads(said(tmp_path, "verify", "--json", second.session_id, "nobody", status=1))
+    assert report["verified"] == 1
+    assert set(report["damaged"]) == {second.session_id, "nobody"}
     assert second.parts[0].file in said(tmp_path, "verify", "--tenant", "t1", status=1)
     assert said(tmp_path, "verify", first.session_id) == ""
 
 
 async def test_an_operator_erases(single: Deployment, tmp_path: Path) -> None:
-    """STITCH-5: a session that Redis has forgotten is erased by its id, its replays with it, and the others stay."""
+    """STITCH-5: a session that Redis no longer has is erased by its id, its replays with it, and the others stay."""
     doomed, other = filled(tmp_path)
     keys = single.server.keys.of(doomed.session_id)
     run = Replayed(single, keys, "again")
@@ -86,8 +86,8 @@ async def test_an_operator_erases(single: Deployment, tmp_path: Path) -> None:
     arguments = ("archive", "erase", doomed.session_id, "nobody")
     done = await asyncio.to_thread(stenolog, *arguments, cwd=tmp_path, variables=variables(tmp_path, single.url))
     assert done.returncode == 1
-    told = done.stdout.decode().splitlines()
-    assert told == [f"{doomed.session_id}: erased", "nobody: there was nothing of it"]
+    report = done.stdout.decode().splitlines()
+    assert report == [f"{doomed.session_id}: erased", "nobody: there was nothing of it"]
     assert await single.server.execute("EXISTS", run.run.transcript) == 0
     store = store_at(tmp_path)
     assert [name for name in (*store.names("sessions"), *store.names("index")) if doomed.session_id in name] == []
@@ -111,8 +111,8 @@ async def test_the_archive_is_replayed_by_command(single: Deployment, tmp_path: 
         assert finals_in(await again.facts()) == finals_in(expected(STORY, manifest.session_id)) != []
 
 
-async def test_sources_tell_what_the_archive_has(tmp_path: Path) -> None:
-    """REPLAY-1: what the archive offers says whose it is, how long, and from where; damage is passed over."""
+async def test_sources_list_the_archive(tmp_path: Path) -> None:
+    """REPLAY-1: archived sessions are offered with tenant, length and source; damaged ones are skipped."""
     first, second = filled(tmp_path)
     (tmp_path / "archive" / layout.folder(second.session_id) / layout.MANIFEST).write_bytes(b"{}")
     source = ArchiveSource(at(tmp_path))

@@ -1,10 +1,10 @@
-"""What is deleted is deleted in the archive too, however the deletion and the archiving meet."""
+"""A deleted session is deleted in the archive too, however the deletion and the archiving meet."""
 
 from pathlib import Path
 
 import pytest
 
-from eventlog.archive.progress import SETTLED_MS, ArchiveProgress
+from eventlog.archive.progress import ERASURE_GRACE_MS, ArchiveProgress
 from eventlog.archive.stores import ArchiveUnavailableError, Store
 from eventlog.keys import RunKeys
 from eventlog.positions import START
@@ -19,7 +19,7 @@ STORY = Story(talk())
 
 
 def remains(store: Store) -> list[str]:
-    """All objects that there are."""
+    """All objects of a store."""
     return [*store.names("sessions"), *store.names("index")]
 
 
@@ -30,12 +30,12 @@ async def waits(deployment: Deployment, session: Session) -> bool:
 
 
 async def age(deployment: Deployment, session: Session) -> None:
-    """Makes a deletion so old that nobody can be at writing any more."""
-    since_ms = await deployment.server.time_ms() - SETTLED_MS - 1_000
+    """Makes a deletion so old that no writer can be active any more."""
+    since_ms = await deployment.server.time_ms() - ERASURE_GRACE_MS - 1_000
     await deployment.server.execute("ZADD", session.keys.partition.archive_erasures, since_ms, session.keys.session_id)
 
 
-async def test_what_is_deleted_is_erased_from_the_archive(deployment: Deployment, tmp_path: Path) -> None:
+async def test_a_deleted_session_is_erased_from_the_archive(deployment: Deployment, tmp_path: Path) -> None:
     """STITCH-5: deleting a session deletes its archived objects and markers, and nothing of any other."""
     store = store_at(tmp_path)
     await deployment.started()
@@ -63,7 +63,7 @@ async def test_a_deletion_waits_for_the_archive(single: Deployment, tmp_path: Pa
     assert await waits(single, session)
     async with archiving(single.server, store, "next"):
         await eventually_async(lambda: not remains(store), message="it is erased")
-        # Until nobody can be at writing any more it is looked after again.
+        # Until no writer can be active any more its objects are deleted again.
         assert await waits(single, session)
         await age(single, session)
 
@@ -74,17 +74,17 @@ async def test_a_deletion_waits_for_the_archive(single: Deployment, tmp_path: Pa
 
 
 async def test_a_session_that_was_never_archived_leaves_no_order(single: Deployment) -> None:
-    """Where nothing was archived, deleting leaves nothing for an archive that there may never be."""
+    """Where nothing was archived, deleting leaves nothing for an archive that may never exist."""
     session = await single.spoken(STORY)
     assert await erase(single.server, session.keys, "")
     assert not await waits(single, session)
 
 
 class MeetingStore(MemoryStore):
-    """A store during whose writes something happens."""
+    """A store that runs a step during a write."""
 
     def __init__(self) -> None:
-        """Nothing has happened yet."""
+        """Wait for the first write."""
         super().__init__()
         self.is_open = False
 
@@ -93,8 +93,8 @@ class MeetingStore(MemoryStore):
             raise ArchiveUnavailableError("closed")
 
 
-async def test_what_is_deleted_is_never_archived_again(single: Deployment) -> None:
-    """STITCH-5: a session that is deleted while its archiving waits leaves nothing, once the archive is back."""
+async def test_a_deleted_session_is_never_archived_again(single: Deployment) -> None:
+    """STITCH-5: a session that is deleted while its archiving waits leaves nothing, once the archive can be reached."""
     store = MeetingStore()
     await single.started()
     async with archiving(single.server, store) as runner:
@@ -110,10 +110,10 @@ async def test_what_is_deleted_is_never_archived_again(single: Deployment) -> No
 
 
 async def test_a_write_that_comes_late_is_taken_back(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """STITCH-5: a part whose writing was under way during the deletion is deleted by the one who wrote it."""
+    """STITCH-5: a part whose writing was under way during the deletion is deleted by its writer."""
     store = MemoryStore()
     session = await single.spoken(STORY)
-    note = ArchiveProgress.note
+    note = ArchiveProgress.record
 
     async def late(marks: ArchiveProgress, keys: RunKeys, samples: int) -> bool:
         assert remains(store)
@@ -121,14 +121,14 @@ async def test_a_write_that_comes_late_is_taken_back(single: Deployment, monkeyp
         await single.server.execute("DEL", session.keys.partition.archive_erasures)
         return await note(marks, keys, samples)
 
-    monkeypatch.setattr(ArchiveProgress, "note", late)
+    monkeypatch.setattr(ArchiveProgress, "record", late)
     await single.started()
     async with archiving(single.server, store, look_s=1_000.0) as runner:
         await eventually_async(lambda: runner.forwarders[0].tally.passed_over > 0, message="it is passed over")
     assert remains(store) == []
 
 
-async def test_replays_of_what_is_deleted_end(single: Deployment, tmp_path: Path) -> None:
+async def test_replays_of_a_deleted_session_end(single: Deployment, tmp_path: Path) -> None:
     """STITCH-5: a replay from the archive stops when its session is deleted, and writes nothing any more."""
     store = store_at(tmp_path)
     await single.started()

@@ -24,12 +24,12 @@ def filled() -> MemoryStore:
 
 
 def ids(store: MemoryStore, wanted: ArchiveQuery) -> list[str]:
-    """The ids of what is found."""
+    """The ids of the sessions found."""
     return [one.session_id for one in find(store, wanted)]
 
 
 def test_a_session_is_found_by_its_id_alone() -> None:
-    """REPLAY-1: looking a session up reads its own manifest and nothing else; one that isn't there is skipped."""
+    """REPLAY-1: looking a session up reads its own manifest and nothing else; a missing one is skipped."""
     store = filled()
     assert ids(store, ArchiveQuery(session_ids=("o1", "nobody", "a2", "o1"))) == ["o1", "a2"]
     assert store.got == [f"{layout.folder(one)}/{layout.MANIFEST}" for one in ("o1", "nobody", "a2")]
@@ -49,11 +49,11 @@ def test_sessions_are_found_by_tenant_and_time() -> None:
 
 
 def test_a_session_that_is_not_whole_is_not_found() -> None:
-    """A marker without a manifest is of a session that is being archived; a damaged manifest is told."""
+    """A marker without a manifest is of a session that is being archived; a damaged manifest is reported."""
     store = filled()
     del store.objects[f"{layout.folder('a0')}/{layout.MANIFEST}"]
     store.objects[f"{layout.folder('a1')}/{layout.MANIFEST}"] = b"{}"
     found = list(find(store, ArchiveQuery(tenant_id="acme")))
-    assert [(one.session_id, one.manifest is None, bool(one.trouble)) for one in found] == [
+    assert [(one.session_id, one.manifest is None, bool(one.error)) for one in found] == [
         ("a1", True, True), ("a2", False, False),
     ]  # fmt: skip

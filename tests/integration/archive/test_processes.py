@@ -39,5 +39,5 @@ async def test_killed_archivers_lose_and_leave_nothing(single: Deployment, tmp_p
         manifest = manifest_of(store, session)
         assert manifest is not None
         assert verify(store, manifest) == []
-        heard = b"".join(entry.pcm or b"" for entry in read_entries(store, manifest, START))
-        assert heard == STORY.samples.tobytes()
+        pcm = b"".join(entry.pcm or b"" for entry in read_entries(store, manifest, START))
+        assert pcm == STORY.samples.tobytes()

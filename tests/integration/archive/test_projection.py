@@ -16,7 +16,7 @@ from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.dead_letters import MOVED, DeadLetter, dead_letters, redrive
 from tests.integration.archive.archiving import PART_S, archived, archiving, manifest_of, noted, store_at
-from tests.integration.archive.writing import BrokenOffError, MemoryStore
+from tests.integration.archive.writing import MemoryStore, WriterDiedError
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
@@ -25,13 +25,13 @@ STORY = Story(talk(), finalized=(20_000, 64_000), holes=((40_000, 50_000),))
 PARTS = len(STORY.samples) // (PART_S * 16_000) + 1
 
 
-def told(store: Store, manifest: Manifest) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
+def read_back(store: Store, manifest: Manifest) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
     """All samples and events of an archived session."""
     entries = list(read_entries(store, manifest, START))
-    return _told(entries)
+    return _read_back(entries)
 
 
-def _told(entries: list[AudioEntry]) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
+def _read_back(entries: list[AudioEntry]) -> tuple[bytes, list[tuple[Position, bytes | None]]]:
     events = [(entry.position, entry.event) for entry in entries if entry.pcm is None]
     return b"".join(entry.pcm or b"" for entry in entries), events
 
@@ -41,7 +41,7 @@ async def is_whole(deployment: Deployment, store: Store, session: Session) -> bo
     manifest = manifest_of(store, session)
     assert manifest is not None
     entries = await deployment.log.read({session.keys: START}, max_bytes_each=1 << 30)
-    assert told(store, manifest) == _told(entries[session.keys])
+    assert read_back(store, manifest) == _read_back(entries[session.keys])
     facts = [(line.id, bytes(line.event)) for line in read_lines(store, manifest, manifest.facts)]
     stored = await deployment.log.facts(session.run, START)
     assert facts == [(str(position), fact) for position, fact in stored]
@@ -65,7 +65,7 @@ async def test_a_session_is_archived_whole(deployment: Deployment, tmp_path: Pat
 
 
 async def test_a_session_is_archived_in_s3(single: Deployment, store: Store) -> None:
-    """REPLAY-1: what is kept in S3 is the same as in a directory."""
+    """REPLAY-1: an archive in S3 is the same as in a directory."""
     await single.started()
     async with archiving(single.server, store):
         session = await single.spoken(STORY)
@@ -73,7 +73,7 @@ async def test_a_session_is_archived_in_s3(single: Deployment, store: Store) -> 
         assert await is_whole(single, store, session)
 
 
-async def test_parts_are_written_while_a_session_goes_on(single: Deployment, tmp_path: Path) -> None:
+async def test_parts_are_written_while_a_session_continues(single: Deployment, tmp_path: Path) -> None:
     """Parts that are processed are archived before the session ends, so that Redis need not hold a long one."""
     store = store_at(tmp_path)
     await single.started()
@@ -100,14 +100,14 @@ class DyingStore(MemoryStore):
     def _count(self) -> None:
         try:
             super()._count()
-        except BrokenOffError:
+        except WriterDiedError:
             self._dead.set()
             raise ArchiveUnavailableError("dead") from None
 
 
 @pytest.mark.parametrize("writes", [0, 1, 2, 3, 8, 9, 10, 11, 12, 13, 14])
 async def test_a_death_at_any_write_loses_nothing(single: Deployment, writes: int) -> None:
-    """SAFE-1: whichever write an archiver dies at, another finishes the session, and it is whole."""
+    """SAFE-1: after an archiver's death at any write another completes the session."""
     objects: dict[str, bytes] = {}
     dead = threading.Event()
     await single.started()
@@ -138,7 +138,7 @@ async def test_several_processes_share(single: Deployment, tmp_path: Path) -> No
 
 async def test_a_session_that_was_given_up_can_be_archived_yet(single: Deployment) -> None:
     """BATCH-6: past the bound the end of a session goes to the dead letters, and archives all of it once redriven."""
-    store = AwayStore()
+    store = UnreachableStore()
     await single.started()
     async with archiving(single.server, store, give_up_s=0.0):
         session = await single.spoken(STORY)
@@ -149,37 +149,37 @@ async def test_a_session_that_was_given_up_can_be_archived_yet(single: Deploymen
 
         given_up = await eventually_async(letters, message="it is given up")
         assert given_up[0].reason == "away"
-        store.is_away = False
+        store.is_unreachable = False
         assert await redrive(single.server, given_up) == [MOVED]
         await archived(store, session)
     assert await is_whole(single, store, session)
 
 
-class AwayStore(MemoryStore):
-    """A store that is away for a while."""
+class UnreachableStore(MemoryStore):
+    """A store that is unreachable for a while."""
 
-    is_away = True
+    is_unreachable = True
 
     def _count(self) -> None:
-        if self.is_away:
+        if self.is_unreachable:
             raise ArchiveUnavailableError("away")
 
 
-async def test_an_archive_that_is_away_is_waited_for(single: Deployment) -> None:
-    """While the archive is away nothing is lost or given up, the failing is told, and afterwards all goes on."""
-    store = AwayStore()
+async def test_an_unreachable_archive_is_waited_for(single: Deployment) -> None:
+    """An unreachable archive loses and gives up nothing, is reported, and is written again once it answers."""
+    store = UnreachableStore()
     await single.started()
     async with archiving(single.server, store) as runner:
         session = await single.spoken(STORY)
         await single.ended(session)
         await eventually_async(lambda: runner.forwarders[0].tally.retried >= 2, message="it is tried again")
-        store.is_away = False
+        store.is_unreachable = False
         await archived(store, session)
         await noted(single, session)
     assert await is_whole(single, store, session)
 
 
-async def test_what_redis_forgot_stays_archived(single: Deployment, tmp_path: Path) -> None:
+async def test_lost_progress_costs_the_archive_nothing(single: Deployment, tmp_path: Path) -> None:
     """A failover that lost how far a session was archived costs its archive nothing, though its audio is freed."""
     store = store_at(tmp_path)
     await single.started()
@@ -200,7 +200,7 @@ async def test_what_redis_forgot_stays_archived(single: Deployment, tmp_path: Pa
     assert await single.server.execute("HGET", session.keys.session, "archived") == str(ALL).encode()
 
 
-async def test_what_was_freed_takes_no_place_of_what_was_saved(single: Deployment, tmp_path: Path) -> None:
+async def test_freed_audio_does_not_replace_saved_parts(single: Deployment, tmp_path: Path) -> None:
     """Parts that an earlier try has saved are kept where the log has freed their audio meanwhile."""
     store = store_at(tmp_path)
     await single.started()
@@ -217,13 +217,13 @@ async def test_what_was_freed_takes_no_place_of_what_was_saved(single: Deploymen
     manifest = manifest_of(store, session)
     assert manifest is not None
     assert manifest.missing == STORY.holes
-    pcm, _ = told(store, manifest)
+    pcm, _ = read_back(store, manifest)
     kept = np.concatenate([STORY.samples[:40_000], STORY.samples[50_000:]])
     assert pcm == kept.tobytes()
 
 
-async def test_what_nobody_has_is_told(single: Deployment, tmp_path: Path) -> None:
-    """Audio that was freed before the archive came is told as missing, by its place, and the rest is kept."""
+async def test_lost_audio_is_reported(single: Deployment, tmp_path: Path) -> None:
+    """Audio that was freed before the archive came is reported as missing, by its position, and the rest is kept."""
     store = store_at(tmp_path)
     await single.started()
     session = await single.spoken(Story(talk()))
@@ -234,11 +234,11 @@ async def test_what_nobody_has_is_told(single: Deployment, tmp_path: Path) -> No
     manifest = manifest_of(store, session)
     assert manifest is not None
     assert manifest.missing == ((0, 46_400),)
-    assert told(store, manifest)[0] == talk()[46_400:].tobytes()
+    assert read_back(store, manifest)[0] == talk()[46_400:].tobytes()
 
 
 async def test_an_empty_session_is_archived(single: Deployment, tmp_path: Path) -> None:
-    """STITCH-6: a session in which nothing was said is archived as such."""
+    """STITCH-6: a session without speech is archived as such."""
     store = store_at(tmp_path)
     await single.started()
     async with archiving(single.server, store):

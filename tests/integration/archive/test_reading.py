@@ -37,12 +37,12 @@ def flattened(entries: Iterable[AudioEntry]) -> tuple[Stretches, Events]:
 
 
 def after_offset(stretches: Stretches, offset: int) -> Stretches:
-    """What is left of them after an offset."""
+    """The stretches after an offset."""
     left = {max(first, offset): pcm[max(0, offset - first) * 4 :] for first, pcm in stretches.items()}
     return {first: pcm for first, pcm in left.items() if pcm}
 
 
-def test_what_was_archived_is_read_back(store: Store) -> None:
+def test_an_archived_session_is_read_back(store: Store) -> None:
     """REPLAY-1: every sample is where it was, every event where it stood, in order and in chunks of bounded size."""
     manifest = archive(store, STORY, cuts=range(0, 145_000, 1_601), facts=FACTS)
     found = read_manifest(store, STORY.start.session_id)
@@ -64,15 +64,15 @@ SAMPLES, EVENTS = flattened(ALL)
 
 @settings(max_examples=40, deadline=None)
 @given(st.builds(Position, st.integers(0, len(STORY.samples)), st.integers(0, 3)))
-def test_reading_goes_on_anywhere(after: Position) -> None:
-    """REPLAY-3: after a takeover exactly what comes after a position is read, from within a part or a chunk too."""
+def test_reading_continues_from_any_position(after: Position) -> None:
+    """REPLAY-3: after a takeover exactly the entries after a position are read, from within a part or a chunk too."""
     samples, events = flattened(list(read_entries(WHOLE, MANIFEST, after)))
     assert samples == after_offset(SAMPLES, after.offset)
     assert events == [one for one in EVENTS if one[0] > after]
 
 
-def test_after_the_end_there_is_nothing() -> None:
-    """Whoever has taken the end is given nothing more."""
+def test_after_the_end_nothing_is_read() -> None:
+    """A read after the end returns nothing more."""
     assert list(read_entries(WHOLE, MANIFEST, SEALED)) == []
 
 
@@ -89,16 +89,16 @@ def damaged(name: str, content: bytes | None) -> MemoryStore:
 
 @pytest.mark.parametrize("name", [MANIFEST.parts[1].file, layout.EVENTS])
 @pytest.mark.parametrize("content", [None, b"", b"other"])
-def test_damage_is_told_not_passed_over(name: str, content: bytes | None) -> None:
-    """REPLAY-1: a part or an event file that is missing or changed ends the reading, with its name, in no silence."""
+def test_damage_is_an_error(name: str, content: bytes | None) -> None:
+    """REPLAY-1: a part or an event file that is missing or changed ends the reading with an error that names it."""
     with pytest.raises(DamagedArchiveError, match=name):
         list(read_entries(damaged(name, content), MANIFEST, START))
-    [trouble] = verify(damaged(name, content), MANIFEST)
-    assert name in trouble
+    [fault] = verify(damaged(name, content), MANIFEST)
+    assert name in fault
 
 
 def test_one_flipped_bit_is_damage() -> None:
-    """A file whose bytes differ from what was written isn't decoded, even if it could be."""
+    """A file whose bytes differ from the written ones isn't decoded, even if it could be."""
     part = MANIFEST.parts[0]
     content = bytearray(WHOLE.objects[f"{FOLDER}/{part.file}"])
     content[len(content) // 2] ^= 1
@@ -107,7 +107,7 @@ def test_one_flipped_bit_is_damage() -> None:
 
 
 @pytest.mark.parametrize("change", [-1, 1])
-def test_a_manifest_that_says_otherwise_is_damage(change: int) -> None:
+def test_a_manifest_that_differs_is_damage(change: int) -> None:
     """A file with less or more audio than its manifest says ends the reading, so that nothing is shifted."""
     first = MANIFEST.parts[0]
     spans = (*first.spans[:-1], (first.spans[-1][0], first.spans[-1][1] + change))

@@ -1,4 +1,4 @@
-"""What was archived is processed again, with nothing of it left in Redis."""
+"""Archived sessions are processed again, without any of their keys in Redis."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -7,8 +7,9 @@ import pytest
 
 from eventlog.archive import layout
 from eventlog.archive.directory import DirectoryStore
+from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.manifest import Manifest
-from eventlog.archive.stores import ArchiveUnavailableError, Place, opened
+from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
 from processor import archive_prefetch as archived_audio
@@ -40,7 +41,7 @@ def holes_in(facts: Facts) -> list[HoleNoted]:
 
 
 async def test_a_session_outlives_redis(server: Server, tmp_path: Path) -> None:
-    """REPLAY-1, REPLAY-3: with all of Redis gone, a replay from the archive states the very same, to the sample."""
+    """REPLAY-1, REPLAY-3: with all of Redis gone, a replay from the archive states the same, to the sample."""
     store = store_at(tmp_path)
     story = Story(talk(channels=2), finalized=FINALIZED, holes=HOLES)
     async with Deployment(server.url) as before:
@@ -80,23 +81,23 @@ async def kept(deployment: Deployment, tmp_path: Path, story: Story = SHORT) -> 
     return session, manifest
 
 
-async def set_aside(deployment: Deployment, again: Session) -> str:
-    """The reason for which a run was set aside, once it is."""
+async def wait_quarantined(deployment: Deployment, again: Session) -> str:
+    """The reason of a run's quarantine, once it is quarantined."""
 
     async def look() -> str:
         found = await deployment.server.execute("XRANGE", again.keys.partition.quarantined, "-", "+")
         reasons = [dict(zip(fields[::2], fields[1::2], strict=True)) for _, fields in found]
         return next((one[b"reason"].decode() for one in reasons if one[b"run"] == again.run.member.encode()), "")
 
-    return await eventually_async(look, message="it is set aside")
+    return await eventually_async(look, message="it is quarantined")
 
 
 @pytest.mark.parametrize(("kind", "reason"), [
-    ("flipped", "SHA-256"), ("gone", "not in the archive any more"), ("no manifest", "not in the archive any more"),
+    ("flipped", "SHA-256"), ("gone", "missing from the archive"), ("no manifest", "not in the archive any more"),
     ("short", "SHA-256"), ("nowhere", "STENOLOG_ARCHIVE_URL"),
 ])  # fmt: skip
-async def test_damage_is_a_reason_not_silence(single: Deployment, tmp_path: Path, kind: str, reason: str) -> None:
-    """REPLAY-1, SAFE-3: a run whose archived audio is missing or changed is set aside, with a reason that says so."""
+async def test_damage_is_a_quarantine_reason(single: Deployment, tmp_path: Path, kind: str, reason: str) -> None:
+    """REPLAY-1, SAFE-3: a run with missing or changed archived audio is quarantined, with the file as the reason."""
     _, manifest = await kept(single, tmp_path)
     folder = tmp_path / "archive" / layout.folder(manifest.session_id)
     part = folder / manifest.parts[-1].file
@@ -110,14 +111,14 @@ async def test_damage_is_a_reason_not_silence(single: Deployment, tmp_path: Path
         (part if kind == "gone" else folder / layout.MANIFEST).unlink()
     again = await replay(single, manifest)
     await single.started(queue=QUEUE, archive=None if kind == "nowhere" else at(tmp_path))
-    assert reason in await set_aside(single, again)
+    assert reason in await wait_quarantined(single, again)
     assert not await again.has_ended()
 
 
-async def test_an_archive_that_is_away_is_waited_for(
+async def test_an_unreachable_archive_is_waited_for(
     single: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A replay goes on once the archive can be reached again, and has lost nothing."""
+    """A replay continues once the archive can be reached again, and has lost nothing."""
     session, manifest = await kept(single, tmp_path)
     monkeypatch.setattr(archived_audio, "RETRY_S", 0.01)
     folder = tmp_path / "archive" / "sessions"
@@ -134,7 +135,7 @@ async def test_an_archive_that_is_away_is_waited_for(
 
 
 def _refuse_files(get: Callable[[DirectoryStore, str], bytes]) -> Callable[[DirectoryStore, str], bytes]:
-    """A directory whose folders are away says so, as a network file system does."""
+    """A directory whose folders can't be reached raises, as a network file system does."""
 
     def refusing(store: DirectoryStore, name: str) -> bytes:
         if not (store._root / "sessions").is_dir():
@@ -144,8 +145,8 @@ def _refuse_files(get: Callable[[DirectoryStore, str], bytes]) -> Callable[[Dire
     return refusing
 
 
-async def test_another_worker_goes_on_where_one_died(single: Deployment, tmp_path: Path) -> None:
-    """REPLAY-3, SAFE-1: a replay that is taken over in its midst goes on within a part, with the same boundaries."""
+async def test_another_worker_continues_where_one_died(single: Deployment, tmp_path: Path) -> None:
+    """REPLAY-3, SAFE-1: a replay that is taken over in its middle continues within a part, with the same boundaries."""
     session, manifest = await kept(single, tmp_path, Story(talk(channels=2), finalized=FINALIZED, holes=HOLES))
     again = await replay(single, manifest)
     dies = await single.started(
@@ -191,9 +192,9 @@ async def test_more_runs_than_are_read_at_once_all_end(single: Deployment, tmp_p
         assert finals_in(await again.facts()) == finals_in(await session.facts())
 
 
-async def test_a_replay_is_read_from_s3(single: Deployment, bucket: Place) -> None:
+async def test_a_replay_is_read_from_s3(single: Deployment, bucket: ArchiveLocation) -> None:
     """REPLAY-1: audio comes back from S3 as from a directory."""
-    store = opened(bucket)
+    store = open_store(bucket)
     await single.started()
     async with archiving(single.server, store):
         session = await single.spoken(SHORT)

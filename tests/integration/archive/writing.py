@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 
 from eventlog.archive import writer
-from eventlog.archive.flac import Encoder
+from eventlog.archive.flac import FlacEncoder
 from eventlog.archive.manifest import Line, Manifest
 from eventlog.archive.part_cutter import PartCutter
 from eventlog.archive.stores import MissingObjectError, Store
@@ -35,7 +35,7 @@ def archive(
     """Archives a story."""
     began = start or story.start
     for cutter, pcm in cut(story.entries(cuts), part_samples, began.channels):
-        encoder = Encoder(began.sample_rate_hz, began.channels)
+        encoder = FlacEncoder(began.sample_rate_hz, began.channels)
         encoder.add(pcm)
         writer.write_part(store, began, cutter, encoder.finish())
         last = cutter
@@ -43,10 +43,10 @@ def archive(
 
 
 class MemoryStore:
-    """A store in memory, that counts what is asked of it and may break off after so many writes."""
+    """A store in memory that counts its calls and may fail after so many writes."""
 
     def __init__(self, *, writes: int | None = None) -> None:
-        """Break off at the write after `writes`, for good."""
+        """Fail at the write after `writes`, for good."""
         self.objects: dict[str, bytes] = {}
         self.got: list[str] = []
         self.writes = 0
@@ -91,8 +91,8 @@ class MemoryStore:
     def _count(self) -> None:
         self.writes += 1
         if self._most is not None and self.writes > self._most:
-            raise BrokenOffError
+            raise WriterDiedError
 
 
-class BrokenOffError(Exception):
+class WriterDiedError(Exception):
     """The writer died."""

@@ -115,7 +115,7 @@ async def test_the_session_is_the_tenant_s(edge: Replica, http: httpx2.AsyncClie
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "u-1", ACCOUNT_HEADER: "a-1"}
     answer = await http.post("/batch/process", content=speech(1), headers={**ASYNC, **headers})
     found_keys = edge.core.server.keys.of(answer.json()["interaction_id"])
-    found = await edge.log.whereabouts(found_keys)
+    found = await edge.log.read_position(found_keys)
     assert found is not None
     assert found.tenant_id == found.start.tenant_id == TENANT
     assert found.start.batch is not None

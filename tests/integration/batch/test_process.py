@@ -130,7 +130,7 @@ async def test_who_prefers_not_to_wait_is_answered_at_once(redis_url: str, prefe
         found = answer.json()
         assert list(found) == list(BatchPending.__struct_fields__)
         assert answer.headers["location"] == found["result_url"] == f"/batch/{found['interaction_id']}"
-        there = await edge.log.whereabouts(edge.core.server.keys.of(found["interaction_id"]))
+        there = await edge.log.read_position(edge.core.server.keys.of(found["interaction_id"]))
         assert there is not None
         assert await edge.log.seal(edge.core.server.keys.of(found["interaction_id"]), "idle") is Code.SEALED
         assert (await http.get(found["result_url"])).status_code == 202
@@ -249,7 +249,7 @@ async def test_samples_don_t_run_ahead_of_their_worker(redis_url: str, monkeypat
         keys = server.keys.of((await eventually_async(lambda: _sessions(edge), BOUND_S))[0])
 
         async def end_bytes() -> int:
-            there = await edge.log.whereabouts(keys)
+            there = await edge.log.read_position(keys)
             return 0 if there is None else 2 * there.head.offset
 
         async def is_full() -> bool:

@@ -11,9 +11,9 @@ from tests.support.servers import Server
 
 @pytest.fixture(scope="module")
 def whole() -> Iterator[Server]:
-    """A cluster with replicas, of which the tests of a file may break what they mend again."""
+    """A cluster with replicas; the tests of a file may break parts that they restore."""
     with servers.cluster(replicas=1) as server:
-        for node in server.nodes:  # or the whole cluster would refuse to work while one node's slots are nobody's
+        for node in server.nodes:  # or the whole cluster would refuse to work while one node's slots have no master
             node.client.config_set("cluster-require-full-coverage", "no")
         yield server
 

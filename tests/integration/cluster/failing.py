@@ -1,4 +1,4 @@
-"""A cluster whose masters die and whose replicas take their place, and what speakers hear meanwhile."""
+"""A cluster whose masters die and whose replicas take their place, and the messages that speakers get meanwhile."""
 
 import asyncio
 import signal
@@ -28,7 +28,7 @@ class ClusterRoles(Roles):
     """Roles over a cluster."""
 
     def __init__(self, server: Server, directory: Path) -> None:
-        """All of them are told of every node."""
+        """All of them get every node's address."""
         super().__init__(server.url, directory)
         self._variables["REDIS_URL"] = ",".join(node.url for node in server.nodes)
         self.redis.close()
@@ -40,7 +40,7 @@ class Pair:
     """A master and its replica."""
 
     def __init__(self, server: Server, key: str) -> None:
-        """Those that have `key`."""
+        """The pair that has `key`."""
         self.server = server
         self.master = next(node for node in server.nodes if is_master(node) and owns(node, key))
         self.replica = next(
@@ -49,11 +49,11 @@ class Pair:
         )  # fmt: skip
 
     def has(self, key: str) -> bool:
-        """Whether they have that key too."""
+        """Whether the pair has that key too."""
         return owns(self.master, key)
 
     def part(self) -> None:
-        """Let the replica have nothing more from now on."""
+        """Cut the replica off from now on."""
         self.replica.process.send_signal(signal.SIGSTOP)
         # Else what the master sends would wait in the stopped one's socket, and be read in the end.
         self.master.client.client_kill_filter(_type="replica")
@@ -115,20 +115,20 @@ async def speaker(edge: Edge, stack: AsyncExitStack, wanted: Callable[[str], boo
 
 
 async def held(one: Speaker, sentences: Sequence[int]) -> None:
-    """Have it speak in real time, to its end, and hear every word exactly once, and of no trouble."""
+    """Have it speak in real time, to its end, and get every word exactly once, and no error."""
     await one.say(spoken(sentences), speed=1.0)
     end = await one.finish()
     kinds = [message["type"] for message in one.told]
     assert "error" not in kinds
-    # A failover that loses finals makes the feed begin anew.
-    anew = one.told[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.told
-    finals = [message for message in anew if message["type"] == "final"]
+    # A failover that loses finals makes the feed start again.
+    restarted = one.told[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.told
+    finals = [message for message in restarted if message["type"] == "final"]
     assert texts(finals) == undisturbed(sentences)
     assert end["transcript"] == " ".join(undisturbed(sentences))
 
 
 async def heard_again(*speakers: Speaker) -> float:
-    """Wait until each is told that what it has sent by now is durable; when that was, monotonic seconds."""
+    """Wait until each gets the ack of all audio sent by now; when that was, monotonic seconds."""
     sent = {one: one.sent_bytes // 2 for one in speakers}
     await eventually_async(lambda: all(one.durable >= sent[one] for one in speakers), message="acks come again")
     return time.monotonic()
@@ -141,5 +141,5 @@ def metric(edge: Edge, name: str) -> float:
 
 
 async def in_thread(work: Callable[[], Value]) -> Value:
-    """The result of a wait that blocks, while the speakers go on."""
+    """The result of a wait that blocks, while the speakers continue."""
     return await asyncio.to_thread(work)

@@ -1,4 +1,4 @@
-"""Failovers under traffic: what clients hear of them, and what becomes of what was acked."""
+"""Failovers under traffic: the clients' messages, and the fate of acked audio."""
 
 import asyncio
 import signal
@@ -10,7 +10,7 @@ from tests.support.servers import Server
 from tests.support.waiting import eventually_async
 
 RECOVERY_S = 10.0
-"""From the cluster's being whole again until everybody's audio is durable again: what is promised."""
+"""The promised bound, from the cluster's being whole again until all sessions' audio is durable again."""
 
 A_SECOND = RATE_HZ
 
@@ -20,8 +20,8 @@ MANY = (1, 4, 2)
 FEW = (1, 4)
 
 
-async def test_what_a_killed_master_took_is_appended_again(whole: Server, roles: ClusterRoles) -> None:
-    """SAFE-1: a master dies with what its replica lacks: acked by `fast`, it is appended again; `wait:1` acked none."""
+async def test_audio_lost_with_a_master_is_appended_again(whole: Server, roles: ClusterRoles) -> None:
+    """SAFE-1: writes that die with a master are appended again if `fast` acked them; `wait:1` acked none."""
     strict = roles.edge(STENOLOG_DURABILITY="wait:1", STENOLOG_DURABILITY_TIMEOUT_MS="300")
     fast = roles.edge()
     async with AsyncExitStack() as stack:
@@ -37,7 +37,7 @@ async def test_what_a_killed_master_took_is_appended_again(whole: Server, roles:
         pair.master.process.kill()
         pair.replica.process.send_signal(signal.SIGCONT)
         await in_thread(pair.promoted)
-        whole_at = await in_thread(pair.mend)  # `wait:1` acks nothing while there is no replica at all
+        whole_at = await in_thread(pair.mend)  # `wait:1` acks nothing without any replica
         assert await heard_again(first, second, third) - whole_at < RECOVERY_S
         await asyncio.gather(*talks)
     assert metric(strict, "stenolog_edge_resent_entries_total") == 0
@@ -46,7 +46,7 @@ async def test_what_a_killed_master_took_is_appended_again(whole: Server, roles:
 
 
 async def test_a_planned_failover_is_not_noticed(whole: Server, roles: ClusterRoles) -> None:
-    """A replica is told to take over from its living master: acks of both durabilities go on, nothing is refilled."""
+    """After an ordered takeover from a live master acks of both durabilities continue, and nothing is resent."""
     strict = roles.edge(STENOLOG_DURABILITY="wait:1")
     fast = roles.edge()
     async with AsyncExitStack() as stack:
@@ -63,8 +63,8 @@ async def test_a_planned_failover_is_not_noticed(whole: Server, roles: ClusterRo
     assert metric(fast, "stenolog_edge_resent_entries_total") == 0
 
 
-async def test_without_its_replica_nothing_is_acked_until_told_to_go_on(whole: Server, roles: ClusterRoles) -> None:
-    """SAFE-1: with too few replicas `block` acks nothing and `degrade` everything, with a metric; both are heard out."""
+async def test_without_its_replica_only_degrade_acks(whole: Server, roles: ClusterRoles) -> None:
+    """SAFE-1: with too few replicas `block` acks nothing and `degrade` everything, with a metric; both complete."""
     wanted = {"STENOLOG_DURABILITY": "wait:1", "STENOLOG_DURABILITY_TIMEOUT_MS": "200"}
     holding = roles.edge(**wanted)
     going_on = roles.edge(**wanted, STENOLOG_DURABILITY_ON_SHORTFALL="degrade")

@@ -44,7 +44,7 @@ async def test_the_description_is_the_second_entry(deployment: Deployment) -> No
     assert isinstance(described, SourceDescribed)
     assert isinstance(sealed, SessionSealed)
     for keys in (upload.keys, upload.upload):
-        about = await deployment.log.whereabouts(keys)
+        about = await deployment.log.read_position(keys)
         assert about is not None
         assert about.start.channels == 2
 

@@ -69,7 +69,7 @@ async def test_a_failure_ends_the_upload_too(single: Deployment) -> None:
     await upload.send(NEVER_TAKEN["HTML"])
     await ended([upload])
     await eventually_async(upload.is_freed)
-    about = await single.log.whereabouts(upload.upload)
+    about = await single.log.read_position(upload.upload)
     assert about is not None
     with pytest.raises(AssertionError):
         await upload.send(b"more")
@@ -118,7 +118,7 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
 
     async def watched() -> bool:
         nonlocal furthest
-        about = await single.log.whereabouts(upload.keys)
+        about = await single.log.read_position(upload.keys)
         for run in worker.holdings:
             if about is not None and about.head.offset < 2**62:
                 furthest = max(furthest, about.head.offset - min(run.checkpoint.boundaries, default=0))
@@ -219,12 +219,12 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
     [run] = worker.holdings
     thief = await single.claims("thief", lease_ms=30)
     stolen = await eventually_async(lambda: thief.take_over(10))
-    begun = await Uploads(single.server).begin(stolen[0])
+    begun = await Uploads(single.server).start_decoding(stolen[0])
     await upload.send(data[len(data) // 2 :])
     await upload.seal()
     await eventually_async(lambda: children_of(os.getpid()) == [])
     await eventually_async(lambda: worker._decoders.children == 0 and not len(worker.holdings))
-    about = await single.log.whereabouts(upload.keys)
+    about = await single.log.read_position(upload.keys)
     assert about is not None
     assert (about.epoch, about.head) == (begun.epoch, begun.head)
     await worker._decoders._decode(run)

@@ -190,7 +190,7 @@ async def test_the_address_carries_no_token(edge: Replica) -> None:
 async def test_a_session_is_its_openers(edge: Replica) -> None:
     """A session belongs to the tenant and subject of the token that opened it."""
     async with session_of(edge, token()) as session_id:
-        found = await edge.log.whereabouts(edge.core.server.keys.of(session_id))
+        found = await edge.log.read_position(edge.core.server.keys.of(session_id))
     assert found is not None
     assert (found.tenant_id, found.owner_id) == ("acme", "ana")
     assert (found.start.tenant_id, found.start.owner_id) == ("acme", "ana")

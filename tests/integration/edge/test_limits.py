@@ -12,7 +12,7 @@ from edge.session.reservations import Reservation, Reservations
 from eventlog.keys import reservations
 from eventlog.log import Code
 from eventlog.redis.server import connect
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from tests.integration.edge.replicas import PARTITIONS, Replica, replica
 from tests.integration.edge.test_resume import resuming
 from tests.integration.edge.test_stream import spoken

@@ -134,7 +134,7 @@ def test_readings_are_taken_at_the_scrape() -> None:
     meter = Meter()
     EdgeMetrics(meter)
     values = {"lists": 3.0}
-    meter.read_when_asked(lambda: [Reading("counter", "stenolog_x", "X.", label="projection", values=values)])
+    meter.add_reader(lambda: [Reading("counter", "stenolog_x", "X.", label="projection", values=values)])
     assert of(samples(meter.exposition("")[0].decode()), "stenolog_x_total", projection="lists") == 3
     values["lists"] = 4.0
     assert of(samples(meter.exposition("")[0].decode()), "stenolog_x_total", projection="lists") == 4

@@ -3,7 +3,7 @@
 import pytest
 
 from eventlog.keys import heartbeats as heartbeats_key
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from eventlog.work.claims import Claims
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import PARTITIONS, Replica, replica

@@ -101,7 +101,7 @@ async def test_a_resume_token_is_good_within_its_tenant(redis_url: str, who: dic
             start = await client.next()
         async with edge.connect(resuming(start), additional_headers=bearer(token(**who))) as client:
             assert (await client.next())["session_id"] == start["session_id"]
-        found = await edge.log.whereabouts(edge.core.server.keys.of(start["session_id"]))
+        found = await edge.log.read_position(edge.core.server.keys.of(start["session_id"]))
         assert found is not None
         assert (found.tenant_id, found.owner_id) == ("acme", "ana")
         assert [one.tenant_id for one in await reserved(edge)] == ["acme"]

@@ -14,7 +14,7 @@ TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 async def carried(edge: Replica, session_id: str) -> set[str]:
     """The trace contexts in a session's start event and in its first fact."""
     keys = edge.core.server.keys.of(session_id)
-    there = await edge.log.whereabouts(keys)
+    there = await edge.log.read_position(keys)
     assert there is not None
     [(_, data)] = await edge.log.facts(keys.run(), START)
     fact = decode_fact(data)

@@ -1,4 +1,4 @@
-"""What the log's tests do again and again: sessions, chunks, claims and commits by hand."""
+"""Steps that the log's tests share: sessions, chunks, claims and commits by hand."""
 
 import json
 from collections.abc import Sequence
@@ -29,7 +29,7 @@ def pcm(samples: int, value: int = 1) -> bytes:
 
 
 def started(session_id: str) -> SessionStarted:
-    """What opens a session."""
+    """The event that opens a session."""
     return SessionStarted(session_id=session_id, sample_rate_hz=RATE_HZ, tenant_id="t1", started_ms=1_700_000_000_000)
 
 
@@ -64,13 +64,13 @@ def commit(claim: Claim, serial: int, *facts: tuple[Position, Fact], ends: bool 
 
 
 def token(claim: Claim) -> tuple[str, str, str, int]:
-    """What makes a claim the claim that it is."""
+    """The token of a claim."""
     return claim.keys.member, claim.entry_id, claim.consumer, claim.deliveries
 
 
 @dataclass
 class Stage:
-    """A log on a real server, and what tests do to it."""
+    """A log on a real server, and the steps of tests on it."""
 
     server: Server
     log: RedisLog = field(init=False)
@@ -126,7 +126,7 @@ class Stage:
         return claims
 
     async def claimed(self, worker: Claims) -> Claim:
-        """The one run that nobody has yet."""
+        """The one unclaimed run."""
         [claim] = await worker.take_new(self.server.keys.partitions, 100)
         return claim
 
@@ -141,7 +141,7 @@ class Stage:
         return await self.server.execute(*command)
 
     async def snapshot(self, keys: SessionKeys, *more: str) -> dict[str, bytes | None]:
-        """All that Redis holds of a session and its partition's claims, to be compared."""
+        """Every key of a session and of its partition's claims, to be compared."""
         partition, run = keys.partition, keys.run()
         names = [
             keys.session, keys.audio, run.transcript, run.checkpoint, partition.sessions, partition.entries,

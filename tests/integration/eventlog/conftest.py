@@ -19,7 +19,7 @@ async def stage(server: Server) -> AsyncIterator[Stage]:
 
 @pytest.fixture
 async def single(standalone: Server) -> AsyncIterator[Stage]:
-    """The log on one empty Redis, for what has nothing to do with clusters."""
+    """The log on one empty Redis, for tests that don't concern clusters."""
     connected = await connect(standalone.url, partitions=PARTITIONS)
     yield Stage(connected)
     await connected.close()

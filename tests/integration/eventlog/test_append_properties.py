@@ -21,7 +21,7 @@ def pcm_of(first: int, end: int, epoch: int) -> bytes:
 
 @dataclass
 class Connection:
-    """One connection: sends in order, keeps what isn't acked, and goes by the log's answers alone."""
+    """One connection: sends in order, keeps unacked audio, and follows the log's answers alone."""
 
     stage: Stage
     session_id: str
@@ -40,7 +40,7 @@ class Connection:
         self.waiting.append(Append(keys, self.epoch, after, position, payload, is_audio=True))
 
     async def flush(self, arriving: list[bool], *, answered: bool) -> None:
-        """Sends all that waits; only some of it arrives, and perhaps no answer comes back."""
+        """Sends everything queued; only some of it arrives, and perhaps no answer comes back."""
         fates = arriving + [True] * len(self.waiting)
         sent = [one for one, arrives in zip(self.waiting, fates, strict=False) if arrives]
         answers = await self.stage.log.append(sent)
@@ -55,7 +55,7 @@ class Connection:
                 self.ack(one.position)
 
     def ack(self, upto: Position) -> None:
-        """Takes what is in the log out of the queue."""
+        """Removes from the queue the audio that the log has."""
         while self.waiting and self.waiting[0].position <= upto:
             one = self.waiting.popleft()
             self.acked.append((one.after.offset, one.position.offset, self.epoch))
@@ -71,8 +71,8 @@ steps = st.one_of(
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(steps, max_size=40))
-async def test_whatever_is_lost_the_audio_has_no_hole(single: Stage, steps: list[tuple[object, ...]]) -> None:
-    """Whatever gets lost and however connections overlap, the log has no gap and all that was acked (SAFE-1)."""
+async def test_lost_calls_leave_no_hole(single: Stage, steps: list[tuple[object, ...]]) -> None:
+    """With any lost calls and overlapping connections, the log has all acked audio without a gap (SAFE-1)."""
     session_id = f"s{next(session_numbers)}"
     keys = await single.opened(session_id)
     first = Connection(single, session_id, 1, OPENED)

@@ -1,11 +1,11 @@
-"""Cancelling what waits for Redis."""
+"""Cancelling tasks that wait for Redis."""
 
 import asyncio
 import contextlib
 
 import pytest
 
-from eventlog.redis.cancellation import honoured
+from eventlog.redis.failures import RedisCall
 from eventlog.redis.server import Server
 from tests.integration.eventlog.acting import Stage
 
@@ -35,7 +35,7 @@ async def test_a_cancellation_that_is_pending_already_is_not_forgotten() -> None
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
-        with honoured(), contextlib.suppress(asyncio.CancelledError):
+        with RedisCall(), contextlib.suppress(asyncio.CancelledError):
             await asyncio.get_running_loop().create_future()
 
     task = asyncio.create_task(interrupted())
@@ -54,7 +54,7 @@ async def turn() -> None:
     """One turn of the event loop."""
 
 
-async def test_a_timeout_around_a_call_is_told_as_one(single: Stage) -> None:
+async def test_a_timeout_around_a_call_stays_a_timeout(single: Stage) -> None:
     """A caller's own bound on a call ends as its `TimeoutError`, and cancels nothing beyond."""
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0):

@@ -11,10 +11,10 @@ from eventlog.log import Checkpoint, Claim, Code, Committed
 from eventlog.positions import OPENED, START
 from eventlog.redis.server import Call
 from eventlog.redis.wakeups import Wakeups
-from eventlog.work.claims import GROUP, Begun, Claims, Swept
+from eventlog.work.claims import GROUP, Claims, LoadedRun, ReofferPage
 from tests.integration.eventlog.acting import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
 
-FRESH = Begun(Code.OK, started("s1"), Checkpoint(), OPENED)
+FRESH = LoadedRun(Code.OK, started("s1"), Checkpoint(), OPENED)
 
 
 async def taken_over(stage: Stage, claim: Claim, by: Claims) -> Claim:
@@ -25,25 +25,25 @@ async def taken_over(stage: Stage, claim: Claim, by: Claims) -> Claim:
 
 
 async def suspicion(worker: Claims, claim: Claim) -> int:
-    """How many deaths a worker is told of that begins with a claim."""
-    [begun] = await worker.begin([claim])
+    """The suspicion count that a worker gets as it loads a claim."""
+    [begun] = await worker.load([claim])
     assert begun.code == Code.OK
     return begun.checkpoint.suspicion
 
 
 async def consumers(stage: Stage, claim: Claim) -> set[bytes]:
-    """Who the group of the claim's partition knows."""
+    """The consumers of the group of the claim's partition."""
     found = await stage.do("XINFO", "CONSUMERS", claim.keys.partition.sessions, GROUP)
     return {one["name"] if isinstance(one, dict) else one[1] for one in found}
 
 
 async def test_an_opened_session_is_claimed_once(stage: Stage) -> None:
-    """A session is taken by one worker, from where it begins, and not by the next one that looks."""
+    """A session is taken by one worker, from its beginning, and not by the next one that polls."""
     await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
     assert (claim.keys.member, claim.consumer, claim.deliveries) == ("s1 live", "a", 1)
-    assert await a.begin([claim]) == [FRESH]
+    assert await a.load([claim]) == [FRESH]
     assert await b.take_new(stage.server.keys.partitions, 100) == []
 
 
@@ -56,7 +56,7 @@ async def test_sessions_from_before_the_group_are_claimed(stage: Stage) -> None:
 
 @pytest.mark.parametrize("room", [1, 2, 5, 13])
 async def test_a_worker_never_takes_more_than_it_has_room_for(stage: Stage, room: int) -> None:
-    """However little room there is, neither new claims nor those of the dead exceed it, and all come in the end."""
+    """Neither new claims nor takeovers exceed a worker's room, however small, and all come in the end."""
     await asyncio.gather(*(stage.opened(f"s{number}") for number in range(32)))
     a, b = await stage.worker("a"), await stage.worker("b")
     new: list[Claim] = []
@@ -75,7 +75,7 @@ async def test_a_worker_never_takes_more_than_it_has_room_for(stage: Stage, room
 
 
 async def test_many_claims_are_renewed_in_several_calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many claims there are, no call holds more than its bound, and the lost ones of all calls are told."""
+    """For any number of claims, no call holds more than its bound, and the lost ones of all calls are returned."""
     monkeypatch.setattr("eventlog.work.claims.CLAIMS_PER_CALL", 4)
     await asyncio.gather(*(single.opened(f"s{number}") for number in range(10)))
     a = await single.worker("a")
@@ -118,7 +118,7 @@ async def test_a_claim_is_taken_over_after_its_lease_only(stage: Stage) -> None:
 
 
 async def test_renewed_claims_are_not_taken_over(stage: Stage) -> None:
-    """Renewing resets the idle time and nothing else, so the living keep what they have under the same token."""
+    """Renewing resets the idle time and nothing else, so live workers keep their claims under the same token."""
     await asyncio.gather(*(stage.opened(f"s{number}") for number in range(5)))
     a, b = await stage.worker("a"), await stage.worker("b")
     claims = await a.take_new(stage.server.keys.partitions, 100)
@@ -126,11 +126,11 @@ async def test_renewed_claims_are_not_taken_over(stage: Stage) -> None:
         await stage.age(claim)
     assert await a.renew(claims) == []
     assert await b.take_over(100) == []
-    assert [begun.code for begun in await a.begin(claims)] == [Code.OK] * 5
+    assert [begun.code for begun in await a.load(claims)] == [Code.OK] * 5
 
 
-async def test_renewing_tells_what_is_lost(stage: Stage) -> None:
-    """Of many renewed claims exactly those that another worker holds now are told, and stay the other's."""
+async def test_renewing_returns_lost_claims(stage: Stage) -> None:
+    """Of many renewed claims exactly those that another worker holds now are returned, and stay the other's."""
     for number in range(4):
         await stage.opened(f"s{number}")
     a, b = await stage.worker("a"), await stage.worker("b")
@@ -141,7 +141,7 @@ async def test_renewing_tells_what_is_lost(stage: Stage) -> None:
 
 
 async def test_a_claim_that_came_back_is_another_one(stage: Stage) -> None:
-    """When a claim goes from A to B and back to A, the token that A had first is worth nothing (SAFE-2)."""
+    """When a claim goes from A to B and back to A, the first token of A is invalid (SAFE-2)."""
     await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     first = await stage.claimed(a)
@@ -149,7 +149,7 @@ async def test_a_claim_that_came_back_is_another_one(stage: Stage) -> None:
     assert token(third) == token(first._replace(deliveries=3))
     assert await a.renew([first, third]) == [first]
     assert (await stage.commit(commit(first, 1, final(0)))).code == Code.LOST
-    assert await a.begin([first]) == [Begun(Code.LOST)]
+    assert await a.load([first]) == [LoadedRun(Code.LOST)]
     assert await a.quarantine(first, "stale") == Code.LOST
     await a.hand_over([first])
     assert await a.renew([third]) == []
@@ -187,7 +187,7 @@ async def test_own_forgotten_claims_come_back(stage: Stage) -> None:
 
 
 async def test_a_death_is_suspected_once(stage: Stage) -> None:
-    """Each takeover counts one suspicion, however often it is begun, and any commit clears them (SAFE-3)."""
+    """Each takeover counts one suspicion, however often it is loaded, and any commit clears them (SAFE-3)."""
     await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     second = await taken_over(stage, await stage.claimed(a), b)
@@ -199,28 +199,29 @@ async def test_a_death_is_suspected_once(stage: Stage) -> None:
     assert await suspicion(b, await taken_over(stage, third, b)) == 1
 
 
-async def test_handing_over_wakes_and_suspects_nobody(stage: Stage) -> None:
-    """A run handed over rings the bell, is taken at once by another worker, and counts no suspicion (SESS-8)."""
+async def test_handing_over_wakes_workers_without_suspicion(stage: Stage) -> None:
+    """A run handed over sends a wake-up, is taken at once by another worker, and counts no suspicion (SESS-8)."""
     keys = await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
-    rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Wakeups(stage.server, [keys.partition.sessions_bell], lambda _, run: rung.put_nowait(run), lambda: None)
-    await bells.start()
-    await bells.listening()
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    channels = [keys.partition.sessions_wakeup]
+    wakeups = Wakeups(stage.server, channels, lambda _, run: received.put_nowait(run), lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
     await a.hand_over([claim])
     async with asyncio.timeout(10):
-        assert await rung.get() == b"s1 live"
-    await bells.stop()
+        assert await received.get() == b"s1 live"
+    await wakeups.stop()
     fresh = await stage.claimed(b)
     assert fresh.deliveries == 1
     assert fresh.entry_id != claim.entry_id
-    assert await b.begin([fresh]) == [FRESH]
+    assert await b.load([fresh]) == [FRESH]
     assert await a.renew([claim]) == [claim]
 
 
 async def test_handing_over_again_changes_nothing(stage: Stage) -> None:
-    """A hand-over that is asked again, or comes after the claim was lost, neither doubles nor removes the entry."""
+    """A hand-over that is repeated, or comes after the claim was lost, neither doubles nor removes the entry."""
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
@@ -231,7 +232,7 @@ async def test_handing_over_again_changes_nothing(stage: Stage) -> None:
     assert await stage.do("XLEN", keys.partition.sessions) == 1
 
 
-async def test_entries_stay_until_they_are_done_with(stage: Stage) -> None:
+async def test_entries_stay_until_their_runs_end(stage: Stage) -> None:
     """Neither taking, renewing, committing nor taking over removes a run's entry; its end does (SAFE-1)."""
     keys = await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
@@ -239,7 +240,7 @@ async def test_entries_stay_until_they_are_done_with(stage: Stage) -> None:
     await a.renew([claim])
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
     claim = await taken_over(stage, claim, b)
-    await b.begin([claim])
+    await b.load([claim])
     assert [await stage.do(*size) for size in sizes(claim)] == [1, 1]
     assert await stage.commit(commit(claim, 2, ended(1), ends=True)) == Committed(Code.OK, "b", 2)
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
@@ -251,8 +252,8 @@ def sizes(claim: Claim) -> list[tuple[str, str]]:
     return [("XLEN", claim.keys.partition.sessions), ("HLEN", claim.keys.partition.entries)]
 
 
-async def test_a_run_set_aside_is_not_offered_again(stage: Stage) -> None:
-    """A run that was set aside is listed with reason and consumer, and no sweep brings it back (SAFE-3)."""
+async def test_a_quarantined_run_is_not_offered_again(stage: Stage) -> None:
+    """A quarantined run is listed with reason and consumer, and no sweep offers it again (SAFE-3)."""
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
@@ -261,37 +262,37 @@ async def test_a_run_set_aside_is_not_offered_again(stage: Stage) -> None:
     assert fields == [
         b"run", b"s1 live", b"reason", b"killed three workers", b"consumer", b"a", b"queue", b"", b"times", b"1",
     ]
-    assert await a.sweep(keys.partition) == Swept("0", [], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", [], 0)
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
     assert await a.quarantine(claim, "again") == Code.LOST
 
 
-async def test_a_sweep_offers_again_what_has_no_entry(stage: Stage) -> None:
-    """An unfinished run whose entry was deleted by hand is offered again; those that have theirs are left alone."""
+async def test_a_sweep_offers_runs_without_an_entry_again(stage: Stage) -> None:
+    """An unfinished run whose entry was deleted by hand is offered again; runs with their entry are left alone."""
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 0)
     await stage.do("XDEL", keys.partition.sessions, claim.entry_id)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 1)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 1)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 0)
     assert (await stage.claimed(await stage.worker("b"))).keys.member == "s1 live"
 
 
 async def test_a_sweep_comes_through_many_runs(stage: Stage) -> None:
-    """A sweep over more runs than one step looks at sees them all by going on from its cursor."""
+    """A sweep over more runs than one page has sees them all by continuing from its cursor."""
     partition = stage.keys().partition
     members = {f"x{number} live": "1-1" for number in range(1000)}
     await stage.do("HSET", partition.entries, *(word for item in members.items() for word in item))
     a, seen, cursor = await stage.worker("a"), list[str](), "0"
     while not seen or cursor != "0":
-        step = await a.sweep(partition, cursor)
+        step = await a.reoffer_missing(partition, cursor)
         assert len(step.members) < 1000
         cursor, seen = step.cursor, seen + step.members
     assert set(seen) == set(members)
 
 
-async def test_a_deleted_entry_is_let_go_of(stage: Stage) -> None:
+async def test_a_claim_with_a_deleted_entry_is_lost(stage: Stage) -> None:
     """A claim whose entry was deleted by hand is lost after a renewal, so that its run isn't held twice."""
     keys = await stage.opened()
     a = await stage.worker("a")
@@ -303,59 +304,59 @@ async def test_a_deleted_entry_is_let_go_of(stage: Stage) -> None:
     assert await a.take_over(100) == []
 
 
-async def test_consumers_with_claims_are_never_retired(stage: Stage) -> None:
-    """A consumer that holds a claim isn't deleted however silent it is, and its claim goes on (SAFE-1)."""
+async def test_consumers_with_claims_are_never_deleted(stage: Stage) -> None:
+    """A consumer that holds a claim isn't deleted however silent it is, and keeps its claim (SAFE-1)."""
     await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
-    await a.retire()
-    await a.retire_silent(-1)
+    await a.delete_consumer()
+    await a.delete_silent_consumers(-1)
     assert await consumers(stage, claim) == {b"a"}
     assert await a.renew([claim]) == []
 
 
-async def test_silent_consumers_are_retired(stage: Stage) -> None:
-    """A consumer without claims is deleted when it was silent for long or retires itself, and not before."""
+async def test_silent_consumers_are_deleted(stage: Stage) -> None:
+    """A consumer without claims is deleted after a long silence or by itself, and not before."""
     await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
-    # Redis 7.0 makes a consumer only when there is something for it, later ones at each read.
+    # Redis 7.0 makes a consumer only when it gets an entry, later ones at each read.
     await stage.do("XGROUP", "CREATECONSUMER", claim.keys.partition.sessions, GROUP, "b")
-    assert await a.retire_silent(600_000) == 0
+    assert await a.delete_silent_consumers(600_000) == 0
     assert await consumers(stage, claim) == {b"a", b"b"}
-    assert await a.retire_silent(-1) >= 1
+    assert await a.delete_silent_consumers(-1) >= 1
     assert await consumers(stage, claim) == {b"a"}
     await a.hand_over([claim])
-    await a.retire()
+    await a.delete_consumer()
     assert await consumers(stage, claim) == set()
 
 
 @pytest.mark.parametrize("missing", ["session", "transcript"])
-async def test_an_erased_session_is_not_begun(stage: Stage, missing: str) -> None:
-    """Beginning a run whose session or facts are gone answers GONE and removes its entry for good."""
+async def test_an_erased_session_is_not_loaded(stage: Stage, missing: str) -> None:
+    """Loading a run whose session or facts are gone answers GONE and removes its entry for good."""
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
     await stage.do("DEL", keys.session if missing == "session" else keys.run().transcript)
-    assert await a.begin([claim]) == [Begun(Code.GONE)]
+    assert await a.load([claim]) == [LoadedRun(Code.GONE)]
     assert [await stage.do(*size) for size in sizes(claim)] == [0, 0]
-    assert await a.sweep(keys.partition) == Swept("0", [], 0)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", [], 0)
 
 
-async def test_a_finished_run_is_not_begun(stage: Stage) -> None:
-    """Beginning a run that is done already answers SEALED and removes the entry that offered it again."""
+async def test_a_finished_run_is_not_loaded(stage: Stage) -> None:
+    """Loading a run that is done already answers SEALED and removes the entry that offered it again."""
     keys = await stage.opened()
     a = await stage.worker("a")
     assert (await stage.commit(commit(await stage.claimed(a), 1, ended(0), ends=True))).code == Code.OK
     await stage.do("HSET", keys.partition.entries, "s1 live", "1-1")
-    assert (await a.sweep(keys.partition)).offered == 1
+    assert (await a.reoffer_missing(keys.partition)).offered == 1
     again = await stage.claimed(a)
-    assert await a.begin([again]) == [Begun(Code.SEALED)]
+    assert await a.load([again]) == [LoadedRun(Code.SEALED)]
     assert [await stage.do(*size) for size in sizes(again)] == [0, 0]
 
 
-async def test_beginning_decodes_older_versions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A run of an older version is begun, and one that can't be decoded keeps no other from it (OPS-1)."""
+async def test_loading_decodes_older_versions(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run of an older version is loaded, and an undecodable one keeps no other from it (OPS-1)."""
     for number in range(3):
         await stage.opened(f"s{number}")
     monkeypatch.setitem(UPCASTERS, "session_started.zeroth", lambda raw: raw | {"event": "session_started.v1"})
@@ -363,7 +364,7 @@ async def test_beginning_decodes_older_versions(stage: Stage, monkeypatch: pytes
     await stage.do("HSET", stage.keys("s1").session, "start", "nothing known")
     a = await stage.worker("a")
     claims = await a.take_new(stage.server.keys.partitions, 100)
-    begun = dict(zip((claim.keys.session_id for claim in claims), await a.begin(claims), strict=True))
+    begun = dict(zip((claim.keys.session_id for claim in claims), await a.load(claims), strict=True))
     assert {name: one.start for name, one in begun.items()} == {"s0": started("s0"), "s1": None, "s2": started("s2")}
 
 
@@ -377,24 +378,24 @@ async def test_suspicions_expire_with_their_session(stage: Stage) -> None:
 
 
 async def test_an_emptied_redis_is_worked_with_again(stage: Stage) -> None:
-    """A worker whose Redis was emptied under it makes its groups again and claims what is opened afterwards."""
+    """A worker whose Redis was emptied under it makes its groups again and claims sessions that open afterwards."""
     a = await stage.worker("a")
     partitions = stage.server.keys.partitions
     await stage.server.execute_many([("DEL", keys.sessions) for keys in partitions])
     assert await a.take_over(100) == []
-    assert await a.retire_silent(0) == 0
+    assert await a.delete_silent_consumers(0) == 0
     assert await a.take_new(partitions, 100) == []
     await stage.opened()
     assert (await stage.claimed(a)).keys.member == "s1 live"
 
 
-async def test_a_look_tells_when_the_next_claim_runs_out(stage: Stage) -> None:
-    """A look for abandoned claims says how long the next one has, so that nobody comes a sweep too late."""
+async def test_a_look_returns_when_the_next_claim_runs_out(stage: Stage) -> None:
+    """A look for abandoned claims returns how long the next one has, so that no worker comes a sweep too late."""
     await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
     assert await b.take_over(100) == []
-    assert b.due_ms == b.lease_ms // 2
+    assert b.next_takeover_ms == b.lease_ms // 2
     await stage.age(claim, b.lease_ms * 3 // 4)
     assert await b.take_over(100) == []
-    assert 0 < b.due_ms <= b.lease_ms // 4
+    assert 0 < b.next_takeover_ms <= b.lease_ms // 4

@@ -1,4 +1,4 @@
-"""A cluster of which one node is away: what the others hold goes on."""
+"""A cluster with one unreachable node: the sessions of the others continue."""
 
 import asyncio
 import signal
@@ -40,19 +40,19 @@ async def stage(breakable: Server) -> AsyncIterator[Stage]:
 
 @pytest.fixture
 def hung(breakable: Server) -> Iterator[Node]:
-    """A node that can be stopped by signal; it goes on, and is a part of the cluster again, after the test."""
-    yield from going_on_after(breakable, breakable.nodes[1])
+    """A node that can be stopped by signal; it continues, and is a part of the cluster again, after the test."""
+    yield from resumed_after(breakable, breakable.nodes[1])
 
 
 @pytest.fixture
 def home(breakable: Server) -> Iterator[Node]:
-    """As `hung`: the node that knows how many partitions there are."""
+    """As `hung`: the node that has the number of partitions."""
     slot = breakable.nodes[0].command("CLUSTER KEYSLOT", partition_count())
-    yield from going_on_after(breakable, next(node for node in breakable.nodes if owns(node, slot)))
+    yield from resumed_after(breakable, next(node for node in breakable.nodes if owns(node, slot)))
 
 
-def going_on_after(breakable: Server, node: Node) -> Iterator[Node]:
-    """Yields the node, and lets it go on."""
+def resumed_after(breakable: Server, node: Node) -> Iterator[Node]:
+    """Yields the node, and resumes it."""
     yield node
     node.process.send_signal(signal.SIGCONT)
     eventually(lambda: all(one.command("CLUSTER INFO")["cluster_slots_fail"] == "0" for one in breakable.nodes), 20)
@@ -75,8 +75,8 @@ async def appended(stage: Stage, heads: dict[SessionKeys, Position]) -> list[Cod
     return [answer.code for answer in answers]
 
 
-async def test_a_hung_node_holds_up_nobody_else(stage: Stage, hung: Node) -> None:
-    """With one node hung the first round waits for it once, later ones don't, and it is used again when it is back."""
+async def test_a_hung_node_holds_up_no_other(stage: Stage, hung: Node) -> None:
+    """With one node hung the first round waits for it once, later ones don't, and it is used again once it answers."""
     heads = {await stage.opened(f"s{number}"): OPENED for number in range(SESSIONS)}
     assert set(await appended(stage, heads)) == {Code.OK}
     hung.process.send_signal(signal.SIGSTOP)
@@ -97,7 +97,7 @@ async def test_a_hung_node_holds_up_nobody_else(stage: Stage, hung: Node) -> Non
 
 
 async def test_new_sessions_of_other_nodes_are_claimed(stage: Stage, hung: Node) -> None:
-    """A worker claims and begins what is opened on living nodes while another node is hung."""
+    """A worker claims and loads sessions that open on live nodes while another node hangs."""
     a = await stage.worker("a")
     hung.process.send_signal(signal.SIGSTOP)
     opened: list[SessionKeys] = []
@@ -109,12 +109,12 @@ async def test_new_sessions_of_other_nodes_are_claimed(stage: Stage, hung: Node)
     assert 0 < len(opened) < SESSIONS
     claims = await a.take_new(stage.server.keys.partitions, 100)
     assert {claim.keys.session.session_id for claim in claims} == {keys.session_id for keys in opened}
-    assert {begun.code for begun in await a.begin(claims)} == {Code.OK}
+    assert {begun.code for begun in await a.load(claims)} == {Code.OK}
     assert await a.renew(claims) == []
 
 
-async def test_claims_of_living_nodes_are_taken_over(stage: Stage, hung: Node) -> None:
-    """What was abandoned on living nodes is taken over while another hangs; of that one not before a lease is over."""
+async def test_claims_of_live_nodes_are_taken_over(stage: Stage, hung: Node) -> None:
+    """Abandoned claims on live nodes are taken over while another hangs; on that one not before a lease is over."""
     a, b = await stage.worker("a"), await stage.worker("b")
     for number in range(SESSIONS):
         await stage.opened(f"s{number}")
@@ -124,7 +124,7 @@ async def test_claims_of_living_nodes_are_taken_over(stage: Stage, hung: Node) -
     hung.process.send_signal(signal.SIGSTOP)
     asked_at = time.monotonic()
     taken = {claim.keys.member for claim in await eventually_async(lambda: b.take_over(100))}
-    away = {claim.keys.member for claim in claims if stage.server.is_away(claim.keys.checkpoint)}
+    away = {claim.keys.member for claim in claims if stage.server.is_unreachable(claim.keys.checkpoint)}
     assert 0 < len(away) < SESSIONS
     assert not taken & away
     hung.process.send_signal(signal.SIGCONT)
@@ -136,8 +136,8 @@ async def test_claims_of_living_nodes_are_taken_over(stage: Stage, hung: Node) -
     assert time.monotonic() - asked_at >= LEASE_MS / 1000
 
 
-async def test_processes_start_while_a_node_is_away(stage: Stage, breakable: Server, home: Node) -> None:
-    """One starts by any node's address, even without the node that knows the partitions' number."""
+async def test_processes_start_while_a_node_is_unreachable(stage: Stage, breakable: Server, home: Node) -> None:
+    """A process starts by any node's address, even without the node that has the partitions' number."""
     await stage.worker("a")
     addresses = ",".join([home.url, *(node.url for node in breakable.nodes if node is not home)])
     home.process.send_signal(signal.SIGSTOP)
@@ -150,7 +150,7 @@ async def test_processes_start_while_a_node_is_away(stage: Stage, breakable: Ser
 
 
 async def test_closed_connections_are_no_dead_node(stage: Stage, breakable: Server) -> None:
-    """Connections that the nodes closed while nobody used them cost no append."""
+    """Connections that the nodes closed while idle cost no append."""
     heads = {await stage.opened(f"s{number}"): OPENED for number in range(SESSIONS)}
     # At once, for several connections to each node; the first of them is the one whose chunks are taken.
     await asyncio.gather(*(appended(stage, dict(heads)) for _ in range(4)))
@@ -161,7 +161,7 @@ async def test_closed_connections_are_no_dead_node(stage: Stage, breakable: Serv
 
 
 async def test_a_moved_slot_is_followed(stage: Stage, breakable: Server) -> None:
-    """Appends to a partition whose slot has moved to another node go on there, without an error."""
+    """Appends to a partition whose slot has moved to another node continue on that, without an error."""
     keys = stage.keys("s1")
     slot = breakable.nodes[0].command("CLUSTER KEYSLOT", keys.audio)
     source = next(node for node in breakable.nodes if owns(node, slot))

@@ -9,12 +9,12 @@ from eventlog.keys import RunKeys
 from eventlog.log import Checkpoint, Code, Commit, Committed
 from eventlog.positions import SEALED, START, Position
 from eventlog.redis.wakeups import Wakeups
-from eventlog.work.claims import Begun
+from eventlog.work.claims import LoadedRun
 from tests.integration.eventlog.acting import TTL_S, Stage, commit, ended, final
 
 
 async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> None:
-    """After a commit its facts are in the transcript, in order, and the run is begun from its checkpoint."""
+    """After a commit its facts are in the transcript, in order, and the run is loaded from its checkpoint."""
     keys, head = await stage.spoken()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
@@ -23,31 +23,32 @@ async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> Non
     assert await stage.commit(Commit(claim, checkpoint, facts)) == Committed(Code.OK, "a", 1)
     stored = await stage.log.facts(keys.run(), Position(0, 1))
     assert [(position, decode_fact(fact)) for position, fact in stored] == facts
-    [begun] = await a.begin([claim])
+    [begun] = await a.load([claim])
     assert (begun.checkpoint, begun.last_fact) == (checkpoint, Position(2, 0))
 
 
-async def test_a_commit_tells_the_projections(stage: Stage) -> None:
-    """A commit with facts adds one notice and rings the bell; one that only moves the checkpoint does neither."""
+async def test_a_commit_notifies_the_projections(stage: Stage) -> None:
+    """A commit with facts adds one notice and sends a wake-up; one that only moves the checkpoint does neither."""
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
-    rung: asyncio.Queue[bytes] = asyncio.Queue()
-    bells = Wakeups(stage.server, [keys.partition.changes_bell], lambda _, run: rung.put_nowait(run), lambda: None)
-    await bells.start()
-    await bells.listening()
+    received: asyncio.Queue[bytes] = asyncio.Queue()
+    channels = [keys.partition.changes_wakeup]
+    wakeups = Wakeups(stage.server, channels, lambda _, run: received.put_nowait(run), lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
     for one in (commit(claim, 1), commit(claim, 2, final(0), final(1))):
         assert (await stage.commit(one)).code == Code.OK
     async with asyncio.timeout(10):
-        assert await rung.get() == b"s1 live"
-    await bells.stop()
-    assert rung.empty()
+        assert await received.get() == b"s1 live"
+    await wakeups.stop()
+    assert received.empty()
     notices = await stage.do("XRANGE", keys.partition.changes, "-", "+")
     # One of the opening, one of the commit with facts.
     assert [fields for _, fields in notices] == [[b"run", b"s1 live"]] * 2
 
 
 async def test_a_lost_claim_commits_nothing(stage: Stage) -> None:
-    """The commit of a worker that another has taken over from writes nothing, and says who holds the run (SAFE-2)."""
+    """The commit of a superseded worker writes nothing, and returns the holder of the run (SAFE-2)."""
     keys = await stage.opened()
     a, b = await stage.worker("a"), await stage.worker("b")
     claim = await stage.claimed(a)
@@ -61,7 +62,7 @@ async def test_a_lost_claim_commits_nothing(stage: Stage) -> None:
 
 
 async def test_a_handed_over_claim_commits_nothing(stage: Stage) -> None:
-    """After a hand-over, before anyone took the run, the older holder's commit is LOST to nobody (SAFE-2)."""
+    """After a hand-over, before a worker took the run, the older holder's commit is LOST without a holder (SAFE-2)."""
     await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
@@ -70,8 +71,8 @@ async def test_a_handed_over_claim_commits_nothing(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize("ends", [False, True])
-async def test_a_commit_asked_again_is_done_once(stage: Stage, ends: bool) -> None:  # noqa: FBT001 - a parameter of the test
-    """A commit whose answer was lost answers OK when asked again, and its facts are there once (SAFE-1)."""
+async def test_a_repeated_commit_is_done_once(stage: Stage, ends: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """A commit whose answer was lost answers OK when repeated, and its facts are stored once (SAFE-1)."""
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
     one = commit(claim, 1, final(0), ended(1), ends=True) if ends else commit(claim, 1, final(0))
@@ -84,7 +85,7 @@ async def test_a_commit_asked_again_is_done_once(stage: Stage, ends: bool) -> No
 
 
 async def test_a_commit_out_of_turn_is_stale(stage: Stage) -> None:
-    """A commit that expects another number than the stored one writes nothing and is told that number."""
+    """A commit that expects another number than the stored one writes nothing and returns that number."""
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
     for serial in (1, 2, 3):
@@ -97,7 +98,7 @@ async def test_a_commit_out_of_turn_is_stale(stage: Stage) -> None:
 
 @pytest.mark.parametrize("places", [[(1, 0), (0, 9)], [(2, 0), (2, 0)], [(0, 1)], [(0, 0)]], ids=str)
 async def test_facts_out_of_order_write_nothing(stage: Stage, places: list[tuple[int, int]]) -> None:
-    """A commit whose facts don't rise from the last one there is refused before its first write."""
+    """A commit whose facts don't rise from the last stored one is refused before its first write."""
     keys = await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
     before = await stage.snapshot(keys)
@@ -116,15 +117,15 @@ async def test_a_deleted_transcript_stays_deleted(stage: Stage) -> None:
 
 
 async def test_nothing_follows_the_last_fact(stage: Stage) -> None:
-    """The end is the transcript's last entry that there can be, and the run isn't offered or committed to again."""
+    """The end is the transcript's last possible entry, and the run isn't offered or committed to again."""
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)
     assert (await stage.commit(commit(claim, 1, final(0), ended(1), ends=True))).code == Code.OK
     assert [position for position, _ in await stage.log.facts(keys.run(), START)][-1] == SEALED
     assert (await stage.commit(commit(claim, 2, final(1)))).code == Code.LOST
-    assert await a.begin([claim]) == [Begun(Code.LOST)]
-    assert (await a.sweep(keys.partition)).members == []
+    assert await a.load([claim]) == [LoadedRun(Code.LOST)]
+    assert (await a.reoffer_missing(keys.partition)).members == []
 
 
 async def test_commits_of_a_round_are_judged_alone(stage: Stage) -> None:
@@ -151,7 +152,7 @@ async def test_runs_of_a_session_do_not_touch_each_other(stage: Stage) -> None:
     await stage.do("XADD", replay.transcript, "0-1", "fact", "{}")
     await stage.do("HSET", keys.partition.entries, replay.member, "1-1")
     a = await stage.worker("a")
-    assert (await a.sweep(keys.partition)).offered == 1
+    assert (await a.reoffer_missing(keys.partition)).offered == 1
     live, other = sorted(
         await a.take_new(stage.server.keys.partitions, 100) + await a.take_new(stage.server.keys.partitions, 100),
         key=lambda claim: claim.keys.run, reverse=True,

@@ -1,4 +1,4 @@
-"""What every backend of the log contract does, on each of them.
+"""The log contract, on each backend.
 
 The backends are one server and a cluster of three (fixture `server`). fakeredis is none: it refuses a script's first
 line, ``#!lua flags=…``, without which a full Redis would refuse to drain.
@@ -21,13 +21,13 @@ from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, contro
 OK = Appended(Code.OK)
 
 
-async def heard(stage: Stage, channels: list[str], count: int) -> tuple[asyncio.Queue[tuple[str, bytes]], Wakeups]:
-    """Listens to channels; answers where messages come in."""
+async def subscribe(stage: Stage, channels: list[str], count: int) -> tuple[asyncio.Queue[tuple[str, bytes]], Wakeups]:
+    """Subscribes to channels; returns the queue of their messages."""
     messages: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(count)
-    bells = Wakeups(stage.server, channels, lambda *message: messages.put_nowait(message), lambda: None)
-    await bells.start()
-    await bells.listening()
-    return messages, bells
+    wakeups = Wakeups(stage.server, channels, lambda *message: messages.put_nowait(message), lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
+    return messages, wakeups
 
 
 async def test_opening_writes_all_beginnings(stage: Stage) -> None:
@@ -42,15 +42,15 @@ async def test_opening_writes_all_beginnings(stage: Stage) -> None:
     )
 
 
-async def test_opening_rings_the_bells(stage: Stage) -> None:
-    """An opened session rings for workers and projections, so that neither waits for its next look."""
+async def test_opening_sends_wakeups(stage: Stage) -> None:
+    """An opened session wakes workers and projections, so that neither waits for its next poll."""
     partition = stage.keys().partition
-    messages, bells = await heard(stage, [partition.sessions_bell, partition.changes_bell], 2)
+    messages, wakeups = await subscribe(stage, [partition.sessions_wakeup, partition.changes_wakeup], 2)
     await stage.opened()
     async with asyncio.timeout(10):
         found = {await messages.get(), await messages.get()}
-    await bells.stop()
-    assert found == {(partition.sessions_bell, b"s1 live"), (partition.changes_bell, b"s1 live")}
+    await wakeups.stop()
+    assert found == {(partition.sessions_wakeup, b"s1 live"), (partition.changes_wakeup, b"s1 live")}
 
 
 async def test_opening_again_changes_nothing(stage: Stage) -> None:
@@ -62,15 +62,15 @@ async def test_opening_again_changes_nothing(stage: Stage) -> None:
     assert await stage.snapshot(keys) == before
 
 
-async def test_what_is_opened_expires(stage: Stage) -> None:
-    """Guard, audio and transcript of a session expire when nobody shows life for the TTL (STITCH-5, STITCH-7)."""
+async def test_opened_sessions_expire(stage: Stage) -> None:
+    """Guard, audio and transcript of a session expire without a sign of life for the TTL (STITCH-5, STITCH-7)."""
     keys = await stage.opened()
     for key in (keys.session, keys.audio, keys.run().transcript):
         assert TTL_S - 60 < await stage.do("TTL", key) <= TTL_S
 
 
-async def test_resuming_goes_on_from_the_head(stage: Stage) -> None:
-    """A resumed session has a higher epoch, says where the log's head is, and takes audio from there (SESS-9)."""
+async def test_resuming_continues_from_the_head(stage: Stage) -> None:
+    """A resumed session has a higher epoch, returns the log's head, and takes audio from there (SESS-9)."""
     keys, head = await stage.spoken(chunks=3)
     answer = await stage.log.resume(keys, TOKEN)
     assert answer == Opened(Code.OK, 2, head, started("s1"))
@@ -97,19 +97,19 @@ async def test_resuming_supersedes_the_older_connection(stage: Stage) -> None:
     assert [entry.pcm for entry in (await stage.entries(keys))[1:]] == [pcm(1600), pcm(1600, 2)]
 
 
-async def test_resuming_tells_the_older_connection(stage: Stage) -> None:
+async def test_resuming_notifies_the_older_connection(stage: Stage) -> None:
     """A resume publishes "superseded" with the new epoch on the partition's feed channel."""
     keys = await stage.opened()
-    messages, bells = await heard(stage, [keys.partition.feed_channel], 1)
+    messages, wakeups = await subscribe(stage, [keys.partition.feed_channel], 1)
     await stage.log.resume(keys, TOKEN)
     async with asyncio.timeout(10):
         _, message = await messages.get()
-    await bells.stop()
+    await wakeups.stop()
     assert decode_message(message) == FeedMessage(FeedKind.SUPERSEDED, "s1 live", body="2")
 
 
 async def test_a_wrong_token_changes_nothing(stage: Stage) -> None:
-    """A resume with another token is FORBIDDEN, learns nothing and supersedes nobody (SAFE-4)."""
+    """A resume with another token is FORBIDDEN, learns nothing and supersedes no connection (SAFE-4)."""
     keys, head = await stage.spoken()
     before = await stage.snapshot(keys)
     assert await stage.log.resume(keys, "another") == Opened(Code.FORBIDDEN)
@@ -156,8 +156,8 @@ async def test_a_failed_chunk_leaves_no_hole(stage: Stage) -> None:
     assert [entry.pcm for entry in (await stage.entries(keys))[1:]] == [pcm(1600, value) for value in (1, 2, 3, 4)]
 
 
-async def test_an_append_asked_again_is_told_to_be_there(stage: Stage) -> None:
-    """After a lost answer the same flush answers MISPLACED with a head at or past each position, and is there once."""
+async def test_a_repeated_append_is_found_in_the_log(stage: Stage) -> None:
+    """After a lost answer the same flush answers MISPLACED with a head at or past each position, and is stored once."""
     keys = await stage.opened()
     first = chunk(keys, OPENED)
     flush = [first, control(keys, first.position, Finalized())]
@@ -170,7 +170,7 @@ async def test_an_append_asked_again_is_told_to_be_there(stage: Stage) -> None:
 
 
 async def test_an_end_that_went_back_is_filled_again(stage: Stage) -> None:
-    """When a failover lost acked audio, the guard says where the log stands now and takes audio again from there."""
+    """When a failover lost acked audio, the guard returns the log's true head and takes audio again from there."""
     keys, head = await stage.spoken(chunks=2)
     state = await stage.snapshot(keys)
     lost = [chunk(keys, head, value=2), chunk(keys, head.advanced(1600), value=3)]
@@ -183,7 +183,7 @@ async def test_an_end_that_went_back_is_filled_again(stage: Stage) -> None:
     assert offsets == [0, 1600, 3200, 4800, 6400, 8000]
 
 
-async def test_what_cannot_be_filled_is_a_hole_event(stage: Stage) -> None:
+async def test_lost_audio_is_a_hole_event(stage: Stage) -> None:
     """Audio that is lost for good leaves an event that takes up its samples, so later offsets stay true."""
     keys, head = await stage.spoken()
     hole = control(keys, head, HoleFound(samples=3200), at=head.advanced(3200))
@@ -254,8 +254,8 @@ async def test_a_flush_of_any_size_is_answered_in_order(stage: Stage) -> None:
     assert await stage.log.append([]) == []
 
 
-async def test_reading_answers_only_news(stage: Stage) -> None:
-    """A read answers what comes after each cursor, as often as it is asked, and nothing for sessions without news."""
+async def test_reading_returns_new_entries_only(stage: Stage) -> None:
+    """A read returns the entries after each cursor, on each repetition, and omits sessions without any."""
     (one, head), (other, other_head) = await stage.spoken("s1", 3), await stage.spoken("s2", 2)
     cursors = {one: Position(1600, 0), other: other_head, stage.keys("unknown"): START}
     for _ in range(2):
@@ -275,7 +275,7 @@ async def test_many_sessions_are_read_together(stage: Stage) -> None:
 
 
 async def test_reading_is_bounded_by_bytes(stage: Stage) -> None:
-    """A reader that is far behind gets about the bytes that it asked for, and the rest when it asks again (SESS-10)."""
+    """A reader that is far behind gets about the bytes that it asked for, and the rest from later reads (SESS-10)."""
     keys, head = await stage.spoken(chunks=60)
     got: list[AudioEntry] = []
     while not got or got[-1].position < head:
@@ -286,7 +286,7 @@ async def test_reading_is_bounded_by_bytes(stage: Stage) -> None:
     assert [entry.position.offset for entry in got] == list(range(1600, 60 * 1600 + 1, 1600))
 
 
-async def test_sealing_looks_at_the_clock_of_redis(stage: Stage) -> None:
+async def test_sealing_goes_by_the_clock_of_redis(stage: Stage) -> None:
     """A session with life within the bound by Redis's clock isn't sealed, and a keepalive counts as life (SESS-7)."""
     keys, head = await stage.spoken()
     await stage.do("HSET", keys.session, "seen_ms", await stage.server.time_ms() - 400_000)
@@ -307,7 +307,7 @@ async def test_appends_and_resumes_are_life(stage: Stage, life: str) -> None:
 
 
 async def test_idle_sessions_are_sealed_at_their_true_end(stage: Stage) -> None:
-    """An idle session is sealed once, with its true offset, whatever a superseded keepalive says (SESS-7)."""
+    """An idle session is sealed once, with its true offset, despite a superseded keepalive (SESS-7)."""
     keys, head = await stage.spoken(chunks=2)
     await stage.log.resume(keys, TOKEN)
     await stage.do("HSET", keys.session, "seen_ms", await stage.server.time_ms() - 300_001)

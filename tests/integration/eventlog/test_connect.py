@@ -1,4 +1,4 @@
-"""Connecting to a deployment, and to what can't be one."""
+"""Connecting to a deployment, and to servers that can't be one."""
 
 import pytest
 from redis.asyncio.cluster import RedisCluster
@@ -34,7 +34,7 @@ async def test_other_partition_count_is_refused(server: Server) -> None:
 
 
 async def test_unreachable_redis_is_unavailable() -> None:
-    """A Redis that isn't there is reported as unavailable, not as an error of the client library."""
+    """An absent Redis is reported as unavailable, not as an error of the client library."""
     with pytest.raises(LogUnavailableError):
         await connect(f"redis://127.0.0.1:{free_port()}")
 

@@ -1,4 +1,4 @@
-"""Erasing: nothing is left but an id, and nothing that comes late brings anything back."""
+"""Erasing: only an id is left, and no late write brings a key back."""
 
 from collections.abc import Awaitable, Callable
 
@@ -16,7 +16,7 @@ from eventlog.redis.server import Call
 from eventlog.work import erasure
 from eventlog.work.claims import Claims
 from eventlog.work.erasure import erase, finish_erasures
-from eventlog.work.uploads import Freed, Uploads
+from eventlog.work.uploads import TrimPoint, Uploads
 from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
 from tests.integration.eventlog.test_scripts import fits, header, named_types
 from tests.support.remains import all_keys, remains
@@ -26,7 +26,7 @@ WORDS = "unmistakable words"
 
 
 async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Claims, Claim]:
-    """A session with everything that one can have, a second run and entries that name it elsewhere, and its claim."""
+    """A session with every key that one can have, a second run and references elsewhere, and its claim."""
     keys = stage.keys(session_id)
     start = msgspec.structs.replace(started(session_id), encoding=CONTAINER)
     assert (await stage.log.open(keys, start, TOKEN)).code == Code.OK
@@ -34,7 +34,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
     assert (await stage.append(chunk(keys.upload, OPENED))).code == Code.OK
     worker = await stage.worker("w")
     claim = await stage.claimed(worker)
-    assert [begun.code for begun in await worker.begin([claim])] == [Code.OK]
+    assert [begun.code for begun in await worker.load([claim])] == [Code.OK]
     assert (await stage.commit(commit(claim, 1, final(0, WORDS)))).code == Code.OK
     for name in READ_MODELS:
         await projected(stage, keys, name, Position(1, 0))
@@ -52,7 +52,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
 
 
 async def projected(stage: Stage, keys: SessionKeys, name: str, new: Position) -> Code:
-    """What a projection writes of a fact, as far as keys go."""
+    """Write the keys that a projection writes for a fact."""
     run, partition = keys.run(), keys.partition
     log = ProjectionLog(stage.server, name, "c", session_ttl_s=TTL_S)
     made = {
@@ -70,7 +70,7 @@ async def projected(stage: Stage, keys: SessionKeys, name: str, new: Position) -
 
 
 async def test_only_the_id_is_left(stage: Stage) -> None:
-    """After an erasure only the tombstone holds a session's id, nothing its words, and neighbours go on (STITCH-5)."""
+    """After an erasure only the tombstone has a session's id, no key its words, and neighbours continue (STITCH-5)."""
     keys, _, _ = await filled(stage)
     neighbour = await stage.opened("s2")
     assert await erase(stage.server, keys, TENANT)
@@ -92,20 +92,22 @@ LATE: dict[str, Callable[[Stage, SessionKeys, Claims, Claim], Awaitable[object]]
     "open": lambda stage, keys, _, __: stage.log.open(keys, started(keys.session_id), TOKEN),
     "commit": lambda stage, _, __, claim: stage.commit(commit(claim, 2, final(1, WORDS))),
     "last commit": lambda stage, _, __, claim: stage.commit(commit(claim, 2, ended(1), ends=True)),
-    "begin": lambda _, __, worker, claim: worker.begin([claim]),
-    "begin a takeover": lambda _, __, worker, claim: worker.begin([claim._replace(deliveries=2)]),
+    "begin": lambda _, __, worker, claim: worker.load([claim]),
+    "begin a takeover": lambda _, __, worker, claim: worker.load([claim._replace(deliveries=2)]),
     "renew": lambda _, __, worker, claim: worker.renew([claim]),
     "hand over": lambda _, __, worker, claim: worker.hand_over([claim]),
     "set aside": lambda _, __, worker, claim: worker.quarantine(claim, "a defect"),
-    "sweep": lambda _, keys, worker, __: worker.sweep(keys.partition),
+    "sweep": lambda _, keys, worker, __: worker.reoffer_missing(keys.partition),
     "take over": lambda _, __, worker, ___: worker.take_over(10),
     "take new": lambda stage, _, worker, __: worker.take_new(stage.server.keys.partitions, 10),
-    "begin decoding": lambda stage, _, __, claim: Uploads(stage.server).begin(claim),
+    "begin decoding": lambda stage, _, __, claim: Uploads(stage.server).start_decoding(claim),
     "describe source": lambda stage, keys, _, __: Uploads(stage.server).describe(
         keys, 1, started(keys.session_id),
         SourceDescribed(sample_rate_hz=16_000, channels=1, container="wav", codec="pcm"),
     ),
-    "let an upload go on": lambda stage, _, __, claim: Uploads(stage.server).go_on(claim, 9, Freed(b"{}", 1, b"head")),
+    "grant an upload credit": lambda stage, _, __, claim: Uploads(stage.server).grant_credit(
+        claim, 9, TrimPoint(b"{}", 1, b"head")
+    ),
     "free upload": lambda stage, keys, _, __: Uploads(stage.server).free(keys),
     "refresh": lambda stage, _, __, claim: stage.server.execute_many(
         [*(("EXPIRE", key, TTL_S) for key in claim.keys.expiring()),
@@ -117,8 +119,8 @@ LATE: dict[str, Callable[[Stage, SessionKeys, Claims, Claim], Awaitable[object]]
 
 
 @pytest.mark.parametrize("late", LATE)
-async def test_nothing_late_brings_anything_back(single: Stage, late: str) -> None:
-    """Whatever a client, worker or projection still sends after an erasure, no key comes back (STITCH-5)."""
+async def test_no_late_call_brings_a_key_back(single: Stage, late: str) -> None:
+    """Late calls of clients, workers and projections after an erasure bring no key back (STITCH-5)."""
     keys, worker, claim = await filled(single)
     assert await erase(single.server, keys, TENANT)
     before = await all_keys(single.server)
@@ -127,19 +129,19 @@ async def test_nothing_late_brings_anything_back(single: Stage, late: str) -> No
     assert await all_keys(single.server) == before
 
 
-async def test_late_calls_are_told_that_it_is_gone(single: Stage) -> None:
-    """An append, a resume and an opening hear that the session is gone, a commit that its claim is lost."""
+async def test_late_calls_get_gone(single: Stage) -> None:
+    """A late append, resume and opening answer GONE, a late commit LOST."""
     keys, _, claim = await filled(single)
     await erase(single.server, keys, TENANT)
     assert (await single.append(chunk(keys, chunk(keys, OPENED).position))).code == Code.GONE
     assert (await single.log.resume(keys, TOKEN)).code == Code.GONE
     assert (await single.log.open(keys, started("s1"), TOKEN)).code == Code.GONE
     assert (await single.commit(commit(claim, 2, final(1)))).code == Code.LOST
-    assert await single.log.whereabouts(keys) is None
+    assert await single.log.read_position(keys) is None
 
 
 async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
-    """What names an erased session and came after its erasure, or was left by a crash in it, goes with a sweep."""
+    """References to an erased session that came late, or that a crash left, go with a sweep."""
     keys, _, claim = await filled(single)
     await erase(single.server, keys, TENANT)
     partition = keys.partition
@@ -155,7 +157,7 @@ async def test_an_unfinished_erasure_is_finished(single: Stage) -> None:
 
 async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of erased sessions no more ids are kept than the bound, the latest ones, and only for a time."""
-    monkeypatch.setattr(erasure, "ERASED_MOST", 3)
+    monkeypatch.setattr(erasure, "MAX_ERASED", 3)
     partition = single.keys().partition
     names = [name for name in map(str, range(200)) if single.keys(name).partition is partition][:5]
     for age, name in enumerate(names):
@@ -170,7 +172,7 @@ async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyP
     assert names[2].encode() not in await single.do("ZRANGE", partition.erased, 0, -1)
 
 
-async def test_the_erasing_call_is_as_its_header_says(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_erasing_call_matches_its_header(single: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """The keys of an erasure are of the types that the script's header names, and so are its arguments."""
     keys, _, _ = await filled(single)
     made: list[Call] = []

@@ -1,4 +1,4 @@
-"""What callers see when Redis is away, restarts, or isn't the deployment that they think."""
+"""Calls while Redis is unreachable, restarts, or is another deployment."""
 
 import asyncio
 import signal
@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 from redis._parsers.base import BaseParser
-from redis.exceptions import ResponseError
 
 from eventlog.log import Appended, Claim, Code, LogUnavailableError
 from eventlog.positions import OPENED, START
-from eventlog.redis.server import CONNECTIONS, connect, translated
+from eventlog.redis.failures import translate
+from eventlog.redis.server import CONNECTIONS, connect
 from eventlog.work.claims import Claims
 from stenolog.local.embedded import free_port
 from tests.integration.eventlog.acting import LEASE_MS, PARTITIONS, TOKEN, TTL_S, Stage, chunk, commit, final, started
@@ -29,19 +29,19 @@ CALLS: dict[str, Callable[[Stage, Claim], Awaitable[object]]] = {
     "seal": lambda stage, claim: stage.log.seal(claim.keys.session, "idle"),
     "claim": lambda stage, claim: claims(stage).take_new([claim.keys.partition], 1),
     "take over": lambda stage, _: claims(stage).take_over(1),
-    "begin": lambda stage, claim: claims(stage).begin([claim]),
+    "begin": lambda stage, claim: claims(stage).load([claim]),
     "renew": lambda stage, claim: claims(stage).renew([claim]),
     "hand over": lambda stage, claim: claims(stage).hand_over([claim]),
     "set aside": lambda stage, claim: claims(stage).quarantine(claim, "broken"),
-    "sweep": lambda stage, claim: claims(stage).sweep(claim.keys.partition),
-    "retire": lambda stage, _: claims(stage).retire(),
+    "sweep": lambda stage, claim: claims(stage).reoffer_missing(claim.keys.partition),
+    "retire": lambda stage, _: claims(stage).delete_consumer(),
     "clock": lambda stage, _: stage.server.time_ms(),
 }
 READS = {"read", "facts", "clock"}
 
 
 def claims(stage: Stage) -> Claims:
-    """A worker's claims, its groups not made sure of."""
+    """A worker's claims, without a check of its groups."""
     return Claims(stage.server, "a", lease_ms=LEASE_MS, session_ttl_s=TTL_S)
 
 
@@ -54,7 +54,7 @@ async def own() -> AsyncIterator[tuple[Stage, Server]]:
         await connected.close()
 
 
-async def test_every_call_says_that_redis_is_away(own: tuple[Stage, Server]) -> None:
+async def test_every_call_raises_while_redis_is_unreachable(own: tuple[Stage, Server]) -> None:
     """With the server killed every method raises the log's own error and none of the client library's."""
     stage, server = own
     await stage.opened()
@@ -65,9 +65,9 @@ async def test_every_call_says_that_redis_is_away(own: tuple[Stage, Server]) -> 
             pytest.fail(f"{name} answered {await call(stage, claim)}")
 
 
-@pytest.mark.parametrize("trouble", ["too few replicas", "a replica"])
-async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server], trouble: str) -> None:
-    """A server that takes no writes now, as in a failover, is told as unavailable, and used again later (SAFE-1)."""
+@pytest.mark.parametrize("cause", ["too few replicas", "a replica"])
+async def test_every_write_raises_while_redis_takes_none(own: tuple[Stage, Server], cause: str) -> None:
+    """A server that takes no writes now, as in a failover, is unavailable, and used again later (SAFE-1)."""
     stage, server = own
     await stage.opened()
     claim = await stage.claimed(await stage.worker("a"))
@@ -75,7 +75,7 @@ async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server],
         "too few replicas": (("CONFIG SET", "min-replicas-to-write", 1), ("CONFIG SET", "min-replicas-to-write", 0)),
         "a replica": (("REPLICAOF", "127.0.0.1", free_port()), ("REPLICAOF", "NO", "ONE")),
     }
-    breaking, mending = commands[trouble]
+    breaking, mending = commands[cause]
     server.nodes[0].command(*breaking)
     for name, call in CALLS.items():
         if name not in READS:
@@ -86,8 +86,8 @@ async def test_every_write_says_that_redis_takes_none(own: tuple[Stage, Server],
     assert (await stage.commit(commit(claim, 1, final(0)))).code == Code.OK
 
 
-async def test_a_stalled_server_is_asked_again(own: tuple[Stage, Server]) -> None:
-    """A call that got no answer in time fails as unavailable; asked again after the stall it is in the log, once."""
+async def test_a_call_after_a_stall_is_repeated(own: tuple[Stage, Server]) -> None:
+    """A call that got no answer in time fails as unavailable; repeated after the stall it is in the log, once."""
     _, server = own
     connected = await connect(server.url, partitions=PARTITIONS, timeout_s=0.05)
     stage = Stage(connected)
@@ -113,8 +113,8 @@ async def test_a_stalled_server_is_asked_again(own: tuple[Stage, Server]) -> Non
     await connected.close()
 
 
-async def test_a_dead_node_is_told_by_the_log_itself() -> None:
-    """With one node of a cluster dead no append to it is OK, and what comes instead is the log's own word for it."""
+async def test_a_dead_node_is_the_logs_own_error() -> None:
+    """With one node of a cluster dead no append to it is OK, and the log's own code or error comes instead."""
     with servers.cluster() as server:
         connected = await connect(server.url, partitions=PARTITIONS, timeout_s=1)
         stage = Stage(connected)
@@ -143,20 +143,19 @@ async def test_a_dead_node_is_told_by_the_log_itself() -> None:
     ids=lambda answer: answer.partition(" ")[0],
 )  # fmt: skip
 def test_answers_that_pass_are_unavailability(answer: str) -> None:
-    """What a server says that can't serve now is told as unavailable, for asking again helps."""
-    with pytest.raises(LogUnavailableError), translated():
-        raise BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
+    """Errors of a server that can't serve now count as an unavailable log, for a later call may succeed."""
+    assert isinstance(translate(BaseParser.parse_error(answer)), LogUnavailableError)  # type: ignore[no-untyped-call]
 
 
 @pytest.mark.parametrize("answer", ["BUSYGROUP Consumer Group name already exists", "WRONGTYPE no", "ERR what"])
 def test_answers_that_stay_are_defects(answer: str) -> None:
-    """What a server would say again and again is told as what it is, and not retried for ever."""
-    with pytest.raises(ResponseError), translated():
-        raise BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
+    """Errors that a server would repeat stay unchanged, so that no caller retries for ever."""
+    error = BaseParser.parse_error(answer)  # type: ignore[no-untyped-call]
+    assert translate(error) is error
 
 
 async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
-    """After a server lost its scripts, by a restart or SCRIPT FLUSH, the same calls go on as if nothing were."""
+    """After a server lost its scripts, by a restart or SCRIPT FLUSH, the same calls succeed as before."""
     keys, head = await stage.spoken()
     claim = await stage.claimed(await stage.worker("a"))
     await stage.server.client.script_flush()
@@ -167,6 +166,6 @@ async def test_forgotten_scripts_are_sent_again(stage: Stage) -> None:
 
 
 async def test_a_burst_waits_for_a_connection(single: Stage) -> None:
-    """More callers at once than there are connections all get their answers."""
+    """More concurrent callers than connections all get their answers."""
     answers = await asyncio.gather(*(single.opened(f"s{number}") for number in range(4 * CONNECTIONS)))
     assert len(answers) == 4 * CONNECTIONS

@@ -4,7 +4,7 @@ import pytest
 
 from eventlog import keys
 from eventlog.redis.server import Server, connect
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from tests.support.servers import Server as TestServer
 
 
@@ -13,8 +13,8 @@ async def connected(server: TestServer) -> Server:
     return await connect(server.url)
 
 
-async def test_heartbeats_tell_role_consumer_age_and_payload(server: TestServer) -> None:
-    """Each role in each process is known by its last sign of life, the youngest first (SESS-5)."""
+async def test_heartbeats_have_role_consumer_age_and_payload(server: TestServer) -> None:
+    """Each role of each process is listed with its last sign of life, the latest first (SESS-5)."""
     log = await connected(server)
     await heartbeats.write(log, "worker", "a b", {"claims": 1})
     await heartbeats.write(log, "worker", "c", {"claims": 2})
@@ -27,8 +27,8 @@ async def test_heartbeats_tell_role_consumer_age_and_payload(server: TestServer)
     await log.close()
 
 
-async def test_the_dead_are_forgotten(server: TestServer) -> None:
-    """What was silent for too long, or is no heartbeat at all, is swept by whoever looks."""
+async def test_silent_heartbeats_are_deleted(server: TestServer) -> None:
+    """A read deletes heartbeats that are too old, and fields that are no heartbeat."""
     log = await connected(server)
     now_ms = await log.time_ms()
     await log.execute("HSET", keys.heartbeats(), "worker old", f"{now_ms - 300_001} {{}}", "odd", "?")
@@ -39,7 +39,7 @@ async def test_the_dead_are_forgotten(server: TestServer) -> None:
 
 
 async def test_a_heartbeat_is_small(server: TestServer) -> None:
-    """A payload that would make every look dear is refused."""
+    """A payload that would make every read costly is refused."""
     log = await connected(server)
     with pytest.raises(ValueError, match="at most 4096"):
         await heartbeats.write(log, "worker", "a", {"text": "x" * 5000})

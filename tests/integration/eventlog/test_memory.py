@@ -9,7 +9,7 @@ from eventlog.events import Finalized
 from eventlog.log import Append, Code, Committed, LogFullError
 from eventlog.positions import SEALED, Position
 from eventlog.redis.server import connect
-from eventlog.work.claims import Begun, Swept
+from eventlog.work.claims import LoadedRun, ReofferPage
 from tests.integration.eventlog.acting import PARTITIONS, TOKEN, Stage, chunk, commit, ended, final, started
 from tests.support import servers
 from tests.support.servers import Server
@@ -17,7 +17,7 @@ from tests.support.servers import Server
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Server]:
-    """A server whose memory is limited in the course of a test."""
+    """A server whose memory a test limits."""
     with servers.standalone() as server:
         yield server
 
@@ -38,7 +38,7 @@ def limit(server: Server, maximum_bytes: int) -> None:
 
 
 async def test_a_full_log_takes_nothing_in(stage: Stage, small: Server) -> None:
-    """When the memory is full, openings and appends are refused as a whole, and taken again once there is room."""
+    """When the memory is full, openings and appends are refused as a whole, and taken again once memory is free."""
     keys, head = await stage.spoken()
     other, other_head = await stage.spoken("s2")
     before = await stage.snapshot(keys), await stage.snapshot(other)
@@ -58,38 +58,38 @@ async def test_a_full_log_takes_nothing_in(stage: Stage, small: Server) -> None:
 
 
 async def test_a_full_log_is_read_and_drained(stage: Stage, small: Server) -> None:
-    """With full memory all that frees it works: read, claim, renew, commit, trim, seal, take over, hand over, end."""
+    """With full memory every draining call works: read, claim, renew, commit, trim, seal, take over, hand over, end."""
     keys, head = await stage.spoken(chunks=100)
     a, b = await stage.worker("a"), await stage.worker("b")
     limit(small, 1)
     claim = await stage.claimed(a)
     assert len(await stage.entries(keys)) == 101
-    assert (await a.begin([claim]))[0].code == Code.OK
+    assert (await a.load([claim]))[0].code == Code.OK
     assert (await stage.commit(commit(claim, 1, final(0), trim_before=head))).code == Code.OK
     assert len(await stage.entries(keys)) < 10
     await stage.log.touch([(keys, 1)])
     assert await stage.log.seal(keys, "idle") == Code.OK
     await stage.age(claim)
     [claim] = await b.take_over(10)
-    assert (await b.begin([claim]))[0].checkpoint.suspicion == 1
+    assert (await b.load([claim]))[0].checkpoint.suspicion == 1
     assert await b.renew([claim]) == []
     await b.hand_over([claim])
     claim = await stage.claimed(a)
     assert await stage.commit(commit(claim, 2, ended(1), ends=True)) == Committed(Code.OK, "a", 2)
     assert (await stage.log.facts(keys.run(), Position(1, 0)))[-1][0] == SEALED
-    await a.retire()
+    await a.delete_consumer()
 
 
 async def test_a_poisoned_run_leaves_a_full_log(stage: Stage, small: Server) -> None:
-    """With full memory a missing entry is offered again and a poisoned run set aside."""
+    """With full memory a missing entry is offered again and a poisoned run quarantined."""
     keys = await stage.opened()
     a = await stage.worker("a")
     limit(small, 1)
     claim = await stage.claimed(a)
     await stage.do("XDEL", keys.partition.sessions, claim.entry_id)
-    assert await a.sweep(keys.partition) == Swept("0", ["s1 live"], 1)
+    assert await a.reoffer_missing(keys.partition) == ReofferPage("0", ["s1 live"], 1)
     assert await a.quarantine(await stage.claimed(a), "poison") == Code.OK
-    await a.retire_silent(-1)
+    await a.delete_silent_consumers(-1)
 
 
 async def test_an_erased_run_leaves_a_full_log(stage: Stage, small: Server) -> None:
@@ -99,7 +99,7 @@ async def test_an_erased_run_leaves_a_full_log(stage: Stage, small: Server) -> N
     claim = await stage.claimed(a)
     limit(small, 1)
     await stage.do("DEL", keys.session)
-    assert await a.begin([claim]) == [Begun(Code.GONE)]
+    assert await a.load([claim]) == [LoadedRun(Code.GONE)]
 
 
 async def test_a_worker_can_start_on_a_full_log(stage: Stage, small: Server) -> None:

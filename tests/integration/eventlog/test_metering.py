@@ -1,4 +1,4 @@
-"""What calls of Redis leave in the metrics, on one server and on a cluster."""
+"""The metrics of Redis calls, on one server and on a cluster."""
 
 import pytest
 
@@ -17,7 +17,7 @@ def scraped(server: eventlog.redis.server.Server) -> Samples:
     return samples(server.meter.exposition("")[0].decode())
 
 
-async def test_round_trips_are_timed_by_what_is_in_them(server: Server) -> None:
+async def test_round_trips_are_timed_by_their_commands(server: Server) -> None:
     """A round trip is timed under its command, or as mixed if it has several kinds (OPS-3)."""
     connected = await connect(server.url)
     key = connected.keys.partitions[0].sessions
@@ -31,8 +31,8 @@ async def test_round_trips_are_timed_by_what_is_in_them(server: Server) -> None:
     assert of(found, CONNECTIONS) > 0
 
 
-async def test_a_redis_that_is_away_shows(standalone: Server) -> None:
-    """Calls that find Redis away are counted, and so are the connections that are made when it is back (OPS-3)."""
+async def test_an_unreachable_redis_is_counted(standalone: Server) -> None:
+    """Calls to an unreachable Redis are counted, and so are the connections made once it answers (OPS-3)."""
     connected = await connect(standalone.url, timeout_s=0.5)
     await connected.execute("EXISTS", "x")
     before = of(scraped(connected), CONNECTIONS)

@@ -24,16 +24,16 @@ from eventlog.readmodel.listings import list_sessions
 from eventlog.readmodel.views import read_views, sum_views
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call
-from eventlog.telemetry import heartbeats
-from eventlog.telemetry.lag import read_lag
+from eventlog.work import heartbeats
 from eventlog.work.claims import GROUP
 from eventlog.work.early_trim import free_processed
 from eventlog.work.erasure import erase
+from eventlog.work.lag import read_lag
 from eventlog.work.promotion import promote
-from eventlog.work.quarantine import Quarantine, quarantined_runs
+from eventlog.work.quarantine import Quarantine, list_quarantined_runs
 from eventlog.work.replays import Replays
 from eventlog.work.shared_recognition import Reference, SharedRecognition
-from eventlog.work.uploads import Freed, Uploads
+from eventlog.work.uploads import TrimPoint, Uploads
 from tests.integration.eventlog.acting import LEASE_MS, TOKEN, Stage, commit, ended, final
 
 LUA = Path(eventlog.__file__).parent / "redis/lua"
@@ -57,7 +57,7 @@ def named_types(name: str) -> list[str]:
 
 
 def fits(given_count: int, entry: str) -> bool:
-    """Whether a call with so many arguments is what the ARGV entry of a header says."""
+    """Whether a call with so many arguments matches the ARGV entry of a header."""
     if entry == "none":
         return given_count == 0
     plain = re.sub(r"\([^()]*\)", "", re.sub(r'"[^"]*"', "", entry))
@@ -74,15 +74,15 @@ def fits(given_count: int, entry: str) -> bool:
 
 @pytest.fixture
 def calls(single: Stage, monkeypatch: pytest.MonkeyPatch) -> list[Call]:
-    """Every script call of the test, as it is made."""
+    """Every script call of the test, in order."""
     made: list[Call] = []
-    run_many = single.server.run_many
+    run_waiting = single.server.run_waiting
 
-    async def recorded(calls: Sequence[Call]) -> list[Any]:
+    async def recorded(calls: Sequence[Call], replicas: int, timeout_ms: int) -> tuple[list[Any], list[int]]:
         made.extend(calls)
-        return await run_many(calls)
+        return await run_waiting(calls, replicas, timeout_ms)
 
-    monkeypatch.setattr(single.server, "run_many", recorded)
+    monkeypatch.setattr(single.server, "run_waiting", recorded)
     return made
 
 
@@ -94,20 +94,20 @@ async def everything(stage: Stage) -> None:
     await stage.log.resume(keys, TOKEN)
     await stage.log.touch([(keys, 2)])
     one, two, three, four = await a.take_new(stage.server.keys.partitions, 100)
-    assert {begun.code for begun in await a.begin([one, two, three, four])} == {Code.OK}
+    assert {begun.code for begun in await a.load([one, two, three, four])} == {Code.OK}
     assert await a.renew([one, two, three, four]) == []
     uploads = Uploads(stage.server)
-    begun = await uploads.begin(one)
+    begun = await uploads.start_decoding(one)
     assert begun.start is not None
     source = SourceDescribed(sample_rate_hz=16_000, channels=1, container="ogg", codec="opus")
     described = await uploads.describe(one.keys.session, begun.epoch, begun.start, source)
     assert described.code == Code.MISPLACED
-    assert await uploads.go_on(one, 9, Freed(b"{}", 1, b"head")) == Code.GONE
+    assert await uploads.grant_credit(one, 9, TrimPoint(b"{}", 1, b"head")) == Code.GONE
     await uploads.free(one.keys.session)
     assert (await stage.commit(commit(one, 1, final(0), trim_before=Position(1, 0)))).code == Code.OK
     marks = ArchiveProgress(stage.server, part_s=10, frees=True)
-    assert await marks.begin(one.keys.session) is not None
-    assert await marks.note(one.keys, 1)
+    assert await marks.start(one.keys.session) is not None
+    assert await marks.record(one.keys, 1)
     assert await stage.log.seal(one.keys.session, "idle") == Code.OK
     assert (await stage.commit(commit(one, 2, ended(1), ends=True))).code == Code.OK
     assert await replay(stage, one.keys.session.run("again")) == Code.OK
@@ -118,8 +118,8 @@ async def everything(stage: Stage) -> None:
     await drained(stage, three.keys.session)
     await stage.age(four)
     assert len(await b.take_over(10)) == 1
-    await a.sweep(keys.partition)
-    await a.retire()
+    await a.reoffer_missing(keys.partition)
+    await a.delete_consumer()
     places = Reservations(stage.server, limit=2, ttl_s=60)
     wanted = [Reservation(name, "acme") for name in ("s0", "s1", "s2")]
     assert await places.take(wanted) == [Code.OK, Code.OK, Code.FULL]
@@ -153,11 +153,11 @@ async def rebuilt(stage: Stage, run: RunKeys) -> None:
 
 
 async def drained(stage: Stage, keys: SessionKeys) -> None:
-    """Calls each script for the session that was set aside, and the one that frees its audio."""
-    [aside] = [one async for one in quarantined_runs(stage.server)]
+    """Calls each script for the quarantined run, and the one that frees its audio."""
+    [aside] = [one async for one in list_quarantined_runs(stage.server)]
     acts = Quarantine(stage.server, session_ttl_s=60)
     assert await acts.redrive(aside) == Code.OK
-    assert await acts.end(aside) == Code.LOST
+    assert await acts.fail(aside) == Code.LOST
     assert await free_processed(stage.server, [keys], keeps_unarchived=False) == 0
 
 
@@ -176,7 +176,7 @@ async def utterances(stage: Stage, keys: RunKeys) -> None:
     assert await SharedRecognition(stage.server, "mock", "b", lease_ms=LEASE_MS).take(1) == []
     assert len(await one.offer([(keys, reference)])) == 1
     [taken] = await one.take(1)
-    assert await one.keep({taken.keys: [(taken.reference, b"{}")]}) == []
+    assert await one.store_results({taken.keys: [(taken.reference, b"{}")]}) == []
 
 
 async def letters(stage: Stage, keys: RunKeys) -> None:
@@ -190,7 +190,7 @@ async def letters(stage: Stage, keys: RunKeys) -> None:
     await settle_redriven(stage.server, "a", [Settlement(moved, None)], ttl_s=60)
 
 
-async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) -> None:
+async def test_calls_match_the_headers(single: Stage, calls: list[Call]) -> None:
     """Each call of a script has the keys, of the types, and the number of arguments that the script's header names."""
     await everything(single)
     wrong: list[tuple[str, str, object]] = []
@@ -212,7 +212,7 @@ async def test_calls_are_as_the_headers_say(single: Stage, calls: list[Call]) ->
 
 
 def test_codes_are_the_same_on_both_sides() -> None:
-    """The Lua table of codes has each name and number of the enum but UNKNOWN, which no script says."""
+    """The Lua table of codes has each name and number of the enum but UNKNOWN, which no script returns."""
     table = dict(re.findall(r"(\b[A-Z_]+) = (\d+)", (LUA / "includes/codes.lua").read_text(encoding="utf-8")))
     assert {name: int(number) for name, number in table.items()} == {
         code.name: code.value for code in Code if code is not Code.UNKNOWN
@@ -228,7 +228,7 @@ def test_names_are_the_same_on_both_sides() -> None:
 
 
 def test_includes_are_pulled_in() -> None:
-    """A script's text has its includes in it, begins with its flags, and is named by its hash as Redis names it."""
+    """A script's text has its includes in it, begins with its flags, and is named by the same hash as in Redis."""
     found = script("commit_facts")
     assert found.text.startswith("#!lua flags=allow-oom\n")
     assert "@include" not in found.text

@@ -1,4 +1,4 @@
-"""Stalls of Redis, after which every claim looks abandoned for as long as its renewal still lies in a queue."""
+"""Stalls of Redis, after which every claim looks abandoned while its renewal still lies in a queue."""
 
 import asyncio
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ STALL_MS = 900
 
 
 async def claims_of(stage: Stage, server: Server) -> tuple[Claims, list[Claim], Claims]:
-    """A living worker, what it holds, and another one on connections of its own; all connections are there."""
+    """A live worker, its claims, and another one on connections of its own; all connections are open."""
     await asyncio.gather(*(stage.opened(f"s{number}") for number in range(8)))
     a = Claims(stage.server, "a", lease_ms=LEASE_MS, session_ttl_s=TTL_S)
     b = Claims(await connect(server.url, partitions=PARTITIONS), "b", lease_ms=LEASE_MS, session_ttl_s=TTL_S)
@@ -31,7 +31,7 @@ async def claims_of(stage: Stage, server: Server) -> tuple[Claims, list[Claim], 
 
 
 async def test_a_take_over_sent_during_a_stall_steals_nothing(stage: Stage, server: Server) -> None:
-    """What lies in Redis's queue before a holder's renewal when a stall ends leaves the holder its claims (SAFE-1)."""
+    """A takeover queued before a holder's renewal when a stall ends leaves the holder its claims (SAFE-1)."""
     a, mine, b = await claims_of(stage, server)
     pause_scripts(server)
     taking = asyncio.create_task(b.take_over(100))
@@ -47,7 +47,7 @@ async def test_a_take_over_sent_during_a_stall_steals_nothing(stage: Stage, serv
 async def test_a_take_over_overtaken_by_a_stall_steals_nothing(
     stage: Stage, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stall between the look at what is abandoned and the claim on it lets that claim expire (SAFE-1)."""
+    """A stall between the look for abandoned runs and the claim on them lets that claim expire (SAFE-1)."""
     a, mine, b = await claims_of(stage, server)
     run_many, asked = b.server.run_many, list[str]()
 
@@ -70,8 +70,8 @@ async def test_a_take_over_overtaken_by_a_stall_steals_nothing(
     await b.server.close()
 
 
-async def test_the_dead_are_taken_over_from_after_a_stall(stage: Stage, server: Server) -> None:
-    """After a stall what nobody renews any more is taken over all the same, and all of it."""
+async def test_dead_workers_claims_are_taken_over_after_a_stall(stage: Stage, server: Server) -> None:
+    """After a stall all claims that no worker renews any more are taken over all the same."""
     _, mine, b = await claims_of(stage, server)
     server.pause_ms(LEASE_MS // 2)
     taken: list[Claim] = []

@@ -1,4 +1,4 @@
-"""Who may decode an upload, what becomes of its description, and when its bytes are freed."""
+"""The right to decode an upload, its description, and the freeing of its bytes."""
 
 import msgspec
 
@@ -21,12 +21,12 @@ async def claimed(stage: Stage, session_id: str = "u") -> Claim:
     return claim
 
 
-async def test_a_claim_holder_supersedes_who_decoded_before(stage: Stage) -> None:
-    """Each beginning raises the epoch, so that an older decoder's samples are refused (SAFE-2)."""
+async def test_a_claim_holder_supersedes_earlier_decoders(stage: Stage) -> None:
+    """Each start raises the epoch, so that an older decoder's samples are refused (SAFE-2)."""
     claim = await claimed(stage)
     uploads, keys = Uploads(stage.server), claim.keys.session
-    first = await uploads.begin(claim)
-    second = await uploads.begin(claim)
+    first = await uploads.start_decoding(claim)
+    second = await uploads.start_decoding(claim)
     assert (first.code, second.code, second.epoch) == (Code.OK, Code.OK, first.epoch + 1)
     late = Append(keys, first.epoch, OPENED, Position(5, 0), bytes(10), is_audio=True)
     [answer] = await stage.log.append([late])
@@ -35,22 +35,22 @@ async def test_a_claim_holder_supersedes_who_decoded_before(stage: Stage) -> Non
     assert answer.code == Code.OK
 
 
-async def test_nobody_decodes_without_the_claim(stage: Stage) -> None:
+async def test_no_worker_decodes_without_the_claim(stage: Stage) -> None:
     """A claim that was taken over, a session that is gone and one that has its end can't be decoded (SAFE-2)."""
     claim = await claimed(stage)
     uploads = Uploads(stage.server)
-    assert (await uploads.begin(claim._replace(deliveries=2))).code == Code.LOST
+    assert (await uploads.start_decoding(claim._replace(deliveries=2))).code == Code.LOST
     assert await stage.log.seal(claim.keys.session, "stop") == Code.OK
-    assert (await uploads.begin(claim)).code == Code.SEALED
+    assert (await uploads.start_decoding(claim)).code == Code.SEALED
     await stage.do("DEL", claim.keys.session.session)
-    assert (await uploads.begin(claim)).code == Code.GONE
+    assert (await uploads.start_decoding(claim)).code == Code.GONE
 
 
 async def test_a_source_is_described_once(stage: Stage) -> None:
     """The description is the audio's second entry and in every copy of the start; a retry changes nothing."""
     claim = await claimed(stage)
     uploads, keys = Uploads(stage.server), claim.keys.session
-    begun = await uploads.begin(claim)
+    begun = await uploads.start_decoding(claim)
     assert begun.start is not None
     start = msgspec.structs.replace(begun.start, channels=2)
     stale = await uploads.describe(keys, begun.epoch - 1, start, SOURCE)
@@ -61,13 +61,13 @@ async def test_a_source_is_described_once(stage: Stage) -> None:
     entries = await stage.do("XRANGE", keys.audio, "-", "+")
     assert [decode_audio_event(fields[1]) for _, fields in entries][1:] == [SOURCE]
     for one in (keys, keys.upload):
-        about = await stage.log.whereabouts(one)
+        about = await stage.log.read_position(one)
         assert about is not None
         assert about.start == start
 
 
 async def test_a_freed_upload_takes_nothing_more(stage: Stage) -> None:
-    """After an upload was freed its client hears that it has its end, and none of its bytes is left."""
+    """After an upload was freed appends to it answer SEALED, and none of its bytes is left."""
     claim = await claimed(stage)
     uploads, upload = Uploads(stage.server), claim.keys.session.upload
     one = Append(upload, 1, OPENED, Position(4, 0), b"data", is_audio=True)

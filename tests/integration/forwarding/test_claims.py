@@ -71,7 +71,7 @@ async def _is_free(log: Server, number: int) -> bool:
 async def test_giving_up_rings_and_leaves_others_alone(log: Server) -> None:
     """What its holder gives up is free at once and told to the others, and nobody gives up what another has."""
     heard: list[tuple[str, bytes]] = []
-    bell = log.keys.partitions[0].changes_bell
+    bell = log.keys.partitions[0].changes_wakeup
     bells = Wakeups(log, [bell], on_message=lambda *one: heard.append(one), on_reset=lambda: None)
     await bells.start()
     await bells.listening()
@@ -104,7 +104,7 @@ async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     letter = await a_letter(log)
     heard: list[bytes] = []
     bells = Wakeups(
-        log, [letter.partition.changes_bell], on_message=lambda _, told: heard.append(told), on_reset=lambda: None
+        log, [letter.partition.changes_wakeup], on_message=lambda _, told: heard.append(told), on_reset=lambda: None
     )
     await bells.start()
     await bells.listening()

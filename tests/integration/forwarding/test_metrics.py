@@ -1,8 +1,8 @@
 """What a process of forwarders counts and says of itself."""
 
 from eventlog.redis.server import Server
-from eventlog.telemetry import heartbeats
 from eventlog.telemetry.metering import Meter
+from eventlog.work import heartbeats
 from projections.forwarding.sink import SENT, Outcome, Verdict
 from projections.runner import Forwarding, ProjectionRunner
 from tests.integration.forwarding.driving import FINALS, LEASE_MS, PARTITIONS, TTL_S, WAIT_S, conversations

@@ -13,7 +13,7 @@ from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
 from eventlog.projection.webhook_subscriptions import KINDS, Subscriptions
 from eventlog.redis.server import Server
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from projections.integration_events import Kind, event_id
 from tests.e2e.processes import Process
 from tests.integration.eventbridge.scripted import Entries, refusal, results, serving

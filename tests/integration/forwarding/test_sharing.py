@@ -6,7 +6,7 @@ from eventlog.keys import RunKeys
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.projection.sink_state import PartitionClaims
 from eventlog.redis.server import Server
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from projections.forwarding.forwarder import Forwarder, Terms
 from projections.forwarding.partition_assignment import PartitionAssignment
 from tests.integration.forwarding.driving import (

@@ -1,4 +1,4 @@
-"""Traffic until Redis is nearly full, and what drains it."""
+"""Traffic until Redis is nearly full, and its draining."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ from tests.support.servers import Node, Server
 from tests.support.waiting import eventually_async
 
 SPEAKERS = 6
-# A minute and a half of speech, 3 MB: the sessions bring more than twice what there is room for.
+# A minute and a half of speech, 3 MB: the sessions bring more than twice the free memory.
 SENTENCES = (1, 4, 2, 3) * 3
 ROOM_BYTES = 8 << 20
 # Times the speed of speech: Redis is full within seconds.
@@ -37,7 +37,7 @@ SPEED = 15.0
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Server]:
-    """A server whose memory is limited in the course of a test."""
+    """A server whose memory a test limits."""
     with servers.standalone() as server:
         yield server
 
@@ -51,7 +51,7 @@ def node(small: Server) -> Node:
 
 @contextlib.asynccontextmanager
 async def behind(redis_url: str, *, audio_retention_s: int = 0) -> AsyncIterator[None]:
-    """A worker that keeps that much of the audio that it is done with, and all projections."""
+    """A worker that retains that much processed audio, and all projections."""
     server = await connect(redis_url, partitions=PARTITIONS)
     models: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S), Status()]
     runner = ProjectionRunner(server, models, "test", session_ttl_s=TTL_S)
@@ -87,12 +87,12 @@ async def begun(edge: Replica, count: int) -> list[Speaker]:
 
 
 def used(node: Node) -> int:
-    """What a node holds."""
+    """A node's memory."""
     return int(node.client.info("memory")["used_memory"])
 
 
 async def whole(speakers: Sequence[Speaker]) -> None:
-    """Ends every client's session; each must have got all that it said, once."""
+    """Ends every client's session; each must have got all its words, once."""
     ends = await asyncio.gather(*(speaker.finish() for speaker in speakers))
     expected = undisturbed(SENTENCES)
     assert [texts(speaker.finals) for speaker in speakers] == [expected] * len(speakers)
@@ -100,28 +100,28 @@ async def whole(speakers: Sequence[Speaker]) -> None:
     assert [speaker.of("error") for speaker in speakers] == [[]] * len(speakers)
 
 
-async def test_a_full_log_drains_and_goes_on(node: Node) -> None:
-    """SESS-10, SAFE-1: sessions fill Redis up to both marks while no worker lives; then all of them end whole."""
+async def test_a_full_log_drains_and_continues(node: Node) -> None:
+    """SESS-10, SAFE-1: sessions fill Redis past both watermarks while no worker lives; then all of them end whole."""
     audio = spoken(SENTENCES)
     async with replica(node.url, redis_outage_timeout_s=300, session_end_timeout_s=60) as edge:
         core = edge.core
         speakers = await begun(edge, SPEAKERS)
         node.command("CONFIG SET", "maxmemory", used(node) + ROOM_BYTES)
         talking = [asyncio.create_task(speaker.say(audio, speed=SPEED)) for speaker in speakers]
-        await eventually_async(lambda: core.pressure.level is Level.HOLD and core.gatherer.pressed > 0, 60)
+        await eventually_async(lambda: core.pressure.level is Level.CRITICAL and core.gatherer.pressed > 0, 60)
         async with edge.connect() as late:
             assert (await late.until("error"))["code"] == "memory_full"
         async with behind(node.url):
             await asyncio.gather(*talking)
             await whole(speakers)
-            await eventually_async(lambda: core.pressure.level is Level.FREE, 60)
+            await eventually_async(lambda: core.pressure.level is Level.NORMAL, 60)
             [late_speaker] = await begun(edge, 1)
             await late_speaker.say(audio)
             await whole([late_speaker])
 
 
-async def test_a_full_node_holds_back_its_own_sessions(cluster: Server) -> None:
-    """Of a cluster's nodes one is full: its sessions wait, the others' go on, and new ones are opened beside it."""
+async def test_a_full_node_throttles_its_own_sessions(cluster: Server) -> None:
+    """Of a cluster's nodes one is full: its sessions wait, the others' continue, and new ones open beside it."""
     full = cluster.nodes[1]
     async with replica(cluster.url, redis_outage_timeout_s=300, session_end_timeout_s=0.2) as edge:
         core, server = edge.core, edge.core.server
@@ -136,7 +136,7 @@ async def test_a_full_node_holds_back_its_own_sessions(cluster: Server) -> None:
             (held if lies_on == name else there).append(speaker)
         ballast(full)
         fill(full, 95)
-        await eventually_async(lambda: core.pressure.worst is Level.HOLD)
+        await eventually_async(lambda: core.pressure.worst is Level.CRITICAL)
         for speaker in (held[0], there[0]):
             await speaker.speak(1)
         await there[0].acked(FRAME_SAMPLES)
@@ -152,8 +152,8 @@ async def test_a_full_node_holds_back_its_own_sessions(cluster: Server) -> None:
             await speaker.socket.close()
 
 
-async def test_what_is_only_kept_goes_first(node: Node) -> None:
-    """REPLAY-1: audio that is processed and kept for replays is freed past the first mark, and kept below it."""
+async def test_retained_audio_is_trimmed_early(node: Node) -> None:
+    """REPLAY-1: processed audio that is kept for replays is freed past the high watermark, and kept below it."""
     audio = spoken(SENTENCES)
     async with replica(node.url, session_end_timeout_s=60) as edge, behind(node.url, audio_retention_s=600):
         core = edge.core
@@ -163,7 +163,7 @@ async def test_what_is_only_kept_goes_first(node: Node) -> None:
         streams = [core.server.keys.of(speaker.session_id).audio for speaker in speakers]
 
         async def begins() -> list[int]:
-            """Where the audio that there is begins, in samples."""
+            """The first sample of the audio in the log."""
             first = await core.server.execute_many([("XRANGE", stream, "-", "+", "COUNT", 1) for stream in streams])
             return [Position.parse(entries[0][0]).offset for entries in first]
 

@@ -22,7 +22,7 @@ RAW_START = "/live/start?encoding=linear16"
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Server]:
-    """A server whose memory is limited in the course of a test."""
+    """A server whose memory a test limits."""
     with servers.standalone() as server:
         yield server
 
@@ -43,21 +43,21 @@ async def edge(node: Node) -> AsyncIterator[Replica]:
 
 
 async def fills(edge: Replica, node: Node, percent: float) -> None:
-    """Makes Redis that full, and returns when the edge has seen it."""
+    """Makes Redis that full, and returns once the edge has read it."""
     fill(node, percent)
     limit = int(node.client.config_get("maxmemory")["maxmemory"] or 0)
     await eventually_async(lambda: [one.limit_bytes for one in edge.core.pressure.nodes.values()] == [limit])
 
 
 async def pcm_in(edge: Replica, client: Client) -> bytes:
-    """What the log has of a client's audio."""
+    """The log's part of a client's audio."""
     keys = edge.core.server.keys.of(client.told[0]["session_id"])
     found = await edge.log.read({keys: START}, max_bytes_each=1 << 26)
     return b"".join(entry.pcm or b"" for entry in found.get(keys, []))
 
 
-async def test_past_the_first_mark_new_sessions_are_refused(edge: Replica, node: Node) -> None:
-    """At 80 % of maxmemory new sessions get `memory_full` and 503; an old one is fed and resumed; then all goes on."""
+async def test_past_the_high_watermark_new_sessions_are_refused(edge: Replica, node: Node) -> None:
+    """At 80 % of maxmemory new sessions get `memory_full` and 503; an old one is fed and resumed; then all continue."""
     async with edge.connect() as old, httpx2.AsyncClient(base_url=edge.http, timeout=30) as http:
         start = await old.until("session_start")
         await fills(edge, node, REFUSING)
@@ -81,8 +81,8 @@ async def test_past_the_first_mark_new_sessions_are_refused(edge: Replica, node:
             await new.until("session_start")
 
 
-async def test_past_the_second_mark_audio_waits(edge: Replica, node: Node) -> None:
-    """At 90 % none of a session's audio is appended or acked; below the mark all of it is, by itself, in order."""
+async def test_past_the_critical_watermark_audio_waits(edge: Replica, node: Node) -> None:
+    """At 90 % none of a session's audio is appended or acked; below the watermark all of it is, by itself, in order."""
     async with edge.connect() as client:
         await client.until("session_start")
         await client.speak(1)
@@ -129,22 +129,22 @@ async def test_sockets_are_read_no_further(edge: Replica, node: Node) -> None:
         await client.acked(bound)
 
 
-async def test_who_waits_for_long_is_told_to_come_again(node: Node) -> None:
-    """A client whose audio waits for `redis_outage_timeout_s` is told what is durable, and resumes from there."""
+async def test_a_client_that_waits_for_long_gets_an_error(node: Node) -> None:
+    """A client whose audio waits for `redis_outage_timeout_s` gets its durable offset, and resumes from there."""
     async with replica(node.url, redis_outage_timeout_s=0.5) as edge, edge.connect() as client:
         await client.until("session_start")
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
         await fills(edge, node, HOLDING)
         await client.speak(1, first=2)
-        told = await client.until("error")
-        assert told["code"] == "log_unavailable"
-        assert f"offset {FRAME_SAMPLES}" in told["message"]
+        error = await client.until("error")
+        assert error["code"] == "log_unavailable"
+        assert f"offset {FRAME_SAMPLES}" in error["message"]
         assert await client.closed() == 1013
 
 
 async def test_chunks_of_requests_wait_too(edge: Replica, node: Node) -> None:
-    """A chunk that comes by HTTP at 90 % is taken and answered once there is memory."""
+    """A chunk that comes by HTTP at 90 % is taken and answered once memory is free."""
     async with httpx2.AsyncClient(base_url=edge.http, timeout=60) as http:
         session_id = (await http.post(RAW_START)).json()["session_id"]
         await fills(edge, node, HOLDING)
@@ -157,8 +157,11 @@ async def test_chunks_of_requests_wait_too(edge: Replica, node: Node) -> None:
 
 
 async def test_requests_do_not_wait_for_ever(node: Node) -> None:
-    """A chunk by HTTP that waited for `redis_outage_timeout_s` is answered 503 with the durable offset, and can be sent again."""
-    async with replica(node.url, redis_outage_timeout_s=0.2) as edge, httpx2.AsyncClient(base_url=edge.http, timeout=60) as http:
+    """A chunk by HTTP that waited for `redis_outage_timeout_s` gets 503 with the durable offset, and can repeat."""
+    async with (
+        replica(node.url, redis_outage_timeout_s=0.2) as edge,
+        httpx2.AsyncClient(base_url=edge.http, timeout=60) as http,
+    ):
         session_id = (await http.post(RAW_START)).json()["session_id"]
         await fills(edge, node, HOLDING)
         answer = await http.post(f"/live/{session_id}/audio?offset=0", content=CHUNK)
@@ -170,8 +173,8 @@ async def test_requests_do_not_wait_for_ever(node: Node) -> None:
         assert again.json()["offset"] == len(CHUNK)
 
 
-async def test_memory_is_told(edge: Replica, node: Node) -> None:
-    """Readiness warns of a Redis that is nearly full and is red once no audio is taken; metrics say how full it is."""
+async def test_memory_is_reported(edge: Replica, node: Node) -> None:
+    """Readiness warns of a Redis that is nearly full and is red once no audio is taken; metrics have its fill ratio."""
     async with httpx2.AsyncClient(base_url=edge.http, timeout=30) as http:
         await fills(edge, node, REFUSING)
 
@@ -188,7 +191,7 @@ async def test_memory_is_told(edge: Replica, node: Node) -> None:
         await eventually_async(warns)
         assert "memory" not in str((await ready())["reasons"])
         found = samples((await http.get("/metrics")).text)
-        assert 80 < of(found, "stenolog_redis_memory_ratio", node="redis") < 90
+        assert 0.8 < of(found, "stenolog_redis_memory_ratio", node="redis") < 0.9
         await fills(edge, node, HOLDING)
         await eventually_async(is_red)
         assert 90 < float(str((await ready())["memory_percent"])) < 100

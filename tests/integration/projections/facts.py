@@ -70,7 +70,7 @@ def notice(keys: RunKeys) -> list[tuple[str, ...]]:
     """The commands that say that a run has news."""
     return [
         ("XADD", keys.partition.changes, "*", "run", keys.member),
-        ("SPUBLISH", keys.partition.changes_bell, keys.member),
+        ("SPUBLISH", keys.partition.changes_wakeup, keys.member),
     ]
 
 

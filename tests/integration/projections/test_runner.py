@@ -20,7 +20,7 @@ from eventlog.readmodel.views import read_document, read_list, read_transcript, 
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server, connect
 from eventlog.redis.wakeups import Wakeups
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from eventlog.work.claims import Claims
 from projections.feeds import Feeds
 from projections.lists import Lists

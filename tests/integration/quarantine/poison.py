@@ -1,4 +1,4 @@
-"""Workers that can't take some sessions, and what is found of these then."""
+"""Workers that can't process some sessions, and these sessions' state then."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from eventlog.events import Fact, RunQuarantined, RunRedriven
 from eventlog.keys import RunKeys
 from eventlog.positions import START
 from eventlog.redis.server import Server
-from eventlog.work.quarantine import Quarantine, QuarantinedRun, quarantined_runs
+from eventlog.work.quarantine import Quarantine, QuarantinedRun, list_quarantined_runs
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
 from tests.support.waiting import eventually_async
@@ -17,10 +17,10 @@ REASON = "can't take this"
 
 
 class PickyRecogniser(MockRecogniser):
-    """Refuses for good what comes after so many clips of telephone speech."""
+    """Refuses clips of telephone speech for good, after the first so many."""
 
     def __init__(self, accepted: int = 0) -> None:
-        """Takes `accepted` clips of it."""
+        """Accepts `accepted` clips of it."""
         super().__init__()
         self.accepted = accepted
 
@@ -34,12 +34,12 @@ class PickyRecogniser(MockRecogniser):
 
 
 async def listed(server: Server) -> list[QuarantinedRun]:
-    """What is listed as set aside."""
-    return [one async for one in quarantined_runs(server)]
+    """The quarantined runs."""
+    return [one async for one in list_quarantined_runs(server)]
 
 
-async def set_aside(server: Server, keys: RunKeys) -> QuarantinedRun:
-    """A run's place in the list, once it has one."""
+async def wait_quarantined(server: Server, keys: RunKeys) -> QuarantinedRun:
+    """A run's list entry, once it has one."""
 
     async def look() -> list[QuarantinedRun]:
         return [one for one in await listed(server) if one.keys.member == keys.member]
@@ -49,7 +49,7 @@ async def set_aside(server: Server, keys: RunKeys) -> QuarantinedRun:
 
 
 def acts(server: Server) -> Quarantine:
-    """What can be done with such runs."""
+    """The operator's decisions on such runs."""
     return Quarantine(server, session_ttl_s=TTL_S)
 
 
@@ -60,5 +60,5 @@ async def facts_of(server: Server, keys: RunKeys) -> list[Fact]:
 
 
 def standings(facts: Sequence[Fact]) -> list[type[Fact]]:
-    """How often a run was set aside and taken up again, in order."""
+    """A run's quarantines and redrives, in order."""
     return [type(fact) for fact in facts if isinstance(fact, RunQuarantined | RunRedriven)]

@@ -34,16 +34,16 @@ def workers(tmp_path: Path, redis_url: str) -> Iterator[Workers]:
 
 
 def command(variables: Mapping[str, str], cwd: Path, *words: str, status: int = 0) -> str:
-    """What `stenolog quarantine` prints."""
+    """The output of `stenolog quarantine`."""
     done = stenolog("quarantine", *words, cwd=cwd, variables=variables)
     assert done.returncode == status, done.stderr
     return done.stdout.decode()
 
 
-async def test_poisoned_sessions_are_set_aside_and_redriven(
+async def test_poisoned_sessions_are_quarantined_and_redriven(
     redis_url: str, workers: Workers, tmp_path: Path
 ) -> None:
-    """SAFE-3: of many sessions those that kill workers are set aside after one try alone each, and complete later."""
+    """SAFE-3: of many sessions those that kill workers are quarantined after one trial each, and complete later."""
     async with Deployment(redis_url) as deployment:
         upload: Upload = await sent(deployment, recording("webm"), language=DEADLY_LANGUAGE)
         others = [
@@ -74,8 +74,8 @@ async def test_poisoned_sessions_are_set_aside_and_redriven(
         assert await listed(deployment.server) == []
 
 
-async def test_all_are_ended_by_one_command(redis_url: str, tmp_path: Path) -> None:
-    """`end --all` ends whatever is listed, and asking for nothing in particular is refused."""
+async def test_all_are_failed_by_one_command(redis_url: str, tmp_path: Path) -> None:
+    """`fail --all` fails every listed run, and a command without a selection is refused."""
     async with Deployment(redis_url) as deployment:
         sessions = [await deployment.spoken(Story(talk())) for _ in range(2)]
         claims = Claims(deployment.server, "w1", lease_ms=5_000, session_ttl_s=TTL_S)

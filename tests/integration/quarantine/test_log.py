@@ -1,4 +1,4 @@
-"""Runs that are set aside, in the log (SAFE-3)."""
+"""Quarantined runs, in the log (SAFE-3)."""
 
 import pytest
 
@@ -23,7 +23,7 @@ LEASE_MS = 5_000
 
 
 async def claimed(deployment: Deployment, queue: str = LIVE_QUEUE) -> tuple[Claims, Claim]:
-    """The one run that is on offer, and who has it now."""
+    """The one offered run, claimed."""
     claims = Claims(deployment.server, "w1", lease_ms=LEASE_MS, session_ttl_s=TTL_S, queue=queue)
     await claims.ensure_groups()
     [claim] = await claims.take_new(deployment.server.keys.partitions, 9)
@@ -31,25 +31,26 @@ async def claimed(deployment: Deployment, queue: str = LIVE_QUEUE) -> tuple[Clai
 
 
 async def poisoned(deployment: Deployment, queue: str = LIVE_QUEUE) -> QuarantinedRun:
-    """Sets the one run aside that is on offer."""
+    """Quarantines the one offered run."""
     claims, claim = await claimed(deployment, queue)
     assert await claims.quarantine(claim, "a reason") == Code.OK
-    [aside] = await listed(deployment.server)
-    return aside
+    [quarantined] = await listed(deployment.server)
+    return quarantined
 
 
 async def ttl_s(server: Connection, key: str) -> int:
-    """How long a key lives."""
+    """A key's time to live."""
     return int(await server.execute("TTL", key))
 
 
-async def test_a_run_states_that_it_is_set_aside(deployment: Deployment) -> None:
-    """SAFE-3: with one script the run is off offer, in the list with reason and worker, and its facts say so."""
+async def test_a_run_states_its_quarantine(deployment: Deployment) -> None:
+    """SAFE-3: with one script the run is no longer offered, listed with reason and worker, and its facts state it."""
     session = await deployment.spoken(Story(talk()))
     server, keys = deployment.server, session.run
     notices = await server.execute("XLEN", keys.partition.changes)
-    aside = await poisoned(deployment)
-    assert (aside.keys.member, aside.reason, aside.consumer, aside.times) == (keys.member, "a reason", "w1", 1)
+    quarantined = await poisoned(deployment)
+    assert (quarantined.keys.member, quarantined.reason) == (keys.member, "a reason")
+    assert (quarantined.consumer, quarantined.times) == ("w1", 1)
     assert standings(await facts_of(server, keys)) == [RunQuarantined]
     assert await server.execute("XLEN", keys.partition.changes) == notices + 1
     assert keys.member not in await session.hash(keys.partition.entries)
@@ -59,8 +60,8 @@ async def test_a_run_states_that_it_is_set_aside(deployment: Deployment) -> None
         assert TTL_S - 60 < await ttl_s(server, key) <= TTL_S
 
 
-async def test_only_the_holder_sets_aside(deployment: Deployment) -> None:
-    """SAFE-2: whoever lost the claim sets nothing aside, and a repeated call changes nothing."""
+async def test_only_the_holder_quarantines(deployment: Deployment) -> None:
+    """SAFE-2: a worker that lost the claim quarantines nothing, and a repeated call changes nothing."""
     session = await deployment.spoken(Story(talk()))
     claims, claim = await claimed(deployment)
     assert await claims.quarantine(claim._replace(deliveries=2), "a reason") == Code.LOST
@@ -72,28 +73,28 @@ async def test_only_the_holder_sets_aside(deployment: Deployment) -> None:
 
 
 async def test_a_run_is_redriven(deployment: Deployment) -> None:
-    """SAFE-3: a redriven run is on offer afresh without suspicion, off the list, and its facts say so; once only."""
+    """SAFE-3: a redriven run is offered again without suspicion, not listed, and its facts state it; once only."""
     session = await deployment.spoken(Story(talk()))
-    aside = await poisoned(deployment)
+    quarantined = await poisoned(deployment)
     await deployment.server.execute("HSET", session.run.checkpoint, "suspicion", 3)
-    assert await acts(deployment.server).redrive(aside) == Code.OK
-    assert await acts(deployment.server).redrive(aside) == Code.LOST
+    assert await acts(deployment.server).redrive(quarantined) == Code.OK
+    assert await acts(deployment.server).redrive(quarantined) == Code.LOST
     assert await listed(deployment.server) == []
     claims, claim = await claimed(deployment)
-    [begun] = await claims.begin([claim])
+    [begun] = await claims.load([claim])
     assert (begun.code, begun.checkpoint.suspicion) == (Code.OK, 0)
     assert standings(await facts_of(deployment.server, session.run)) == [RunQuarantined, RunRedriven]
     assert await claims.quarantine(claim, "again") == Code.OK
-    [aside] = await listed(deployment.server)
-    assert (aside.reason, aside.times) == ("again", 2)
+    [quarantined] = await listed(deployment.server)
+    assert (quarantined.reason, quarantined.times) == ("again", 2)
 
 
-async def test_a_run_is_ended_for_good(deployment: Deployment) -> None:
-    """SAFE-3: a run that is ended fails with the reason, its session takes no more audio, and the list forgets it."""
+async def test_a_run_is_failed_for_good(deployment: Deployment) -> None:
+    """SAFE-3: a failed run ends with the reason, its session takes no more audio, and the list loses it."""
     session = await deployment.spoken(Story(talk(), sealed=False))
-    aside = await poisoned(deployment)
+    quarantined = await poisoned(deployment)
     head = session.entries[-1].position
-    assert await acts(deployment.server).end(aside) == Code.OK
+    assert await acts(deployment.server).fail(quarantined) == Code.OK
     last = (await facts_of(deployment.server, session.run))[-1]
     assert isinstance(last, SessionEnded)
     assert (last.reason, last.utterances, last.sample_rate_hz) == ("failed", 0, 16_000)
@@ -101,14 +102,14 @@ async def test_a_run_is_ended_for_good(deployment: Deployment) -> None:
     assert await listed(deployment.server) == []
     late = Append(session.keys, 1, head, head.control(), b"{}", is_audio=False)
     assert [one.code for one in await deployment.log.append([late])] == [Code.SEALED]
-    assert await acts(deployment.server).redrive(aside) == Code.LOST
+    assert await acts(deployment.server).redrive(quarantined) == Code.LOST
     assert "done" in await session.checkpoint()
 
 
-async def test_the_end_comes_after_what_was_said(deployment: Deployment) -> None:
-    """A recorded run that is ended says how much audio there was, and stands at the very end of its facts."""
+async def test_the_end_comes_after_all_facts(deployment: Deployment) -> None:
+    """The end of a failed recorded run has the audio's length, and is the last of its facts."""
     session = await deployment.spoken(Story(talk()))
-    await acts(deployment.server).end(await poisoned(deployment))
+    await acts(deployment.server).fail(await poisoned(deployment))
     [(position, _)] = (await session.facts())[-1:]
     last = (await facts_of(deployment.server, session.run))[-1]
     assert position == SEALED
@@ -117,40 +118,40 @@ async def test_the_end_comes_after_what_was_said(deployment: Deployment) -> None
 
 
 async def test_nothing_is_brought_back(deployment: Deployment) -> None:
-    """STITCH-5: an erased run can be neither redriven nor ended, and no key of it comes back; erasing unlists it."""
+    """STITCH-5: an erased run can be neither redriven nor failed, and no key of it comes back; erasing unlists it."""
     session = await deployment.spoken(Story(talk()))
-    aside = await poisoned(deployment)
+    quarantined = await poisoned(deployment)
     await deployment.server.execute_many([("UNLINK", key) for key in session.run.expiring()])
-    assert await acts(deployment.server).redrive(aside) == Code.GONE
+    assert await acts(deployment.server).redrive(quarantined) == Code.GONE
     assert await listed(deployment.server) == []
     assert await deployment.server.execute("EXISTS", session.run.transcript) == 0
     other = await deployment.spoken(Story(talk()))
-    aside = await poisoned(deployment)
+    quarantined = await poisoned(deployment)
     await erase(deployment.server, other.keys, "")
     assert await listed(deployment.server) == []
-    assert await acts(deployment.server).end(aside) == Code.LOST
+    assert await acts(deployment.server).fail(quarantined) == Code.LOST
     assert await deployment.server.execute("EXISTS", other.run.transcript) == 0
 
 
-async def test_what_is_over_is_only_unlisted(deployment: Deployment) -> None:
-    """A run that has ended meanwhile, or is on offer, is taken off the list and otherwise left alone."""
+async def test_a_run_that_is_over_is_only_unlisted(deployment: Deployment) -> None:
+    """A run that has ended meanwhile, or is offered, is removed from the list and otherwise left alone."""
     session = await deployment.spoken(Story(talk()))
-    aside = await poisoned(deployment)
+    quarantined = await poisoned(deployment)
     partition, server = session.keys.partition, deployment.server
     entry = await server.execute("XADD", partition.sessions, "*", "run", session.run.member)
     await server.execute("HSET", partition.entries, session.run.member, entry)
-    assert await acts(server).end(aside) == Code.EXISTS
+    assert await acts(server).fail(quarantined) == Code.EXISTS
     assert standings(await facts_of(server, session.run)) == [RunQuarantined]
     claims, claim = await claimed(deployment)
     assert await claims.quarantine(claim, "again") == Code.OK
-    [aside] = await listed(server)
+    [quarantined] = await listed(server)
     await server.execute("HSET", session.run.checkpoint, "done", "a token")
-    assert await acts(server).redrive(aside) == Code.SEALED
+    assert await acts(server).redrive(quarantined) == Code.SEALED
     assert await listed(server) == []
 
 
 async def test_entries_of_earlier_versions_are_read(deployment: Deployment) -> None:
-    """OPS-1: a run that an earlier version set aside, which stated nothing, is listed and redriven as any other."""
+    """OPS-1: a run that an earlier version quarantined, which stated nothing, is listed and redriven as any other."""
     session = await deployment.spoken(Story(talk()))
     _, claim = await claimed(deployment)
     partition, server = session.keys.partition, deployment.server
@@ -159,27 +160,27 @@ async def test_entries_of_earlier_versions_are_read(deployment: Deployment) -> N
     await server.execute("HDEL", partition.entries, session.run.member)
     fields = ("run", session.run.member, "reason", "an old one", "consumer", "w0")
     await server.execute("XADD", partition.quarantined, "*", *fields)
-    [aside] = await listed(server)
-    assert (aside.reason, aside.queue, aside.times) == ("an old one", LIVE_QUEUE, 1)
-    assert await acts(server).redrive(aside) == Code.OK
+    [quarantined] = await listed(server)
+    assert (quarantined.reason, quarantined.queue, quarantined.times) == ("an old one", LIVE_QUEUE, 1)
+    assert await acts(server).redrive(quarantined) == Code.OK
     await claimed(deployment)
 
 
 async def test_replays_go_back_to_their_queue(deployment: Deployment) -> None:
-    """A replay that is set aside is redriven on the queue of its engine, and no new start of it brings it back."""
+    """A quarantined replay is redriven on the queue of its engine, and no new start of it offers it again."""
     session = await deployment.spoken(Story(talk()))
     await claimed(deployment)
     keys, server = session.keys.run("again"), deployment.server
     replays = Replays(server, session_ttl_s=TTL_S)
     start = SessionStarted(session_id=keys.session_id, sample_rate_hz=16_000)
     assert await replays.start(keys, start, "mock", total_samples=len(talk())) == Code.OK
-    aside = await poisoned(deployment, "mock")
-    assert (aside.keys.run, aside.queue) == ("again", "mock")
+    quarantined = await poisoned(deployment, "mock")
+    assert (quarantined.keys.run, quarantined.queue) == ("again", "mock")
     assert await replays.start(keys, start, "mock", total_samples=len(talk())) == Code.EXISTS
     queue = keys.partition.queue("mock")
     assert await server.execute("XLEN", queue.sessions) == 0
     await server.execute("UNLINK", queue.sessions)  # it may have expired meanwhile
-    assert await acts(server).redrive(aside) == Code.OK
+    assert await acts(server).redrive(quarantined) == Code.OK
     assert 0 < await ttl_s(server, queue.sessions) <= TTL_S
     _, claim = await claimed(deployment, "mock")
     assert claim.keys.member == keys.member
@@ -187,7 +188,7 @@ async def test_replays_go_back_to_their_queue(deployment: Deployment) -> None:
 
 
 async def test_the_list_lives_no_longer_than_its_runs(single: Deployment) -> None:
-    """The janitor forgets what was set aside a session TTL ago, whose keys have expired by then."""
+    """The janitor unlists runs quarantined a session TTL ago, whose keys have expired by then."""
     session = await single.spoken(Story(talk()))
     server, partition = single.server, session.keys.partition
     old_ms = await server.time_ms() - 1000 * (TTL_S + 1)
@@ -201,21 +202,21 @@ async def test_the_list_lives_no_longer_than_its_runs(single: Deployment) -> Non
 
 
 @pytest.mark.parametrize("name", ["run_set_aside.v1", "run_redriven.v1"])
-def test_a_batch_that_is_set_aside_is_not_finished(name: str) -> None:
+def test_a_quarantined_batch_is_not_finished(name: str) -> None:
     """BATCH-4: neither fact makes an event; the end does, exactly one, which then is that of a failure."""
     opened = FACTS["session_opened.v1.batch"]
     assert batch_kinds(opened, FACTS[name]) == ()  # type: ignore[arg-type]
     assert batch_kinds(opened, FACTS["session_ended.v1.failed"]) == (Kind.BATCH_FAILED,)  # type: ignore[arg-type]
 
 
-async def test_a_session_whose_node_is_away_is_told(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """When the audio of an ended run could not be sealed the caller hears of it."""
+async def test_a_session_whose_node_is_unreachable_is_told(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the audio of a failed run could not be sealed the caller gets an error."""
     await single.spoken(Story(talk(), sealed=False))
-    asides, aside = acts(single.server), await poisoned(single)
+    quarantine, quarantined = acts(single.server), await poisoned(single)
 
     async def unreached(*_: object) -> list[Code]:
         return [Code.UNKNOWN, Code.UNKNOWN]
 
-    monkeypatch.setattr(asides._log, "seal_many", unreached)
+    monkeypatch.setattr(quarantine._log, "seal_many", unreached)
     with pytest.raises(LogUnavailableError, match="could not be"):
-        await asides.end(aside)
+        await quarantine.fail(quarantined)

@@ -1,4 +1,4 @@
-"""Runs that are set aside, along the whole path: what workers leave, what clients hear, and how it goes on (SAFE-3)."""
+"""Quarantined runs along the whole path: the workers' facts, the clients' messages, and the redrive (SAFE-3)."""
 
 import asyncio
 import contextlib
@@ -34,8 +34,8 @@ from tests.integration.quarantine.poison import (
     acts,
     facts_of,
     listed,
-    set_aside,
     standings,
+    wait_quarantined,
 )
 from tests.support.deployment import Deployment, never_tried
 from tests.support.edge_clients import status_of, transcript_of
@@ -63,7 +63,7 @@ class Workers:
         await self._stack.aclose()
 
     async def start(self, recogniser: Recogniser) -> None:
-        """Another worker in place of the one that there was."""
+        """Another worker in place of the earlier one."""
         await self._stack.aclose()
         server = await connect(self._url, partitions=PARTITIONS)
         self._stack.push_async_callback(server.close)
@@ -97,52 +97,52 @@ async def edge(redis_url: str, workers: Workers) -> AsyncIterator[Replica]:
 
 
 async def test_a_redriven_run_states_every_final_once(deployment: Deployment) -> None:
-    """SAFE-3, SAFE-1: set aside in its middle and redriven after an upgrade, a run has each final once, as if never."""
+    """SAFE-3, SAFE-1: quarantined in its middle and redriven after an upgrade, a run has each final once."""
     story = Story(talk(8_000), 8_000)
     session = await deployment.spoken(story)
     worker = await deployment.started(PickyRecogniser(accepted=1))
-    aside = await set_aside(deployment.server, session.run)
-    assert REASON in aside.reason
+    quarantined = await wait_quarantined(deployment.server, session.run)
+    assert REASON in quarantined.reason
     await worker.stop()
     said = [fact for fact in await facts_of(deployment.server, session.run) if isinstance(fact, UtteranceFinal)]
     await deployment.started(MockRecogniser())
-    assert await acts(deployment.server).redrive(aside) == Code.OK
+    assert await acts(deployment.server).redrive(quarantined) == Code.OK
     await deployment.ended(session)
     facts = await facts_of(deployment.server, session.run)
     assert standings(facts) == [RunQuarantined, RunRedriven]
     finals = [fact for fact in facts if isinstance(fact, UtteranceFinal)]
     assert finals[: len(said)] == said
-    told = [(at.offset, fact) for at, fact in await session.facts() if at.sequence == 0 and at.offset]
-    assert told == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
+    stated = [(at.offset, fact) for at, fact in await session.facts() if at.sequence == 0 and at.offset]
+    assert stated == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
 
 
-async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Workers) -> None:
-    """SAFE-3, STATUS-3: a speaker gets `set_aside`, at stop its end at once; status and view say why till redriven."""
+async def test_a_client_is_notified_and_does_not_wait(edge: Replica, workers: Workers) -> None:
+    """SAFE-3, STATUS-3: a speaker gets `quarantined`, at stop its end at once; status and view have the cause."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:
         session_id = (await client.until("session_start"))["session_id"]
         keys = server.keys.of(session_id).run()
         await client.send(speech(1)[: 2 * 8_000 * 3])
         await client.send("finalize")
-        told = await client.until("error")
-        assert (told["code"], told["fatal"]) == ("set_aside", False)
-        assert REASON in told["message"]
+        error = await client.until("error")
+        assert (error["code"], error["fatal"]) == ("quarantined", False)
+        assert REASON in error["message"]
         await client.send("stop")
         end = await client.until("session_end")
         assert end["transcript"] is None
         assert end["transcript_url"]
         assert await client.closed() == 1000
-    aside = await set_aside(server, keys)
+    quarantined = await wait_quarantined(server, keys)
     async with asyncio.timeout(END_S), status_of(edge, session_id) as ear:
         *_, failed = [one.data for one in await ear.all() if one.data]
     assert failed["status"] == "failed"
     assert REASON in failed["message"]
-    await eventually_async(lambda: is_viewed(edge, keys, "set_aside"))
+    await eventually_async(lambda: is_viewed(edge, keys, "quarantined"))
     assert REASON in str(await detail(edge, keys))
     async with asyncio.timeout(END_S), transcript_of(edge, session_id) as ear:
-        assert (await ear.event()).kind == "set_aside"
+        assert (await ear.event()).kind == "quarantined"
         await workers.start(MockRecogniser())
-        assert await acts(server).redrive(aside) == Code.OK
+        assert await acts(server).redrive(quarantined) == Code.OK
         kinds = [one.kind for one in await ear.all() if one.kind]
     assert kinds == ["redriven", "final", "session_end"]
     await eventually_async(lambda: has_status(edge, keys, "completed"))
@@ -157,20 +157,20 @@ async def is_viewed(edge: Replica, keys: RunKeys, reason: str) -> bool:
 
 
 async def detail(edge: Replica, keys: RunKeys) -> str | None:
-    """What the view has of why a run failed."""
+    """The view's cause of a run's failure."""
     view = await views.read_view(edge.core.server, keys)
     assert view
     return view.detail
 
 
 async def has_status(edge: Replica, keys: RunKeys, status: str) -> bool:
-    """Whether the last status message says so."""
+    """Whether the last status message has it."""
     found = await statuses.read_last_status(edge.core.server, keys)
     return found is not None and statuses.decode_status(found[1]).status == status
 
 
-async def test_a_resumed_speaker_hears_it_too(edge: Replica, workers: Workers) -> None:
-    """A client that resumes a session which was set aside meanwhile hears so, and goes on once it is redriven."""
+async def test_a_resumed_speaker_is_notified_too(edge: Replica, workers: Workers) -> None:
+    """A client that resumes a session quarantined meanwhile gets the error, and continues once it is redriven."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:
         start = await client.until("session_start")
@@ -178,12 +178,12 @@ async def test_a_resumed_speaker_hears_it_too(edge: Replica, workers: Workers) -
         await client.send("finalize")
         await client.until("error")
         client.cut()
-    aside = await set_aside(server, server.keys.of(start["session_id"]).run())
+    quarantined = await wait_quarantined(server, server.keys.of(start["session_id"]).run())
     query = f"session_id={start['session_id']}&resume_token={start['resume_token']}"
     async with edge.connect(f"{query}&next_utterance=0") as again:
-        assert (await again.until("error"))["code"] == "set_aside"
+        assert (await again.until("error"))["code"] == "quarantined"
         await workers.start(MockRecogniser())
-        assert await acts(server).redrive(aside) == Code.OK
+        assert await acts(server).redrive(quarantined) == Code.OK
         await again.until("final")
         await again.send("stop")
         assert (await again.until("session_end"))["transcript"]
@@ -191,17 +191,17 @@ async def test_a_resumed_speaker_hears_it_too(edge: Replica, workers: Workers) -
 
 @pytest.mark.parametrize("path", ["/v1/transcribe", "/live/transcribe", "/batch/process"])
 async def test_requests_are_answered(edge: Replica, path: str) -> None:
-    """A request that waits for its recording is told at once that this was set aside, and which session it is."""
+    """A request that waits for its recording gets `quarantined` at once, with the session's id."""
     async with client_of(edge) as client:
         answer = await client.post(f"{path}?{TELEPHONE}", content=speech(1)[: 2 * 8_000 * 3], headers=PCM)
-    assert refusal(answer) == (422, "set_aside")
-    [aside] = await listed(edge.core.server)
-    assert aside.keys.session_id in answer.json()["error"]["message"]
+    assert refusal(answer) == (422, "quarantined")
+    [quarantined] = await listed(edge.core.server)
+    assert quarantined.keys.session_id in answer.json()["error"]["message"]
     assert REASON in answer.json()["error"]["message"]
 
 
 async def test_chunks_and_stop_are_answered(edge: Replica) -> None:
-    """A session fed by requests answers its chunk, and its stop, without waiting for what doesn't come."""
+    """A session fed by requests answers its chunk, and its stop, without waiting for a text that doesn't come."""
     async with client_of(edge) as client:
         started = await client.post(f"/live/start?encoding=linear16&{TELEPHONE}")
         session_id = started.json()["session_id"]
@@ -209,13 +209,13 @@ async def test_chunks_and_stop_are_answered(edge: Replica) -> None:
         chunk = await client.post(f"/live/transcribe?session_id={session_id}", content=audio, headers=PCM)
         stop = await client.post(f"/live/{session_id}/stop")
         pending = await client.get(f"/batch/{session_id}")
-    assert refusal(chunk) == refusal(stop) == (422, "set_aside")
+    assert refusal(chunk) == refusal(stop) == (422, "quarantined")
     assert pending.status_code == 202
     assert pending.json()["status"]["status"] == "failed"
 
 
-async def test_an_ended_run_fails_its_waiters(edge: Replica) -> None:
-    """SAFE-3: once it is ended for good, a set-aside session's client, its view and who asks for it hear of failure."""
+async def test_a_failed_run_fails_its_waiters(edge: Replica) -> None:
+    """SAFE-3: once a quarantined session is failed, its client, its view and waiting requests get the failure."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client, client_of(edge) as http:
         session_id = (await client.until("session_start"))["session_id"]
@@ -223,17 +223,17 @@ async def test_an_ended_run_fails_its_waiters(edge: Replica) -> None:
         await client.send("finalize")
         await client.until("error")
         keys = server.keys.of(session_id).run()
-        assert await acts(server).end(await set_aside(server, keys)) == Code.OK
-        told = await client.until("error")
-        assert told["code"] == "set_aside"
+        assert await acts(server).fail(await wait_quarantined(server, keys)) == Code.OK
+        error = await client.until("error")
+        assert error["code"] == "quarantined"
         assert (await client.until("session_end"))["reason"] == "failed"
         answer = await http.get(f"/batch/{session_id}")
-    assert refusal(answer) == (422, "set_aside")
+    assert refusal(answer) == (422, "quarantined")
     await eventually_async(lambda: is_viewed(edge, keys, "failed"))
 
 
 class DeadlyRecogniser(MockRecogniser):
-    """Fails for good on whatever it gets, in place of dying of it."""
+    """Fails for good on every utterance, in place of dying of it."""
 
     def __init__(self) -> None:
         """Nothing was tried yet."""
@@ -247,7 +247,7 @@ class DeadlyRecogniser(MockRecogniser):
 
 
 async def test_recordings_are_tried_alone_too(single: Deployment) -> None:
-    """SAFE-3: a suspected recording is decoded in its trial, so what kills its workers is met there as well."""
+    """SAFE-3: a suspected recording is decoded in its trial, so audio that kills its workers is met in it as well."""
     upload = await sent(single, recording("webm"))
     claims = await single.claims("w1", 5_000)
     await claims.ensure_groups()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.keys import heartbeats as heartbeats_key
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from eventlog.work.claims import GROUP
 from stenolog.cli.commands.replay import replay
 from stenolog.cli.errors import UserError

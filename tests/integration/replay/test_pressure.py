@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from stenolog.operations.replay.live_priority import LivePriority, YieldingRecogniser, waiting_s

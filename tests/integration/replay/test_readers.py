@@ -14,7 +14,7 @@ from eventlog.readmodel.listings import list_sessions, read_metrics
 from eventlog.readmodel.runs import read_runs
 from eventlog.redis.server import connect
 from eventlog.work.promotion import promote
-from eventlog.work.replays import Replays, replayed
+from eventlog.work.replays import Replays, pin_start
 from processor.recognisers import Clip, Recognition
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
@@ -67,13 +67,13 @@ async def replay(edge: Replica, keys: SessionKeys, run: str = "again") -> None:
     replays = Replays(server, session_ttl_s=TTL_S)
 
     async def sealed() -> int | None:
-        return await replays.total_samples(keys)
+        return await replays.read_total_samples(keys)
 
     total = await eventually_async(sealed)
-    whereabouts = await edge.log.whereabouts(keys)
+    whereabouts = await edge.log.read_position(keys)
     assert whereabouts is not None
     assert total is not None
-    start = replayed(whereabouts.start, engine="other")
+    start = pin_start(whereabouts.start, engine="other")
     assert await replays.start(keys.run(run), start, QUEUE, total_samples=total) == Code.OK
     await projected(server, keys.run(run))
 

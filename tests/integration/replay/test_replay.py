@@ -10,7 +10,7 @@ import pytest
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import Position
 from eventlog.work.erasure import erase
-from eventlog.work.quarantine import Quarantine, quarantined_runs
+from eventlog.work.quarantine import Quarantine, list_quarantined_runs
 from stenolog.operations.replay import replay as replay_module
 from stenolog.operations.replay.log_source import LogSource
 from stenolog.operations.replay.retry import Retry
@@ -149,7 +149,7 @@ async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> 
     await single.started(queue=QUEUE)
     [(status, _)] = (await watched.over(replayables)).values()
     assert status == "failed"
-    aside = [one async for one in quarantined_runs(single.server)]
+    aside = [one async for one in list_quarantined_runs(single.server)]
     assert [await Quarantine(single.server, session_ttl_s=TTL_S).redrive(one) for one in aside] == [Code.OK]
     [(status, _)] = (await watched.over(replayables)).values()
     assert status in {"done", "skipped"}  # the worker may have been quicker

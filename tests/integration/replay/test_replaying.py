@@ -6,7 +6,7 @@ import pytest
 
 from eventlog.log import Code
 from eventlog.positions import START, Position
-from eventlog.work.replays import Replays, replayed
+from eventlog.work.replays import Replays, pin_start
 from tests.support.deployment import Deployment, Session, finals_in
 from tests.support.pcm import Story, talk
 
@@ -17,9 +17,9 @@ TTL_S = 1_000
 async def replay(deployment: Deployment, session: Session, run: str = "again") -> Code:
     """Starts one."""
     replays = Replays(deployment.server, session_ttl_s=TTL_S)
-    total = await replays.total_samples(session.keys)
+    total = await replays.read_total_samples(session.keys)
     return await replays.start(
-        session.keys.run(run), replayed(session.story.start), QUEUE, total_samples=0 if total is None else total
+        session.keys.run(run), pin_start(session.story.start), QUEUE, total_samples=0 if total is None else total
     )
 
 
@@ -38,7 +38,7 @@ async def test_a_replay_decides_what_the_live_run_did(deployment: Deployment) ->
     assert finals_in(await again.facts()) == finals_in(before)
     assert finals_in(before)
     assert await session.facts() == before
-    [progress] = await Replays(deployment.server, session_ttl_s=TTL_S).progress([again.run])
+    [progress] = await Replays(deployment.server, session_ttl_s=TTL_S).read_progress([again.run])
     assert progress == (again.run, len(session.story.samples), len(session.story.samples), True, True)
 
 
@@ -102,4 +102,4 @@ async def test_a_replay_frees_no_audio(deployment: Deployment) -> None:
 def test_a_change_of_the_wrong_type_is_refused() -> None:
     """REPLAY-1: what a replay pins is checked before it is written."""
     with pytest.raises(msgspec.ValidationError):
-        replayed(Story(talk()).start, engine=5)
+        pin_start(Story(talk()).start, engine=5)

@@ -83,14 +83,14 @@ async def test_utterances_are_taken_in_order_once_each(deployment: Deployment) -
 
 async def test_a_full_stream_takes_no_more(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Beyond the bound nothing is offered, so the rest stays with its holder."""
-    monkeypatch.setattr(module, "OFFERED_MOST", 3)
+    monkeypatch.setattr(module, "MAX_OFFERED", 3)
     one, other = await worker(single, "one"), await worker(single, "other")
     session = await single.spoken(Story(talk()))
     await other.take(1)
     ids = await offers(one, session.run, 5)
     assert len(ids) == 3
     assert await offers(one, session.run, 5) == []
-    await one.settle(ids[:1])
+    await one.remove(ids[:1])
     assert len(await offers(one, session.run, 5)) == 1
 
 
@@ -107,10 +107,10 @@ async def test_a_silent_takers_utterances_go_to_another_twice_at_most(deployment
 
     [again] = await eventually_async(taken_over)
     assert again == taken._replace(keys=again.keys)
-    assert await first.missing(ids) == []
+    assert await first.find_removed(ids) == []
 
     async def given_up() -> bool:
-        return await first.take(1) == [] and await first.missing(ids) == ids
+        return await first.take(1) == [] and await first.find_removed(ids) == ids
 
     await eventually_async(given_up)
     assert await pending(first) == 0
@@ -141,13 +141,13 @@ async def test_settled_utterances_are_not_renewed(single: Deployment) -> None:
     await other.take(1)
     [entry_id] = await offers(one, session.run, 1)
     await one.take(1)
-    await one.settle([entry_id])
+    await one.remove([entry_id])
     await one.renew([entry_id])
     assert await pending(one) == 0
     await single.server.execute("UNLINK", one._stream)
     await one.renew([entry_id])
-    await one.settle([entry_id])
-    assert await one.missing([entry_id]) == [entry_id]
+    await one.remove([entry_id])
+    assert await one.find_removed([entry_id]) == [entry_id]
 
 
 async def test_what_another_version_offered_is_left_to_it(single: Deployment) -> None:
@@ -158,7 +158,7 @@ async def test_what_another_version_offered_is_left_to_it(single: Deployment) ->
     odd = await single.server.execute("XADD", one._stream, "*", "run", session.run.member, "utterance", '{"page": 1}')
     await offers(one, session.run, 1)
     assert starts(await other.take(5)) == [0]
-    assert await one.missing([odd.decode()]) == [odd.decode()]
+    assert await one.find_removed([odd.decode()]) == [odd.decode()]
 
 
 @pytest.mark.parametrize("channels", [1, 2])
@@ -173,7 +173,7 @@ async def test_audio_is_cut_out_of_the_chunks_that_hold_it(deployment: Deploymen
         Taken(f"{number}-{channel}", session.run, reference(start, end, channel, channels))
         for number, (start, end) in enumerate(spans) for channel in range(channels)
     ]  # fmt: skip
-    fetched = await one.fetch(wanted)
+    fetched = await one.read_audio(wanted)
     assert fetched.stale == []
     for taken in wanted:
         part = samples[taken.reference.start_samples : taken.reference.end_samples, taken.reference.channel]
@@ -185,13 +185,13 @@ async def claimed(deployment: Deployment, session: Session) -> Claim:
     claims = await deployment.claims("holder", 5_000)
     await claims.ensure_groups()
     [claim] = await claims.take_new([session.keys.partition], 1)
-    await claims.begin([claim])
+    await claims.load([claim])
     return claim
 
 
 async def stale(one: SharedRecognition, run: RunKeys, *references: Reference) -> list[int]:
     """Which of them nobody needs."""
-    fetched = await one.fetch([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
+    fetched = await one.read_audio([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
     return [int(entry_id.partition("-")[0]) for entry_id in fetched.stale]
 
 
@@ -203,7 +203,7 @@ async def test_what_nobody_needs_is_stale(deployment: Deployment) -> None:
     checked = [reference(0, 9_000), reference(9_000, 12_000), reference(12_000, 20_000), reference(29_000, 35_000),
                reference(9_000_000, 9_001_000)]
     assert await stale(one, session.run, *checked) == [3, 4]
-    await one.keep({session.run: [(checked[1], b"{}")]})
+    await one.store_results({session.run: [(checked[1], b"{}")]})
     assert await stale(one, session.run, *checked) == [1, 3, 4]
     first = commit(claim, 1, final(0))
     boundaries = msgspec.structs.replace(first.checkpoint, boundaries=(9_000,))
@@ -218,14 +218,14 @@ async def test_results_are_kept_for_a_while(deployment: Deployment) -> None:
     one = await worker(deployment, "one")
     session = await deployment.spoken(Story(talk()))
     first, second, third = (reference(1_000 * number, 1_000 * number + 1) for number in range(3))
-    assert await one.keep({session.run: [(first, b"1"), (second, b"2")]}) == []
+    assert await one.store_results({session.run: [(first, b"1"), (second, b"2")]}) == []
     names = [one_.name for one_ in (first, third)]
-    assert await one.kept({session.run: names}) == {session.run: {first.name: b"1"}}
-    assert await one.kept({session.run: ()}) == {session.run: {first.name: b"1", second.name: b"2"}}
-    assert 0 < await deployment.server.execute("TTL", session.run.recognised) <= module.KEPT_TTL_S
-    await one.drop({session.run: [first.name]})
-    assert await one.kept({session.run: ()}) == {session.run: {second.name: b"2"}}
-    await one.drop({session.run: ()})
+    assert await one.read_results({session.run: names}) == {session.run: {first.name: b"1"}}
+    assert await one.read_results({session.run: ()}) == {session.run: {first.name: b"1", second.name: b"2"}}
+    assert 0 < await deployment.server.execute("TTL", session.run.recognised) <= module.RESULTS_TTL_S
+    await one.delete_results({session.run: [first.name]})
+    assert await one.read_results({session.run: ()}) == {session.run: {second.name: b"2"}}
+    await one.delete_results({session.run: ()})
     assert await deployment.server.execute("EXISTS", session.run.recognised) == 0
 
 
@@ -233,29 +233,29 @@ async def test_nothing_is_kept_of_what_is_gone(deployment: Deployment) -> None:
     """A result that comes after a session's deletion, or its run's end, leaves no key (STITCH-5)."""
     one = await worker(deployment, "one")
     erased, over = await deployment.spoken(Story(talk())), await deployment.spoken(Story(talk()))
-    await one.keep({erased.run: [(reference(), b"words")]})
+    await one.store_results({erased.run: [(reference(), b"words")]})
     assert await erase(deployment.server, erased.keys, "")
     claim = await claimed(deployment, over)
     await deployment.log.commit([commit(claim, 1, ended(0), ends=True)])
-    await one.keep({erased.run: [(reference(), b"words")], over.run: [(reference(), b"words")]})
+    await one.store_results({erased.run: [(reference(), b"words")], over.run: [(reference(), b"words")]})
     for run in (erased.run, over.run):
         assert await deployment.server.execute("EXISTS", run.recognised) == 0
 
 
 async def test_forgotten_consumers_are_deleted(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that has long been silent and holds nothing is no consumer any more; one that holds something is."""
-    monkeypatch.setattr(module, "LOOK_NOTED_MS", 0)
+    monkeypatch.setattr(module, "POLL_RECORDED_MS", 0)
     idle, busy, one = [await worker(single, name) for name in ("idle", "busy", "one")]
     session = await single.spoken(Story(talk()))
     await idle.take(1)
     ids = await offers(one, session.run, 3)
-    await idle.settle([taken.entry_id for taken in await idle.take(1)])
+    await idle.remove([taken.entry_id for taken in await idle.take(1)])
     await busy.take(1)
-    monkeypatch.setattr(module, "FORGOTTEN_MS", 0)
+    monkeypatch.setattr(module, "IDLE_CONSUMER_MS", 0)
     await one.take(1)
     found = await single.server.execute("XINFO", "CONSUMERS", one._stream, RECOGNISERS)
     assert sorted(fields[1] for fields in found) == [b"busy", b"one"]
-    assert await one.missing(ids) == ids[:1]
+    assert await one.find_removed(ids) == ids[:1]
 
 
 async def test_audio_ahead_of_the_checkpoint_is_never_trimmed(single: Deployment) -> None:

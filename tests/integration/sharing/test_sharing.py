@@ -338,16 +338,16 @@ class Lossy(SharedRecognition):
         self._lose()
         return taken
 
-    async def settle(self, entry_ids: Sequence[str]) -> None:
+    async def remove(self, entry_ids: Sequence[str]) -> None:
         """Lose some calls."""
         if entry_ids:
             self._lose()
-        await super().settle(entry_ids)
+        await super().remove(entry_ids)
 
-    async def missing(self, entry_ids: Sequence[str]) -> list[str]:
+    async def find_removed(self, entry_ids: Sequence[str]) -> list[str]:
         """Lose some answers."""
         self._lose()
-        return await super().missing(entry_ids)
+        return await super().find_removed(entry_ids)
 
     def _lose(self) -> None:
         if self.chance.randrange(3) == 0:

@@ -6,8 +6,8 @@ from itertools import pairwise
 from eventlog.events import CONTAINER, SessionStarted
 from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
-from eventlog.telemetry import heartbeats
-from eventlog.work.uploads import RESTARTS, WORKER, Freed, Uploads, credits_of
+from eventlog.work import heartbeats
+from eventlog.work.uploads import RESTARTS, WORKER, TrimPoint, Uploads, read_credits
 from tests.integration.eventlog.acting import TOKEN, Stage
 
 AHEAD_BYTES = 1_000
@@ -41,7 +41,7 @@ async def ids(stage: Stage, claim: Claim) -> list[bytes]:
 
 async def credit(stage: Stage) -> int:
     """What an edge would learn."""
-    [found] = await credits_of(stage.server, ["u"], 77)
+    [found] = await read_credits(stage.server, ["u"], 77)
     return found
 
 
@@ -49,11 +49,11 @@ async def test_credit_is_what_the_holder_says(stage: Stage) -> None:
     """SESS-10: before anybody decodes, the edge's own bound holds; then the claim holder's, which never falls."""
     claim = await claimed(stage)
     assert await credit(stage) == 77
-    assert (await uploads(stage).begin(claim)).code == Code.OK
+    assert (await uploads(stage).start_decoding(claim)).code == Code.OK
     assert await credit(stage) == AHEAD_BYTES
-    assert await uploads(stage).go_on(claim, 5_000) == Code.OK
-    assert await uploads(stage).go_on(claim, 4_000) == Code.OK
-    assert (await uploads(stage).begin(claim)).code == Code.OK
+    assert await uploads(stage).grant_credit(claim, 5_000) == Code.OK
+    assert await uploads(stage).grant_credit(claim, 4_000) == Code.OK
+    assert (await uploads(stage).start_decoding(claim)).code == Code.OK
     assert await credit(stage) == 5_000
 
 
@@ -63,7 +63,7 @@ async def test_an_older_worker_bounds_nothing(stage: Stage) -> None:
     keys = claim.keys.session
     await stage.do("HSET", keys.session, "guard", "2 0-2")  # what such a worker's beginning leaves
     assert await credit(stage) == sys.maxsize
-    assert (await uploads(stage).begin(claim)).code == Code.OK
+    assert (await uploads(stage).start_decoding(claim)).code == Code.OK
     assert await credit(stage) == AHEAD_BYTES
     await uploads(stage).free(keys)
     assert await credit(stage) == sys.maxsize
@@ -72,13 +72,13 @@ async def test_an_older_worker_bounds_nothing(stage: Stage) -> None:
 async def test_what_is_freed_is_made_up_for(stage: Stage) -> None:
     """SAFE-1: entries before the first byte wanted go, and the next holder gets the record and the beginning."""
     claim = await claimed(stage)
-    assert await uploads(stage).go_on(claim, 9_000, Freed(RECORD, 150, b"head")) == Code.OK
+    assert await uploads(stage).grant_credit(claim, 9_000, TrimPoint(RECORD, 150, b"head")) == Code.OK
     assert await ids(stage, claim) == [b"200-0", b"300-0"]
-    begun = await uploads(stage).begin(claim)
+    begun = await uploads(stage).start_decoding(claim)
     assert (begun.restart, begun.first_bytes) == (RECORD, b"head")
-    assert await uploads(stage).go_on(claim, 9_000, Freed(b"{}", 200)) == Code.OK
+    assert await uploads(stage).grant_credit(claim, 9_000, TrimPoint(b"{}", 200)) == Code.OK
     assert await ids(stage, claim) == [b"300-0"]
-    begun = await uploads(stage).begin(claim)
+    begun = await uploads(stage).start_decoding(claim)
     assert (begun.restart, begun.first_bytes) == (b"{}", b"head")
     await uploads(stage).free(claim.keys.session)
     assert await stage.do("EXISTS", claim.keys.session.upload.head, claim.keys.session.upload.audio) == 0
@@ -88,10 +88,10 @@ async def test_nobody_else_frees_anything(stage: Stage) -> None:
     """SAFE-2: without the claim, or once it is freed, an upload's bytes, record and credit stay as they are."""
     claim = await claimed(stage)
     older = claim._replace(deliveries=2)
-    assert await uploads(stage).go_on(older, 9_000, Freed(RECORD, 150, b"head")) == Code.LOST
+    assert await uploads(stage).grant_credit(older, 9_000, TrimPoint(RECORD, 150, b"head")) == Code.LOST
     assert (len(await ids(stage, claim)), await credit(stage)) == (4, 77)
     await uploads(stage).free(claim.keys.session)
-    assert await uploads(stage).go_on(claim, 9_000, Freed(RECORD, 150, b"head")) == Code.GONE
+    assert await uploads(stage).grant_credit(claim, 9_000, TrimPoint(RECORD, 150, b"head")) == Code.GONE
     assert await stage.do("EXISTS", claim.keys.session.upload.head) == 0
 
 

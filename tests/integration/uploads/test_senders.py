@@ -8,7 +8,7 @@ import pytest
 
 from edge.session import upload_credit
 from eventlog.keys import SessionKeys
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from eventlog.work.uploads import WORKER
 from tests.integration.edge.replicas import Replica, replica
 from tests.support.waiting import eventually_async
@@ -21,7 +21,7 @@ CONTAINER = {"content-type": "audio/wav"}
 
 async def end_bytes(edge: Replica, keys: SessionKeys) -> int:
     """Where an upload ends."""
-    about = await edge.log.whereabouts(keys.upload)
+    about = await edge.log.read_position(keys.upload)
     assert about is not None
     return about.head.offset
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from eventlog.events import Finalized
-from eventlog.telemetry import heartbeats
-from eventlog.work.uploads import WORKER, credits_of
+from eventlog.work import heartbeats
+from eventlog.work.uploads import WORKER, read_credits
 from processor.decoding import decoder_pool
 from processor.decoding.restart_points import UNKNOWN_RECORD
 from tests.integration.decoding.children import decoded
@@ -50,7 +50,7 @@ async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None
     most, at = 0, 0
 
     async def may_send() -> bool:
-        [credit_bytes] = await credits_of(single.server, [upload.keys.session_id], AHEAD_BYTES)
+        [credit_bytes] = await read_credits(single.server, [upload.keys.session_id], AHEAD_BYTES)
         return credit_bytes >= min(len(data), at + PIECE_BYTES)
 
     while at < len(data):
@@ -159,7 +159,7 @@ async def test_beside_an_older_worker_all_is_kept(single: Deployment) -> None:
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
 
     async def is_heard() -> bool:
-        about = await single.log.whereabouts(upload.keys)
+        about = await single.log.read_position(upload.keys)
         return about is not None and about.head.offset > 30 * 16_000
 
     await eventually_async(is_heard)

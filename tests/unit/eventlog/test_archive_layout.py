@@ -12,11 +12,11 @@ texts = st.text(st.characters(codec="utf-8"), max_size=150)
 @example("")
 @example("a/b" * 100)
 def test_any_text_is_one_part_of_a_name(text: str) -> None:
-    """SAFE-4: whatever tenants and sessions are called, no part of a name has slashes, is dots alone or too long."""
+    """SAFE-4: any tenant and session id gives name parts without slashes, not of dots alone, and of bounded length."""
     part = layout.segment(text)
     assert "/" not in part
     assert part not in {".", ".."}
-    assert len(part) <= layout.MOST_SEGMENT
+    assert len(part) <= layout.MAX_SEGMENT_CHARS
     assert part.isascii()
 
 
@@ -27,10 +27,10 @@ def test_different_texts_are_different_parts(one: str, other: str) -> None:
 
 
 @given(texts, st.integers(0, 4_102_444_800_000), st.uuids().map(str))
-def test_a_marker_says_whose_it_is(tenant_id: str, started_ms: int, session_id: str) -> None:
-    """A marker's name says session, moment and day, and stands in its tenant's folder of the day."""
-    name = layout.marker(tenant_id, started_ms, session_id)
-    found = layout.marked(name)
+def test_a_marker_names_its_session(tenant_id: str, started_ms: int, session_id: str) -> None:
+    """A marker's name has the session, time and day, and lies in its tenant's folder of the day."""
+    name = layout.marker_name(tenant_id, started_ms, session_id)
+    found = layout.parse_marker(name)
     assert found is not None
     assert (found.started_ms, layout.session_id_of(found)) == (started_ms, session_id)
     assert name.startswith(f"{layout.tenant_folder(layout.day_of(started_ms), tenant_id)}/")
@@ -43,6 +43,6 @@ def test_days_are_those_of_utc() -> None:
 
 
 def test_other_names_are_no_markers() -> None:
-    """What else may lie about in a directory is no marker."""
+    """Other names in a directory are no markers."""
     for name in ("index/x", "index/date=1/tenant=a/x-y/z", "index/date=1/tenant=a/x-y", "other/date=1/tenant=a/1-x"):
-        assert layout.marked(name) is None
+        assert layout.parse_marker(name) is None

@@ -20,19 +20,19 @@ def golden(name: str) -> bytes:
 
 
 def decode(name: str, data: bytes) -> AudioEvent | Fact:
-    """Decodes as whoever reads that stream does."""
+    """Decode as the readers of that stream do."""
     return decode_audio_event(data) if name in AUDIO_EVENTS else decode_fact(data)
 
 
 @given(any_audio_event)
 def test_audio_events_survive_the_codec(event: AudioEvent) -> None:
-    """An audio event, whatever is in it, is the same after encoding and decoding."""
+    """An audio event with any content is the same after encoding and decoding."""
     assert decode_audio_event(encode(event)) == event
 
 
 @given(any_fact)
 def test_facts_survive_the_codec(fact: Fact) -> None:
-    """A fact, whatever is in it, is the same after encoding and decoding."""
+    """A fact with any content is the same after encoding and decoding."""
     assert decode_fact(encode(fact)) == fact
 
 
@@ -43,7 +43,7 @@ def test_events_of_every_version_still_decode(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
-def test_events_are_written_as_ever(name: str) -> None:
+def test_events_keep_their_bytes(name: str) -> None:
     """Events of the present version have the bytes that they always had (OPS-1)."""
     assert encode(EVENTS[name]) == golden(name)
 
@@ -56,7 +56,7 @@ def test_every_version_has_its_golden_bytes() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))
-def test_fields_of_a_later_version_are_passed_over(name: str) -> None:
+def test_fields_of_a_later_version_are_ignored(name: str) -> None:
     """An event with a field that this version doesn't know decodes without it (OPS-1)."""
     later = golden(name)[:-1] + b',"added_later":{"any":[1]}}'
     assert decode(name, later) == EVENTS[name]
@@ -94,8 +94,8 @@ def test_older_versions_are_raised_step_by_step(monkeypatch: pytest.MonkeyPatch)
     ],
     ids=lambda data: data[:40].decode(errors="replace"),
 )  # fmt: skip
-def test_other_bytes_are_told_as_such(data: bytes) -> None:
-    """Bytes that are no event of a known version raise the codec's own error, whichever way they are wrong."""
+def test_other_bytes_raise_the_codecs_error(data: bytes) -> None:
+    """Bytes that are no event of a known version raise the codec's own error."""
     for one in (decode_audio_event, decode_fact):
         with pytest.raises(UndecodableEventError):
             one(data)

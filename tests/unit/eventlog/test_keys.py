@@ -41,7 +41,7 @@ def texts(holder: object) -> dict[str, str]:
 
 @given(ids, runs)
 def test_all_keys_of_a_partition_are_in_one_slot(session_id: str, run: str) -> None:
-    """Whatever the ids are, every key of a session, its runs and its partition has the slot of the partition's tag."""
+    """With any ids, every key of a session, its runs and its partition has the slot of the partition's tag."""
     session = KEYS.of(session_id)
     partition = session.partition
     made = [
@@ -53,7 +53,7 @@ def test_all_keys_of_a_partition_are_in_one_slot(session_id: str, run: str) -> N
 
 @given(ids, ids, runs, runs)
 def test_different_runs_have_different_keys(one: str, other: str, run: str, other_run: str) -> None:
-    """Two sessions share no key, whatever their runs, and two runs of a session share none of a run's own."""
+    """Two sessions share no key, with any runs, and two runs of a session share none of a run's own."""
     if one != other:
         mine, others = (
             {*texts(KEYS_OF_ONE.of(name)).values(), *texts(KEYS_OF_ONE.of(name).run(run)).values()}
@@ -97,8 +97,8 @@ def test_every_key_of_a_session_is_meant_to_expire() -> None:
     assert set(run.expiring()) == made
 
 
-def test_every_key_says_what_it_is() -> None:
-    """The docstring of each key begins with its Redis type, and says what it holds."""
+def test_every_key_is_documented() -> None:
+    """The docstring of each key begins with its Redis type, and gives its content."""
     documented = {
         f"{kind.__name__}.{name}": inspect.getdoc(inspect.getattr_static(kind, name))
         for kind in (PartitionKeys, QueueKeys, SessionKeys, UploadKeys, RunKeys)

@@ -38,13 +38,13 @@ WRITTEN = {
 
 
 @pytest.mark.parametrize("name", WRITTEN)
-def test_what_is_written_stays_the_same(name: str) -> None:
-    """OPS-1: an archive outlives many versions, so what this one writes is to the byte what its version says."""
+def test_written_bytes_stay_the_same(name: str) -> None:
+    """OPS-1: an archive outlives many versions, so this one writes exactly the bytes of its format version."""
     assert WRITTEN[name] == (GOLDEN / name).read_bytes()
 
 
-def test_what_was_written_is_read() -> None:
-    """OPS-1: the bytes of every version so far say what they said."""
+def test_older_bytes_are_read() -> None:
+    """OPS-1: the bytes of every version so far decode to the same values."""
     manifest = decode_manifest((GOLDEN / "archive_manifest.v1.json").read_bytes())
     assert manifest.started == START
     assert msgspec.structs.replace(manifest, start=MANIFEST.start) == MANIFEST
@@ -55,13 +55,13 @@ def test_what_was_written_is_read() -> None:
 
 
 def test_fields_may_be_added() -> None:
-    """OPS-1: what a later build adds to a manifest is passed over by this one."""
+    """OPS-1: this build ignores fields that a later one adds to a manifest."""
     more = msgspec.json.decode(WRITTEN["archive_manifest.v1.json"]) | {"news": [1]}
     assert decode_manifest(msgspec.json.encode(more)).session_id == "s1"
 
 
 @pytest.mark.parametrize("data", [b"", b"{}", b"[]", b'{"archive":"archive_manifest.v2"}'])
-def test_other_versions_are_told(data: bytes) -> None:
+def test_other_versions_are_damage(data: bytes) -> None:
     """Notes of a version that this build doesn't know are damage to it, never half understood."""
     for decode in (decode_manifest, decode_note):
         with pytest.raises(DamagedArchiveError):

@@ -1,7 +1,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eventlog.archive.manifest import Part, missing
+from eventlog.archive.manifest import Part, find_missing
 from eventlog.archive.part_cutter import PartCutter
 from eventlog.codec import encode
 from eventlog.events import SessionSealed
@@ -25,7 +25,7 @@ def stories(draw: st.DrawFn) -> Story:
 
 
 def described(story: Story, part_samples: int, places: list[int]) -> list[object]:
-    """All that the parts of a session are."""
+    """The parts of a session, with all their content."""
     found: list[object] = []
     for one, pcm in cut(story.entries(places), part_samples, story.samples.shape[1]):
         found.append((one.number, one.start_samples, one.end_samples, one.spans, pcm, [line.id for line in one.events]))
@@ -35,14 +35,14 @@ def described(story: Story, part_samples: int, places: list[int]) -> list[object
 @settings(max_examples=60, deadline=None)
 @given(story=stories(), part_samples=st.sampled_from([7_000, 10_000, 40_000, 50_000]), places=cuts)
 def test_parts_depend_on_the_audio_alone(story: Story, part_samples: int, places: list[int]) -> None:
-    """REPLAY-3: however a client cut its audio into chunks, the parts are the same, samples, gaps and events."""
+    """REPLAY-3: the parts are the same, in samples, holes and events, for any chunks of the client."""
     assert described(story, part_samples, places) == described(story, part_samples, [])
 
 
 @settings(max_examples=60, deadline=None)
 @given(story=stories(), part_samples=st.sampled_from([7_000, 10_000, 40_000, 50_000]), places=cuts)
 def test_parts_together_are_the_session(story: Story, part_samples: int, places: list[int]) -> None:
-    """REPLAY-1: every sample and every event is in exactly one part, and what is missing is told by its place."""
+    """REPLAY-1: every sample and every event is in exactly one part, and missing audio is listed by its position."""
     entries = story.entries(places)
     parts = list(cut(entries, part_samples, story.samples.shape[1]))
     assert b"".join(pcm for _, pcm in parts) == b"".join(entry.pcm for entry in entries if entry.pcm)
@@ -55,11 +55,11 @@ def test_parts_together_are_the_session(story: Story, part_samples: int, places:
         Part(number=one.number, start_samples=one.start_samples, end_samples=one.end_samples, spans=tuple(one.spans))
         for one, _ in parts
     ]
-    assert missing(noted) == tuple(hole for hole in story.holes if hole[0] < hole[1])
+    assert find_missing(noted) == tuple(hole for hole in story.holes if hole[0] < hole[1])
 
 
-def test_a_hole_that_ends_at_a_cut_is_told_once() -> None:
-    """REPLAY-1: the event of a hole that ends just where a part does stands in that part, what follows in the next."""
+def test_a_hole_that_ends_at_a_cut_is_in_one_part() -> None:
+    """REPLAY-1: the event of a hole that ends at a cut is in the part before it, and later events are in the next."""
     story = Story(talk()[:LENGTH], holes=((15_000, 20_000),), finalized=(20_000,))
     parts = list(cut(story.entries(), LENGTH // 2, 1))
     assert [[line.id for line in one.events] for one, _ in parts[:2]] == [["0-1", "20000-0"], ["20000-1"]]
@@ -76,7 +76,7 @@ def test_a_session_that_ends_at_a_cut_has_one_more_part() -> None:
 
 
 def test_a_session_without_audio_is_one_part() -> None:
-    """A session that ended before anything was said has its events and no samples, described or not."""
+    """A session that ended before any speech has its events and no samples, described or not."""
     start = AudioEntry(OPENED, None, encode(Story(talk()).start), 0)
     end = AudioEntry(SEALED, None, encode(SessionSealed(reason="idle", offset_samples=0)), 0)
     for channels in (0, 1):
@@ -84,13 +84,13 @@ def test_a_session_without_audio_is_one_part() -> None:
         assert (part.end_samples, pcm, len(part.events)) == (0, b"", 2)
 
 
-def test_what_was_freed_too_early_is_noticed() -> None:
-    """Audio that is missing without an event that says so was freed; a hole that was told was not."""
-    told = next(cut(Story(talk()[:LENGTH], holes=((5_000, 9_000),)).entries(), LENGTH * 2, 1))[0]
-    assert (told.lacks, told.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
+def test_audio_freed_too_early_is_noticed() -> None:
+    """Missing audio without a hole event counts as freed too early; audio with one does not."""
+    declared = next(cut(Story(talk()[:LENGTH], holes=((5_000, 9_000),)).entries(), LENGTH * 2, 1))[0]
+    assert (declared.has_missing_audio, declared.spans) == (False, [(0, 5_000), (9_000, LENGTH)])
     freed = PartCutter(0, LENGTH * 2, 1)
     freed.feed(AudioEntry(Position(9_000, 0), bytes(2_000), None, 0))
-    assert (freed.lacks, freed.spans) == (True, [(8_000, 9_000)])
+    assert (freed.has_missing_audio, freed.spans) == (True, [(8_000, 9_000)])
     at_the_end = PartCutter(0, LENGTH * 2, 1)
     at_the_end.feed(AudioEntry(SEALED, None, encode(SessionSealed(reason="stop", offset_samples=9)), 0))
-    assert at_the_end.lacks
+    assert at_the_end.has_missing_audio

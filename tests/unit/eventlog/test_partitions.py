@@ -21,7 +21,7 @@ def test_each_node_of_three_gets_its_share() -> None:
 
 @given(st.integers(1, 128))
 def test_partitions_lie_in_equal_shares(partitions: int) -> None:
-    """Partition n lies in the n-th of as many equal shares of the slots as there are partitions."""
+    """Partition n lies in the n-th of the slots' equal shares, one for each partition."""
     slots = [key_slot(tag.encode()) for tag in tags.__wrapped__(partitions)]
     ends = [number * SLOTS // partitions for number in range(partitions + 1)]
     assert all(first <= slot < end for slot, first, end in zip(slots, ends, ends[1:], strict=False))

@@ -26,13 +26,13 @@ def test_offsets_compare_as_numbers() -> None:
 
 
 def test_the_named_positions_enclose_all_others() -> None:
-    """The opening is the first id that Redis takes, the seal the largest there is."""
+    """The opening is the first id that Redis takes, the seal the largest one."""
     assert (str(START), str(OPENED)) == ("0-0", "0-1")
     assert str(SEALED) == "18446744073709551615-18446744073709551615"
 
 
 @pytest.mark.parametrize("text", ["", "5", "-", "a-b", "5-", "-5", "1-2-3", b"\xff-1"])
 def test_other_text_is_refused(text: str | bytes) -> None:
-    """What isn't two integers with a hyphen between them is a ValueError."""
+    """Text other than two integers with a hyphen between them is a ValueError."""
     with pytest.raises(ValueError):  # noqa: PT011 - which text it is says enough
         Position.parse(text)

@@ -23,7 +23,7 @@ async def returns() -> None:
 
 
 async def test_a_task_that_raises_ends_its_service_with_that_error() -> None:
-    """What a task raised is what `wait` raises, and the service says that it has failed."""
+    """`wait` raises the error of a task, and the service reports that it has failed."""
     tasks = ServiceTasks()
     tasks.spawn("lasting", forever())
     tasks.spawn("broken", fails())
@@ -51,8 +51,8 @@ async def test_a_task_that_is_cancelled_from_outside_ends_its_service() -> None:
     await tasks.stop()
 
 
-async def test_a_task_that_is_spawned_while_somebody_waits_is_waited_for() -> None:
-    """A waiter hears of tasks that came after it."""
+async def test_a_task_spawned_during_a_wait_is_waited_for() -> None:
+    """A waiter also waits for tasks that were spawned after it."""
     tasks = ServiceTasks()
     tasks.spawn("lasting", forever())
     waiting = asyncio.create_task(tasks.wait())
@@ -64,7 +64,7 @@ async def test_a_task_that_is_spawned_while_somebody_waits_is_waited_for() -> No
 
 
 async def test_stop_lets_waiters_return_and_may_be_called_again() -> None:
-    """Stopping is no failure, whoever waits, and a second stop does nothing."""
+    """Stopping is no failure to any waiter, and a second stop does nothing."""
     tasks = ServiceTasks()
     task = tasks.spawn("lasting", forever())
     waiting = asyncio.create_task(tasks.wait())
@@ -77,7 +77,7 @@ async def test_stop_lets_waiters_return_and_may_be_called_again() -> None:
 
 
 async def test_stop_waits_for_tasks_that_end_by_themselves() -> None:
-    """Within its bound a task may finish its round; only what is late is cancelled."""
+    """Within its bound a task may finish its round; only late tasks are cancelled."""
     tasks, go_on = ServiceTasks(), asyncio.Event()
 
     async def orderly() -> None:

@@ -16,7 +16,7 @@ local function holds(sessions, entry, consumer, deliveries)
 end
 
 -- Remove a claim's entry for good.
-local function forget(sessions, entries, entry, member)
+local function remove_entry(sessions, entries, entry, member)
   redis.call('XACK', sessions, GROUP, entry)
   redis.call('XDEL', sessions, entry)
   if redis.call('HGET', entries, member) == entry then
@@ -24,10 +24,10 @@ local function forget(sessions, entries, entry, member)
   end
 end
 
--- Put a fresh, unclaimed entry for `member` and wake whoever has room.
-local function offer(sessions, entries, bell, member)
+-- Add a fresh, unclaimed entry for `member` and wake the workers with room.
+local function offer(sessions, entries, wakeup, member)
   local entry = redis.call('XADD', sessions, '*', 'run', member)
   redis.call('HSET', entries, member, entry)
-  redis.call('SPUBLISH', bell, member)
+  redis.call('SPUBLISH', wakeup, member)
   return entry
 end

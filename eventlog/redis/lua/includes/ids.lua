@@ -6,7 +6,7 @@ local function number_before(a, b)
   return a < b
 end
 
--- Where the next entry goes that takes up no audio and is no utterance; a sequence part stays small.
+-- The id of the next entry without audio or utterance; a sequence part stays small.
 local function control_after(id)
   local offset, sequence = string.match(id, '^(%d+)-(%d+)$')
   return offset .. '-' .. string.format('%.0f', tonumber(sequence) + 1)

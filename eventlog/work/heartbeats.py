@@ -15,12 +15,11 @@ from eventlog.redis.scripts import script
 from eventlog.redis.server import Server
 from eventlog.telemetry import error_counts
 
-FORGOTTEN_AFTER_MS = 300_000
+EXPIRES_AFTER_MS = 300_000
 """Dead processes stay listed for five minutes: long enough to be seen, short enough not to pile up over restarts."""
 
-PAYLOAD_BYTES = 4096
-"""A heartbeat says a few numbers; more would make every look at all of them dear."""
-
+MAX_PAYLOAD_BYTES = 4096
+"""A heartbeat holds a few numbers; more would make every read of all of them dear."""
 
 ERRORS = "errors_5min"
 """Field of every heartbeat: errors that its process logged in the last five minutes."""
@@ -36,30 +35,30 @@ class Heartbeat(NamedTuple):
 
 
 def process_name() -> str:
-    """A name that no other process has, and that tells an operator where to look: of consumers and heartbeats."""
+    """Return a unique name for this process's consumers and heartbeats, which shows an operator where it runs."""
     return f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
 
 
 async def write(server: Server, role: str, consumer: str, payload: Mapping[str, Any]) -> None:
-    """Say that `consumer` is alive as `role` (a word without spaces), what it does, and how many errors it logged.
+    """Record that `consumer` is alive as `role` (a word without spaces), its payload, and how many errors it logged.
 
     Raises:
         ValueError: if the payload is too large.
         LogUnavailableError: if Redis can't be reached.
     """
-    data = msgspec.json.encode({**payload, ERRORS: error_counts.OF_THIS_PROCESS.recent()})
-    if len(data) > PAYLOAD_BYTES:
-        raise ValueError(f"a heartbeat of {len(data)} bytes; at most {PAYLOAD_BYTES} are taken")
-    await server.run(script("beat"), [heartbeats()], [f"{role} {consumer}", data, FORGOTTEN_AFTER_MS])
+    data = msgspec.json.encode({**payload, ERRORS: error_counts.PROCESS_ERRORS.recent()})
+    if len(data) > MAX_PAYLOAD_BYTES:
+        raise ValueError(f"a heartbeat of {len(data)} bytes; at most {MAX_PAYLOAD_BYTES} are taken")
+    await server.run(script("record_heartbeat"), [heartbeats()], [f"{role} {consumer}", data, EXPIRES_AFTER_MS])
 
 
 async def read_all(server: Server) -> list[Heartbeat]:
-    """Every role that gave a sign of life lately, the youngest first.
+    """Return the heartbeats of all roles that gave one lately, the latest first.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    answer = await server.run(script("beat"), [heartbeats()], ["", "", FORGOTTEN_AFTER_MS])
+    answer = await server.run(script("record_heartbeat"), [heartbeats()], ["", "", EXPIRES_AFTER_MS])
     found = [_heartbeat(*one) for one in answer]
     return sorted(found, key=lambda heartbeat: heartbeat.age_ms)
 

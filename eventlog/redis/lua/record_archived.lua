@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Purpose: note up to where a session's audio is archived, and free what is both archived and processed, if so wanted.
+-- Purpose: record up to where a session's audio is archived; with argument 2, free audio both archived and processed.
 -- KEYS: 1 session (hash), 2 audio (stream), 3 live run's checkpoint (hash)
--- ARGV: 1 archived up to (samples; the largest number there is once all of the session is), 2 free (0 or 1)
+-- ARGV: 1 archived up to (samples; the largest number once all of the session is), 2 free (0 or 1)
 -- Returns: code: OK or GONE (erased or expired meanwhile)
 -- Atomic: all of it
--- Retry: OK, and nothing changes; what is further already stays so
+-- Retry: OK, and nothing changes; a further position stays
 --- @include "codes"
 --- @include "ids"
 
@@ -17,7 +17,7 @@ if number_before(archived, ARGV[1]) then
   archived = ARGV[1]
   redis.call('HSET', KEYS[1], 'archived', archived)
 end
--- What a replay was begun on stays: nothing says here how far that has read.
+-- Audio that a replay has started on stays: its progress is unknown here.
 if ARGV[2] == '0' or state[2] then
   return CODE.OK
 end

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Purpose: take away a redriven letter that was sent, or set it aside again; that only while its run has facts.
+-- Purpose: delete a redriven letter that was sent, or make it a dead letter again, the latter only while its run has facts.
 -- KEYS: 1 redriven (stream), 2 dead letters (stream), 3 transcript (stream)
--- ARGV: 1 entry id, 2 reason ("" if it was sent), 3 attempts, 4 now (Unix ms), 5 consumer, 6 most dead letters, 7 TTL (s)
--- Returns: 1 if it was there, else 0
+-- ARGV: 1 entry id, 2 reason ("" if it was sent), 3 attempts, 4 now (Unix ms), 5 consumer, 6 max dead letters, 7 TTL (s)
+-- Returns: 1 if it existed, else 0
 -- Atomic: all of it
 -- Retry: 0, and nothing changes
 local letter = redis.call('XRANGE', KEYS[1], ARGV[1], ARGV[1])[1]

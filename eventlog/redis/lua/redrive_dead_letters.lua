@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Purpose: offer dead letters of a sink to its forwarder once more; drop those whose facts are gone.
--- KEYS: 1 dead letters (stream), 2 redriven (stream), 3 changes bell (channel), then per letter: transcript (stream)
--- ARGV: 1 message for the bell, 2 most entries of redriven, then per letter: entry id
--- Returns: per letter 1 if it was moved, 2 if it was dropped, 0 if there is no such letter, 3 if there is no room
+-- Purpose: offer dead letters of a sink to its forwarder once more; delete those whose facts are gone.
+-- KEYS: 1 dead letters (stream), 2 redriven (stream), 3 changes wake-up (channel), then per letter: transcript (stream)
+-- ARGV: 1 message for the wake-up, 2 max entries of redriven, then per letter: entry id
+-- Returns: per letter 1 if it was moved, 2 if it was deleted, 0 if it does not exist, 3 if redriven is full
 -- Atomic: all of it, so that an erasure meets a letter in one of the two places, or in none
--- Retry: 0 for those that an earlier try moved or dropped
+-- Retry: 0 for those that an earlier try moved or deleted
 local FIXED_KEYS, FIXED_ARGUMENTS = 3, 2
 local ttl = redis.call('TTL', KEYS[1])
 local answers, moved = {}, false

@@ -1,10 +1,11 @@
-"""How many errors there were lately."""
+"""The count of recent errors."""
 
 import logging
 
 from eventlog.redis.server import connect
-from eventlog.telemetry import error_counts, heartbeats
-from eventlog.telemetry.error_counts import MOST_COUNTED, WINDOW_S, ErrorCount
+from eventlog.telemetry import error_counts
+from eventlog.telemetry.error_counts import MAX_COUNTED, WINDOW_S, ErrorCounter
+from eventlog.work import heartbeats
 
 
 def record(level: int) -> logging.LogRecord:
@@ -15,7 +16,7 @@ def record(level: int) -> logging.LogRecord:
 def test_errors_count_for_five_minutes() -> None:
     """Errors and worse count, warnings don't, and each for five minutes by the clock (STITCH-8)."""
     now_s = 1000.0
-    count = ErrorCount(lambda: now_s)
+    count = ErrorCounter(lambda: now_s)
     logger = logging.Logger("one")  # noqa: LOG001 - apart from the tree, whose other handlers would print
     logger.addHandler(count)
     for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
@@ -28,19 +29,19 @@ def test_errors_count_for_five_minutes() -> None:
     assert count.recent() == 1
 
 
-def test_what_is_kept_is_bounded() -> None:
+def test_the_counter_is_bounded() -> None:
     """An endless run of errors costs no more memory than the bound."""
-    count = ErrorCount()
-    for _ in range(2 * MOST_COUNTED):
+    count = ErrorCounter()
+    for _ in range(2 * MAX_COUNTED):
         count.handle(record(logging.ERROR))
-    assert count.recent() == MOST_COUNTED
+    assert count.recent() == MAX_COUNTED
 
 
-async def test_heartbeats_tell_the_count(redis_url: str) -> None:
-    """Each heartbeat says how many errors its process logged lately (STITCH-8)."""
+async def test_heartbeats_have_the_count(redis_url: str) -> None:
+    """Each heartbeat has the number of errors that its process logged lately (STITCH-8)."""
     server = await connect(redis_url)
-    before = error_counts.OF_THIS_PROCESS.recent()
-    error_counts.OF_THIS_PROCESS.handle(record(logging.ERROR))
+    before = error_counts.PROCESS_ERRORS.recent()
+    error_counts.PROCESS_ERRORS.handle(record(logging.ERROR))
     await heartbeats.write(server, "worker", "one", {"runs": 1})
     [beat] = await heartbeats.read_all(server)
     assert beat.payload == {"runs": 1, heartbeats.ERRORS: before + 1}

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: delete consumers that hold nothing: one by name, or every one that was silent for long.
+-- Purpose: delete consumers without claims: one by name, or every one that was silent for long.
 -- KEYS: 1 sessions (stream)
 -- ARGV: 1 consumer ("" for every silent one), 2 silence (ms)
 -- Returns: how many were deleted

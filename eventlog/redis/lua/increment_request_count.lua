@@ -2,7 +2,7 @@
 -- Purpose: count a request of a tenant in a window of time.
 -- KEYS: 1 count of the window (string)
 -- ARGV: 1 time to live of the count (s)
--- Returns: how many there were in the window, this one included
+-- Returns: the number of requests in the window, this one included
 -- Atomic: all of it
 -- Retry: counts once more
 

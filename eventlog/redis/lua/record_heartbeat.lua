@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
--- Purpose: note that a role is alive, by Redis's own clock, and forget those that have been silent for long.
+-- Purpose: record a role's heartbeat, by Redis's own clock, and delete those of roles that were silent for long.
 -- KEYS: 1 heartbeats (hash)
--- ARGV: 1 "<role> <consumer>" or "" to only read, 2 payload (JSON), 3 silence after which one is forgotten (ms)
+-- ARGV: 1 "<role> <consumer>" or "" to only read, 2 payload (JSON), 3 silence after which one is deleted (ms)
 -- Returns: list of field, age (ms), payload of all that remain
 -- Atomic: all of it
 -- Retry: harmless

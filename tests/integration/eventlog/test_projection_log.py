@@ -1,4 +1,4 @@
-"""A projection's side of the log on real servers: each hole that notices, pulls and applies could have, opened."""
+"""A projection's side of the log on real servers: every loss and race of notices, pulls and applies."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -120,7 +120,7 @@ async def test_a_refused_apply_writes_nothing(log: Server, refused: object) -> N
 
 
 async def test_one_broken_run_leaves_the_others_alone(log: Server) -> None:
-    """A run whose keys were overwritten is told as such while others of the same call are served."""
+    """A run whose keys were overwritten gets an error while others of the same call are served."""
     good, bad, of = a_run(log), a_run(log), consumer(log)
     await write(log, good, [opened(good)])
     await log.execute("SET", bad.transcript, "no stream")
@@ -178,7 +178,7 @@ async def test_a_notice_goes_to_one_consumer_and_comes_again_until_acked(log: Se
         assert await members(of, keys, own=frozenset({keys.partition.number}), idle_ms=0) == []
 
 
-async def test_a_projection_without_group_is_told_to_walk(log: Server) -> None:
+async def test_a_projection_without_group_is_ordered_to_walk(log: Server) -> None:
     """A new projection, or one whose `changes` vanished, learns of every run by the index."""
     keys, of = a_run(log), consumer(log)
     await write(log, keys, [opened(keys)], with_notice=False)
@@ -200,7 +200,7 @@ async def test_an_order_to_walk_that_comes_during_a_walk_is_kept(log: Server) ->
     assert (await of.news([keys.partition]))[0].walk == "later"
 
 
-async def test_trimming_keeps_what_somebody_needs(log: Server) -> None:
+async def test_trimming_keeps_needed_notices(log: Server) -> None:
     """Notices below every projection's oldest unacked one are freed, and no others."""
     keys, quick, slow = a_run(log), consumer(log), consumer(log, projection="slow")
     for of in (quick, slow):
@@ -215,7 +215,7 @@ async def test_trimming_keeps_what_somebody_needs(log: Server) -> None:
     assert again == [keys.member] * 6
 
 
-async def test_who_is_overrun_by_the_bound_walks(log: Server) -> None:
+async def test_a_projection_overrun_by_the_bound_walks(log: Server) -> None:
     """A bound on notices costs a projection that fell behind a walk, and one that kept up nothing."""
     keys, quick, slow = a_run(log), consumer(log), consumer(log, projection="slow")
     for of in (quick, slow):
@@ -251,7 +251,7 @@ async def test_a_partition_that_is_broken_leaves_the_others_alone(log: Server) -
     assert [news.partition for news in await consumer(log).news([bad, good])] == [good]
 
 
-async def test_a_bad_answer_to_an_ack_is_told(log: Server) -> None:
+async def test_a_bad_answer_to_an_ack_raises(log: Server) -> None:
     """An ack that Redis refuses raises instead of passing for done."""
     partition = log.keys.partitions[0]
     await log.execute("SET", partition.changes, "no stream")
@@ -260,7 +260,7 @@ async def test_a_bad_answer_to_an_ack_is_told(log: Server) -> None:
 
 
 async def test_the_end_can_be_pulled_and_passed(log: Server) -> None:
-    """The last fact has the largest id there is; behind it a pull finds nothing and fails at nothing."""
+    """The last fact has the largest id; a pull behind it finds nothing and doesn't fail."""
     keys, of = a_run(log), consumer(log)
     await write(log, keys, [opened(keys), ended(0)])
     assert await pulled(of, keys) == ["0-1", str(SEALED)]

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Purpose: offer again every unfinished run whose entry is missing (a hand's mistake, a failover's loss).
--- KEYS: 1 sessions (stream), 2 entries (hash), 3 sessions bell (channel)
--- ARGV: 1 scan cursor, 2 how many to look at
--- Returns: {next cursor, list of the members looked at, how many were offered again}
+-- Purpose: offer again every unfinished run whose entry is missing (an operator's mistake, a failover's loss).
+-- KEYS: 1 sessions (stream), 2 entries (hash), 3 sessions wake-up (channel)
+-- ARGV: 1 scan cursor, 2 how many to check
+-- Returns: {next cursor, list of the checked members, how many were offered again}
 -- Atomic: all of it
 -- Retry: harmless
 --- @include "claim"

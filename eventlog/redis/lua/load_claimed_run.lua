@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: learn where a claimed run stands, and count a suspicion if its last holder died.
+-- Purpose: read where a claimed run stands, and raise its suspicion count if its last holder died.
 -- KEYS: 1 sessions (stream), 2 entries (hash), 3 checkpoint (hash), 4 session (hash), 5 transcript (stream)
 -- ARGV: 1 entry, 2 consumer, 3 deliveries, 4 member, 5 TTL (s)
 -- Returns: {code, start event, checkpoint as field/value list, last fact's id, fact 0-2 or ""}: OK; LOST; GONE or
@@ -15,11 +15,11 @@ end
 -- A replay has a start of its own, and may outlive its session.
 local start = redis.call('HGET', KEYS[3], 'start') or redis.call('HGET', KEYS[4], 'start')
 if not start or redis.call('EXISTS', KEYS[5]) == 0 then
-  forget(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
+  remove_entry(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
   return {CODE.GONE, '', {}, '0-0', ''}
 end
 if redis.call('HEXISTS', KEYS[3], 'done') == 1 then
-  forget(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
+  remove_entry(KEYS[1], KEYS[2], ARGV[1], ARGV[4])
   return {CODE.SEALED, '', {}, '0-0', ''}
 end
 local token = ARGV[1] .. ' ' .. ARGV[3]

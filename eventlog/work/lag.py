@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from eventlog.log import LogUnavailableError
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -12,7 +11,7 @@ _MS = 1000
 
 
 class Lag(NamedTuple):
-    """Ages in seconds, by Redis's own clock; 0 where nothing waits."""
+    """Ages in seconds of the oldest waiting entries, by Redis's own clock; 0 where nothing waits."""
 
     unclaimed_s: float
     """Of the oldest run that no worker has taken yet."""
@@ -21,7 +20,7 @@ class Lag(NamedTuple):
 
 
 async def read_lag(server: Server) -> Lag:
-    """What waits, over all partitions.
+    """Return the lag over all partitions.
 
     Raises:
         LogUnavailableError: if a partition can't be reached.
@@ -29,9 +28,7 @@ async def read_lag(server: Server) -> Lag:
     calls = [Call(script("measure_lag"), [keys.sessions, keys.changes], []) for keys in server.keys.partitions]
     unclaimed_ms = 0
     projections_ms: dict[str, int] = {}
-    for answer in await server.run_many(calls):
-        if isinstance(answer, LogUnavailableError):
-            raise answer
+    for answer in await server.run_all(calls):
         unclaimed_ms = max(unclaimed_ms, answer[0])
         for name, age_ms in zip(answer[1::2], answer[2::2], strict=True):
             projections_ms[name.decode()] = max(age_ms, projections_ms.get(name.decode(), 0))

@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Purpose: delete a stream's entries that name a run of certain sessions.
 -- KEYS: 1 stream of entries with a field "run" (stream)
--- ARGV: 1 first id to look at, 2 how many to look at, 3… session ids
--- Returns: {id to go on from, or "" at the end, how many entries were deleted}
+-- ARGV: 1 first id to check, 2 how many to check, 3… session ids
+-- Returns: {id to continue from, or "" at the end, how many entries were deleted}
 -- Atomic: each call
 -- Retry: harmless
 local wanted = {}

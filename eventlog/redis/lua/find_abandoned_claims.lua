@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: see how long the longest idle claim wasn't renewed, and what the time is; what is taken over comes after this.
+-- Purpose: read the idle time of the longest idle claim, and the clock; a takeover follows this look.
 -- KEYS: 1 sessions (stream)
 -- ARGV: 1 lease (ms)
 -- Returns: {now (ms, this server's clock), idle time (ms) of the longest idle claim, 0 if none is idle for half a lease}
@@ -8,7 +8,7 @@
 --- @include "claim"
 --- @include "clock"
 
--- The living renew each third of a lease, so what is idle for half of one is few, or a death.
+-- Live workers renew each third of a lease, so claims idle for half of one are few, or a dead worker's.
 local idle = redis.pcall('XPENDING', KEYS[1], GROUP, 'IDLE', math.floor(tonumber(ARGV[1]) / 2), '-', '+', 100)
 local longest = 0
 if not idle.err then

@@ -18,6 +18,7 @@ from starlette.routing import WebSocketRoute
 from edge import errors
 from edge.auth.access import Authenticator, NoAuthentication
 from edge.auth.tickets import Tickets
+from edge.collector import EdgeCollector
 from edge.contract.operations import Endpoints, routes
 from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
@@ -25,8 +26,9 @@ from edge.errors import ApiError, ErrorCode
 from edge.ingest.batch import Batches
 from edge.ingest.live import Live
 from edge.ingest.recordings import Recordings
-from edge.metrics import Metrics, Observed
-from edge.server.lingering_close import LingeringClose, leaves_unread
+from edge.metrics import RequestTimer
+from edge.metrics_endpoint import MetricsEndpoint
+from edge.server.lingering_close import LingeringClose, has_unread_body
 from edge.settings import EdgeSettings
 from edge.streams.session_events import Events
 from edge.views.diagnostics import Diagnostics
@@ -44,13 +46,13 @@ logger = logging.getLogger(__name__)
 STREAM_PATH = "/v1/transcribe/stream"
 
 RETRIED = frozenset({429, 503})
-"""Statuses after which the same request may be made again, a second later unless told otherwise."""
+"""Statuses after which the same request may be made again, a second later unless the error says how much later."""
 
 _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
 
 
 GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (
-    Health, Diagnostics, Metrics, Sessions, Transcripts, Tickets, Live, Recordings, Batches, Events, Webhooks,
+    Health, Diagnostics, MetricsEndpoint, Sessions, Transcripts, Tickets, Live, Recordings, Batches, Events, Webhooks,
 )  # fmt: skip
 """Every group of HTTP operations; a new one is added here."""
 
@@ -59,8 +61,9 @@ def create_app(
     settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None,
     now: Callable[[], float] = time.time,
 ) -> Starlette:  # fmt: skip
-    """The application; `app.state.core` is its `EdgeCore`. It doesn't close `server`."""
+    """Build the application; `app.state.core` is its `EdgeCore`. It doesn't close `server`."""
     core = EdgeCore(settings, server, log, authenticator, now)
+    server.meter.read_when_asked(EdgeCollector(core))
     operations = [operation for group in GROUPS for operation in group(core).operations()]
     secured = not isinstance(authenticator or NoAuthentication(), NoAuthentication)
     operations += Specifications(settings.version, STREAM_PATH, tuple(operations), secured=secured).operations()
@@ -70,12 +73,12 @@ def create_app(
             *routes(operations, core.access),
         ],
         exception_handlers={
-            ApiError: _told,
-            HTTPException: _told_http,
-            LogUnavailableError: _told_unavailable,
-            Exception: _told_defect,
+            ApiError: _answer_api_error,
+            HTTPException: _answer_http_exception,
+            LogUnavailableError: _answer_log_unavailable,
+            Exception: _answer_defect,
         },
-        middleware=[Middleware(Observed, metrics=core.metrics), *_cors(settings)],
+        middleware=[Middleware(RequestTimer, metrics=core.metrics), *_cors(settings)],
         lifespan=_lifespan(core),
     )
     app.state.core = core
@@ -84,7 +87,7 @@ def create_app(
 
 
 def _cors(settings: EdgeSettings) -> list[Middleware]:
-    """Lets the pages of the allowed origins read answers; there are no cookies that could be sent along."""
+    """Let the pages of the allowed origins read answers; no cookies exist that could be sent along."""
     if not settings.allowed_origins:
         return []
     return [
@@ -107,14 +110,14 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
     return running
 
 
-def _answer(request: Request, trouble: ErrorCode, message: str, status: int = 0) -> Response:
+def _answer(request: Request, error_code: ErrorCode, message: str, status: int = 0) -> Response:
     core: EdgeCore = request.app.state.core
-    core.metrics.trouble(trouble)
-    body = {"error": {"code": trouble.code, "message": message}}
-    return json_response(body, status or trouble.status or 500)
+    core.metrics.count_error(error_code)
+    body = {"error": {"code": error_code.code, "message": message}}
+    return json_response(body, status or error_code.status or 500)
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _answer_api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
     answer = _answer(request, error.trouble, error.message)
@@ -122,10 +125,10 @@ async def _told(request: Request, error: Exception) -> Response:
         answer.headers["retry-after"] = str(error.retry_after_s or 1)
     if answer.status_code == errors.UNAUTHORIZED.status:
         answer.headers["www-authenticate"] = "Bearer"
-    return LingeringClose(answer) if leaves_unread(request) else answer
+    return LingeringClose(answer) if has_unread_body(request) else answer
 
 
-async def _told_http(request: Request, error: Exception) -> Response:
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     answer = _answer(request, _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail, error.status_code)
@@ -133,13 +136,13 @@ async def _told_http(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def _told_unavailable(request: Request, _error: Exception) -> Response:
+async def _answer_log_unavailable(request: Request, _error: Exception) -> Response:
     answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis can't be reached now")
     answer.headers["retry-after"] = "1"
     return answer
 
 
-async def _told_defect(request: Request, _error: Exception) -> Response:
+async def _answer_defect(request: Request, _error: Exception) -> Response:
     return _answer(request, errors.INTERNAL_ERROR, "a defect of the server; it is logged there")
 
 

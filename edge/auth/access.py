@@ -16,7 +16,7 @@ from edge import errors
 from edge.auth import ticket_store
 from edge.auth.limits import RequestLimit, check_origin
 from edge.errors import ApiError
-from edge.session.parameters import canonical_session_id
+from edge.session_id import canonical_session_id
 from edge.settings import EdgeSettings
 from eventlog.keys import Keys, SessionKeys
 from eventlog.redis.redis_log import LogPosition, RedisLog

@@ -11,7 +11,7 @@ from edge import errors
 from edge.errors import ApiError
 from edge.session.opener import Session
 from edge.session.uplink import frame_bytes_of
-from edge.session.upload_credit import LOOK_S, ProgressTimeout, UploadCredit
+from edge.session.upload_credit import POLL_S, ProgressTimeout, UploadCredit
 from eventlog.events import CONTAINER
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel.views import read_boundary
@@ -53,17 +53,17 @@ class BacklogLimit:
             if await self._has_come_nearer(still):
                 still = ProgressTimeout()
                 continue
-            if still.is_long:
+            if still.has_expired:
                 if await self._credit.is_hopeless():
                     raise ApiError(errors.LOG_UNAVAILABLE, "no worker takes the recording now; send it again later")
-                still.begin_again()
-            await asyncio.sleep(LOOK_S)
+                still.restart()
+            await asyncio.sleep(POLL_S)
 
     async def _has_come_nearer(self, still: ProgressTimeout) -> bool:
         """Look how far the worker is; now and then say that the sender lives, who is made to wait."""
         before = self._done_samples
         with contextlib.suppress(LogUnavailableError):  # appends tell of a Redis that stays away
             self._done_samples = max(before, await read_boundary(self._core.server, self._session.keys.run()))
-            if still.is_due():
+            if still.is_touch_due():
                 await self._core.log.touch([(self._session.keys, self._session.epoch)])
         return self._done_samples > before

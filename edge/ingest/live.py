@@ -120,7 +120,7 @@ class Live:
     async def start(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        if core.draining:
+        if core.is_draining:
             raise ApiError(errors.GOING_AWAY, "this replica shuts down")
         asked = {name: value for name, value in request.query_params.items() if name in formats.OPTIONS}
         asked = both(asked, await _options(request))
@@ -155,7 +155,7 @@ class Live:
         joined = await session_append.shared(core, principal_of(request), request.path_params["session_id"])
         with ResultWaiter(core, joined.keys.run()) as outcome:
             if await joined.tail.seal("stop"):
-                core.metrics.ended("stop")
+                core.metrics.count_ended("stop")
             await core.release(joined.reservation)
             document = await outcome.document(core.settings.session_end_timeout_s)
         return _told(live_types.ended(joined.keys.session_id, document))
@@ -163,7 +163,7 @@ class Live:
     async def status(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        mode: Mode = "draining" if core.draining else "serving"
+        mode: Mode = "draining" if core.is_draining else "serving"
         active, replicas = None, 0
         try:
             active = await core.reservations.held()

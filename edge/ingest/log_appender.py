@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from edge import errors
 from edge.auth.access import unknown_session as _unknown
 from edge.errors import ApiError
-from edge.session.memory_throttle import RETRY_AFTER_S, MemoryWatermarks
-from edge.session.uplink import CHUNK_BYTES, FIRST_BYTES, frame_bytes_of
-from edge.session.upload_credit import LOOK_S, ProgressTimeout, UploadCredit
+from edge.session.memory_watermarks import RETRY_AFTER_S, MemoryWatermarks
+from edge.session.uplink import CHUNK_BYTES, INITIAL_CREDIT_BYTES, frame_bytes_of
+from edge.session.upload_credit import POLL_S, ProgressTimeout, UploadCredit
 from eventlog.codec import encode
 from eventlog.events import CONTAINER, AudioEvent, ProvisionalAsked, SessionStarted
 from eventlog.keys import SessionKeys
@@ -38,7 +38,7 @@ class LogAppender:
     def __init__(
         self, log: RedisLog, stream: SessionKeys, start: SessionStarted, *, patience_s: float,
         ahead_bytes: int = sys.maxsize, on_wait: Callable[[], Awaitable[None]] | None = None,
-        pressure: MemoryWatermarks | None = None,
+        watermarks: MemoryWatermarks | None = None,
     ) -> None:  # fmt: skip
         """Append to `stream` of a session started by `start`; a log that is away or full is waited for that long.
 
@@ -56,9 +56,9 @@ class LogAppender:
         self._is_unsure = False
         is_bounded = start.encoding == CONTAINER and ahead_bytes != sys.maxsize
         self._credit = UploadCredit(log.server, ahead_bytes) if is_bounded else None
-        self._credit_bytes = FIRST_BYTES if is_bounded else sys.maxsize
+        self._credit_bytes = INITIAL_CREDIT_BYTES if is_bounded else sys.maxsize
         self._on_wait = on_wait
-        self._pressure = pressure
+        self._watermarks = watermarks
 
     @property
     def end_bytes(self) -> int:
@@ -104,9 +104,9 @@ class LogAppender:
         return end
 
     async def _wait_for_memory(self) -> None:
-        if self._pressure is None:
+        if self._watermarks is None:
             return
-        if not await self._pressure.eased(self._stream.partition, self._patience_s, self._on_wait):
+        if not await self._watermarks.wait_for_memory(self._stream.partition, self._patience_s, self._on_wait):
             raise ApiError(
                 errors.MEMORY_FULL, f"Redis is nearly full; durable up to offset {self.end_bytes}",
                 retry_after_s=RETRY_AFTER_S,
@@ -123,20 +123,20 @@ class LogAppender:
         still = ProgressTimeout()
         while True:
             with contextlib.suppress(LogUnavailableError):  # appends tell of a Redis that stays away
-                [self._credit_bytes] = await self._credit.of([self._stream.session_id])
-                if still.is_due():
+                [self._credit_bytes] = await self._credit.read([self._stream.session_id])
+                if still.is_touch_due():
                     await self._log.touch([(self._stream, self._epoch)])
             if self._credit_bytes > self.end_bytes:
                 return self._credit_bytes - self.end_bytes
             if self._on_wait is not None:
                 await self._on_wait()
-            if still.is_long:
+            if still.has_expired:
                 if await self._credit.is_hopeless():
                     raise ApiError(
                         errors.LOG_UNAVAILABLE, f"no worker takes the recording now; durable up to offset {self.end_bytes}"
                     )
-                still.begin_again()
-            await asyncio.sleep(LOOK_S)
+                still.restart()
+            await asyncio.sleep(POLL_S)
 
     async def ask(self, request: str) -> None:
         """Append the question for all that can be said so far.

@@ -66,7 +66,7 @@ async def taken(
     Raises:
         ApiError: what the client is to be told; then no session is left.
     """
-    if core.draining:
+    if core.is_draining:
         raise _leaving()
     asked = formats.wanted(incoming.options, incoming.content_type, incoming.held)
     if incoming.is_whole and not incoming.held:
@@ -108,7 +108,7 @@ async def abandon(core: EdgeCore, session: Session) -> None:
     """Erase a session whose client never heard of it; if Redis is away, it ends as an idle one."""
     try:
         await erase(core.server, session.keys, session.start.tenant_id)
-        core.metrics.ended("deleted")
+        core.metrics.count_ended("deleted")
     except LogUnavailableError:
         logger.info("a session was not erased; it will be idle", extra={"session_id": session.keys.session_id})
 
@@ -118,12 +118,12 @@ async def _fill(
 ) -> None:
     async def check() -> None:
         place.check()
-        if core.draining:
+        if core.is_draining:
             raise _leaving()
 
     tail = LogAppender(
         core.log, session.stream, session.start, patience_s=core.settings.redis_outage_timeout_s,
-        ahead_bytes=core.settings.max_upload_ahead_bytes, on_wait=check, pressure=core.pressure,
+        ahead_bytes=core.settings.max_upload_ahead_bytes, on_wait=check, watermarks=core.watermarks,
     )  # fmt: skip
     frame_bytes = frame_bytes_of(session.start)
     ahead = BacklogLimit(core, session, check)
@@ -145,10 +145,10 @@ async def _fill(
             if outcome.has_ended:  # the decoder has said already that it is no recording
                 break
             place.check()
-            if core.draining:
+            if core.is_draining:
                 raise _leaving()
         await tail.seal(reason)
-        core.metrics.ended(reason)
+        core.metrics.count_ended(reason)
     except ApiError as error:
         if error.trouble is not errors.SESSION_ENDED:
             raise  # else ended from outside, or as one that can't be decoded: the outcome says so

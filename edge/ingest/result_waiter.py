@@ -83,7 +83,7 @@ class ResultWaiter(Subscriber):
                 break
         if document is not None and document.reason == FAILED:
             self._require_processing()
-            raise ApiError(errors.INVALID_AUDIO, messages.detail(self._last) or "the recording can't be decoded")
+            raise ApiError(errors.INVALID_AUDIO, messages.end_detail(self._last) or "the recording can't be decoded")
         return document
 
     async def answer(self, request: str, wait_s: float) -> SoFar:
@@ -114,7 +114,7 @@ class ResultWaiter(Subscriber):
         """See `fanout.Sink`."""
         if last:
             self._last = body
-        elif (standing := messages.standing(body)) is not None:
+        elif (standing := messages.quarantine_message(body)) is not None:
             self._aside = standing
         else:
             return
@@ -154,7 +154,7 @@ class ResultWaiter(Subscriber):
         if self._is_gone:
             raise unknown_session()
         left_s = deadline - time.monotonic()
-        if left_s <= 0 or self._core.draining:
+        if left_s <= 0 or self._core.is_draining:
             return False
         try:
             async with asyncio.timeout(min(left_s, LOOK_S)):

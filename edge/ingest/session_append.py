@@ -60,7 +60,7 @@ async def shared(core: EdgeCore, principal: Principal, session_id: str) -> Sessi
     renewing = LeaseRenewal(place, core.settings.reservation_ttl_s / 3)
     tail = LogAppender(
         core.log, stream, start, patience_s=core.settings.redis_outage_timeout_s, ahead_bytes=core.settings.max_upload_ahead_bytes,
-        on_wait=renewing.renew, pressure=core.pressure,
+        on_wait=renewing.renew, watermarks=core.watermarks,
     )  # fmt: skip
     return SessionAppend(keys, start, tail, found.whereabouts.head == SEALED)
 
@@ -122,7 +122,7 @@ async def add_chunk(core: EdgeCore, joined: SessionAppend, incoming: UploadReade
         at = None if at is None else at + whole
         if whole > room:
             await tail.seal("limit")
-            core.metrics.ended("limit")
+            core.metrics.count_ended("limit")
             await core.release(joined.reservation)
             most_s = core.settings.max_session_s
             raise ApiError(errors.SESSION_TOO_LONG, f"a session has at most {most_s:g} s of audio")

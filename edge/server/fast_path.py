@@ -1,18 +1,20 @@
-"""What a server may offer beyond ASGI, in a scope's state under ``shortcut``; without it all works, for more CPU."""
+"""A server's short path beside ASGI, in a scope's state under `STATE_KEY`; without it all works, for more CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Protocol
 
+STATE_KEY = "fast_path"
+
 Tap = Callable[[bytes], bool]
 
 
 class FastPath(Protocol):
-    """One connection's short cuts; `edge.server.server.EdgeProtocol` has them."""
+    """One connection's short path; `edge.server.server.EdgeProtocol` has it."""
 
     def tap(self, tap: Tap | None) -> None:
-        """Have binary messages go to `tap`, in order with all others; when it answers False, read no more."""
+        """Send binary messages to `tap`, in order with all others; read no more when it answers False."""
         ...
 
     def resume(self) -> None:
@@ -29,7 +31,7 @@ class FastPath(Protocol):
 
 
 class NoFastPath:
-    """Plain ASGI: nothing but the server's own ways, and its time-outs."""
+    """Plain ASGI: the server's own ways alone, and its time-outs."""
 
     def tap(self, tap: Tap | None) -> None:
         """Messages come by `receive`."""

@@ -121,6 +121,13 @@ class FanOut:
         ]
         await self._bells.start()
 
+    async def wait(self) -> None:
+        """Return, or raise the defect, as soon as one of the tasks ends; before `stop`, none should."""
+        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if not task.cancelled():
+                task.result()
+
     async def stop(self) -> None:
         """Stop listening."""
         await self._bells.stop()

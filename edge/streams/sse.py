@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.errors import ApiError
-from edge.server.sse_transport import STATE_KEY, AsgiLine, Line, Receive, Send, StreamingProtocol
+from edge.server.sse_transport import STATE_KEY, AsgiTransport, Receive, Send, SseProtocol, SseTransport
 from edge.settings import EdgeSettings
 from edge.streams.fan_out import FanOut, Listener, Subscriber
 from eventlog.keys import RunKeys
@@ -66,10 +66,10 @@ class EventStream(Subscriber):
         self.lapses_at = None if lapses_in_s is None else streams.clock() + lapses_in_s
         self.full_since: float | None = None
         self.place = 0
-        self._line: Line | None = None
+        self._line: SseTransport | None = None
         listener.sink = self
 
-    def begin(self, line: Line, greeting: bytes) -> None:
+    def begin(self, line: SseTransport, greeting: bytes) -> None:
         """Send `greeting`, and from now on what is heard."""
         self._line = line
         self.streams.begun(self)
@@ -96,8 +96,8 @@ class EventStream(Subscriber):
                 line.push(last)
             line.finish()
 
-    def on_room(self) -> None:
-        """See `StreamEnds`."""
+    def on_drained(self) -> None:
+        """See `TransportObserver`."""
         if self.full_since is not None and self._line is not None:
             self.full_since = None
             self.streams.full.pop(self, None)
@@ -113,7 +113,7 @@ class EventStream(Subscriber):
         fanout.look(self.listener)
 
     def on_lost(self) -> None:
-        """See `StreamEnds`."""
+        """See `TransportObserver`."""
         if self._line is not None:
             self._line = None
             self.streams.ended(self)
@@ -247,14 +247,14 @@ class EventStreamResponse(Response):
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
             if scope["method"] != "HEAD":
                 protocol = scope.get("state", {}).get(STATE_KEY)
-                line: Line = AsgiLine(stream)
-                if isinstance(protocol, StreamingProtocol) and protocol.take_over(
+                line: SseTransport = AsgiTransport(stream)
+                if isinstance(protocol, SseProtocol) and protocol.take_over(
                     stream, buffer_bytes=streams.buffer_bytes
                 ):
                     line = protocol
                 begun = True
                 self._begin(line)
-                if isinstance(line, AsgiLine):
+                if isinstance(line, AsgiTransport):
                     await line.run(receive, send)
                 return
         finally:
@@ -262,7 +262,7 @@ class EventStreamResponse(Response):
                 streams.release(stream.user)
         await send({"type": "http.response.body", "body": b""})
 
-    def _begin(self, line: Line) -> None:
+    def _begin(self, line: SseTransport) -> None:
         self._stream.begin(line, self._greeting)
         if self._is_over:
             self._stream.finish()

@@ -127,7 +127,7 @@ class Health:
             active_sessions=len(core.connections),
             all_active_sessions=len(core.connections) + int(sum(_number(beat, "active_sessions") for beat in others)),
             lag_s=max(lag_s for _, lag_s in _lags(probe, workers)),
-            memory_percent=None if (full := core.pressure.percent) is None else round(full, 1), draining=core.draining,
+            memory_percent=None if (full := core.watermarks.percent) is None else round(full, 1), draining=core.is_draining,
             reasons=reasons, warnings=list(self._warnings(probe, projections)),
         )  # fmt: skip
 
@@ -135,12 +135,14 @@ class Health:
         self, probe: _Probe, workers: Sequence[heartbeats.Heartbeat], projections: dict[str, int]
     ) -> Iterator[str]:
         settings = self._core.settings
-        if self._core.draining:
+        if self._core.is_draining:
             yield "shutting down"
+        if self._core.has_failed:
+            yield "a part of this process has failed; it restarts"
         if not probe.redis:
             yield "Redis can't be written"
             return
-        if self._core.pressure.level is Level.HOLD:
+        if self._core.watermarks.level is Level.HOLD:
             yield "Redis is short of memory: no audio is appended"
         if not workers:
             yield f"no worker has consumed for {settings.ready_stale_s:g} s"
@@ -154,10 +156,10 @@ class Health:
     def _warnings(self, probe: _Probe, projections: dict[str, int]) -> Iterator[str]:
         if not probe.redis:
             return
-        if (worst := self._core.pressure.worst) is not Level.FREE:
+        if (worst := self._core.watermarks.worst) is not Level.FREE:
             # No reason to be red: whoever resumes a session would find no replica, and newcomers are told.
             what = "no new sessions" if worst is Level.REFUSE else "no new sessions and no audio"
-            yield f"Redis is {self._core.pressure.percent or 0:.0f} % full: {what} where it is"
+            yield f"Redis is {self._core.watermarks.percent or 0:.0f} % full: {what} where it is"
         settings = self._core.settings
         for name, count in projections.items():
             if name in CAPTIONS:

@@ -282,7 +282,7 @@ async def _nothing_comes(end_bytes: Any, bound: int) -> None:  # noqa: ANN401
 async def test_a_sender_is_not_held_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While no worker takes a recording whose samples are far ahead, its sender is told to come again (SESS-10)."""
     monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 1)
-    monkeypatch.setattr("edge.session.upload_credit.STANDSTILL_S", 0.2)
+    monkeypatch.setattr("edge.session.upload_credit.PROGRESS_TIMEOUT_S", 0.2)
     async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         answer = await http.post("/batch/process", content=speech(2), headers=PCM)
         assert refusal(answer) == (503, "log_unavailable")

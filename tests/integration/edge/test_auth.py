@@ -205,7 +205,7 @@ async def test_an_expiry_ends_nothing_before_the_bound(edge: Replica, clock: Clo
     async with edge.connect(additional_headers=bearer(token())) as client:
         start = await client.next()
         clock.now_s = NOW_S + 600 + bound_s - 1
-        await edge.core._close_lapsed()
+        await edge.core._close_expired()
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
         clock.now_s += 1

@@ -41,7 +41,7 @@ async def flooded(edge: Replica, piece: bytes, bound_bytes: int) -> bytes:
 @pytest.mark.parametrize("piece", [b"x: " + b"y" * 1000 + b"\r\n", b"x" * 1000], ids=["many headers", "one header"])
 async def test_an_endless_head_is_cut(edge: Replica, piece: bytes) -> None:
     """A client that sends headers without end is cut off past the bound, and the edge goes on (SAFE-4)."""
-    answer = await flooded(edge, piece, 64 * header_limits.MOST_HEAD_BYTES)
+    answer = await flooded(edge, piece, 64 * header_limits.MAX_HEADER_BYTES)
     assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
     async with httpx2.AsyncClient() as http:
         assert (await http.get(edge.http + "/v1/health")).status_code == 200
@@ -50,7 +50,7 @@ async def test_an_endless_head_is_cut(edge: Replica, piece: bytes) -> None:
 @pytest.mark.parametrize("begin", [b"", BEGIN, BEGIN + b"\r\n" + BEGIN])
 async def test_a_slow_head_is_cut(edge: Replica, begin: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection whose head doesn't come in time is cut, be it the first of it or a later one (SAFE-4)."""
-    monkeypatch.setattr(header_limits, "HEAD_S", 0.2)
+    monkeypatch.setattr(header_limits, "HEADER_TIMEOUT_S", 0.2)
     reader, writer = await talking(edge)
     writer.write(begin)
     async with asyncio.timeout(5):
@@ -66,11 +66,11 @@ async def test_a_slow_head_is_cut(edge: Replica, begin: bytes, monkeypatch: pyte
 
 async def test_what_takes_long_after_its_head_is_served(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is on the head alone: a body may come slowly, and a socket stay open."""
-    monkeypatch.setattr(header_limits, "HEAD_S", 0.1)
+    monkeypatch.setattr(header_limits, "HEADER_TIMEOUT_S", 0.1)
     now = asyncio.get_running_loop().time
 
     async def slowly() -> AsyncIterator[bytes]:
-        late = now() + 3 * header_limits.HEAD_S
+        late = now() + 3 * header_limits.HEADER_TIMEOUT_S
         yield b"x"
         await eventually_async(lambda: now() > late)
         yield b"y"

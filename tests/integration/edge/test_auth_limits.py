@@ -156,7 +156,7 @@ async def test_an_end_frees_both_places(redis_url: str) -> None:
             start = await client.next()
         async with edge.connect(resuming(start), additional_headers=bearer(token())) as client:
             assert (await client.next())["type"] == "session_start"
-            await edge.core._renew()
+            await edge.core._renew_reservations()
             await client.send("stop")
             await client.until("session_end")
         held = [await edge.core.server.execute("ZCARD", key) for key in (reservations(), tenant_reservations("acme"))]

@@ -7,7 +7,7 @@ import pytest
 from edge import errors
 from edge.errors import TABLE, table_markdown
 from edge.server.server import OVERSIZE_FACTOR
-from edge.websocket.connection import MOST_ERRORS
+from edge.websocket.connection import MAX_ERRORS
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.integration.edge.test_resume import resuming
@@ -133,7 +133,7 @@ async def test_endless_errors_end_the_connection(edge: Replica) -> None:
     """A client that sends nothing but nonsense is closed after a bound, and can resume."""
     async with edge.connect() as client:
         start = await client.next()
-        for _ in range(MOST_ERRORS + 1):
+        for _ in range(MAX_ERRORS + 1):
             await client.send_text("nonsense")
         assert (await client.until("error", code="too_many_errors"))["fatal"]
         assert await client.closed() == 1008

@@ -36,7 +36,7 @@ async def test_a_session_shows_in_the_metrics(redis_url: str) -> None:
         await eventually_async(lambda: not edge.core.connections)
         after = await scraped(edge)
     assert of(during, "stenolog_edge_connections", state="active") == 1
-    assert of(during, "stenolog_edge_sessions_opened_total", how="created") == 1
+    assert of(during, "stenolog_edge_sessions_opened_total", type="created") == 1
     assert of(during, "stenolog_edge_appended_bytes_total") == FRAMES * FRAME_SAMPLES * 2
     assert of(during, "stenolog_edge_unacked_bytes") == 0
     flushes = of(after, "stenolog_edge_append_duration_seconds_count")

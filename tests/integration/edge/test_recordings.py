@@ -180,7 +180,7 @@ async def test_a_field_that_comes_too_late_is_told(edge: Replica) -> None:
 
 async def test_a_replica_that_leaves_takes_no_recording(edge: Replica) -> None:
     """While a replica shuts down it opens no session, and its status says so (SESS-8, LIVE-3)."""
-    edge.core.draining = True
+    edge.core.is_draining = True
     async with client_of(edge) as client:
         assert refusal(await client.post("/v1/transcribe", content=b"ab", headers=PCM)) == (503, "going_away")
         assert refusal(await client.post("/live/start")) == (503, "going_away")
@@ -195,7 +195,7 @@ async def test_a_replica_that_leaves_ends_what_comes_in(edge: Replica) -> None:
         for _ in range(3):
             yield bytes(SECOND)
         await eventually_async(lambda: _held(edge, 1))
-        edge.core.draining = True
+        edge.core.is_draining = True
         sent.set()
         yield bytes(SECOND)
 

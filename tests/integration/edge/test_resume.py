@@ -245,7 +245,7 @@ async def test_late_partials_are_dropped(edge: Replica) -> None:
 async def test_a_stalled_redis_loses_nothing(standalone: Server) -> None:
     """While Redis stands still the edge reads no further than its bound, then goes on with nothing lost (SESS-10)."""
     frames = 400
-    async with replica(standalone.url, unacked_bytes=64_000) as edge, edge.connect() as client:
+    async with replica(standalone.url, max_unacked_bytes=64_000) as edge, edge.connect() as client:
         start = await client.next()
         [connection] = edge.core.connections
         standalone.pause_ms(2_000)

@@ -106,7 +106,7 @@ async def test_a_socket_is_read_no_further(redis_url: str) -> None:
 
 async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SESS-10: past a bound without a living worker a sender hears `log_unavailable` and what is durable."""
-    monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(upload_credit, "PROGRESS_TIMEOUT_S", 0.1)
     async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES) as edge:
         refused = await sending(edge)
         assert refused.status_code == 503
@@ -123,7 +123,7 @@ async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch
 
 async def test_a_living_worker_is_waited_for(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SESS-7, SESS-6: however slow its worker, a sender that waits keeps its session alive and its place taken."""
-    monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(upload_credit, "PROGRESS_TIMEOUT_S", 0.1)
     monkeypatch.setattr(upload_credit, "TOUCH_S", 0.1)
     settings: dict[str, Any] = {"max_upload_ahead_bytes": AHEAD_BYTES, "reservation_ttl_s": 1.0, "max_sessions": 1}
     async with replica(redis_url, **settings) as edge:
@@ -154,7 +154,7 @@ async def test_a_request_that_waits_leaves_with_its_replica(redis_url: str) -> N
         request = sending(edge)
         keys = await only(edge)
         await stands(edge, keys, AHEAD_BYTES)
-        edge.core.draining = True
+        edge.core.is_draining = True
         assert (await request).status_code == 503
 
 

@@ -63,9 +63,9 @@ class EdgeCore:
         watermarks = Watermarks(settings.memory_high_watermark_percent, settings.memory_critical_watermark_percent)
         self.watermarks = MemoryWatermarks(server, watermarks, limit_bytes=settings.memory_limit_bytes)
         self.batcher = AppendBatcher(
-            log, flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes,
+            log, self.watermarks, UploadCredit(server, settings.max_upload_ahead_bytes),
+            flush_ms=settings.flush_ms, flush_bytes=settings.flush_bytes,
             outage_timeout_s=settings.redis_outage_timeout_s, observe_flush_s=self.metrics.append_s.observe,
-            credit=UploadCredit(server, settings.max_upload_ahead_bytes), watermarks=self.watermarks,
         )  # fmt: skip
         self.fanout = FanOut(server)
         self.streams = EventStreams(self.fanout, settings)

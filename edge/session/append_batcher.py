@@ -47,11 +47,12 @@ class AppendBatcher:
     """
 
     def __init__(
-        self, log: AppendLog, *, flush_ms: float, flush_bytes: int, outage_timeout_s: float,
-        observe_flush_s: Callable[[float], None] = lambda _: None, credit: UploadCredit | None = None,
-        watermarks: MemoryWatermarks | None = None,
+        self, log: AppendLog, watermarks: MemoryWatermarks, credit: UploadCredit, *, flush_ms: float, flush_bytes: int,
+        outage_timeout_s: float, observe_flush_s: Callable[[float], None],
     ) -> None:  # fmt: skip
-        """Append to `log`; drop the rest of a gone connection once Redis has been away for `outage_timeout_s`.
+        """Append to `log`, audio as far as `watermarks` and `credit` allow.
+
+        The rest of a gone connection is dropped once Redis has been away for `outage_timeout_s`.
 
         `observe_flush_s` gets how long each flush took, seconds.
         """
@@ -74,18 +75,15 @@ class AppendBatcher:
         def requeue(source: AppendSource) -> None:
             self.enqueue(source, 0)
 
-        self._credit_waiters = CreditWaiters(log, credit, requeue) if credit is not None else None
-        self._throttle: MemoryThrottle | None = None
-        if watermarks is not None:
-            self._throttle = MemoryThrottle(watermarks, log, requeue, outage_timeout_s=outage_timeout_s)
+        self._credit_waiters = CreditWaiters(log, credit, requeue)
+        self._watermarks = watermarks
+        self._throttle = MemoryThrottle(watermarks, log, requeue, outage_timeout_s=outage_timeout_s)
 
     async def start(self) -> None:
         """Begin to flush."""
         self._tasks.spawn("append batcher", self._run())
-        if self._credit_waiters is not None:
-            self._tasks.spawn("credit waiters", self._credit_waiters.run())
-        if self._throttle is not None:
-            self._tasks.spawn("memory throttle", self._throttle.run())
+        self._tasks.spawn("credit waiters", self._credit_waiters.run())
+        self._tasks.spawn("memory throttle", self._throttle.run())
 
     async def wait(self) -> None:
         """Return once stopped; raise the defect that ended the batcher."""
@@ -103,7 +101,7 @@ class AppendBatcher:
     @property
     def throttled_sessions(self) -> int:
         """Sessions whose audio waits for memory."""
-        return len(self._throttle) if self._throttle is not None else 0
+        return len(self._throttle)
 
     @property
     def is_idle(self) -> bool:
@@ -187,11 +185,10 @@ class AppendBatcher:
         batch: list[tuple[AppendSource, int]] = []
         appends: list[Append] = []
         size = 0
-        throttle = self._throttle if self._throttle is not None and self._throttle.is_active else None
         while self._queue and size < MAX_FLUSH_BYTES:
             source = self._queue.popleft()
             source.is_queued = False
-            if throttle is not None and throttle.hold(source):
+            if self._watermarks.is_any_critical and self._throttle.hold(source):
                 continue
             try:
                 mine = source.uplink.prepare()
@@ -203,7 +200,7 @@ class AppendBatcher:
                 appends += mine
                 for append in mine:
                     size += len(append.payload)
-            elif self._credit_waiters is not None and source.uplink.is_out_of_credit:
+            elif source.uplink.is_out_of_credit:
                 self._credit_waiters.add(source)
         self.appended_bytes += size
         if self._queue:

@@ -39,13 +39,8 @@ class MemoryThrottle:
         """How many sessions wait."""
         return len(self._waiting)
 
-    @property
-    def is_active(self) -> bool:
-        """Whether any session has to wait now."""
-        return self._watermarks.is_any_critical
-
     def hold(self, source: AppendSource) -> bool:
-        """Whether `source` has to wait; if so, it is requeued later."""
+        """Whether `source` has to wait, while any node is past the critical watermark; if so, it is requeued later."""
         if not self._watermarks.is_critical(source.uplink.keys.partition) or not source.uplink.has_audio:
             return False
         if source not in self._waiting:

@@ -26,7 +26,10 @@ class EdgeCollector:
         yield Reading("gauge", "stenolog_edge_connections", "Open streams, by state.", label="state", values=states)
         yield Reading("counter", "stenolog_edge_appended_entries", "Entries sent to the log.", batcher.appends)
         yield Reading("counter", "stenolog_edge_appended_bytes", "Their payload.", batcher.appended_bytes)
-        yield Reading("gauge", "stenolog_edge_append_pending_sessions", "Sessions that wait for a flush.", batcher.pending_sessions)
+        yield Reading(
+            "gauge", "stenolog_edge_append_pending_sessions", "Sessions that wait for a flush.",
+            batcher.pending_sessions,
+        )  # fmt: skip
         yield Reading(
             "counter", "stenolog_edge_acks", "Acks sent to clients.", kept.acks + sum(one.outbox.acks for one in live)
         )

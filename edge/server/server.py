@@ -92,8 +92,8 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         """Give the tap the whole audio frames at the beginning of `data`, and the parser the rest.
 
-        The tap gets every whole, single, masked binary frame of 126 to 65,535 bytes. That is RFC 6455, 5.2, for the one
-        kind of frame that comes ten times a second and session; the general parser takes a third of such a frame's cost.
+        The tap gets every whole, single, masked binary frame of 126 to 65,535 bytes: RFC 6455, 5.2, for the one kind of
+        frame that comes ten times a second and session. The general parser would be a third of such a frame's cost.
         """
         at, end, conn = 0, len(data), self.conn
         if (

@@ -176,8 +176,8 @@ class AppendBatcher:
         for source, count in batch:
             try:
                 self._settle(source, answers[first : first + count])
-            except Exception:  # noqa: BLE001 - of this session alone; `fail` logs it
-                source.fail()
+            except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+                source.fail(error)
             first += count
 
     def _collect(self) -> tuple[list[tuple[AppendSource, int]], list[Append]]:
@@ -192,8 +192,8 @@ class AppendBatcher:
                 continue
             try:
                 mine = source.uplink.prepare()
-            except Exception:  # noqa: BLE001 - of this session alone; `fail` logs it
-                source.fail()
+            except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+                source.fail(error)
                 continue
             if mine:
                 batch.append((source, len(mine)))

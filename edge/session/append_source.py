@@ -55,9 +55,10 @@ class AppendSource:
         """Report to no observer from now on, so that no reference leads back to the connection."""
         self.observer = _NO_OBSERVER
 
-    def fail(self) -> None:
-        """Log the exception being handled as a defect of this session, and end its connection."""
-        logger.exception("session failed by a defect", extra={"session_id": self.uplink.keys.session_id})
+    def fail(self, error: Exception) -> None:
+        """Log `error` as a defect that this session caused, and end its connection."""
+        extra = {"session_id": self.uplink.keys.session_id}
+        logger.error("session failed by a defect", exc_info=error, extra=extra)
         self.observer.on_defect()
 
 

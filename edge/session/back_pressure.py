@@ -131,5 +131,5 @@ class CreditWaiters:
 def _report_stall(source: AppendSource, seconds: float) -> None:
     try:
         source.observer.on_stalled(seconds)
-    except Exception:  # noqa: BLE001 - of this session alone; `fail` logs it
-        source.fail()
+    except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+        source.fail(error)

@@ -19,7 +19,7 @@ from eventlog.redis.server import Server
 logger = logging.getLogger(__name__)
 
 SAMPLE_S = 0.5
-"""Between two samples. A thousand sessions write 20 MB meanwhile, far less than lies between a watermark and the end."""
+"""Between two samples. A thousand sessions write 20 MB meanwhile, far less than a watermark leaves free."""
 
 NEAR_SAMPLE_S = 0.1
 """The same near a watermark, so that a flood meets it rather than the end. A sample costs Redis some 20 µs."""

@@ -54,7 +54,9 @@ def parse(query_string: bytes) -> Parameters:
         encoding=_encoding(given),
         channels=_one_of(given, "channels", (1, 2), errors.INVALID_CHANNELS),
         language=_language(given),
-        hangover_ms=_one_of(given, "hangover_ms", HANGOVER_MS, errors.INVALID_HANGOVER, "a whole number from 100 to 5000"),
+        hangover_ms=_one_of(
+            given, "hangover_ms", HANGOVER_MS, errors.INVALID_HANGOVER, "a whole number from 100 to 5000"
+        ),
         session_id=session_id,
         resume_token=given.get("resume_token", ""),
         next_utterance=_one_of(
@@ -79,7 +81,8 @@ def _encoding(given: Mapping[str, str]) -> str | None:
     encoding = given.get("encoding")
     if encoding not in {None, LINEAR16, CONTAINER}:
         raise ApiError(
-            errors.INVALID_ENCODING, "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)"
+            errors.INVALID_ENCODING,
+            "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)",
         )
     return encoding
 

@@ -1,4 +1,4 @@
-"""One session's path into the log: received bytes, cut into entries, kept until the log has them. No input or output."""
+"""One session's path into the log: bytes received, cut into entries, kept until acked. No input or output."""
 
 from __future__ import annotations
 
@@ -115,7 +115,8 @@ class Uplink:
     @property
     def is_out_of_credit(self) -> bool:
         """Whether the next entry is audio past `credit_bytes`."""
-        return bool(self._unacked) and self._unacked[0].is_audio and self._unacked[0].position.offset > self.credit_bytes
+        first = self._unacked[0] if self._unacked else None
+        return first is not None and first.is_audio and first.position.offset > self.credit_bytes
 
     def add_audio(self, data: bytes) -> None:
         """Take PCM, or a container's bytes."""
@@ -208,7 +209,7 @@ class Uplink:
         self._place_audio()
 
     def _place_audio(self) -> None:
-        """Place the whole samples of the pending bytes, of which there is nothing else."""
+        """Place the whole samples of the pending bytes; no control event is pending."""
         audio = b"".join(self._pending)  # type: ignore[arg-type] # no controls: all are bytes
         whole = len(audio) - len(audio) % self.frame_bytes
         step = CHUNK_BYTES - CHUNK_BYTES % self.frame_bytes

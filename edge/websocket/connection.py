@@ -250,7 +250,8 @@ class Connection(Subscriber):
     def on_stalled(self, seconds: float) -> None:
         """See `AppendObserver`."""
         if seconds >= self._host.settings.redis_outage_timeout_s:
-            self.fail(errors.LOG_UNAVAILABLE, f"Redis can't be written; durable up to offset {self.uplink.acked_samples}")
+            durable = self.uplink.acked_samples
+            self.fail(errors.LOG_UNAVAILABLE, f"Redis can't be written; durable up to offset {durable}")
 
     def on_defect(self) -> None:
         """See `AppendObserver`."""
@@ -291,8 +292,8 @@ class Connection(Subscriber):
         """Do `work` of this connection; a defect in it ends the connection, and is never silent."""
         try:
             await work
-        except Exception:  # noqa: BLE001 - of this session alone; `fail` logs it
-            self.source.fail()
+        except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+            self.source.fail(error)
 
     # From the feed
 

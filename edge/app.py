@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 STREAM_PATH = "/v1/transcribe/stream"
 
 RETRIED = frozenset({429, 503})
-"""Statuses after which the same request may be made again, a second later unless told otherwise."""
+"""Statuses after which the same request may be made again, a second later unless the error says how much later."""
 
 _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
 
@@ -70,10 +70,10 @@ def create_app(
             *routes(operations, core.access),
         ],
         exception_handlers={
-            ApiError: _told,
-            HTTPException: _told_http,
-            LogUnavailableError: _told_unavailable,
-            Exception: _told_defect,
+            ApiError: _answer_api_error,
+            HTTPException: _answer_http_exception,
+            LogUnavailableError: _answer_log_unavailable,
+            Exception: _answer_defect,
         },
         middleware=[Middleware(Observed, metrics=core.metrics), *_cors(settings)],
         lifespan=_lifespan(core),
@@ -107,17 +107,17 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
     return running
 
 
-def _answer(request: Request, trouble: ErrorCode, message: str, status: int = 0) -> Response:
+def _answer(request: Request, error: ErrorCode, message: str, status: int = 0) -> Response:
     core: EdgeCore = request.app.state.core
-    core.metrics.trouble(trouble)
-    body = {"error": {"code": trouble.code, "message": message}}
-    return json_response(body, status or trouble.status or 500)
+    core.metrics.trouble(error)
+    body = errors.problem(error, message, status)
+    return json_response(body, body.status, media_type=errors.PROBLEM_JSON)
 
 
-async def _told(request: Request, error: Exception) -> Response:
+async def _answer_api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    answer = _answer(request, error.trouble, error.message)
+    answer = _answer(request, error.error, error.message)
     if answer.status_code in RETRIED:
         answer.headers["retry-after"] = str(error.retry_after_s or 1)
     if answer.status_code == errors.UNAUTHORIZED.status:
@@ -125,7 +125,7 @@ async def _told(request: Request, error: Exception) -> Response:
     return LingeringClose(answer) if leaves_unread(request) else answer
 
 
-async def _told_http(request: Request, error: Exception) -> Response:
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         raise error
     answer = _answer(request, _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail, error.status_code)
@@ -133,13 +133,13 @@ async def _told_http(request: Request, error: Exception) -> Response:
     return answer
 
 
-async def _told_unavailable(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis can't be reached now")
+async def _answer_log_unavailable(request: Request, _error: Exception) -> Response:
+    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis cannot be reached at the moment")
     answer.headers["retry-after"] = "1"
     return answer
 
 
-async def _told_defect(request: Request, _error: Exception) -> Response:
-    return _answer(request, errors.INTERNAL_ERROR, "a defect of the server; it is logged there")
+async def _answer_defect(request: Request, _error: Exception) -> Response:
+    return _answer(request, errors.INTERNAL_ERROR, "the server has a defect; its log has the details")
 
 

@@ -36,7 +36,7 @@ class Tickets:
             Operation(
                 "POST", "/v1/sessions/{session_id}/ticket", "issue_ticket", "Sessions",
                 "A short-lived ticket for the session's event streams.", self.issue, Scope.READ,
-                [Answer(200, "The ticket.", {JSON: Ticket})], [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [Answer(200, "The ticket.", {JSON: Ticket})], [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
                 description="It opens them any number of times until it expires, and nothing else.",
             ),
         )  # fmt: skip

@@ -64,7 +64,7 @@ class Batches:
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",
                 "A recorded file's result, by its interaction id.", self.result, Scope.READ,
                 [Answer(200, "It.", {JSON: BatchResult}), Answer(202, "Not yet.", {JSON: BatchPending})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
                 description="Of a session that came another way too.",
             ),
         )  # fmt: skip
@@ -114,8 +114,8 @@ class Batches:
             return await awaited(incoming, recording.outcome, wait_s)
         except ApiError as error:
             interaction_id = recording.session.start.session_id
-            _log(recording.session.start, "recording failed", code=error.trouble.code)
-            raise ApiError(error.trouble, f"{error.message} (interaction {interaction_id})") from error
+            _log(recording.session.start, "recording failed", code=error.error.code)
+            raise ApiError(error.error, f"{error.message} (interaction {interaction_id})") from error
 
     async def _status(self, keys: RunKeys) -> StatusMessage | None:
         last = await read_last_status(self._core.server, keys)

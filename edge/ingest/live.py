@@ -38,7 +38,7 @@ RECORDING = (*OPENING, errors.TOO_LARGE, errors.INVALID_AUDIO, errors.UNKNOWN_SE
 """As well, with one that brings a whole recording."""
 
 CHUNK = (
-    errors.INVALID_REQUEST, errors.INVALID_QUERY, errors.TOO_LARGE, errors.UNKNOWN_SESSION, errors.WEBSOCKET_SESSION,
+    errors.INVALID_REQUEST, errors.INVALID_QUERY, errors.TOO_LARGE, errors.UNKNOWN_SESSION, errors.TRANSPORT_MISMATCH,
     errors.SESSION_ENDED, errors.SESSION_TOO_LONG, errors.INVALID_OFFSET, errors.SESSION_LIMIT_EXCEEDED,
     errors.MEMORY_FULL,
 )  # fmt: skip
@@ -90,13 +90,13 @@ class Live:
             Operation(
                 "GET", "/live/{session_id}/results", "live_results", "Live", "The finals so far.", self.results,
                 Scope.READ, [Answer(200, "They.", {JSON: LiveResults})], [SESSION_ID],
-                troubles=[errors.UNKNOWN_SESSION],
+                errors=[errors.UNKNOWN_SESSION],
             ),
             Operation(
                 "POST", "/live/{session_id}/stop", "live_stop", "Live", "End a session; twice is harmless.",
                 self.stop, Scope.INGEST,
                 [Answer(200, "The stitched transcript.", {JSON: LiveResults}), live_types.NOT_YET], [SESSION_ID],
-                troubles=[errors.UNKNOWN_SESSION, errors.WEBSOCKET_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
+                errors=[errors.UNKNOWN_SESSION, errors.TRANSPORT_MISMATCH, errors.INVALID_AUDIO, errors.QUARANTINED],
             ),
             Operation(
                 "GET", "/live/status", "live_status", "Live", "What this way in can do now.", self.status, None,

@@ -150,7 +150,7 @@ async def _fill(
         await tail.seal(reason)
         core.metrics.ended(reason)
     except ApiError as error:
-        if error.trouble is not errors.SESSION_ENDED:
+        if error.error is not errors.SESSION_ENDED:
             raise  # else ended from outside, or as one that can't be decoded: the outcome says so
 
 

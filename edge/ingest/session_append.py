@@ -48,13 +48,13 @@ async def shared(core: EdgeCore, principal: Principal, session_id: str) -> Sessi
     """The principal's session, ended or not.
 
     Raises:
-        ApiError: `unknown_session` or `websocket_session`.
+        ApiError: `unknown_session` or `transport_mismatch`.
         LogUnavailableError: if Redis can't be reached.
     """
     found = await core.access.session(principal, session_id, owner_only=True)
     keys, start = found.keys, found.whereabouts.start
     if not start.shared:
-        raise ApiError(errors.WEBSOCKET_SESSION, "the session is fed by a WebSocket")
+        raise ApiError(errors.TRANSPORT_MISMATCH, "the session is fed by a WebSocket")
     stream = keys.upload if start.encoding == CONTAINER else keys
     place = SessionLease(core, Reservation(session_id, start.tenant_id))
     renewing = LeaseRenewal(place, core.settings.reservation_ttl_s / 3)

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edge import errors
+from edge.errors import ErrorCode
 
 MOST_HEAD_BYTES = 65_536
 """As much as other servers take; a token has some thousand. What comes in the first piece of a head isn't counted."""
@@ -12,9 +17,21 @@ MOST_HEAD_BYTES = 65_536
 HEAD_S = 10.0
 """For a whole head to come, and for the first request of a connection: people's networks take a second at worst."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)  # fmt: skip
+
+def _refusal(status: HTTPStatus, error: ErrorCode, detail: str) -> bytes:
+    """A whole answer, written past ASGI."""
+    body = msgspec.json.encode(errors.problem(error, detail, status))
+    head = (
+        f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: {errors.PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TOO_LARGE = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, errors.TOO_LARGE, f"a request's head has at most {MOST_HEAD_BYTES} bytes"
+)
+_MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, errors.INVALID_REQUEST, "the request is not valid HTTP")
 
 
 class BoundedHeaders(HttpToolsProtocol):
@@ -53,6 +70,11 @@ class BoundedHeaders(HttpToolsProtocol):
         if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is the same text for every request
+        """See `HttpToolsProtocol`."""
+        self.transport.write(_MALFORMED)
+        self.transport.close()
 
     def _await_head(self) -> None:
         self._stop_waiting()

@@ -180,13 +180,13 @@ class Events:
             Operation(
                 "GET", "/api/v1/sessions/{session_id}/status/stream", "stream_status", "Events",
                 "How far the session is, as server-sent events, until it is completed or has failed.",
-                self.status, Scope.READ, _ANSWERS, _PARAMETERS, troubles=_TROUBLES, ticketed=True,
+                self.status, Scope.READ, _ANSWERS, _PARAMETERS, errors=_TROUBLES, accepts_ticket=True,
                 description="For the session's owner, and tokens of scope `admin`.",
             ),
             Operation(
                 "GET", "/v1/sessions/{session_id}/events", "stream_transcript", "Events",
                 "The transcript as server-sent events, from the beginning to the session's end.",
-                self.transcript, Scope.READ, _ANSWERS, _PARAMETERS, troubles=_TROUBLES, ticketed=True,
+                self.transcript, Scope.READ, _ANSWERS, _PARAMETERS, errors=_TROUBLES, accepts_ticket=True,
                 description="Of the promoted run.",
             ),
         )  # fmt: skip

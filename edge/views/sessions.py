@@ -93,26 +93,26 @@ class Sessions:
                     _text("cursor", "`next_cursor` of the page before."),
                     tenant,
                 ],
-                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
+                errors=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             # Before the one with a session's id, which would match it too.
             Operation(
                 "GET", "/v1/sessions/metrics", "get_session_metrics", "Sessions",
                 "Numbers over all sessions, about a second old.", self.metrics, Scope.READ,
                 [Answer(200, "The numbers.", {JSON: Metrics})], [tenant],
-                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
+                errors=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             Operation(
                 "GET", "/v1/sessions/{session_id}", "get_session", "Sessions",
                 "One session's state and numbers, and its runs.",
                 self.session, Scope.READ, [Answer(200, "The session.", {JSON: SessionDetail})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
             ),
             Operation(
                 "DELETE", "/v1/sessions/{session_id}", "delete_session", "Sessions",
                 "End the session if it lives, and erase all there is of it.",
                 self.delete, Scope.INGEST, [Answer(204, "Nothing is left of it but its id.")],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
             ),
         )  # fmt: skip
 

@@ -196,7 +196,7 @@ class Connection(Subscriber):
         try:
             kind = messages.read_control(text)
         except ApiError as error:
-            self._complain(error.trouble, error.message)
+            self._complain(error.error, error.message)
             return
         if kind == "start":
             self._complain(errors.ALREADY_STARTED, "the query string carries the options; the session has started")

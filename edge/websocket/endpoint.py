@@ -40,9 +40,9 @@ class StreamEndpoint:
         try:
             await self._serve(handshake, receive, outbox, shortcut)
         except ApiError as error:
-            self._core.metrics.trouble(error.trouble)
-            outbox.post(error_message(error.trouble, error.message))
-            outbox.close(error.trouble.close, error.trouble.code)
+            self._core.metrics.trouble(error.error)
+            outbox.post(error_message(error.error, error.message))
+            outbox.close(error.error.close, error.error.code)
         except Exception:
             logger.exception("a connection failed by a defect")
             self._core.metrics.trouble(errors.INTERNAL_ERROR)

@@ -182,12 +182,12 @@ async def test_what_can_t_be_processed_is_told(http: httpx2.AsyncClient, body: b
     headers = {"content-type": "audio/webm"}
     answer = await http.post("/batch/process", content=body, headers=headers)
     assert refusal(answer) == (422, "invalid_audio")
-    message = answer.json()["error"]["message"]
+    message = answer.json()["detail"]
     assert why in message
     if named := re.search(r"\(interaction ([0-9a-f-]{36})\)", message):
         later = await http.get(f"/batch/{named[1]}")
         assert refusal(later) == (422, "invalid_audio")
-        assert why in later.json()["error"]["message"]
+        assert why in later.json()["detail"]
     assert bool(named) == bool(body)
 
 

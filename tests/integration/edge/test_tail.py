@@ -102,7 +102,7 @@ async def test_patience_ends(log: LossyLog) -> None:
     log.before = [LogFullError("full")] * 100
     with pytest.raises(ApiError, match="full now; durable up to offset 4") as refused:
         await tail.append(b"efgh")
-    assert refused.value.trouble.status == 503
+    assert refused.value.error.status == 503
 
 
 async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
@@ -112,7 +112,7 @@ async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
     await log.server.execute("HSET", log.keys.session, "guard", "1 1-0")
     with pytest.raises(ApiError, match="after offset 2") as refused:
         await tail.append(b"efgh")
-    assert refused.value.trouble.code == "log_unavailable"
+    assert refused.value.error.code == "log_unavailable"
 
 
 async def test_what_is_there_is_not_appended_again(log: LossyLog) -> None:

@@ -70,7 +70,7 @@ class Operation(NamedTuple):
     """Beside those of every operation: see `COMMON_ERRORS` in `edge.contract.openapi`."""
     description: str = ""
     accepts_ticket: bool = False
-    """Its handler authorises by `Access.subscriber`, which accepts ``?ticket=`` in place of a token."""
+    """Its handler authorises by `Access.authorize_subscriber`, which accepts ``?ticket=`` in place of a token."""
 
 
 class Endpoints(Protocol):
@@ -120,5 +120,5 @@ class _Dispatcher:
             raise HTTPException(405, headers={"allow": ", ".join(self._methods)})
         request.scope["operation"] = operation.name  # for the metrics
         if operation.scope is not None and not operation.accepts_ticket:
-            request.state.principal = await self._access.principal(request, operation.scope)
+            request.state.principal = await self._access.authorize(request, operation.scope)
         return await operation.handler(request)

@@ -29,7 +29,7 @@ def _refusal(status: HTTPStatus, error: ErrorCode, detail: str) -> bytes:
 
 
 _TOO_LARGE = _refusal(
-    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, errors.TOO_LARGE, f"a request's head has at most {MOST_HEAD_BYTES} bytes"
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, errors.TOO_LARGE, f"a head has at most {MOST_HEAD_BYTES} bytes"
 )
 _MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, errors.INVALID_REQUEST, "the request is not valid HTTP")
 

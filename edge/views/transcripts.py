@@ -90,7 +90,7 @@ class Transcripts:
         return answer
 
     async def _answer(self, request: Request, wanted: Format) -> Response:
-        session = await self._access.session(principal_of(request), request.path_params["session_id"])
+        session = await self._access.find_session(principal_of(request), request.path_params["session_id"])
         found = await self._found(session.keys, request.query_params.get("run"))
         if wanted is Format.JSON:
             state = "closed" if found.is_final else "active"

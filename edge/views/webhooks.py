@@ -19,7 +19,7 @@ from edge.auth.access import Principal, Scope
 from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.ingest.bodies import whole_body
+from edge.ingest.upload_reader import read_body
 from edge.views.health import json_response
 from eventlog.projection.webhook_subscriptions import (
     DEFAULT_KINDS,
@@ -226,7 +226,7 @@ def _unknown() -> ApiError:
 
 
 async def _options(request: Request) -> WebhookOptions:
-    body = await whole_body(request, MOST_BODY_BYTES, BODY_WAIT_S)
+    body = await read_body(request, MOST_BODY_BYTES, BODY_WAIT_S)
     try:
         return msgspec.json.decode(body, type=WebhookOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edge.streams.fan_out import FanOut, Listener
+from edge.streams.fan_out import FanOut, FeedCursor
 from edge.websocket.outbox import Outbox
 from eventlog.log import LogUnavailableError
 from eventlog.positions import START, Position
@@ -21,7 +21,7 @@ class CatchUp:
 
     __slots__ = ("_end", "_fanout", "_held_up_s", "_listener", "_most", "_outbox")
 
-    def __init__(self, fanout: FanOut, listener: Listener, outbox: Outbox, *, bound: int) -> None:
+    def __init__(self, fanout: FanOut, listener: FeedCursor, outbox: Outbox, *, bound: int) -> None:
         """Fill half of `outbox`, whose bound is `bound`."""
         self._fanout = fanout
         self._listener = listener
@@ -42,10 +42,10 @@ class CatchUp:
             last = START  # better twice than not at all
         self._end = last
         self._listener.position = last if next_utterance is None else min(last, Position(next_utterance, 0))
-        self._fanout.look(self._listener)
+        self._fanout.catch_up(self._listener)
 
     def is_full(self) -> bool:
-        """Whether the client has to read first; see `fanout.Sink`."""
+        """Whether the client has to read first; see `Subscriber`."""
         if self._end is None or self._outbox.waiting < self._most:
             return False
         if self._held_up_s is None:
@@ -62,7 +62,7 @@ class CatchUp:
                 self._end = None
         elif waiting <= self._most // 2:
             self._held_up_s = None
-            self._fanout.look(self._listener)
+            self._fanout.catch_up(self._listener)
         else:
             return now - self._held_up_s <= DEAF_S
         return True

@@ -17,7 +17,7 @@ from edge.session.lifecycle import Input, State, step
 from edge.session.opener import Session
 from edge.session.quarantine_status import QuarantineStatus
 from edge.session.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
-from edge.streams.fan_out import Listener, Subscriber
+from edge.streams.fan_out import FeedCursor, Subscriber
 from edge.websocket import messages
 from edge.websocket.catch_up import CatchUp
 from edge.websocket.outbox import Outbox
@@ -76,7 +76,7 @@ class Connection(Subscriber):
             frame_bytes=frame_bytes, refill_bytes=int(settings.resend_buffer_s * bytes_per_s),
         )  # fmt: skip
         self.feeder = AppendSource(self.uplink, self._settled, self._stalled)
-        self.listener = Listener(session.keys.run(), START, self)
+        self.listener = FeedCursor(session.keys.run(), START, self)
         self.acks = 0
         """Acks sent."""
         is_container = start.encoding == CONTAINER
@@ -274,11 +274,11 @@ class Connection(Subscriber):
     # What the feed brings
 
     def is_full(self) -> bool:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         return self._catch_up.is_full()
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - for others
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if last:
             self._end_body = body
             self._sealed.set()
@@ -288,25 +288,25 @@ class Connection(Subscriber):
             self._too_slow()
 
     def on_partial(self, body: str) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if self.state is not State.CLOSED:
             self.outbox.post_partial(messages.partial_channel(body), body)
 
     def on_document(self) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         self._documented.set()
 
     def on_superseded(self, epoch: int) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if epoch > self.uplink.epoch:
             self.fail(*_OUTCOMES[Code.SUPERSEDED])
 
     def on_gone(self) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         self.fail(*_OUTCOMES[Code.GONE])
 
     def on_reset(self) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if self.state is not State.CLOSED:
             self.outbox.post(messages.RESET)
 
@@ -375,7 +375,7 @@ class Connection(Subscriber):
                 async with asyncio.timeout(LOOK_S):
                     await event.wait()
             except TimeoutError:
-                self._core.fanout.look(self.listener)
+                self._core.fanout.catch_up(self.listener)
                 if event is self._documented:
                     return
 

@@ -56,7 +56,7 @@ class StreamEndpoint:
         core = self._core
         if core.draining:
             raise ApiError(errors.GOING_AWAY, "this replica shuts down")
-        principal = await core.access.principal(handshake, Scope.INGEST)
+        principal = await core.access.authorize(handshake, Scope.INGEST)
         session = await core.opener.open(parameters.parse(handshake.scope["query_string"]), principal)
         connection = Connection(core, session, receive, outbox, shortcut)
         core.connections.add(connection)
@@ -65,7 +65,7 @@ class StreamEndpoint:
         finally:
             # Nothing may lead back to it, or only the collector's rare look at everything would free what it holds.
             shortcut.tap(None)
-            connection.listener.let_go()
+            connection.listener.detach()
             connection.feeder.let_go()
             core.connections.discard(connection)
             core.metrics.left(connection)

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from starlette.requests import HTTPConnection
 
-from edge.auth.access import ANYBODY, Principal, Scope
+from edge.auth.access import ANONYMOUS, Principal, Scope
 from edge.errors import UNAUTHORIZED, ApiError
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.test_stream import spoken
@@ -24,7 +24,7 @@ class Badges:
             raise ApiError(UNAUTHORIZED, "no badge")
         subject, tenant_id, scopes = connection.headers["badge"].split(" ")
         if subject == "operator":
-            return ANYBODY
+            return ANONYMOUS
         return Principal(subject, tenant_id, frozenset(map(Scope, scopes.split(","))))
 
 

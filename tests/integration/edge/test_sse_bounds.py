@@ -31,7 +31,7 @@ async def projected(redis_url: str) -> AsyncIterator[ProjectionRunner]:
 def nothing_left(edge: Replica) -> bool:
     """True once the edge holds nothing of any listener."""
     streams = edge.core.streams
-    held = [streams.count, edge.core.fanout.count(), len(streams.full), *map(len, streams._places)]
+    held = [streams.count, edge.core.fanout.count(), len(streams.full), *map(len, streams._slots)]
     return not any(held) and not streams._users and not edge.serving.server_state.connections
 
 

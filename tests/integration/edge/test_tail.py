@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import ApiError
 from edge.ingest.log_appender import LogAppender
-from eventlog.events import SessionStarted
+from eventlog.events import ProvisionalAsked, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
 from eventlog.positions import START
@@ -49,8 +49,8 @@ async def log(redis_url: str) -> AsyncIterator[LossyLog]:
 
 async def tail_of(log: LossyLog, patience_s: float = 5.0) -> LogAppender:
     """A tail that knows where the end is."""
-    tail = LogAppender(log, log.keys, STARTED, patience_s=patience_s)
-    await tail.look()
+    tail = LogAppender(log, log.keys, STARTED, outage_timeout_s=patience_s)
+    await tail.read_end()
     return tail
 
 
@@ -90,7 +90,7 @@ async def test_a_question_that_is_asked_again_stands_once(log: LossyLog) -> None
     tail = await tail_of(log)
     await tail.append(b"ab")
     log.after = [LogUnavailableError("lost")]
-    await tail.ask("r1")
+    await tail.append_event(ProvisionalAsked(request="r1"))
     found = await log.read({log.keys: START}, max_bytes_each=1 << 20)
     assert [str(entry.position) for entry in found[log.keys]] == ["0-1", "1-0", "1-1"]
 

@@ -113,14 +113,14 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
 def _answer(request: Request, error_code: ErrorCode, message: str, status: int = 0) -> Response:
     core: EdgeCore = request.app.state.core
     core.metrics.count_error(error_code)
-    body = {"error": {"code": error_code.code, "message": message}}
-    return json_response(body, status or error_code.status or 500)
+    body = errors.problem(error_code, message, status)
+    return json_response(body, body.status, media_type=errors.PROBLEM_JSON)
 
 
 async def _answer_api_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, ApiError):
         raise error
-    answer = _answer(request, error.trouble, error.message)
+    answer = _answer(request, error.error, error.message)
     if answer.status_code in RETRIED:
         answer.headers["retry-after"] = str(error.retry_after_s or 1)
     if answer.status_code == errors.UNAUTHORIZED.status:
@@ -137,12 +137,12 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
 
 
 async def _answer_log_unavailable(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis can't be reached now")
+    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis cannot be reached at the moment")
     answer.headers["retry-after"] = "1"
     return answer
 
 
 async def _answer_defect(request: Request, _error: Exception) -> Response:
-    return _answer(request, errors.INTERNAL_ERROR, "a defect of the server; it is logged there")
+    return _answer(request, errors.INTERNAL_ERROR, "the server has a defect; its log has the details")
 
 

@@ -144,7 +144,7 @@ class EdgeCore:
 
     async def _close_expired(self) -> None:
         for connection in tuple(self.connections):
-            left_s = self.access.lapses_in_s(connection.session.principal)
+            left_s = self.access.expires_in_s(connection.session.principal)
             if left_s is not None and left_s <= 0:
                 connection.fail(errors.TOKEN_EXPIRED, "resume with a new token")
 

@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from edge import errors
+from edge.errors import ErrorCode
 
 MAX_HEADER_BYTES = 65_536
 """As much as other servers take; a token has some thousand. The first piece of the headers isn't counted."""
@@ -12,9 +17,21 @@ MAX_HEADER_BYTES = 65_536
 HEADER_TIMEOUT_S = 10.0
 """For all headers to come, and for the first request of a connection: people's networks take a second at worst."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)  # fmt: skip
+
+def _refusal(status: HTTPStatus, error: ErrorCode, detail: str) -> bytes:
+    """Build a whole answer, to be written past ASGI."""
+    body = msgspec.json.encode(errors.problem(error, detail, status))
+    head = (
+        f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: {errors.PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TOO_LARGE = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, errors.TOO_LARGE, f"headers have at most {MAX_HEADER_BYTES} bytes"
+)
+_MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, errors.INVALID_REQUEST, "the request is not valid HTTP")
 
 
 class BoundedHeaders(HttpToolsProtocol):
@@ -53,6 +70,11 @@ class BoundedHeaders(HttpToolsProtocol):
         if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is the same text for every request
+        """See `HttpToolsProtocol`."""
+        self.transport.write(_MALFORMED)
+        self.transport.close()
 
     def _await_headers(self) -> None:
         self._stop_waiting()

@@ -208,7 +208,6 @@ def _number(beat: heartbeats.Heartbeat, name: str) -> float:
     return value if isinstance(value, int | float) else 0
 
 
-def json_response(body: Any, status: int = 200) -> Response:  # noqa: ANN401 - anything that msgspec encodes
-    """A JSON answer that nobody caches."""
-    headers = {"cache-control": "no-store"}
-    return Response(msgspec.json.encode(body), status, headers=headers, media_type="application/json")
+def json_response(body: Any, status: int = 200, *, media_type: str = JSON) -> Response:  # noqa: ANN401 - anything that msgspec encodes
+    """A JSON answer that no cache keeps."""
+    return Response(msgspec.json.encode(body), status, headers={"cache-control": "no-store"}, media_type=media_type)

@@ -93,26 +93,26 @@ class Sessions:
                     _text("cursor", "`next_cursor` of the page before."),
                     tenant,
                 ],
-                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
+                errors=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             # Before the one with a session's id, which would match it too.
             Operation(
                 "GET", "/v1/sessions/metrics", "get_session_metrics", "Sessions",
                 "Numbers over all sessions, about a second old.", self.metrics, Scope.READ,
                 [Answer(200, "The numbers.", {JSON: Metrics})], [tenant],
-                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
+                errors=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             Operation(
                 "GET", "/v1/sessions/{session_id}", "get_session", "Sessions",
                 "One session's state and numbers, and its runs.",
                 self.session, Scope.READ, [Answer(200, "The session.", {JSON: SessionDetail})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
             ),
             Operation(
                 "DELETE", "/v1/sessions/{session_id}", "delete_session", "Sessions",
                 "End the session if it lives, and erase all there is of it.",
                 self.delete, Scope.INGEST, [Answer(204, "Nothing is left of it but its id.")],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
             ),
         )  # fmt: skip
 
@@ -133,19 +133,19 @@ class Sessions:
 
     async def session(self, request: Request) -> Response:
         """One session's state and numbers, and its runs."""
-        found = await self._access.session(principal_of(request), request.path_params["session_id"])
+        found = await self._access.find_session(principal_of(request), request.path_params["session_id"])
         run = found.keys.run()
         view = await views.read_view(self._server, run)
         if view is None:  # just opened: its projection is a moment behind
-            view = view_of_start(found.whereabouts.start, run.run)
+            view = view_of_start(found.log_position.start, run.run)
         [runs] = await read_runs(self._server, [found.keys])
         return json_response(SessionDetail(**msgspec.structs.asdict(view), runs=with_view(runs, view)))
 
     async def delete(self, request: Request) -> Response:
         """End and erase a session; its owner may, and an admin of its tenant."""
         principal = principal_of(request)
-        found = await self._access.session(principal, request.path_params["session_id"], owner_only=True)
-        if not await erase(self._server, found.keys, found.whereabouts.tenant_id, self._confirming):
+        found = await self._access.find_session(principal, request.path_params["session_id"], owner_only=True)
+        if not await erase(self._server, found.keys, found.log_position.tenant_id, self._confirming):
             raise unknown_session()  # another call was quicker
         self._pages.forget()
         self._metrics.forget()

@@ -62,7 +62,7 @@ class Transcripts:
                 self.transcript, Scope.READ,
                 [Answer(200, "The transcript, in the format that `Accept` likes best.", kinds)],
                 [SESSION_ID, _RUN],
-                troubles=[errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN, errors.NOT_ACCEPTABLE],
+                errors=[errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN, errors.NOT_ACCEPTABLE],
             ),
             *map(self._suffixed, Format),
         )  # fmt: skip
@@ -73,7 +73,7 @@ class Transcripts:
             "GET", f"/v1/sessions/{{session_id}}/transcript.{wanted.suffix}", f"get_transcript_{wanted.suffix}",
             "Sessions", f"The transcript as {wanted.media_type}, whatever `Accept` says.",
             self._answering(wanted), Scope.READ, [Answer(200, "The transcript.", {wanted.media_type: kind})],
-            [SESSION_ID, _RUN], troubles=[errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN],
+            [SESSION_ID, _RUN], errors=[errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.UNKNOWN_RUN],
         )  # fmt: skip
 
     async def transcript(self, request: Request) -> Response:
@@ -90,7 +90,7 @@ class Transcripts:
         return answer
 
     async def _answer(self, request: Request, wanted: Format) -> Response:
-        session = await self._access.session(principal_of(request), request.path_params["session_id"])
+        session = await self._access.find_session(principal_of(request), request.path_params["session_id"])
         found = await self._found(session.keys, request.query_params.get("run"))
         if wanted is Format.JSON:
             state = "closed" if found.is_final else "active"

@@ -19,7 +19,7 @@ from edge.auth.access import Principal, Scope
 from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.ingest.bodies import whole_body
+from edge.ingest.upload_reader import read_body
 from edge.views.health import json_response
 from eventlog.projection.webhook_subscriptions import (
     DEFAULT_KINDS,
@@ -118,18 +118,18 @@ class Webhooks:
             ),
             Operation(
                 "GET", "/v1/webhooks", "list_webhooks", "Webhooks", "A tenant's subscriptions.", self.list_all,
-                Scope.ADMIN, [Answer(200, "All of them.", {JSON: WebhookList})], [_WHOSE], troubles=_REFUSED,
+                Scope.ADMIN, [Answer(200, "All of them.", {JSON: WebhookList})], [_WHOSE], errors=_REFUSED,
             ),
             Operation(
                 "GET", "/v1/webhooks/{webhook_id}", "get_webhook", "Webhooks", "One of them.", self.one, Scope.ADMIN,
-                [Answer(200, "It.", {JSON: Webhook})], [_ID, _WHOSE], troubles=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
+                [Answer(200, "It.", {JSON: Webhook})], [_ID, _WHOSE], errors=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
                 description="One whose receiver answered 410 is disabled: delete it, and make another if it is wanted "
                 "again.",
             ),
             Operation(
                 "DELETE", "/v1/webhooks/{webhook_id}", "delete_webhook", "Webhooks", "Unsubscribe.", self.delete,
                 Scope.ADMIN, [Answer(204, "It is forgotten, its secret too; what is under way may still come.")],
-                [_ID, _WHOSE], troubles=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
+                [_ID, _WHOSE], errors=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
             ),
         )  # fmt: skip
 
@@ -226,7 +226,7 @@ def _unknown() -> ApiError:
 
 
 async def _options(request: Request) -> WebhookOptions:
-    body = await whole_body(request, MOST_BODY_BYTES, BODY_WAIT_S)
+    body = await read_body(request, MOST_BODY_BYTES, BODY_WAIT_S)
     try:
         return msgspec.json.decode(body, type=WebhookOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

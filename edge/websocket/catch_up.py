@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from edge.streams.fan_out import FanOut, Listener
+from edge.streams.fan_out import FanOut, FeedCursor
 from edge.websocket.outbox import Outbox
 from eventlog.log import LogUnavailableError
 from eventlog.positions import START, Position
@@ -19,12 +19,12 @@ class CatchUp:
     Hours of finals are more than an outbox holds, and a client that has just resumed isn't slow for having missed them.
     """
 
-    __slots__ = ("_end", "_fanout", "_full_since", "_listener", "_max_waiting", "_outbox")
+    __slots__ = ("_cursor", "_end", "_fanout", "_full_since", "_max_waiting", "_outbox")
 
-    def __init__(self, fanout: FanOut, listener: Listener, outbox: Outbox, *, bound: int) -> None:
+    def __init__(self, fanout: FanOut, cursor: FeedCursor, outbox: Outbox, *, bound: int) -> None:
         """Fill half of `outbox`, whose bound is `bound`."""
         self._fanout = fanout
-        self._listener = listener
+        self._cursor = cursor
         self._outbox = outbox
         self._max_waiting = bound // 2
         self._end: Position | None = None
@@ -35,15 +35,15 @@ class CatchUp:
     async def begin(self, next_utterance: int | None) -> None:
         """Begin with the final that the client asks for, or with the next that comes.
 
-        To be called before its listener hears anything: what it heard by then would come again from here.
+        To be called before its cursor is added: events delivered by then would come again from here.
         """
         try:
-            last = await self._fanout.last_position(self._listener.keys)
+            last = await self._fanout.last_position(self._cursor.keys)
         except LogUnavailableError:
             last = START  # better twice than not at all
         self._end = last
-        self._listener.position = last if next_utterance is None else min(last, Position(next_utterance, 0))
-        self._fanout.look(self._listener)
+        self._cursor.position = last if next_utterance is None else min(last, Position(next_utterance, 0))
+        self._fanout.catch_up(self._cursor)
 
     def is_full(self) -> bool:
         """Whether the client has to read first; see `Subscriber`."""
@@ -59,11 +59,11 @@ class CatchUp:
             return True
         waiting = self._outbox.waiting
         if self._full_since is None:
-            if not waiting and self._listener.position >= self._end:
+            if not waiting and self._cursor.position >= self._end:
                 self._end = None
         elif waiting <= self._max_waiting // 2:
             self._full_since = None
-            self._fanout.look(self._listener)
+            self._fanout.catch_up(self._cursor)
         else:
             return now - self._full_since <= UNREAD_TIMEOUT_S
         return True

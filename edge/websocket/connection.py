@@ -15,7 +15,7 @@ from edge.session.append_source import AppendSource
 from edge.session.lifecycle import Input, State, step
 from edge.session.opener import Session
 from edge.session.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
-from edge.streams.fan_out import Listener, Subscriber
+from edge.streams.fan_out import FeedCursor, Subscriber
 from edge.websocket import messages
 from edge.websocket.catch_up import CatchUp
 from edge.websocket.host import ConnectionHost
@@ -70,7 +70,7 @@ class Connection(Subscriber):
             frame_bytes=frame_bytes, resend_buffer_bytes=int(settings.resend_buffer_s * bytes_per_s),
         )  # fmt: skip
         self.source = AppendSource(self.uplink, self)
-        self.listener = Listener(session.keys.run(), START, self)
+        self.cursor = FeedCursor(session.keys.run(), START, self)
         self._is_container = start.encoding == CONTAINER
         ack_samples = int(settings.ack_interval_ms * start.sample_rate_hz / 1000)
         self._ack_samples = CONTAINER_ACK_BYTES if self._is_container else ack_samples
@@ -88,8 +88,8 @@ class Connection(Subscriber):
         self._errors = 0
         self._finalized_at_bytes = -1
         self._is_too_long = False
-        self._catch_up = CatchUp(host.fanout, self.listener, outbox, bound=settings.max_outbox_messages)
-        self._result = SessionResult(host.fanout, self.listener, lambda: host.read_transcript(session.keys.run()))
+        self._catch_up = CatchUp(host.fanout, self.cursor, outbox, bound=settings.max_outbox_messages)
+        self._result = SessionResult(host.fanout, self.cursor, lambda: host.read_transcript(session.keys.run()))
         self._ending: asyncio.Task[None] | None = None
         self._resuming: asyncio.Task[None] | None = None
 
@@ -104,10 +104,10 @@ class Connection(Subscriber):
         try:
             if session.is_resumed:
                 await self._catch_up.begin(session.next_utterance)
-            self._host.fanout.add(self.listener)
+            self._host.fanout.add(self.cursor)
             await self._receive_all()
         finally:
-            self._host.fanout.remove(self.listener)
+            self._host.fanout.remove(self.cursor)
             self.source.is_abandoned = True
             self._advance(Input.DISCONNECTED)
             if self._ending:  # it frees the reservation of a session whose client stopped it and left
@@ -194,7 +194,7 @@ class Connection(Subscriber):
         try:
             kind = messages.read_control(text)
         except ApiError as error:
-            self._reject(error.trouble, error.message)
+            self._reject(error.error, error.message)
             return
         if kind == "start":
             self._reject(errors.ALREADY_STARTED, "the query string carries the options; the session has started")

@@ -1,4 +1,4 @@
-"""The WebSocket endpoint: a raw ASGI application, since a wrapper around every frame is most of a frame's cost."""
+"""The WebSocket endpoint: a raw ASGI application, since a wrapper around each frame is most of a frame's cost."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ class StreamEndpoint:
         try:
             await self._serve(handshake, receive, outbox, fast_path)
         except ApiError as error:
-            self._host.metrics.count_error(error.trouble)
-            outbox.post(error_message(error.trouble, error.message))
-            outbox.close(error.trouble.close, error.trouble.code)
+            self._host.metrics.count_error(error.error)
+            outbox.post(error_message(error.error, error.message))
+            outbox.close(error.error.close, error.error.code)
         except Exception:
             logger.exception("connection failed by a defect")
             self._host.metrics.count_error(errors.INTERNAL_ERROR)
@@ -66,7 +66,7 @@ class StreamEndpoint:
         host = self._host
         if host.is_draining:
             raise ApiError(errors.GOING_AWAY, "this replica shuts down")
-        principal = await host.access.principal(handshake, Scope.INGEST)
+        principal = await host.access.authorize(handshake, Scope.INGEST)
         session = await host.opener.open(parameters.parse(handshake.scope["query_string"]), principal)
         connection = Connection(host, session, receive, outbox, fast_path)
         host.connections.add(connection)
@@ -75,7 +75,7 @@ class StreamEndpoint:
         finally:
             # No reference may lead back to it, or its memory would wait for the garbage collector's rare full run.
             fast_path.tap(None)
-            connection.listener.let_go()
+            connection.cursor.detach()
             connection.source.detach()
             host.connections.discard(connection)
             host.metrics.keep(connection.outbox, connection.uplink)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from edge import errors
 from edge.errors import ErrorCode
-from edge.streams.fan_out import FanOut, Listener
+from edge.streams.fan_out import FanOut, FeedCursor
 from eventlog.log import LogUnavailableError
 
 POLL_S = 1.0
@@ -20,10 +20,10 @@ class SessionResult:
     A quarantined session has no transcript for now: an end that comes meanwhile does not wait for one.
     """
 
-    def __init__(self, fanout: FanOut, listener: Listener, read: Callable[[], Awaitable[str | None]]) -> None:
-        """Follow the feed of `listener`; `read` reads the transcript, None before it is stitched."""
+    def __init__(self, fanout: FanOut, cursor: FeedCursor, read: Callable[[], Awaitable[str | None]]) -> None:
+        """Follow the feed of `cursor`; `read` reads the transcript, None before it is stitched."""
         self._fanout = fanout
-        self._listener = listener
+        self._cursor = cursor
         self._read = read
         self.sealed = asyncio.Event()
         """Set once the log has the end, or no end is awaited any more."""
@@ -78,5 +78,5 @@ class SessionResult:
             async with asyncio.timeout(POLL_S):
                 await event.wait()
         except TimeoutError:
-            self._fanout.look(self._listener)
+            self._fanout.catch_up(self._cursor)
         return event.is_set()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.auth.access import ANYBODY, Principal, Scope
+from edge.auth.access import ANONYMOUS, Principal, Scope
 from edge.ingest.identity import (
     ACCOUNT_HEADER,
     SHOWN_CHARACTERS,
@@ -19,7 +19,7 @@ from edge.ingest.identity import (
     Fallbacks,
     Identity,
     Malformed,
-    identified,
+    identify,
 )
 from eventlog.codec import decode_fact
 from eventlog.events import SessionOpened
@@ -36,9 +36,9 @@ ANA = Principal("ana", "acme", frozenset({Scope.INGEST}))
 ASYNC = {**PCM, "prefer": "respond-async"}
 
 
-def who(headers: Mapping[str, str], principal: Principal = ANYBODY, **fallbacks: str) -> Identity:
+def who(headers: Mapping[str, str], principal: Principal = ANONYMOUS, **fallbacks: str) -> Identity:
     """Whom these headers name."""
-    return identified(principal, {name: [value] for name, value in headers.items()}, Fallbacks(**fallbacks))[0]
+    return identify(principal, {name: [value] for name, value in headers.items()}, Fallbacks(**fallbacks))[0]
 
 
 def test_headers_name_who_it_is_for() -> None:
@@ -63,7 +63,7 @@ def test_what_is_missing_falls_back() -> None:
 ])  # fmt: skip
 def test_a_malformed_tenant_is_replaced(tenant_id: str) -> None:
     """Anything but a UUID v4 counts as missing, and a short, escaped beginning of it is told (BATCH-2)."""
-    found, malformed = identified(ANYBODY, {TENANT_HEADER: [tenant_id]}, Fallbacks(tenant_id=MOCK))
+    found, malformed = identify(ANONYMOUS, {TENANT_HEADER: [tenant_id]}, Fallbacks(tenant_id=MOCK))
     assert found.tenant_id == MOCK
     assert [one.header for one in malformed] == [TENANT_HEADER]
     assert malformed[0].shown.isascii()
@@ -73,7 +73,7 @@ def test_a_malformed_tenant_is_replaced(tenant_id: str) -> None:
 
 def test_a_header_that_says_two_things_says_nothing() -> None:
     """A header that comes twice with different values counts as malformed, twice the same as once (BATCH-2)."""
-    found, malformed = identified(ANYBODY, {TENANT_HEADER: [TENANT, MOCK], USER_HEADER: ["u", "u"]}, Fallbacks())
+    found, malformed = identify(ANONYMOUS, {TENANT_HEADER: [TENANT, MOCK], USER_HEADER: ["u", "u"]}, Fallbacks())
     assert found.tenant_id not in {TENANT, MOCK}
     assert found.user_id == "u"
     assert [one.header for one in malformed] == [TENANT_HEADER]
@@ -82,7 +82,7 @@ def test_a_header_that_says_two_things_says_nothing() -> None:
 @given(value=st.text(max_size=300))
 def test_users_and_accounts_are_bounded_and_printable(value: str) -> None:
     """A user or account is at most 255 printable characters without spaces, or it is replaced (BATCH-2)."""
-    found, malformed = identified(ANYBODY, {USER_HEADER: [value], ACCOUNT_HEADER: [value]}, Fallbacks())
+    found, malformed = identify(ANONYMOUS, {USER_HEADER: [value], ACCOUNT_HEADER: [value]}, Fallbacks())
     good = 0 < len(value) <= 255 and value.isascii() and value.isprintable() and " " not in value
     assert (found.user_id, found.account_id) == ((value, value) if good else ("system", None))
     assert (malformed == []) == good
@@ -93,7 +93,7 @@ def test_a_token_s_claims_win() -> None:
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "eve", ACCOUNT_HEADER: "a-1"}
     assert who(headers, ANA, tenant_id=MOCK, user_id="mock") == Identity("acme", "ana", "a-1")
     assert who(headers, ANA._replace(account_id="a-2")) == Identity("acme", "ana", "a-2")
-    assert identified(ANA, {TENANT_HEADER: ["nonsense"]}, Fallbacks())[1] == list[Malformed]()
+    assert identify(ANA, {TENANT_HEADER: ["nonsense"]}, Fallbacks())[1] == list[Malformed]()
 
 
 def test_an_operator_names_the_tenant() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from edge.ingest.batch_types import BatchPending, BatchResult
+from edge.ingest.batch import BatchPending, BatchResult
 from eventlog.log import Code
 from eventlog.readmodel.views import read_document
 from eventlog.redis.server import connect
@@ -182,12 +182,12 @@ async def test_what_can_t_be_processed_is_told(http: httpx2.AsyncClient, body: b
     headers = {"content-type": "audio/webm"}
     answer = await http.post("/batch/process", content=body, headers=headers)
     assert refusal(answer) == (422, "invalid_audio")
-    message = answer.json()["error"]["message"]
+    message = answer.json()["detail"]
     assert why in message
     if named := re.search(r"\(interaction ([0-9a-f-]{36})\)", message):
         later = await http.get(f"/batch/{named[1]}")
         assert refusal(later) == (422, "invalid_audio")
-        assert why in later.json()["error"]["message"]
+        assert why in later.json()["detail"]
     assert bool(named) == bool(body)
 
 
@@ -241,7 +241,7 @@ async def unclaimed(redis_url: str) -> AsyncIterator[None]:
 
 async def test_samples_don_t_run_ahead_of_their_worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bare samples are taken no further than the bound ahead of what is transcribed, then all of them (BATCH-1)."""
-    monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 30)
+    monkeypatch.setattr("edge.ingest.flow_control.MIN_BACKLOG_S", 30)
     audio, bound = speech(40), 30 * SECOND
     async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         server = edge.core.server
@@ -281,7 +281,7 @@ async def _nothing_comes(end_bytes: Any, bound: int) -> None:  # noqa: ANN401
 
 async def test_a_sender_is_not_held_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While no worker takes a recording whose samples are far ahead, its sender is told to come again (SESS-10)."""
-    monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 1)
+    monkeypatch.setattr("edge.ingest.flow_control.MIN_BACKLOG_S", 1)
     monkeypatch.setattr("edge.session.upload_credit.PROGRESS_TIMEOUT_S", 0.2)
     async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         answer = await http.post("/batch/process", content=speech(2), headers=PCM)

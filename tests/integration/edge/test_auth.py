@@ -10,6 +10,7 @@ import pytest
 
 from edge.auth.access import Scope
 from edge.contract.operations import Operation
+from edge.errors import PROBLEM_JSON
 from edge.settings import EdgeSettings
 from eventlog import keys as keys_module
 from tests.integration.edge.replicas import FRAME_SAMPLES, Replica
@@ -67,9 +68,8 @@ async def codes(edge: Replica, some: list[Operation], text: str | None, session_
     found = {}
     for one in some:
         answer = await asked(edge, one, text, session_id)
-        is_read = answer.is_closed and "json" in answer.headers.get("content-type", "")
-        error = answer.json().get("error", {}) if is_read else {}
-        found[one.name] = f"{answer.status_code} {error.get('code', '')}".strip()
+        is_problem = answer.headers.get("content-type") == PROBLEM_JSON
+        found[one.name] = f"{answer.status_code} {answer.json()['code'] if is_problem else ''}".strip()
     return found
 
 
@@ -262,12 +262,12 @@ async def test_a_ticket_opens_event_streams_of_its_session(edge: Replica) -> Non
     async with session_of(edge, token()) as session_id, session_of(edge, token()) as another:
         await eventually_async(lambda: seen(edge, "get_session", token(), session_id))
         given = await ticket(edge, session_id, token(scope="ingest"))
-        streams = [one for one in of_sessions(edge) if one.ticketed]
+        streams = [one for one in of_sessions(edge) if one.accepts_ticket]
         assert len(streams) > 1
         assert {one.method for one in streams} == {"GET"}
         assert {kind for one in streams for answer in one.answers for kind in answer.kinds} == {"text/event-stream"}
         for one in of_sessions(edge):
-            expected = 200 if one.ticketed else 401
+            expected = 200 if one.accepts_ticket else 401
             for _ in range(2):
                 assert await with_ticket(edge, one, session_id, given) == expected, one.name
             assert await with_ticket(edge, one, another, given) == 401

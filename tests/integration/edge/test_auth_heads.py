@@ -4,8 +4,10 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import httpx2
+import msgspec
 import pytest
 
+from edge.errors import Problem
 from edge.server import header_limits
 from tests.integration.edge.replicas import FRAME_SAMPLES, Replica
 from tests.support.waiting import eventually_async
@@ -42,9 +44,28 @@ async def flooded(edge: Replica, piece: bytes, bound_bytes: int) -> bytes:
 async def test_an_endless_head_is_cut(edge: Replica, piece: bytes) -> None:
     """A client that sends headers without end is cut off past the bound, and the edge goes on (SAFE-4)."""
     answer = await flooded(edge, piece, 64 * header_limits.MAX_HEADER_BYTES)
-    assert answer == b"" or answer.startswith(b"HTTP/1.1 431 ")
+    if answer:
+        assert (answer.startswith(b"HTTP/1.1 431 "), _problem(answer)) == (True, (431, "too_large"))
     async with httpx2.AsyncClient() as http:
         assert (await http.get(edge.http + "/v1/health")).status_code == 200
+
+
+async def test_a_malformed_request_gets_a_problem(edge: Replica) -> None:
+    """Bytes that are not HTTP get a problem detail and a closed connection, though no application sees them."""
+    reader, writer = await talking(edge)
+    writer.write(b"\x16\x03\x01\r\n\r\n")
+    answer = await reader.read()
+    assert (answer.startswith(b"HTTP/1.1 400 "), _problem(answer)) == (True, (400, "invalid_request"))
+    writer.close()
+
+
+def _problem(answer: bytes) -> tuple[int, str]:
+    """Status and error code of a raw answer's body."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert f"content-length: {len(body)}".encode() in head
+    found = msgspec.json.decode(body, type=Problem)
+    return found.status, found.code
 
 
 @pytest.mark.parametrize("begin", [b"", BEGIN, BEGIN + b"\r\n" + BEGIN])

@@ -183,7 +183,7 @@ async def test_requests_of_a_tenant_are_limited(redis_url: str) -> None:
         for number in range(3):
             assert (await post((edge, another)[number % 2], token())).status_code != 429
         refused = await post(edge, token())
-        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many_requests")
+        assert (refused.status_code, refused.json()["code"]) == (429, "too_many_requests")
         assert refused.headers["retry-after"] == "40"
         async with another.connect(additional_headers=bearer(token())) as client:
             assert (await client.next())["code"] == "too_many_requests"
@@ -264,7 +264,7 @@ async def test_pages_of_other_sites_read_nothing_over_http(edge: Replica) -> Non
     """Requests of a page that isn't allowed are refused, in an answer that it can't read (SAFE-4)."""
     async with httpx2.AsyncClient(base_url=edge.http, headers={"origin": "https://evil.example"}) as http:
         refused = await http.get("/v1/sessions")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (403, "invalid_origin")
+        assert (refused.status_code, refused.json()["code"]) == (403, "invalid_origin")
         assert "access-control-allow-origin" not in refused.headers
         assert (await http.options("/v1/sessions", headers=PREFLIGHT)).status_code == 405
 

@@ -199,7 +199,7 @@ async def test_redis_is_reached_by_tls(encrypted: str, papers: Papers) -> None:
         await client.next()
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
 
 
 @pytest.mark.parametrize("client", ["", "server"])

@@ -5,12 +5,13 @@ import uuid
 import pytest
 
 from edge import errors
-from edge.errors import TABLE, table_markdown
+from edge.errors import TABLE, ErrorCode, table_markdown
 from edge.server.server import OVERSIZE_FACTOR
 from edge.websocket.connection import MAX_ERRORS
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.integration.edge.test_resume import resuming
+from tests.support.speaking import client_of
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
@@ -189,13 +190,33 @@ def _flooded(connection: object, body: str) -> bool:
     return str(connection.state) == "closed"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("method", "path", "error"), [
+    ("GET", "/nowhere", errors.NOT_FOUND),
+    ("PUT", "/v1/health", errors.METHOD_NOT_ALLOWED),
+    ("GET", f"/v1/sessions/{SOMEONE}", errors.UNKNOWN_SESSION),
+    ("GET", "/v1/sessions?limit=x", errors.INVALID_QUERY),
+])  # fmt: skip
+async def test_an_http_error_is_a_problem_detail(edge: Replica, method: str, path: str, error: ErrorCode) -> None:
+    """An HTTP error has the media type and the members of RFC 9457; type and title depend on the code alone."""
+    async with client_of(edge) as client:
+        answer = await client.request(method, path)
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.pop("detail")
+    assert body == {
+        "type": f"urn:stenolog:error:{error.code}", "title": error.title, "status": answer.status_code,
+        "code": error.code,
+    }  # fmt: skip
+    assert answer.status_code == error.status
+
+
 def test_the_table_in_the_docs_is_current() -> None:
     """The documented error table is the one in the code."""
     assert table_markdown() in DOCS.read_text(encoding="utf-8")
 
 
 def test_codes_are_unique_and_closed_properly() -> None:
-    """No two troubles share a code, and each fatal one closes with a code that RFC 6455 allows a server."""
+    """No two errors share a code, and each fatal one closes with a code that RFC 6455 allows a server."""
     assert len({row.code for row in TABLE}) == len(TABLE)
     assert {row.close for row in TABLE if row.fatal} <= {1008, 1011, 1012, 1013}
     assert errors.LOG_UNAVAILABLE.close == 1013

@@ -124,7 +124,7 @@ async def _break(edge: Replica, part: str, monkeypatch: pytest.MonkeyPatch) -> N
                 await client.speak(1)
         case "fanout":
             monkeypatch.setattr(edge.core.fanout, "_behind", _Broken())
-            edge.core.fanout._wake.set()
+            edge.core.fanout._is_behind.set()
         case _:
             monkeypatch.setattr(edge.core.watermarks, "sample", defect)
 

@@ -105,7 +105,7 @@ async def test_answers_about_a_session_are_as_documented(redis_url: str) -> None
 
 
 async def test_the_document_is_well_formed_and_whole(edge: Replica) -> None:
-    """The document is valid OpenAPI 3.1 and names every operation of the table, once, with all its troubles."""
+    """The document is valid OpenAPI 3.1 and names every operation of the table, once, with all its errors."""
     document = await fetched(edge, "/openapi.json")
     schemathesis.openapi.from_dict(document).validate()
     app = edge.serving.config.app
@@ -117,8 +117,17 @@ async def test_the_document_is_well_formed_and_whole(edge: Replica) -> None:
     assert set(told) == {(one.method, one.path) for one in operations}
     assert len({one["operationId"] for one in told.values()}) == len(operations)
     for one in operations:
-        statuses = {str(trouble.status) for trouble in one.troubles if trouble.status}
+        statuses = {str(error.status) for error in one.errors if error.status}
         assert statuses <= set(told[one.method, one.path]["responses"])
+
+
+async def test_errors_are_documented_as_problems(edge: Replica) -> None:
+    """Each error response of the document refers to the Problem schema under its own media type."""
+    document = await fetched(edge, "/openapi.json")
+    for methods in document["paths"].values():
+        for one in methods.values():
+            content = one["responses"]["503"]["content"]["application/problem+json"]
+            assert {"$ref": "#/components/schemas/Problem"} in content["schema"]["allOf"]
 
 
 async def test_no_answer_is_documented_as_a_defect(edge: Replica) -> None:
@@ -151,7 +160,7 @@ async def test_a_method_that_a_path_lacks_is_refused(
     async with client_of(edge) as client:
         answer = await client.request(method, path)
     assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, allowed)
-    assert answer.json()["error"]["code"] == errors.METHOD_NOT_ALLOWED.code
+    assert answer.json()["code"] == errors.METHOD_NOT_ALLOWED.code
 
 
 # The WebSocket

@@ -252,7 +252,7 @@ async def test_a_redis_that_stays_full_ends_the_request(redis_url: str, monkeypa
         answer = await client.post("/live/transcribe", content=bytes(SECOND), headers=PCM)
     assert refusal(answer) == (503, "log_unavailable")
     assert answer.headers["retry-after"]
-    assert json.loads(answer.text)["error"]["message"].startswith("Redis is full")
+    assert json.loads(answer.text)["detail"].startswith("Redis is full")
 
 
 @pytest.mark.usefixtures("path")
@@ -301,7 +301,7 @@ async def test_what_is_no_recording_is_told(redis_url: str, address: str, body: 
     async with replica(redis_url) as edge, client_of(edge) as client:
         answer = await client.post(address, content=body, headers=WEBM)
         assert refusal(answer) == (422, "invalid_audio")
-        assert len(answer.json()["error"]["message"]) > 10
+        assert len(answer.json()["detail"]) > 10
         assert await edge.core.reservations.held() == 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from edge.session.reservations import Reservation
-from edge.streams.fan_out import Listener, Subscriber
+from edge.streams.fan_out import FeedCursor, Subscriber
 from eventlog.codec import decode_audio_event
 from eventlog.events import HoleFound
 from eventlog.keys import RunKeys, SessionKeys, reservations, tenant_reservations
@@ -160,7 +160,7 @@ async def test_a_resume_hears_what_comes(edge: Replica) -> None:
 
 
 def _listens_from(edge: Replica, position: Position) -> bool:
-    return [connection.listener.position for connection in edge.core.connections] == [position]
+    return [connection.cursor.position for connection in edge.core.connections] == [position]
 
 
 async def test_a_resume_hears_what_it_asks_for(edge: Replica) -> None:
@@ -179,7 +179,7 @@ async def test_what_comes_while_a_resume_looks_is_heard_once(
 
         async def late(run: RunKeys) -> Position:
             last = await looked(run)
-            fanout.add(Listener(run, last, witness))
+            fanout.add(FeedCursor(run, last, witness))
             await add_final(edge, keys, 0, publish=True)
             await eventually_async(lambda: witness.heard)
             return last
@@ -197,7 +197,7 @@ class Witness(Subscriber):
     def __init__(self) -> None:
         self.heard: list[Position] = []
 
-    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Sink`
+    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Subscriber`
         """See `Subscriber`."""
         self.heard.append(position)
 
@@ -207,7 +207,7 @@ async def test_a_missed_message_is_read_from_the_feed(edge: Replica) -> None:
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
         await add_final(edge, keys, 0)
         await add_final(edge, keys, 1, publish=True)
         assert [(await client.until("final"))["utterance"] for _ in range(2)] == [0, 1]
@@ -218,7 +218,7 @@ async def test_a_listener_ahead_of_the_feed_is_reset(edge: Replica) -> None:
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
         for number in range(2):
             await add_final(edge, keys, number, publish=True)
             await client.until("final")
@@ -233,7 +233,7 @@ async def test_late_partials_are_dropped(edge: Replica) -> None:
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
         await add_final(edge, keys, 0, publish=True)
         for position in ("0-0", "1-0"):
             body = json.dumps({"type": "partial", "utterance": 0, "text": position})

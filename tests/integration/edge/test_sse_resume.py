@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge.streams.fan_out import FanOut, Listener
+from edge.streams.fan_out import FanOut, FeedCursor
 from eventlog.events import Fact, HoleNoted
 from eventlog.positions import SEALED, START, Position
 from eventlog.readmodel.feed import FeedMessage
@@ -146,8 +146,8 @@ def lose_messages(edge: Replica, pattern: tuple[bool, ...]) -> None:
     """Has the edge miss messages on the channels, by turns."""
     fates, fanout = cycle(pattern), edge.core.fanout
 
-    def pass_on(listener: Listener, message: FeedMessage) -> None:
+    def pass_on(cursor: FeedCursor, message: FeedMessage) -> None:
         if not next(fates):
-            FanOut._pass_on(fanout, listener, message)
+            FanOut._pass_on(fanout, cursor, message)
 
     fanout._pass_on = pass_on  # type: ignore[method-assign]

@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import ApiError
 from edge.ingest.log_appender import LogAppender
-from eventlog.events import SessionStarted
+from eventlog.events import ProvisionalAsked, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
 from eventlog.positions import START
@@ -49,8 +49,8 @@ async def log(redis_url: str) -> AsyncIterator[LossyLog]:
 
 async def tail_of(log: LossyLog, patience_s: float = 5.0) -> LogAppender:
     """A tail that knows where the end is."""
-    tail = LogAppender(log, log.keys, STARTED, patience_s=patience_s)
-    await tail.look()
+    tail = LogAppender(log, log.keys, STARTED, outage_timeout_s=patience_s)
+    await tail.read_end()
     return tail
 
 
@@ -90,7 +90,7 @@ async def test_a_question_that_is_asked_again_stands_once(log: LossyLog) -> None
     tail = await tail_of(log)
     await tail.append(b"ab")
     log.after = [LogUnavailableError("lost")]
-    await tail.ask("r1")
+    await tail.append_event(ProvisionalAsked(request="r1"))
     found = await log.read({log.keys: START}, max_bytes_each=1 << 20)
     assert [str(entry.position) for entry in found[log.keys]] == ["0-1", "1-0", "1-1"]
 
@@ -102,7 +102,7 @@ async def test_patience_ends(log: LossyLog) -> None:
     log.before = [LogFullError("full")] * 100
     with pytest.raises(ApiError, match="full now; durable up to offset 4") as refused:
         await tail.append(b"efgh")
-    assert refused.value.trouble.status == 503
+    assert refused.value.error.status == 503
 
 
 async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
@@ -112,7 +112,7 @@ async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
     await log.server.execute("HSET", log.keys.session, "guard", "1 1-0")
     with pytest.raises(ApiError, match="after offset 2") as refused:
         await tail.append(b"efgh")
-    assert refused.value.trouble.code == "log_unavailable"
+    assert refused.value.error.code == "log_unavailable"
 
 
 async def test_what_is_there_is_not_appended_again(log: LossyLog) -> None:

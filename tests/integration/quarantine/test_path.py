@@ -196,8 +196,8 @@ async def test_requests_are_answered(edge: Replica, path: str) -> None:
         answer = await client.post(f"{path}?{TELEPHONE}", content=speech(1)[: 2 * 8_000 * 3], headers=PCM)
     assert refusal(answer) == (422, "set_aside")
     [aside] = await listed(edge.core.server)
-    assert aside.keys.session_id in answer.json()["error"]["message"]
-    assert REASON in answer.json()["error"]["message"]
+    assert aside.keys.session_id in answer.json()["detail"]
+    assert REASON in answer.json()["detail"]
 
 
 async def test_chunks_and_stop_are_answered(edge: Replica) -> None:

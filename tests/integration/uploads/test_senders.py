@@ -110,8 +110,8 @@ async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch
     async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES) as edge:
         refused = await sending(edge)
         assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "log_unavailable"
-        assert f"durable up to offset {AHEAD_BYTES}" in refused.json()["error"]["message"]
+        assert refused.json()["code"] == "log_unavailable"
+        assert f"durable up to offset {AHEAD_BYTES}" in refused.json()["detail"]
         async with edge.connect("encoding=container") as client:
             await client.next()
             for at in range(0, AHEAD_BYTES + FRAME_BYTES, FRAME_BYTES):

@@ -94,7 +94,7 @@ class Edge:
         """The code of what is said of a token that isn't taken."""
         with pytest.raises(ApiError) as caught:
             await self.principal(text)
-        return caught.value.trouble.code
+        return caught.value.error.code
 
 
 def edge_of(source: str) -> Edge:

@@ -79,7 +79,7 @@ def _told(close: int) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        found = error.trouble.close
+        found = error.error.close
     assert found == close
 
 

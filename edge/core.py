@@ -140,7 +140,10 @@ class EdgeCore:
     async def _sweep_connections(self) -> None:
         now = time.monotonic()
         for connection in tuple(self.connections):
-            connection.sweep(now)
+            try:
+                connection.sweep(now)
+            except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+                connection.source.fail(error)
 
     async def _close_expired(self) -> None:
         for connection in tuple(self.connections):

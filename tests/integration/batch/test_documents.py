@@ -17,7 +17,7 @@ from projections.lists import Lists
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import conversation, keys_of
 from tests.integration.projections.model import Model
-from tests.support.edge_clients import open_session, projecting, tell
+from tests.support.edge_clients import open_session, projecting, write_facts
 from tests.support.speaking import refusal
 from tests.support.waiting import eventually_async
 
@@ -54,7 +54,7 @@ async def test_a_living_session_has_no_cleaned_text(
     found = (await http.get(f"/v1/sessions/{keys.session_id}/transcript")).json()
     assert (found["state"], found["cleaned"]) == ("active", None)
     async with projecting(redis_url):
-        await tell(edge, keys, conversation(keys, 2))
+        await write_facts(edge, keys, conversation(keys, 2))
         document = await eventually_async(lambda: read_document(edge.core.server, keys), BOUND_S)
     found = (await http.get(f"/v1/sessions/{keys.session_id}/transcript")).json()
     assert document is not None

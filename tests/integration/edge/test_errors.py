@@ -16,7 +16,7 @@ from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
 DOCS = ROOT / "docs" / "websocket.md"
-SOMEONE = str(uuid.UUID(int=7, version=4))
+UNKNOWN_ID = str(uuid.UUID(int=7, version=4))
 
 
 @pytest.mark.parametrize(("query", "code"), [
@@ -36,8 +36,8 @@ SOMEONE = str(uuid.UUID(int=7, version=4))
     ("next_utterance=-1", "invalid_next_utterance"),
     ("session_id=../../etc&resume_token=x", "invalid_session_id"),
     ("resume_token=x", "invalid_session_id"),
-    (f"session_id={SOMEONE}", "invalid_resume_token"),
-    (f"session_id={SOMEONE}&resume_token=x", "unknown_session"),
+    (f"session_id={UNKNOWN_ID}", "invalid_resume_token"),
+    (f"session_id={UNKNOWN_ID}&resume_token=x", "unknown_session"),
 ])  # fmt: skip
 async def test_a_bad_query_is_refused(edge: Replica, query: str, code: str) -> None:
     """A query string that can't be taken gets its own fatal error and the table's close code, and opens nothing."""
@@ -109,8 +109,8 @@ async def test_text_that_is_no_text_costs_no_session(edge: Replica) -> None:
         assert (await client.next())["offset"] == FRAME_SAMPLES
 
 
-async def test_an_odd_byte_at_the_end_is_told(edge: Replica) -> None:
-    """Audio that ends within a sample is told and dropped, the rest is kept."""
+async def test_an_incomplete_sample_at_the_end_is_reported(edge: Replica) -> None:
+    """An incomplete sample at the end is reported and dropped; the rest is kept."""
     async with edge.connect() as client:
         await client.send(bytes(3_201))
         await client.send("stop")
@@ -119,7 +119,7 @@ async def test_an_odd_byte_at_the_end_is_told(edge: Replica) -> None:
 
 
 @pytest.mark.parametrize("late", [bytes(3_200), "finalize", "keepalive", "stop"])
-async def test_a_frame_after_stop_is_told(edge: Replica, late: bytes | str) -> None:
+async def test_a_frame_after_stop_is_an_error(edge: Replica, late: bytes | str) -> None:
     """Whatever comes after a stop is an error of its own and not fatal (SESS-3)."""
     async with edge.connect() as client:
         await client.send("stop")
@@ -153,7 +153,7 @@ async def test_a_wrong_token_leaves_the_session_alone(edge: Replica) -> None:
 
 
 async def test_an_ended_session_is_not_resumed(edge: Replica) -> None:
-    """A resume after the end is told so."""
+    """A resume after the end gets `session_ended`."""
     async with edge.connect() as client:
         start = await client.next()
         await client.send("stop")
@@ -163,7 +163,7 @@ async def test_an_ended_session_is_not_resumed(edge: Replica) -> None:
 
 
 async def test_other_settings_are_not_resumed(edge: Replica) -> None:
-    """A resume that asks for another sample rate than the session has is told so; the same one is taken."""
+    """A resume that asks for another sample rate gets `settings_mismatch`; the session's own is taken."""
     async with edge.connect() as client:
         start = await client.next()
     async with edge.connect(resuming(start, "&sample_rate=8000")) as client:
@@ -173,11 +173,11 @@ async def test_other_settings_are_not_resumed(edge: Replica) -> None:
 
 
 async def test_a_client_that_does_not_read_is_dropped(redis_url: str) -> None:
-    """A client that lets messages pile up is closed after a bound, and holds up nobody (SESS-10)."""
+    """A client that lets messages pile up is closed after a bound, and delays no other client (SESS-10)."""
     async with replica(redis_url, max_outbox_messages=8) as edge, edge.connect() as slow, edge.connect() as other:
         await slow.next()
         await other.next()
-        [connection] = [one for one in edge.core.connections if one.session.token == slow.told[0]["resume_token"]]
+        [connection] = [one for one in edge.core.connections if one.session.token == slow.received[0]["resume_token"]]
         slow.socket.transport.pause_reading()
         body = '{"type":"final","text":"' + "x" * 500_000 + '"}'
         await eventually_async(lambda: _flooded(connection, body), 30)
@@ -193,7 +193,7 @@ def _flooded(connection: object, body: str) -> bool:
 @pytest.mark.parametrize(("method", "path", "error"), [
     ("GET", "/nowhere", errors.NOT_FOUND),
     ("PUT", "/v1/health", errors.METHOD_NOT_ALLOWED),
-    ("GET", f"/v1/sessions/{SOMEONE}", errors.UNKNOWN_SESSION),
+    ("GET", f"/v1/sessions/{UNKNOWN_ID}", errors.UNKNOWN_SESSION),
     ("GET", "/v1/sessions?limit=x", errors.INVALID_QUERY),
 ])  # fmt: skip
 async def test_an_http_error_is_a_problem_detail(edge: Replica, method: str, path: str, error: ErrorCode) -> None:

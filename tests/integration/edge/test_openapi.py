@@ -180,7 +180,7 @@ async def messages(edge: Replica) -> list[dict[str, Any]]:
         await client.closed()
     async with edge.connect("sample_rate=1") as refused:
         await refused.closed()
-    return [*client.told, *refused.told]
+    return [*client.received, *refused.received]
 
 
 async def test_the_messages_of_a_session_are_as_documented(redis_url: str) -> None:

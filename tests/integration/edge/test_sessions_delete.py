@@ -71,7 +71,7 @@ async def test_deletion_leaves_nothing(redis_url: str, messages: int, stops: boo
         async with edge.connect() as client:
             session_id = (await client.next())["session_id"]
             speaking = asyncio.create_task(_speak_on(client, stops))
-            await eventually_async(lambda: len(client.told) > messages or len(client.of("final")) == UTTERANCES)
+            await eventually_async(lambda: len(client.received) > messages or len(client.of("final")) == UTTERANCES)
             if is_cut:
                 client.cut()
             deleted = await ask(edge, f"/v1/sessions/{session_id}", "DELETE")

@@ -14,7 +14,15 @@ from projections.runner import ProjectionRunner
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import RATE_HZ, Replica, frame, replica
 from tests.integration.projections.facts import ended, final
-from tests.support.edge_clients import Ear, Told, open_session, projecting, status_of, tell, transcript_of
+from tests.support.edge_clients import (
+    SseBlock,
+    SseClient,
+    open_session,
+    projecting,
+    status_of,
+    transcript_of,
+    write_facts,
+)
 from tests.support.waiting import eventually_async
 
 
@@ -41,7 +49,7 @@ async def test_the_headers_of_a_status_stream(edge: Replica) -> None:
             "x-accel-buffering": "no",
         }  # fmt: skip
         assert wanted.items() <= ear.answer.items()
-        assert await ear.block() == Told(retry=3000)
+        assert await ear.block() == SseBlock(retry=3000)
 
 
 async def test_silence_is_broken_by_comments(redis_url: str) -> None:
@@ -93,14 +101,14 @@ async def test_a_recording_is_followed_to_its_end(redis_url: str) -> None:
 async def test_a_late_subscriber_is_told_the_last_status_at_once(edge: Replica) -> None:
     """Whoever comes late gets the last status, and only that; after the end the stream then closes (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), final(1), final(2)])
+    await write_facts(edge, keys, [final(0), final(1), final(2)])
     async with status_of(edge, keys.session_id) as early:
         while (told := await early.next()) and told.data["duration_processed"] < 3:
             pass
         async with status_of(edge, keys.session_id) as late:
             first = await late.next()
             assert first == told
-            await tell(edge, keys, [ended(3)])
+            await write_facts(edge, keys, [ended(3)])
             assert [one.data["status"] for one in await late.all()] == ["completed"]
     async with status_of(edge, keys.session_id) as latest:
         assert [one.data["status"] for one in await latest.all()] == ["completed"]
@@ -110,7 +118,7 @@ async def test_a_late_subscriber_is_told_the_last_status_at_once(edge: Replica) 
 async def test_the_last_status_is_known_long_after_the_end(edge: Replica) -> None:
     """When the messages have expired, 300 s after the end, the last one is made from what is kept (STATUS-5)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), ended(1)])
+    await write_facts(edge, keys, [final(0), ended(1)])
     async with status_of(edge, keys.session_id) as ear:
         last = (await ear.all())[-1]
     ttl_s = await edge.core.server.execute("TTL", keys.status)
@@ -128,7 +136,7 @@ async def test_the_last_status_is_known_long_after_the_end(edge: Replica) -> Non
 async def test_whoever_was_told_the_end_by_the_view_is_told_no_more(edge: Replica) -> None:
     """The id of an end made from what is kept is after every message, wherever those are still there (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), ended(1)])
+    await write_facts(edge, keys, [final(0), ended(1)])
     async with status_of(edge, keys.session_id) as ear:
         assert (await ear.all())[-1].data["status"] == "completed"
     async with status_of(edge, keys.session_id, last_event_id=str(SEALED)) as again:
@@ -139,13 +147,13 @@ async def test_whoever_was_told_the_end_by_the_view_is_told_no_more(edge: Replic
 async def test_the_end_is_told_once(edge: Replica) -> None:
     """Who resumes after the last event is answered 204, so that a browser stops asking (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), ended(1)])
+    await write_facts(edge, keys, [final(0), ended(1)])
     for listen in (status_of, transcript_of):
         async with listen(edge, keys.session_id) as ear:
             last = (await ear.all())[-1]
         async with listen(edge, keys.session_id, last_event_id=last.id) as again:
             assert again.status == 204
-        async with Ear(edge.port, f"{ear.path}?last_event_id={last.id}") as by_query:
+        async with SseClient(edge.port, f"{ear.path}?last_event_id={last.id}") as by_query:
             assert by_query.status == 204
 
 
@@ -153,11 +161,11 @@ async def test_the_end_is_told_once(edge: Replica) -> None:
 async def test_statuses_are_resumed_by_id(edge: Replica) -> None:
     """A status stream resumes after ``Last-Event-ID`` with the messages since, each once (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(number) for number in range(6)])
+    await write_facts(edge, keys, [final(number) for number in range(6)])
     async with status_of(edge, keys.session_id, last_event_id="0-0") as ear:
         first, second = await ear.event(), await ear.event()
     assert (first.id, second.id) == ("1-0", "2-0")
-    await tell(edge, keys, [ended(6)])
+    await write_facts(edge, keys, [ended(6)])
     async with status_of(edge, keys.session_id, last_event_id="1-0") as again:
         told = await again.all()
     assert told[0] == second
@@ -169,7 +177,7 @@ async def test_an_id_that_is_none_is_refused(edge: Replica, bad: str) -> None:
     """A Last-Event-ID that can't be one is a 400 and begins no stream."""
     keys = await open_session(edge)
     for listen in (status_of, transcript_of):
-        async with Ear(edge.port, listen(edge, keys.session_id).path, {"last-event-id": bad}) as ear:
+        async with SseClient(edge.port, listen(edge, keys.session_id).path, {"last-event-id": bad}) as ear:
             assert (ear.status, (await ear.body())["code"]) == (400, "invalid_query")
     assert edge.core.streams.count == 0
 
@@ -178,12 +186,12 @@ async def test_an_id_that_is_none_is_refused(edge: Replica, bad: str) -> None:
 async def test_an_id_ahead_of_the_log_starts_anew(edge: Replica) -> None:
     """A listener that has heard what the log has lost is told `reset` and gets the transcript anew (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), final(1), ended(2)])
+    await write_facts(edge, keys, [final(0), final(1), ended(2)])
     async with transcript_of(edge, keys.session_id) as ear:
         whole = await ear.all()
     await edge.core.server.execute("DEL", keys.feed)
     other = await open_session(edge)
-    await tell(edge, other, [final(0)])
+    await write_facts(edge, other, [final(0)])
     async with transcript_of(edge, other.session_id, last_event_id="7-0") as ahead:
         reset, first = await ahead.event(), await ahead.event()
         assert (reset.kind, first.kind, first.id) == ("reset", "final", "1-0")
@@ -230,7 +238,7 @@ async def test_a_transcript_that_never_comes_is_told_by_its_address(redis_url: s
     async with replica(redis_url, session_end_timeout_s=0.05) as edge:
         keys = await open_session(edge)
         await edge.core.server.execute("RPUSH", keys.document, "in the way")
-        await tell(edge, keys, [final(0), ended(1)])
+        await write_facts(edge, keys, [final(0), ended(1)])
         async with transcript_of(edge, keys.session_id) as ear:
             last = (await ear.all())[-1]
     assert (last.kind, last.id, last.data["transcript"]) == ("session_end", str(SEALED), None)
@@ -240,6 +248,6 @@ async def test_a_transcript_that_never_comes_is_told_by_its_address(redis_url: s
 async def test_head_begins_no_stream(edge: Replica) -> None:
     """HEAD is answered with the headers alone, and nobody listens afterwards."""
     keys = await open_session(edge)
-    async with Ear(edge.port, status_of(edge, keys.session_id).path, method="HEAD") as ear:
+    async with SseClient(edge.port, status_of(edge, keys.session_id).path, method="HEAD") as ear:
         assert (ear.status, ear.answer["content-type"]) == (200, "text/event-stream")
     await eventually_async(lambda: edge.core.streams.count == 0)

@@ -14,7 +14,15 @@ from projections.runner import ProjectionRunner
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import NOW_S, Clock, authenticator, bearer, token
 from tests.integration.projections.facts import ended, final
-from tests.support.edge_clients import Ear, Told, open_session, projecting, status_of, tell, transcript_of
+from tests.support.edge_clients import (
+    SseBlock,
+    SseClient,
+    open_session,
+    projecting,
+    status_of,
+    transcript_of,
+    write_facts,
+)
 from tests.support.waiting import eventually_async
 
 LONG = "many words " * 400
@@ -102,7 +110,7 @@ async def test_a_listener_that_leaves_frees_everything_at_once(edge: Replica) ->
     await eventually_async(lambda: nothing_left(edge))
 
 
-class Deaf(Ear):
+class Deaf(SseClient):
     """A listener that opens a small ear and then doesn't read."""
 
     async def __aenter__(self) -> Self:
@@ -132,7 +140,7 @@ async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> No
         async with Deaf(edge.port, path) as deaf, transcript_of(edge, keys.session_id) as quick:
             await eventually_async(lambda: edge.core.fanout.count() == 2)
             for number in range(30):
-                await tell(edge, keys, [final(number, LONG)])
+                await write_facts(edge, keys, [final(number, LONG)])
                 assert (await quick.event()).data["utterance"] == number
             await eventually_async(lambda: edge.core.streams.dropped_slow == 1)
             assert edge.core.streams.count == 1
@@ -140,8 +148,8 @@ async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> No
             heard = await deaf.all()
             assert [told.data["utterance"] for told in heard] == list(range(len(heard)))
             assert len(heard) < 30
-            assert deaf.told[-1] == Told(retry=SLOW_RETRY_MS)
-        await tell(edge, keys, [ended(30)])
+            assert deaf.received[-1] == SseBlock(retry=SLOW_RETRY_MS)
+        await write_facts(edge, keys, [ended(30)])
         async with transcript_of(edge, keys.session_id, last_event_id=heard[-1].id) as again:
             rest = await again.all()
         assert [told.data.get("utterance") for told in rest] == [*range(len(heard), 30), None]
@@ -155,9 +163,9 @@ async def test_a_listener_that_reads_in_time_loses_nothing(redis_url: str) -> No
         async with Deaf(edge.port, transcript_of(edge, keys.session_id).path) as deaf:
             await eventually_async(lambda: edge.core.fanout.count() == 1)
             for number in range(30):
-                await tell(edge, keys, [final(number, LONG)])
+                await write_facts(edge, keys, [final(number, LONG)])
             await eventually_async(lambda: edge.core.streams.full)
-            await tell(edge, keys, [ended(30)])
+            await write_facts(edge, keys, [ended(30)])
             await deaf.listen()
             heard = await deaf.all()
     assert [told.data.get("utterance") for told in heard] == [*range(30), None]
@@ -175,7 +183,7 @@ async def test_a_leaving_replica_sends_its_listeners_elsewhere(redis_url: str) -
             told = [await ear.all() for ear in ears]
     assert told == [[]] * 8
     assert all(ear.ended for ear in ears)
-    hints = [[block.retry for block in ear.told] for ear in ears]
+    hints = [[block.retry for block in ear.received] for ear in ears]
     assert all(first == 3000 and DRAIN_RETRY_MS[0] <= last <= DRAIN_RETRY_MS[1] for first, last in hints)  # type: ignore[operator]
     assert len({last for _, last in hints}) > 1
 
@@ -191,12 +199,12 @@ async def test_any_asgi_server_will_do(redis_url: str) -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         keys = await open_session(edge)
         path = transcript_of(edge, keys.session_id).path
-        async with Ear(port, path) as ear, Ear(port, path) as leaving:
-            await tell(edge, keys, [final(0)])
+        async with SseClient(port, path) as ear, SseClient(port, path) as leaving:
+            await write_facts(edge, keys, [final(0)])
             assert await ear.next() == await leaving.next()
             leaving.cut()
             await eventually_async(lambda: edge.core.streams.count == 1)
-            await tell(edge, keys, [ended(1)])
+            await write_facts(edge, keys, [ended(1)])
             assert [told.kind for told in await ear.all()] == ["session_end"]
             assert ear.ended
         await eventually_async(lambda: edge.core.streams.count == edge.core.fanout.count() == 0)

@@ -17,7 +17,15 @@ from eventlog.readmodel.statuses import read_statuses
 from projections.runner import ProjectionRunner
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import ended, final
-from tests.support.edge_clients import Ear, Told, open_session, projecting, status_of, tell, transcript_of
+from tests.support.edge_clients import (
+    SseBlock,
+    SseClient,
+    open_session,
+    projecting,
+    status_of,
+    transcript_of,
+    write_facts,
+)
 
 Facts = list[tuple[Position, Fact]]
 
@@ -74,16 +82,16 @@ class Audience:
         """Commits one part after the other; listeners come between them."""
         keys = self._edge.core.server.keys.of(self._session_id).run()
         for part in parts:
-            await tell(self._edge, keys, part)
+            await write_facts(self._edge, keys, part)
             async with self.more:
                 self.written += 1
                 self.more.notify_all()
 
-    async def listen(self, listen: Callable[..., Ear], habit: Habit, parts: int) -> list[Told]:
+    async def listen(self, listen: Callable[..., SseClient], habit: Habit, parts: int) -> list[SseBlock]:
         """Everything that one listener hears until the end."""
         async with self.more:
             await self.more.wait_for(lambda: self.written >= min(habit.joins_after, parts))
-        heard: list[Told] = []
+        heard: list[SseBlock] = []
         for most in (*habit.patience, None):
             last_id = next((told.id for told in reversed(heard) if told.id), "")
             async with listen(self._edge, self._session_id, **({"last_event_id": last_id} if last_id else {})) as ear:
@@ -95,8 +103,8 @@ class Audience:
         return heard
 
 
-async def _hear(ear: Ear, most: int | None, *, whole: bool) -> list[Told]:
-    heard: list[Told] = []
+async def _hear(ear: SseClient, most: int | None, *, whole: bool) -> list[SseBlock]:
+    heard: list[SseBlock] = []
     while most is None or len(heard) < most:
         if (told := await ear.next()) is None:
             return heard

@@ -40,7 +40,7 @@ class Log:
         return answers
 
     def audio(self, frame_bytes: int) -> bytes:
-        """All of it, with zeros where holes are told."""
+        """All audio, with zeros in place of holes."""
         parts = []
         for entry in self.entries:
             if entry.is_audio:
@@ -63,7 +63,7 @@ def drain(line: Uplink, log: Log) -> None:
 
 @given(st.binary(max_size=4_000), st.lists(st.integers(0, 700), max_size=30), st.sampled_from([1, 2]), st.randoms())
 def test_pieces_do_not_matter(audio: bytes, cuts: list[int], channels: int, chance: random.Random) -> None:
-    """However audio is cut and flushed, the log holds its whole samples, and the uplink knows the odd rest."""
+    """However audio is cut and flushed, the log holds its whole samples, and the uplink knows the misaligned rest."""
     line, log, at = uplink(channels=channels), Log(), 0
     for cut in [*cuts, len(audio)]:
         line.add_audio(audio[at : at + cut])
@@ -108,8 +108,8 @@ def test_failures_lose_and_double_nothing(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 400), st.lists(st.integers(1, 40), min_size=2, max_size=20), st.data())
-def test_what_is_not_kept_is_a_hole(resend_buffer_bytes: int, sizes: list[int], data: st.DataObject) -> None:
-    """After a loss the stream's length is right: what was not kept any more is a hole of its exact length."""
+def test_audio_that_is_not_kept_is_a_hole(resend_buffer_bytes: int, sizes: list[int], data: st.DataObject) -> None:
+    """After a loss the stream's length is right: audio that was not kept any more is a hole of its exact length."""
     line, log = uplink(resend_buffer_bytes=resend_buffer_bytes), Log()
     for number, size in enumerate(sizes, 1):
         line.add_audio(number.to_bytes(2, "little") * size)
@@ -134,8 +134,8 @@ def test_large_frames_are_cut() -> None:
     assert log.head == Position(250_000, 0)
 
 
-def test_kept_audio_is_bounded() -> None:
-    """What is kept against a loss stays within its bound."""
+def test_the_resend_buffer_is_bounded() -> None:
+    """The resend buffer stays within its bound."""
     line, log = uplink(resend_buffer_bytes=10_000), Log()
     for _ in range(50):
         line.add_audio(bytes(3_200))

@@ -50,13 +50,13 @@ async def fills(edge: Replica, node: Node, percent: float) -> None:
 
 
 async def pcm_in(edge: Replica, client: Client) -> bytes:
-    """What the log has of a client's audio."""
-    keys = edge.core.server.keys.of(client.told[0]["session_id"])
+    """A client's audio in the log."""
+    keys = edge.core.server.keys.of(client.received[0]["session_id"])
     found = await edge.log.read({keys: START}, max_bytes_each=1 << 26)
     return b"".join(entry.pcm or b"" for entry in found.get(keys, []))
 
 
-async def test_past_the_first_mark_new_sessions_are_refused(edge: Replica, node: Node) -> None:
+async def test_past_the_high_watermark_new_sessions_are_refused(edge: Replica, node: Node) -> None:
     """At 80 % of maxmemory new sessions get `memory_full` and 503; an old one is fed and resumed; then all goes on."""
     async with edge.connect() as old, httpx2.AsyncClient(base_url=edge.http, timeout=30) as http:
         start = await old.until("session_start")
@@ -81,8 +81,8 @@ async def test_past_the_first_mark_new_sessions_are_refused(edge: Replica, node:
             await new.until("session_start")
 
 
-async def test_past_the_second_mark_audio_waits(edge: Replica, node: Node) -> None:
-    """At 90 % none of a session's audio is appended or acked; below the mark all of it is, by itself, in order."""
+async def test_past_the_critical_watermark_audio_waits(edge: Replica, node: Node) -> None:
+    """At 90 % none of a session's audio is appended or acked; below the watermark all of it is, by itself, in order."""
     async with edge.connect() as client:
         await client.until("session_start")
         await client.speak(1)
@@ -129,22 +129,22 @@ async def test_sockets_are_read_no_further(edge: Replica, node: Node) -> None:
         await client.acked(bound)
 
 
-async def test_who_waits_for_long_is_told_to_come_again(node: Node) -> None:
-    """A client whose audio waits for `redis_outage_timeout_s` is told what is durable, and resumes from there."""
+async def test_a_client_that_waits_for_long_is_closed(node: Node) -> None:
+    """A client whose audio waits for `redis_outage_timeout_s` gets the durable offset, and resumes from there."""
     async with replica(node.url, redis_outage_timeout_s=0.5) as edge, edge.connect() as client:
         await client.until("session_start")
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
         await fills(edge, node, HOLDING)
         await client.speak(1, first=2)
-        told = await client.until("error")
-        assert told["code"] == "log_unavailable"
-        assert f"offset {FRAME_SAMPLES}" in told["message"]
+        error = await client.until("error")
+        assert error["code"] == "log_unavailable"
+        assert f"offset {FRAME_SAMPLES}" in error["message"]
         assert await client.closed() == 1013
 
 
 async def test_chunks_of_requests_wait_too(edge: Replica, node: Node) -> None:
-    """A chunk that comes by HTTP at 90 % is taken and answered once there is memory."""
+    """A chunk that comes by HTTP at 90 % is taken and answered once Redis has memory."""
     async with httpx2.AsyncClient(base_url=edge.http, timeout=60) as http:
         session_id = (await http.post(RAW_START)).json()["session_id"]
         await fills(edge, node, HOLDING)
@@ -157,8 +157,11 @@ async def test_chunks_of_requests_wait_too(edge: Replica, node: Node) -> None:
 
 
 async def test_requests_do_not_wait_for_ever(node: Node) -> None:
-    """A chunk by HTTP that waited for `redis_outage_timeout_s` is answered 503 with the durable offset, and can be sent again."""
-    async with replica(node.url, redis_outage_timeout_s=0.2) as edge, httpx2.AsyncClient(base_url=edge.http, timeout=60) as http:
+    """A chunk that waited for `redis_outage_timeout_s` gets 503 with the durable offset, and can be sent again."""
+    async with (
+        replica(node.url, redis_outage_timeout_s=0.2) as edge,
+        httpx2.AsyncClient(base_url=edge.http, timeout=60) as http,
+    ):
         session_id = (await http.post(RAW_START)).json()["session_id"]
         await fills(edge, node, HOLDING)
         answer = await http.post(f"/live/{session_id}/audio?offset=0", content=CHUNK)
@@ -170,7 +173,7 @@ async def test_requests_do_not_wait_for_ever(node: Node) -> None:
         assert again.json()["offset"] == len(CHUNK)
 
 
-async def test_memory_is_told(edge: Replica, node: Node) -> None:
+async def test_memory_is_reported(edge: Replica, node: Node) -> None:
     """Readiness warns of a Redis that is nearly full and is red once no audio is taken; metrics say how full it is."""
     async with httpx2.AsyncClient(base_url=edge.http, timeout=30) as http:
         await fills(edge, node, REFUSING)

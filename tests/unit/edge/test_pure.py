@@ -60,21 +60,21 @@ def test_an_empty_query_leaves_everything_open() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_query_is_taken_or_told(query: bytes) -> None:
+def test_any_query_is_taken_or_refused(query: bytes) -> None:
     """No query string does anything but parse or give an error of the table (SAFE-4)."""
-    with _told(1008):
+    with _raises_nothing_but(1008):
         parse(query)
 
 
 @given(st.text(max_size=200) | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(str))
-def test_any_text_is_taken_or_told(text: str) -> None:
+def test_any_text_is_taken_or_refused(text: str) -> None:
     """No text frame does anything but name a type or give an error that isn't fatal (SAFE-4)."""
-    with _told(0):
+    with _raises_nothing_but(0):
         assert messages.read_control(text) in messages.CONTROL_TYPES
 
 
 @contextlib.contextmanager
-def _told(close: int) -> Iterator[None]:
+def _raises_nothing_but(close: int) -> Iterator[None]:
     found = close
     try:
         yield
@@ -84,7 +84,7 @@ def _told(close: int) -> Iterator[None]:
 
 
 class Wire:
-    """Takes what an outbox sends, as soon as it is open."""
+    """Takes what an outbox sends, as soon once it is open."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []

@@ -131,7 +131,7 @@ _quiet.setLevel(logging.WARNING)
 
 
 class UpgradingProtocol(SseProtocol):
-    """Drops the references that lead back to it once a WebSocket takes its place.
+    """Drops the references that lead back to it once a WebSocket protocol replaces it.
 
     Otherwise only the garbage collector would free it, in a rare full run: some 5 KiB a session until then.
     """

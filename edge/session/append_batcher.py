@@ -221,7 +221,7 @@ class AppendBatcher:
             source.failing_since = 0.0
             if answers[-1].code is Code.MISPLACED:
                 logger.warning(
-                    "audio log went back; resending entries",
+                    "audio log truncated by failover; resending entries",
                     extra={
                         "session_id": uplink.keys.session_id, "resent_entries": uplink.resent_entries,
                         "lost_samples": uplink.lost_samples,

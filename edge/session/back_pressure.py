@@ -16,7 +16,7 @@ from eventlog.log import LogUnavailableError
 logger = logging.getLogger(__name__)
 
 Requeue = Callable[[AppendSource], None]
-"""Has a source that may go on flushed soon."""
+"""Queues a source for the next flush again."""
 
 
 class MemoryThrottle:

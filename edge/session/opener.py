@@ -1,4 +1,4 @@
-"""Opening and resuming: from a checked query string to a session in the log, with its place reserved."""
+"""Opens and resumes sessions: from a checked query string to a session in the log, with its reservation."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ SESSIONS_PER_CALL = 200
 
 
 class Reservation(NamedTuple):
-    """A session's share of the limits: one place of the deployment's, one of its tenant's."""
+    """A session's share of the limits: one of the deployment's sessions, and one of its tenant's."""
 
     session_id: str
     tenant_id: str

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -18,16 +17,15 @@ from starlette.routing import WebSocketRoute
 from edge import errors
 from edge.auth.access import Authenticator, NoAuthentication
 from edge.auth.tickets import Tickets
-from edge.collector import EdgeCollector
 from edge.contract.operations import Endpoints, routes
 from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
-from edge.errors import ApiError, ErrorCode
+from edge.errors import ApiError
 from edge.ingest.batch import Batches
 from edge.ingest.live import Live
 from edge.ingest.recordings import Recordings
 from edge.metrics import RequestTimer
-from edge.metrics_endpoint import MetricsEndpoint
+from edge.metrics_endpoint import EdgeCollector, MetricsEndpoint
 from edge.server.lingering_close import LingeringClose, has_unread_body
 from edge.settings import EdgeSettings
 from edge.streams.session_events import Events
@@ -41,15 +39,12 @@ from eventlog.log import LogUnavailableError
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server
 
-logger = logging.getLogger(__name__)
-
 STREAM_PATH = "/v1/transcribe/stream"
 
 RETRIED = frozenset({429, 503})
 """Statuses after which the same request may be made again, a second later unless the error says how much later."""
 
 _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
-
 
 GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (
     Health, Diagnostics, MetricsEndpoint, Sessions, Transcripts, Tickets, Live, Recordings, Batches, Events, Webhooks,
@@ -68,16 +63,8 @@ def create_app(
     secured = not isinstance(authenticator or NoAuthentication(), NoAuthentication)
     operations += Specifications(settings.version, STREAM_PATH, tuple(operations), secured=secured).operations()
     app = Starlette(
-        routes=[
-            WebSocketRoute(STREAM_PATH, StreamEndpoint(core)),
-            *routes(operations, core.access),
-        ],
-        exception_handlers={
-            ApiError: _answer_api_error,
-            HTTPException: _answer_http_exception,
-            LogUnavailableError: _answer_log_unavailable,
-            Exception: _answer_defect,
-        },
+        routes=[WebSocketRoute(STREAM_PATH, StreamEndpoint(core)), *routes(operations, core.access)],
+        exception_handlers=dict.fromkeys((ApiError, HTTPException, LogUnavailableError, Exception), _answer_error),
         middleware=[Middleware(RequestTimer, metrics=core.metrics), *_cors(settings)],
         lifespan=_lifespan(core),
     )
@@ -110,39 +97,26 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
     return running
 
 
-def _answer(request: Request, error_code: ErrorCode, message: str, status: int = 0) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Count an error, and answer with its problem detail."""
+    status, headers = 0, dict[str, str]()
+    match error:
+        case ApiError():
+            error_code, message = error.error, error.message
+        case HTTPException():
+            error_code, message = _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail
+            status, headers = error.status_code, dict(error.headers or {})
+        case LogUnavailableError():
+            error_code, message = errors.LOG_UNAVAILABLE, "Redis cannot be reached at the moment"
+        case _:
+            error_code, message = errors.INTERNAL_ERROR, "the server has a defect; its log has the details"
     core: EdgeCore = request.app.state.core
     core.metrics.count_error(error_code)
     body = errors.problem(error_code, message, status)
-    return json_response(body, body.status, media_type=errors.PROBLEM_JSON)
-
-
-async def _answer_api_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):
-        raise error
-    answer = _answer(request, error.error, error.message)
-    if answer.status_code in RETRIED:
-        answer.headers["retry-after"] = str(error.retry_after_s or 1)
-    if answer.status_code == errors.UNAUTHORIZED.status:
-        answer.headers["www-authenticate"] = "Bearer"
-    return LingeringClose(answer) if has_unread_body(request) else answer
-
-
-async def _answer_http_exception(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    answer = _answer(request, _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail, error.status_code)
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-async def _answer_log_unavailable(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis cannot be reached at the moment")
-    answer.headers["retry-after"] = "1"
-    return answer
-
-
-async def _answer_defect(request: Request, _error: Exception) -> Response:
-    return _answer(request, errors.INTERNAL_ERROR, "the server has a defect; its log has the details")
-
-
+    if body.status in RETRIED:
+        headers.setdefault("retry-after", str(getattr(error, "retry_after_s", None) or 1))
+    if body.status == errors.UNAUTHORIZED.status:
+        headers.setdefault("www-authenticate", "Bearer")
+    answer = json_response(body, body.status, media_type=errors.PROBLEM_JSON)
+    answer.headers.update(headers)
+    return LingeringClose(answer) if isinstance(error, ApiError) and has_unread_body(request) else answer

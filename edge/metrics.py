@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Protocol
 
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -18,19 +17,6 @@ FLUSH_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5
 
 HTTP_BUCKETS_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 """From a probe to a recording that is awaited."""
-
-
-class AckCount(Protocol):
-    """An outbox as the metrics see it."""
-
-    acks: int
-
-
-class LossCount(Protocol):
-    """An uplink as the metrics see it."""
-
-    resent_entries: int
-    lost_samples: int
 
 
 class EdgeMetrics:
@@ -79,11 +65,11 @@ class EdgeMetrics:
         """Count an HTTP request."""
         self._requests.labels(operation, status).observe(seconds)
 
-    def keep(self, outbox: AckCount, uplink: LossCount) -> None:
+    def keep(self, acks: int, resent_entries: int, lost_samples: int) -> None:
         """Keep the counts of a connection that is closed."""
-        self.acks += outbox.acks
-        self.resent_entries += uplink.resent_entries
-        self.lost_samples += uplink.lost_samples
+        self.acks += acks
+        self.resent_entries += resent_entries
+        self.lost_samples += lost_samples
 
 
 class RequestTimer:

@@ -20,20 +20,22 @@ class AppendLog(EventLog, Protocol):
         ...
 
 
-class AppendObserver(Protocol):
-    """The connection behind a source. No method may block."""
+class AppendObserver:
+    """The connection behind a source; every method that it does not override does nothing. None of them may block."""
+
+    __slots__ = ()
 
     def on_settled(self, has_moved: bool) -> None:  # noqa: FBT001 - a callback's only argument
         """The log answered; `has_moved` if more is durable than before."""
-        ...
 
     def on_stalled(self, seconds: float) -> None:
         """The log has taken nothing for `seconds`."""
-        ...
 
     def on_defect(self) -> None:
         """A defect hit this session alone; no more of it is appended."""
-        ...
+
+
+_DETACHED = AppendObserver()
 
 
 class AppendSource:
@@ -53,24 +55,10 @@ class AppendSource:
 
     def detach(self) -> None:
         """Report to no observer from now on, so that no reference leads back to the connection."""
-        self.observer = _NO_OBSERVER
+        self.observer = _DETACHED
 
     def fail(self, error: Exception) -> None:
         """Log `error` as a defect that this session caused, and end its connection."""
         extra = {"session_id": self.uplink.keys.session_id}
         logger.error("session failed by a defect", exc_info=error, extra=extra)
         self.observer.on_defect()
-
-
-class _NoObserver:
-    def on_settled(self, has_moved: bool) -> None:  # noqa: FBT001 - the protocol's signature
-        """Ignore it."""
-
-    def on_stalled(self, seconds: float) -> None:
-        """Ignore it."""
-
-    def on_defect(self) -> None:
-        """Ignore it."""
-
-
-_NO_OBSERVER = _NoObserver()

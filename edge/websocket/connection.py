@@ -11,7 +11,7 @@ from typing import Any
 from edge import errors
 from edge.errors import ApiError, ErrorCode, error_message
 from edge.server.fast_path import FastPath
-from edge.session.append_source import AppendSource
+from edge.session.append_source import AppendObserver, AppendSource
 from edge.session.lifecycle import Input, State, step
 from edge.session.opener import Session
 from edge.session.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
@@ -45,7 +45,7 @@ _REFUSALS: dict[Code, tuple[ErrorCode, str]] = {
 }
 
 
-class Connection(Subscriber):
+class Connection(Subscriber, AppendObserver):
     """A session's connection, from `session_start` to the close."""
 
     def __init__(

@@ -13,7 +13,7 @@ from edge import errors
 from edge.auth.access import Access, Scope
 from edge.auth.bearer import chosen_subprotocol
 from edge.errors import ApiError, error_message
-from edge.server.fast_path import STATE_KEY, FastPath, NoFastPath
+from edge.server.fast_path import STATE_KEY, FastPath
 from edge.session import parameters
 from edge.session.opener import Opener
 from edge.websocket.connection import Connection, Receive
@@ -44,7 +44,7 @@ class StreamEndpoint:
         await receive()  # websocket.connect
         handshake = HTTPConnection(scope)
         await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(handshake)})
-        fast_path: FastPath = scope.get("state", {}).get(STATE_KEY) or NoFastPath()
+        fast_path: FastPath = scope.get("state", {}).get(STATE_KEY) or FastPath()
         outbox = Outbox(send, fast_path.send_now, bound=self._host.settings.max_outbox_messages)
         writer = asyncio.create_task(_write(outbox), name="outbox")
         try:
@@ -78,7 +78,8 @@ class StreamEndpoint:
             connection.cursor.detach()
             connection.source.detach()
             host.connections.discard(connection)
-            host.metrics.keep(connection.outbox, connection.uplink)
+            uplink = connection.uplink
+            host.metrics.keep(connection.outbox.acks, uplink.resent_entries, uplink.lost_samples)
 
 
 async def _write(outbox: Outbox) -> None:

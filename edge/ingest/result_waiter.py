@@ -81,7 +81,8 @@ class ResultWaiter(Subscriber):
                 break
         if document is not None and document.reason == FAILED:
             self._require_processing()
-            raise ApiError(errors.INVALID_AUDIO, messages.end_detail(self._end_event) or "the recording cannot be decoded")
+            detail = messages.read_end_detail(self._end_event)
+            raise ApiError(errors.INVALID_AUDIO, detail or "the recording cannot be decoded")
         return document
 
     async def wait_for_answer(self, request: str, timeout_s: float) -> CurrentTranscript:
@@ -114,7 +115,7 @@ class ResultWaiter(Subscriber):
         """See `Subscriber`."""
         if last:
             self._end_event = body
-        elif (reason := messages.quarantine_message(body)) is not None:
+        elif (reason := messages.describe_quarantine(body)) is not None:
             self._quarantine_reason = reason
         else:
             return

@@ -70,7 +70,7 @@ def step(state: State, given: Input) -> Step:
     return TABLE.get((state, given), Step(state, accepted=False))
 
 
-def diagram() -> str:
+def render_diagram() -> str:
     """Return the table as a Mermaid state diagram."""
     arrows: dict[tuple[State, State], list[str]] = {}
     for (state, given), (following, accepted) in TABLE.items():

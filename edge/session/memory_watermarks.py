@@ -107,7 +107,7 @@ class MemoryWatermarks:
         """Whether no audio is to be appended to that partition now."""
         return self.is_any_critical and self._level_of(partition) is Level.HOLD
 
-    def new_session_id(self) -> str:
+    def draw_session_id(self) -> str:
         """Draw an id for a new session on a node with room for it.
 
         Raises:

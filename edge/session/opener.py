@@ -91,7 +91,7 @@ class Opener:
             ApiError: the client's error.
         """
         if wanted.session_id is None:
-            reservation = Reservation(self._watermarks.new_session_id(), principal.tenant_id)
+            reservation = Reservation(self._watermarks.draw_session_id(), principal.tenant_id)
             return await self._reserved(reservation, lambda: self._create(reservation.session_id, wanted, principal))
         # A refusal must change nothing, and a resume raises the epoch: so all checks come before it.
         keys = self._keys.of(wanted.session_id)

@@ -160,7 +160,7 @@ class DocumentWaiter:
         del self._has_document[keys.member]
         waiting = self._waiting.pop(keys.member)
         url = f"/v1/sessions/{keys.session_id}/transcript"
-        ended = messages.session_end(body, transcript, url, 0.0)
+        ended = messages.encode_session_end(body, transcript, url, 0.0)
         last = event("session_end", ended, _event_id(SEALED, keys.run))
         for stream in waiting:
             stream.finish(last)

@@ -127,7 +127,8 @@ class Health:
             active_sessions=len(core.connections),
             all_active_sessions=len(core.connections) + int(sum(_number(beat, "active_sessions") for beat in others)),
             lag_s=max(lag_s for _, lag_s in _lags(probe, workers)),
-            memory_percent=None if (full := core.watermarks.percent) is None else round(full, 1), draining=core.is_draining,
+            memory_percent=None if (full := core.watermarks.percent) is None else round(full, 1),
+            draining=core.is_draining,
             reasons=reasons, warnings=list(self._warnings(probe, projections)),
         )  # fmt: skip
 

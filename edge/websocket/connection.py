@@ -97,7 +97,7 @@ class Connection(Subscriber, AppendObserver):
         """Serve until the client is gone or has every message."""
         session = self.session
         self.outbox.post(
-            messages.session_start(
+            messages.encode_session_start(
                 session.keys.session_id, session.token, session.head.offset, session.start.sample_rate_hz
             )
         )
@@ -311,7 +311,7 @@ class Connection(Subscriber, AppendObserver):
 
     def _forward(self, body: str) -> bool:
         """Send an event of the feed in the client's terms; False if the client is too slow for it."""
-        quarantine = messages.quarantine_message(body)
+        quarantine = messages.describe_quarantine(body)
         if quarantine is None:
             return self.outbox.post(body)
         self._result.take_quarantine(is_quarantined=bool(quarantine))
@@ -323,7 +323,7 @@ class Connection(Subscriber, AppendObserver):
     def on_partial(self, body: str) -> None:
         """See `Subscriber`."""
         if self.state is not State.CLOSED:
-            self.outbox.post_partial(messages.partial_channel(body), body)
+            self.outbox.post_partial(messages.read_partial_channel(body), body)
 
     def on_document(self) -> None:
         """See `Subscriber`."""
@@ -354,9 +354,9 @@ class Connection(Subscriber, AppendObserver):
     async def _end(self) -> None:
         # Unbounded here: either the log takes the end, or `on_stalled` closes the connection.
         await self._result.sealed.wait()
-        transcript = await self._result.transcript(self._host.settings.session_end_timeout_s)
+        transcript = await self._result.wait_for_transcript(self._host.settings.session_end_timeout_s)
         body = self._result.end_body
-        self._host.metrics.count_ended(messages.end_reason(body))
+        self._host.metrics.count_ended(messages.read_end_reason(body))
         await self._host.release(self.session.reservation)
         if self.state is State.CLOSED:
             return
@@ -364,15 +364,15 @@ class Connection(Subscriber, AppendObserver):
         url = f"/v1/sessions/{start.session_id}/transcript"
         seconds = 0.0 if self._is_container else self.uplink.acked_samples / start.sample_rate_hz
         close = self._send_end_error()
-        self.outbox.post_last(messages.session_end(body, transcript, url, seconds))
+        self.outbox.post_last(messages.encode_session_end(body, transcript, url, seconds))
         self._advance(Input.FINISHED)
         self._close(*close)
 
     def _send_end_error(self) -> tuple[int, str]:
         """Send the error that ended the session, if one did; returns close code and reason."""
-        match "limit" if self._is_too_long else messages.end_reason(self._result.end_body):
+        match "limit" if self._is_too_long else messages.read_end_reason(self._result.end_body):
             case "failed":
-                error_code, message = self._result.failure, messages.end_detail(self._result.end_body)
+                error_code, message = self._result.failure, messages.read_end_detail(self._result.end_body)
             case "limit":
                 limit_s = self._host.settings.max_session_s
                 error_code, message = errors.SESSION_TOO_LONG, f"a session has at most {limit_s:g} s of audio"

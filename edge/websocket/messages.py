@@ -85,12 +85,12 @@ def read_control(text: str) -> str:
     return kind
 
 
-def partial_channel(body: str) -> int:
+def read_partial_channel(body: str) -> int:
     """Return the channel that a partial belongs to."""
     return _partials.decode(body).channel
 
 
-def session_start(session_id: str, token: str, offset_samples: int, sample_rate_hz: int) -> str:
+def encode_session_start(session_id: str, token: str, offset_samples: int, sample_rate_hz: int) -> str:
     """Encode the first message of a connection."""
     message = SessionStart(
         session_id=session_id, resume_token=token, offset=offset_samples, sample_rate=sample_rate_hz
@@ -98,12 +98,12 @@ def session_start(session_id: str, token: str, offset_samples: int, sample_rate_
     return msgspec.json.encode(message).decode()
 
 
-def end_reason(body: str | None) -> str:
-    """Return why a session ended, by the feed's last event; ``stop`` if that hasn't come, as in `session_end`."""
+def read_end_reason(body: str | None) -> str:
+    """Return why a session ended, by the feed's last event; ``stop`` if that hasn't come, as in the last message."""
     return _ended.decode(body).reason if body else "stop"
 
 
-def session_end(body: str | None, transcript: str | None, url: str, audio_seconds: float) -> str:
+def encode_session_end(body: str | None, transcript: str | None, url: str, audio_seconds: float) -> str:
     """Encode the last message: the feed's last event `body` and the transcript, or the transcript's `url`."""
     ended = _ended.decode(body) if body else _Ended("stop", 0, audio_seconds)
     message = SessionEnd(
@@ -116,13 +116,13 @@ def session_end(body: str | None, transcript: str | None, url: str, audio_second
     return msgspec.json.encode(message).decode()
 
 
-def quarantine_message(body: str) -> str | None:
+def describe_quarantine(body: str) -> str | None:
     """Return, for a feed's event, why the run was quarantined; empty if redriven; None for any other event."""
     if body.startswith(_QUARANTINED):
         return f"the session was quarantined, since {_quarantined.decode(body).reason}"
     return "" if body.startswith(_REDRIVEN) else None
 
 
-def end_detail(body: str | None) -> str:
+def read_end_detail(body: str | None) -> str:
     """Return why the session failed, by the feed's last event; empty if it didn't."""
     return _ended.decode(body).detail if body else ""

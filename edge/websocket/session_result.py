@@ -57,7 +57,7 @@ class SessionResult:
         """The transcript can be read."""
         self._is_stitched.set()
 
-    async def transcript(self, timeout_s: float) -> str | None:
+    async def wait_for_transcript(self, timeout_s: float) -> str | None:
         """Wait for the transcript; None if none comes within `timeout_s`, or for now."""
         try:
             async with asyncio.timeout(timeout_s):

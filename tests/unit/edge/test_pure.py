@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ApiError
-from edge.session.lifecycle import TABLE, Input, State, Step, diagram, step
+from edge.session.lifecycle import TABLE, Input, State, Step, render_diagram, step
 from edge.session.parameters import Parameters, parse
 from edge.websocket import messages
 from edge.websocket.outbox import Outbox
@@ -51,7 +51,7 @@ def test_nothing_is_accepted_after_stop(late: Input) -> None:
 
 def test_the_diagram_in_the_docs_is_current() -> None:
     """The documented diagram is the one made of the table."""
-    assert diagram() in DOCS.read_text(encoding="utf-8")
+    assert render_diagram() in DOCS.read_text(encoding="utf-8")
 
 
 def test_an_empty_query_leaves_everything_open() -> None:

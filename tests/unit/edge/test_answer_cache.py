@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.views import answer_cache
-from edge.views.answer_cache import Recent
+from edge.views.answer_cache import AnswerCache
 from tests.support.waiting import eventually_async
 
 
@@ -50,7 +50,7 @@ async def test_those_who_ask_at_once_share_an_answer(clock: Clock) -> None:
     """However many ask for the same, it is worked out once, and again only when it has aged."""
     source = Source()
     source.may_answer.clear()
-    recent = Recent(source.ask, most=2)
+    recent = AnswerCache(source.ask, max_keys=2)
     asking = [asyncio.create_task(recent.get(kind)) for kind in "aab"]
     await eventually_async(lambda: source.asked == ["a", "b"])
     asking[0].cancel()
@@ -64,10 +64,10 @@ async def test_those_who_ask_at_once_share_an_answer(clock: Clock) -> None:
 async def test_the_next_is_worked_out_ahead(clock: Clock) -> None:
     """Who asks steadily is told the last answer while the next one is under way, but none that is too old."""
     source = Source()
-    recent = Recent(source.ask)
+    recent = AnswerCache(source.ask)
     assert await recent.get() == 1
     source.may_answer.clear()
-    clock.now_s += answer_cache.AHEAD_S
+    clock.now_s += answer_cache.REFRESH_AFTER_S
     assert await recent.get() == 1
     await eventually_async(lambda: len(source.asked) == 2)
     clock.now_s += answer_cache.FRESH_S
@@ -83,10 +83,10 @@ async def test_what_is_forgotten_is_asked_again(clock: Clock) -> None:
     """After a change nothing older is told, an answer that was under way neither."""
     source = Source()
     source.may_answer.clear()
-    recent = Recent(source.ask)
+    recent = AnswerCache(source.ask)
     older = asyncio.create_task(recent.get())
     await eventually_async(lambda: source.asked)
-    recent.forget()
+    recent.invalidate()
     source.may_answer.set()
     assert await recent.get() == 2
     assert await older == 1
@@ -103,7 +103,7 @@ async def test_a_failure_is_told_and_not_kept() -> None:
             raise failures.pop()
         return 1
 
-    recent = Recent(ask)
+    recent = AnswerCache(ask)
     with pytest.raises(ValueError, match="away"):
         await recent.get()
     assert await recent.get() == 1

@@ -54,7 +54,7 @@ def recorded(facts: Facts, batch: Batch | None = None, **end: Any) -> Facts:  # 
 
 @given(texts=st.lists(st.text(min_size=1), max_size=8), account_id=st.none() | st.text(min_size=1))
 def test_a_finished_recording_is_one_event(texts: list[str], account_id: str | None) -> None:
-    """A recording's facts give exactly one `BatchProcessingCompleted`, with what was said and for whom (BATCH-4)."""
+    """A recording's facts give exactly one `BatchProcessingCompleted`, with its transcript and identity (BATCH-4)."""
     facts = [opened(KEYS), *(final(number, text) for number, text in enumerate(texts)), ended(len(texts))]
     [event] = told(recorded(facts, Batch(user_id="u-1", account_id=account_id)))
     assert (event.kind, str(event.kind)) == (Kind.BATCH_COMPLETED, "BatchProcessingCompleted")
@@ -97,7 +97,7 @@ def test_the_same_facts_are_the_same_event() -> None:
     assert told(recorded(conversation(other, 2)), other)[0].event_id != first[0].event_id
 
 
-async def test_what_the_outside_is_told_is_what_the_client_was(redis_url: str) -> None:
+async def test_an_event_has_the_answer_of_the_client(redis_url: str) -> None:
     """The event of a recording holds the transcripts and the identity that its client was answered with (BATCH-4)."""
     async with behind(redis_url), replica(redis_url) as edge, client_of(edge) as http:
         headers = {**PCM, "X-User-ID": "u-7"}
@@ -111,8 +111,8 @@ async def test_what_the_outside_is_told_is_what_the_client_was(redis_url: str) -
     assert event.body["timestamp"] == answer["completed_at"]
 
 
-async def test_a_recording_that_fails_is_told_as_failed(redis_url: str) -> None:
-    """A file that can't be decoded gives one `BatchProcessingFailed`, also where nobody waited for it (BATCH-4)."""
+async def test_a_failed_recording_has_a_failed_event(redis_url: str) -> None:
+    """A file that cannot be decoded gives one `BatchProcessingFailed`, also if no request waited for it (BATCH-4)."""
     async with behind(redis_url), replica(redis_url) as edge, client_of(edge) as http:
         headers = {"content-type": "audio/webm", "prefer": "respond-async"}
         body = b"\x1aE\xdf\xa3" + bytes(5000)

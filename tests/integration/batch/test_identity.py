@@ -37,11 +37,11 @@ ASYNC = {**PCM, "prefer": "respond-async"}
 
 
 def who(headers: Mapping[str, str], principal: Principal = ANONYMOUS, **fallbacks: str) -> Identity:
-    """Whom these headers name."""
+    """The identity that these headers name."""
     return identify(principal, {name: [value] for name, value in headers.items()}, Fallbacks(**fallbacks))[0]
 
 
-def test_headers_name_who_it_is_for() -> None:
+def test_headers_name_the_identity() -> None:
     """Without authentication tenant, user and account are the headers' (BATCH-2)."""
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "u-1", ACCOUNT_HEADER: "a-1"}
     assert who(headers, tenant_id=MOCK, user_id="mock") == Identity(TENANT, "u-1", "a-1")
@@ -62,7 +62,7 @@ def test_what_is_missing_falls_back() -> None:
     "0c2d1b7e-31c5-1d0a-9d0e-6b8b1c2d3e4f", "0c2d1b7e-31c5-4d0a-1d0e-6b8b1c2d3e4f", "x" * 100_000, "\n\x00é",
 ])  # fmt: skip
 def test_a_malformed_tenant_is_replaced(tenant_id: str) -> None:
-    """Anything but a UUID v4 counts as missing, and a short, escaped beginning of it is told (BATCH-2)."""
+    """Anything but a UUID v4 counts as missing, and a short, escaped beginning of it is logged (BATCH-2)."""
     found, malformed = identify(ANONYMOUS, {TENANT_HEADER: [tenant_id]}, Fallbacks(tenant_id=MOCK))
     assert found.tenant_id == MOCK
     assert [one.header for one in malformed] == [TENANT_HEADER]
@@ -71,7 +71,7 @@ def test_a_malformed_tenant_is_replaced(tenant_id: str) -> None:
     assert len(malformed[0].shown) <= 4 * SHOWN_CHARACTERS + 2
 
 
-def test_a_header_that_says_two_things_says_nothing() -> None:
+def test_a_contradictory_header_is_ignored() -> None:
     """A header that comes twice with different values counts as malformed, twice the same as once (BATCH-2)."""
     found, malformed = identify(ANONYMOUS, {TENANT_HEADER: [TENANT, MOCK], USER_HEADER: ["u", "u"]}, Fallbacks())
     assert found.tenant_id not in {TENANT, MOCK}
@@ -103,7 +103,7 @@ def test_an_operator_names_the_tenant() -> None:
 
 
 async def pending(http: httpx2.AsyncClient, headers: Mapping[str, str]) -> dict[str, str | None]:
-    """What is said of a recording sent with these headers."""
+    """The answer to a recording sent with these headers."""
     answer = await http.post("/batch/process", content=speech(1), headers={**ASYNC, **headers})
     assert answer.status_code == 202, answer.text
     found: dict[str, str | None] = answer.json()
@@ -142,7 +142,7 @@ def test_a_malformed_fallback_stops_the_start() -> None:
     assert (settings.mock_tenant_id, settings.mock_user_id) == (MOCK, "u@example.org")
 
 
-async def test_a_malformed_tenant_is_warned_of(http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_malformed_tenant_is_logged(http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     """A malformed tenant is logged as a warning that names header and replacement, never the whole value (BATCH-2)."""
     with caplog.at_level(logging.WARNING, "edge.ingest.batch"):
         found = await pending(http, {TENANT_HEADER: "not-a-uuid" * 50})

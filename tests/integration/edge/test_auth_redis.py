@@ -108,14 +108,14 @@ def test_the_documented_rights_are_those_that_are_used(standalone: Server) -> No
     assert allowed - used == BY_THE_CLIENT
 
 
-async def test_a_wrong_password_is_told(redis_url: str) -> None:
-    """Without the right password there is no connection, and the error says what Redis said."""
+async def test_a_wrong_password_is_reported(redis_url: str) -> None:
+    """Without the right password connecting fails, and the error has Redis's reason."""
     with pytest.raises(LogUnavailableError, match=r"(?i)password"):
         await connect(redis_url.replace("redis://", "redis://stenolog:wrong@"), partitions=PARTITIONS)
 
 
-async def test_a_missing_right_is_told(standalone: Server) -> None:
-    """A user that may not do what it must is told which right is missing, not by a traceback."""
+async def test_a_missing_right_is_reported(standalone: Server) -> None:
+    """A command whose user lacks a right names the missing right, without a traceback."""
     allow(standalone.nodes[0], "weak", "on", ">password", "~*", "-@all", "+ping", SETINFO)
     with pytest.raises(DeploymentMismatchError, match="info"):
         await connect(standalone.url.replace("redis://", "redis://weak:password@"), partitions=PARTITIONS)
@@ -194,7 +194,7 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def test_redis_is_reached_by_tls(encrypted: str, papers: Papers) -> None:
-    """Over TLS, with certificates on both sides, a session opens, is acked, and bells ring (SAFE-4)."""
+    """Over TLS, with certificates on both sides, a session opens, is acked, and wake-ups arrive (SAFE-4)."""
     async with replica(encrypted, tls=papers.tls()) as edge, edge.connect() as client:
         await client.next()
         await client.speak(1)
@@ -203,7 +203,7 @@ async def test_redis_is_reached_by_tls(encrypted: str, papers: Papers) -> None:
 
 
 @pytest.mark.parametrize("client", ["", "server"])
-async def test_a_server_that_nobody_vouches_for_is_refused(encrypted: str, papers: Papers, client: str) -> None:
+async def test_a_server_of_an_unknown_authority_is_refused(encrypted: str, papers: Papers, client: str) -> None:
     """A certificate of an authority that isn't trusted, and a client without one, make no connection (SAFE-4)."""
     tls = papers.tls(client) if not client else Tls()
     with pytest.raises(LogUnavailableError):

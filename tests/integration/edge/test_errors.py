@@ -110,7 +110,7 @@ async def test_text_that_is_no_text_costs_no_session(edge: Replica) -> None:
 
 
 async def test_an_odd_byte_at_the_end_is_told(edge: Replica) -> None:
-    """Audio that ends within a sample is told and dropped, the rest is kept."""
+    """An incomplete last sample is reported and dropped, and the audio before it is kept."""
     async with edge.connect() as client:
         await client.send(bytes(3_201))
         await client.send("stop")
@@ -153,7 +153,7 @@ async def test_a_wrong_token_leaves_the_session_alone(edge: Replica) -> None:
 
 
 async def test_an_ended_session_is_not_resumed(edge: Replica) -> None:
-    """A resume after the end is told so."""
+    """A resume after the end gets `session_ended`."""
     async with edge.connect() as client:
         start = await client.next()
         await client.send("stop")
@@ -163,7 +163,7 @@ async def test_an_ended_session_is_not_resumed(edge: Replica) -> None:
 
 
 async def test_other_settings_are_not_resumed(edge: Replica) -> None:
-    """A resume that asks for another sample rate than the session has is told so; the same one is taken."""
+    """A resume with another sample rate gets `settings_mismatch`; one with the session's own succeeds."""
     async with edge.connect() as client:
         start = await client.next()
     async with edge.connect(resuming(start, "&sample_rate=8000")) as client:
@@ -173,7 +173,7 @@ async def test_other_settings_are_not_resumed(edge: Replica) -> None:
 
 
 async def test_a_client_that_does_not_read_is_dropped(redis_url: str) -> None:
-    """A client that lets messages pile up is closed after a bound, and holds up nobody (SESS-10)."""
+    """A client that lets messages pile up is closed after a bound, and delays no other client (SESS-10)."""
     async with replica(redis_url, max_outbox_messages=8) as edge, edge.connect() as slow, edge.connect() as other:
         await slow.next()
         await other.next()

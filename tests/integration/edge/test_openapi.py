@@ -37,8 +37,9 @@ PROMISED = [
 
 @contextlib.asynccontextmanager
 async def whole(redis_url: str, **settings: Any) -> AsyncIterator[Replica]:  # noqa: ANN401 - any setting
-    """An edge with everything behind it, that nobody waits for long."""
-    async with behind(redis_url), replica(redis_url, **{"session_end_timeout_s": 0.2, "result_timeout_s": 0.2, **settings}) as edge:
+    """An edge with a worker and projections, and with short timeouts."""
+    settings = {"session_end_timeout_s": 0.2, "result_timeout_s": 0.2, **settings}
+    async with behind(redis_url), replica(redis_url, **settings) as edge:
         yield edge
 
 
@@ -167,7 +168,7 @@ async def test_a_method_that_a_path_lacks_is_refused(
 
 
 async def messages(edge: Replica) -> list[dict[str, Any]]:
-    """Everything that clients are told in a session with two finals, bad frames, and a handshake that is refused."""
+    """All messages of a session with two finals and invalid frames, and of a refused handshake."""
     async with edge.connect("hangover_ms=300") as client:
         await client.next()
         await client.send_text("{")

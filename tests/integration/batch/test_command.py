@@ -43,9 +43,9 @@ async def test_a_file_s_transcript_is_printed(whole: Replica, tmp_path: Path) ->
     async with client_of(whole) as http:
         answer = await http.post("/batch/process", content=recording("wav of 16 bit"))
     assert done.stdout.decode().rstrip("\n") == answer.json()["cleaned_transcript"] != ""
-    told = done.stderr.decode()
+    output = done.stderr.decode()
     for words in ("talk.wav: taken as ", "50 % transcribed", "times as fast as it was spoken", " left.", "Done: "):
-        assert words in told
+        assert words in output
     raw = await ran(whole, tmp_path, "talk.wav", "--raw")
     assert raw.stdout.decode().rstrip("\n") == answer.json()["raw_transcript"]
 

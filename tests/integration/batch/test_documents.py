@@ -69,11 +69,11 @@ async def test_a_truncated_recording_has_no_result(edge: Replica, http: httpx2.A
     assert (await http.get(f"/batch/{keys.session_id}")).status_code == 202
     assert await edge.log.seal(keys.session, "idle") is Code.OK
 
-    async def told() -> tuple[int, str] | None:
+    async def outcome() -> tuple[int, str] | None:
         answer = await http.get(f"/batch/{keys.session_id}")
         return None if answer.status_code == 202 else refusal(answer)
 
-    assert await eventually_async(told, BOUND_S) == (422, "invalid_audio")
+    assert await eventually_async(outcome, BOUND_S) == (422, "invalid_audio")
 
 
 async def begun(log: RedisLog, edge: Replica) -> RunKeys:

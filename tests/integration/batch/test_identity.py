@@ -36,7 +36,7 @@ ANA = Principal("ana", "acme", frozenset({Scope.INGEST}))
 ASYNC = {**PCM, "prefer": "respond-async"}
 
 
-def who(headers: Mapping[str, str], principal: Principal = ANONYMOUS, **fallbacks: str) -> Identity:
+def identity_of(headers: Mapping[str, str], principal: Principal = ANONYMOUS, **fallbacks: str) -> Identity:
     """The identity that these headers name."""
     return identify(principal, {name: [value] for name, value in headers.items()}, Fallbacks(**fallbacks))[0]
 
@@ -44,14 +44,14 @@ def who(headers: Mapping[str, str], principal: Principal = ANONYMOUS, **fallback
 def test_headers_name_the_identity() -> None:
     """Without authentication tenant, user and account are the headers' (BATCH-2)."""
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "u-1", ACCOUNT_HEADER: "a-1"}
-    assert who(headers, tenant_id=MOCK, user_id="mock") == Identity(TENANT, "u-1", "a-1")
-    assert who({TENANT_HEADER: TENANT.upper()}).tenant_id == TENANT
+    assert identity_of(headers, tenant_id=MOCK, user_id="mock") == Identity(TENANT, "u-1", "a-1")
+    assert identity_of({TENANT_HEADER: TENANT.upper()}).tenant_id == TENANT
 
 
 def test_what_is_missing_falls_back() -> None:
     """A missing tenant and user are the deployment's, else a new UUID v4 and `system`, an account is null (BATCH-2)."""
-    assert who({}, tenant_id=MOCK, user_id="mock") == Identity(MOCK, "mock", None)
-    first, second = who({}), who({})
+    assert identity_of({}, tenant_id=MOCK, user_id="mock") == Identity(MOCK, "mock", None)
+    first, second = identity_of({}), identity_of({})
     assert uuid.UUID(first.tenant_id).version == 4
     assert first.tenant_id != second.tenant_id
     assert first[1:] == ("system", None)
@@ -91,15 +91,15 @@ def test_users_and_accounts_are_bounded_and_printable(value: str) -> None:
 def test_a_token_s_claims_win() -> None:
     """With authentication on the headers' tenant and user count for nothing, nor do fallbacks (BATCH-2)."""
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "eve", ACCOUNT_HEADER: "a-1"}
-    assert who(headers, ANA, tenant_id=MOCK, user_id="mock") == Identity("acme", "ana", "a-1")
-    assert who(headers, ANA._replace(account_id="a-2")) == Identity("acme", "ana", "a-2")
+    assert identity_of(headers, ANA, tenant_id=MOCK, user_id="mock") == Identity("acme", "ana", "a-1")
+    assert identity_of(headers, ANA._replace(account_id="a-2")) == Identity("acme", "ana", "a-2")
     assert identify(ANA, {TENANT_HEADER: ["nonsense"]}, Fallbacks())[1] == list[Malformed]()
 
 
 def test_an_operator_names_the_tenant() -> None:
     """An operator's token is of no tenant, so the header names it, and the user is the token's (BATCH-2)."""
     operator = Principal("root", "*", frozenset({Scope.ADMIN}), any_tenant=True)
-    assert who({TENANT_HEADER: TENANT, USER_HEADER: "eve"}, operator) == Identity(TENANT, "root", None)
+    assert identity_of({TENANT_HEADER: TENANT, USER_HEADER: "eve"}, operator) == Identity(TENANT, "root", None)
 
 
 async def pending(http: httpx2.AsyncClient, headers: Mapping[str, str]) -> dict[str, str | None]:

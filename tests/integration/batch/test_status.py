@@ -42,7 +42,7 @@ def long_recording(name: str) -> bytes:
     return encoded(long_talk(form.rate_hz), form)
 
 
-async def told(edge: Replica, http: httpx2.AsyncClient, **request: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - httpx2's
+async def messages_of(edge: Replica, http: httpx2.AsyncClient, **request: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - httpx2's
     """All status messages of a recording, as its listener gets them."""
     answer = await http.post("/batch/process", **request)
     assert answer.status_code == 202, answer.text
@@ -71,7 +71,7 @@ def check_milestones(messages: list[dict[str, Any]], total_s: float) -> None:
 @pytest.mark.parametrize("name", ["wav of 16 bit", "flac", "mp3", "mp4 with its index first", "webm"])
 async def test_a_recording_s_milestones_come_on_time(edge: Replica, http: httpx2.AsyncClient, name: str) -> None:
     """A file of known length has a message at 10, 25, 50, 75, 90 and 100 % (STATUS-3)."""
-    messages = await told(edge, http, content=long_recording(name), headers=ASYNC)
+    messages = await messages_of(edge, http, content=long_recording(name), headers=ASYNC)
     check_milestones(messages, len(long_talk(RATE_HZ)) / RATE_HZ)
 
 
@@ -83,7 +83,7 @@ async def test_samples_milestones_come_on_time(edge: Replica, http: httpx2.Async
     request: dict[str, Any] = {"content": audio, "headers": {**PCM, **ASYNC}}
     if as_form:
         request = {"files": {"file": ("a.raw", audio, "audio/pcm")}, "headers": ASYNC}
-    check_milestones(await told(edge, http, **request), len(audio) / SECOND)
+    check_milestones(await messages_of(edge, http, **request), len(audio) / SECOND)
 
 
 @pytest.mark.usefixtures("path")
@@ -94,7 +94,7 @@ async def test_unknown_length_has_messages_without_progress(
     """A recording of unknown length has a message every few seconds of audio, without progress (STATUS-3)."""
     headers = {**(PCM if "samples" in name else {}), **ASYNC}
     data = long_talk(RATE_HZ).tobytes() if "samples" in name else long_recording(name)
-    messages = await told(edge, http, content=_pieces(data), headers=headers)
+    messages = await messages_of(edge, http, content=_pieces(data), headers=headers)
     processed = [0.0, *(one["duration_processed"] for one in messages)]
     steps = [after - before for before, after in itertools.pairwise(processed)]
     assert max(steps) < LATEST_S

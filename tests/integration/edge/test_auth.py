@@ -168,8 +168,8 @@ async def test_a_socket_needs_a_token(edge: Replica, text: str | None, code: str
     headers = {} if text is None else bearer(text)
     before = await edge.core.server.execute("DBSIZE")
     async with edge.connect(additional_headers=headers) as client:
-        told = await client.next()
-        assert (told["type"], told["code"], told["fatal"]) == ("error", code, True)
+        message = await client.next()
+        assert (message["type"], message["code"], message["fatal"]) == ("error", code, True)
         assert await client.closed() == 1008
     assert await edge.core.server.execute("DBSIZE") == before
 

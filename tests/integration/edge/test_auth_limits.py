@@ -141,10 +141,10 @@ async def test_a_tenants_limit_holds_over_replicas(redis_url: str) -> None:
             stack.enter_async_context(both[number // 4].connect(additional_headers=bearer(token(tenant_id=tenant))))
             for number, tenant in enumerate(tenants)
         ))
-        told = await asyncio.gather(*(client.next() for client in clients))
-        got_in = [tenant for tenant, one in zip(tenants, told, strict=True) if one["type"] == "session_start"]
+        messages = await asyncio.gather(*(client.next() for client in clients))
+        got_in = [tenant for tenant, one in zip(tenants, messages, strict=True) if one["type"] == "session_start"]
         assert sorted(got_in) == ["acme", "acme", "other", "other"]
-        refused = [one for one in told if one["type"] == "error"]
+        refused = [one for one in messages if one["type"] == "error"]
         assert {one["code"] for one in refused} == {"session_limit_exceeded"}
         assert all("all 2 sessions of your tenant" in one["message"] for one in refused)
 
@@ -256,8 +256,8 @@ async def test_pages_of_other_sites_are_refused(
         client = edge.connect(additional_headers=given)
         client.url = client.url.replace("127.0.0.1", "localhost")
         async with client:
-            told = await client.next()
-            assert told.get("code", told["type"]) == code
+            message = await client.next()
+            assert message.get("code", message["type"]) == code
 
 
 async def test_pages_of_other_sites_read_nothing_over_http(edge: Replica) -> None:

@@ -101,8 +101,8 @@ async def test_a_session_runs_by_requests(http: httpx2.AsyncClient) -> None:
     stopped = await http.post(f"{url}/stop")
     assert stopped.status_code in {200, 202}
     await eventually_async(lambda: _is(http, f"{url}/stop", 200))
-    told = (await http.post(f"{url}/stop")).json()
-    assert (told["reason"], told["complete"], told["results"]) == ("stop", True, await finals())
+    stopped = (await http.post(f"{url}/stop")).json()
+    assert (stopped["reason"], stopped["complete"], stopped["results"]) == ("stop", True, await finals())
     assert refusal(await http.post(f"{url}/audio", content=b"ab", headers=PCM)) == (409, "session_ended")
     assert refusal(await http.post(f"/live/transcribe?session_id={session_id}", content=b"ab")) == (
         409, "session_ended",

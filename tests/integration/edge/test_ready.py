@@ -52,10 +52,10 @@ async def test_projections_are_missed_by_name(edge: Replica, missing: str) -> No
     """A projection that isn't heard of is named; without lists or feeds it is red, without others not (SESS-5)."""
     await beat(edge, *(name for name in ALL if name != missing))
     found = await readiness(edge)
-    told = [f"projection {missing} has had no heartbeat for 15 s"]
-    is_red = missing in {"lists", "feeds"}
+    reasons = [f"projection {missing} has had no heartbeat for 15 s"]
+    is_unready = missing in {"lists", "feeds"}
     assert (found["ready"], found["reasons"], found["warnings"]) == (
-        not is_red, told if is_red else [], [] if is_red else told
+        not is_unready, reasons if is_unready else [], [] if is_unready else reasons
     )  # fmt: skip
 
 
@@ -69,7 +69,7 @@ async def test_an_unclaimed_session_makes_it_unready(redis_url: str) -> None:
         await client.next()
         await beat(edge, *ALL)
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             found = await readiness(edge)
             reasons, warnings = (" ".join(map(str, found[kind] or ())) for kind in ("reasons", "warnings"))  # type: ignore[call-overload]
             assert "a session waits for a worker for" in reasons
@@ -78,7 +78,7 @@ async def test_an_unclaimed_session_makes_it_unready(redis_url: str) -> None:
             assert "a notice waits for projection sessions for" in warnings
             return float(str(found["lag_s"])) > 0.2
 
-        await eventually_async(told)
+        await eventually_async(is_reported)
         assert (await ask(edge, "/v1/health")).status_code == 200
 
 
@@ -114,12 +114,12 @@ async def test_a_worker_reports_the_age_of_its_last_read(redis_url: str) -> None
     """A worker's heartbeat says when it last read and looked for claims, which it does all the time (SESS-5)."""
     async with behind(redis_url), replica(redis_url) as edge:
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             beats = await heartbeats.read_all(edge.core.server)
             [worker] = [one.payload for one in beats if one.role == "worker"]
             return bool(0 <= worker["consumed_age_s"] < 5 and worker["oldest_decision_s"] == 0)
 
-        await eventually_async(told)
+        await eventually_async(is_reported)
     assert len(edge.core.server.keys.partitions) == PARTITIONS
 
 

@@ -98,8 +98,10 @@ async def test_a_takeover_continues_in_the_middle(single: Deployment, form: Form
     await upload.seal()
     await ended([upload])
     assert await upload.pcm() == await undisturbed.pcm()
-    told = [[at for at, event in await one.events() if isinstance(event, Finalized)] for one in (upload, undisturbed)]
-    assert told[0] == told[1]
+    finalized = [
+        [at for at, event in await one.events() if isinstance(event, Finalized)] for one in (upload, undisturbed)
+    ]
+    assert finalized[0] == finalized[1]
     assert (await upload.facts())[1:] == (await undisturbed.facts())[1:]
 
 

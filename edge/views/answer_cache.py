@@ -21,7 +21,7 @@ process."""
 
 
 class AnswerCache(Generic[T]):
-    """Caches answers by key, and serves a stale one while it fetches the next; one fetch of a key at a time."""
+    """Caches answers by key, and serves a stale one while it fetches the next. It never fetches a key twice at once."""
 
     def __init__(self, fetch: Callable[[str], Awaitable[T]], *, max_keys: int = 1, stale_s: float = STALE_S) -> None:
         """Fetch by `fetch`, which gets the key; keep the last `max_keys` answers."""

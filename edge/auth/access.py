@@ -131,7 +131,7 @@ class Access:
         reads_one = scope is Scope.READ and "session_id" in connection.path_params
         if not (reads_one and principal.may(Scope.INGEST)):
             require_scope(principal, scope)
-        if scope is Scope.INGEST and principal.tenant_id:  # without authentication there are no tenants
+        if scope is Scope.INGEST and principal.tenant_id:  # without authentication no tenants exist
             await self._requests.count(principal.tenant_id)
         return principal
 

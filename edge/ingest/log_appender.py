@@ -30,7 +30,7 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.05, 0.5
 
 
 class LogAppender:
-    """Appends to a stream to which others append as well, so every call starts from the end that the log reports.
+    """Appends to a stream with several appenders; each call starts from the end that the log last reported.
 
     No entry is appended twice: after a call without an answer, the entry at its position is compared with its own.
     """

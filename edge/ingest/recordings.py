@@ -16,7 +16,7 @@ from edge.ingest import live_types
 from edge.ingest.live import RECORDING
 from edge.ingest.one_shot import transcribe
 from edge.ingest.upload_reader import UploadReader
-from edge.views.exports import Format, negotiated, render
+from edge.views.exports import Format, negotiate, render
 from edge.views.health import json_response
 from eventlog.readmodel.documents import Document
 
@@ -57,7 +57,7 @@ class Recordings:
     async def transcribe(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        wanted = negotiated(request.headers.get("accept", ""))  # before any audio is read in vain
+        wanted = negotiate(request.headers.get("accept", ""))  # before any audio is read in vain
         reader = await UploadReader(request, core.settings.max_upload_bytes).read_head()
         transcribed = await transcribe(core, reader, principal_of(request))
         if transcribed.document is not None:

@@ -21,7 +21,7 @@ async def talking(edge: Replica) -> tuple[asyncio.StreamReader, asyncio.StreamWr
 
 
 async def flooded(edge: Replica, piece: bytes, bound_bytes: int) -> bytes:
-    """What is answered to a head that goes on and on; the bytes sent until then are bounded."""
+    """The answer to an endless head; the bytes sent until then are bounded."""
     reader, writer = await talking(edge)
     writer.write(BEGIN)
     answer = asyncio.create_task(reader.read())
@@ -41,7 +41,7 @@ async def flooded(edge: Replica, piece: bytes, bound_bytes: int) -> bytes:
 
 
 @pytest.mark.parametrize("piece", [b"x: " + b"y" * 1000 + b"\r\n", b"x" * 1000], ids=["many headers", "one header"])
-async def test_an_endless_head_is_cut(edge: Replica, piece: bytes) -> None:
+async def test_an_endless_head_is_refused(edge: Replica, piece: bytes) -> None:
     """A client that sends headers without end is cut off past the bound, and the edge goes on (SAFE-4)."""
     answer = await flooded(edge, piece, 64 * header_limits.MAX_HEADER_BYTES)
     if answer:
@@ -85,7 +85,7 @@ async def test_a_slow_head_is_cut(edge: Replica, begin: bytes, monkeypatch: pyte
     writer.close()
 
 
-async def test_what_takes_long_after_its_head_is_served(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_body_is_served(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """The bound is on the head alone: a body may come slowly, and a socket stay open."""
     monkeypatch.setattr(header_limits, "HEADER_TIMEOUT_S", 0.1)
     now = asyncio.get_running_loop().time

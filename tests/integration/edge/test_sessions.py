@@ -1,4 +1,4 @@
-"""Sessions over HTTP: listing, metrics, one of them, and who sees what."""
+"""Sessions over HTTP: listing, metrics, one session, and access."""
 
 import time
 import uuid
@@ -58,7 +58,7 @@ async def test_a_session_is_known_at_once(edge: Replica) -> None:
 
 
 @pytest.mark.usefixtures("path")
-async def test_a_listing_tells_how_sessions_are(redis_url: str) -> None:
+async def test_a_listing_has_the_sessions_states(redis_url: str) -> None:
     """The listing has state, tenant, age, audio, finals and lag of each session, and pages through all (SESS-4)."""
     async with replica(redis_url) as edge, edge.connect() as talking, AsyncExitStack() as stack:
         ids = [(await talking.next())["session_id"]]
@@ -125,7 +125,7 @@ async def test_metrics_are_no_sessions_name(edge: Replica) -> None:
     "limit=0", "limit=1001", "limit=x", "limit=", "limit=%D9%A1", "state=asleep", "state=", "cursor=x", "cursor=",
     "cursor=" + "A" * 5000, "tenant=" + "t" * 257,
 ])  # fmt: skip
-async def test_a_bad_query_is_told(edge: Replica, query: str) -> None:
+async def test_an_invalid_query_is_refused(edge: Replica, query: str) -> None:
     """A parameter of the listing that can't be taken is a 400 with its code."""
     answer = await ask(edge, f"/v1/sessions?{query}")
     assert (answer.status_code, answer.json()["code"]) == (400, "invalid_query")
@@ -134,7 +134,7 @@ async def test_a_bad_query_is_told(edge: Replica, query: str) -> None:
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize(("badge", "status"), [(ANN, 204), (ADMIN, 204), (OPERATOR, 204), (BEN, 404), (COLLEAGUE, 404)])
 async def test_owners_and_admins_delete(redis_url: str, badge: dict[str, str], status: int) -> None:
-    """A session's owner and its tenant's admins may delete it; nobody else hears that it exists (SESS-4, SAFE-4)."""
+    """A session's owner and its tenant's admins may delete it; to others it is unknown (SESS-4, SAFE-4)."""
     async with replica(redis_url, authenticator=Badges()) as edge, edge.connect(additional_headers=ANN) as client:
         address = f"/v1/sessions/{(await client.next())['session_id']}"
         assert (await ask(edge, address, "DELETE", **badge)).status_code == status

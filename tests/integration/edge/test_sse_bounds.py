@@ -1,4 +1,4 @@
-"""What listeners may cost: how many, how slow, how long, and what is left of one that has gone."""
+"""Bounds of event streams: their number, slow clients, expired tokens, and memory after a close."""
 
 import asyncio
 import socket
@@ -43,7 +43,7 @@ def nothing_left(edge: Replica) -> bool:
     return not any(held) and not streams._users and not edge.serving.server_state.connections
 
 
-async def test_a_process_has_so_many_listeners_and_no_more(redis_url: str) -> None:
+async def test_a_process_limits_its_streams(redis_url: str) -> None:
     """Past the process's bound a listener is refused with 429 and a time; a freed place is taken (STATUS-7)."""
     async with replica(redis_url, max_sse_listeners=2) as edge:
         keys = await open_session(edge)
@@ -58,8 +58,8 @@ async def test_a_process_has_so_many_listeners_and_no_more(redis_url: str) -> No
                 assert again.status == 200
 
 
-async def test_a_user_has_so_many_listeners_and_no_more(redis_url: str) -> None:
-    """Past a user's bound that user is refused with 429, and nobody else (STATUS-7)."""
+async def test_a_user_s_streams_are_limited(redis_url: str) -> None:
+    """Past a user's bound that user gets 429, and no other (STATUS-7)."""
     async with replica(redis_url, authenticator=authenticator(), now=Clock(), max_sse_listeners_per_user=1) as edge:
         keys = await open_session(edge, tenant_id="acme", owner_id="ana")
         ana, bea = bearer(token()), bearer(token(sub="bea"))
@@ -71,8 +71,8 @@ async def test_a_user_has_so_many_listeners_and_no_more(redis_url: str) -> None:
         await eventually_async(lambda: nothing_left(edge))
 
 
-async def test_only_the_owner_hears_the_status(redis_url: str) -> None:
-    """Without a token 401, of somebody else's session 404, and scope admin hears all of its tenant (STATUS-2)."""
+async def test_only_the_owner_gets_the_status(redis_url: str) -> None:
+    """Without a token 401, for another's session 404, and scope admin follows all of its tenant (STATUS-2)."""
     async with replica(redis_url, authenticator=authenticator(), now=Clock()) as edge:
         keys = await open_session(edge, tenant_id="acme", owner_id="ana")
         cases = [
@@ -99,7 +99,7 @@ async def test_a_stream_outlives_its_token_by_a_bound(redis_url: str) -> None:
             assert ear.ended
 
 
-async def test_a_listener_that_leaves_frees_everything_at_once(edge: Replica) -> None:
+async def test_a_disconnect_frees_everything_at_once(edge: Replica) -> None:
     """Of listeners that are gone nothing is left, without any sweep or timer (STATUS-7)."""
     keys = await open_session(edge)
     made = [listen(edge, keys.session_id) for listen in (status_of, transcript_of) for _ in range(20)]
@@ -132,7 +132,7 @@ class Deaf(SseClient):
 
 
 @pytest.mark.usefixtures("projected")
-async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> None:
+async def test_a_slow_client_is_dropped_and_delays_no_other(redis_url: str) -> None:
     """One that doesn't read is dropped past the bound with a hint, and meanwhile others hear everything (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=0.3, sse_keepalive_s=0.3) as edge:
         keys = await open_session(edge)
@@ -156,7 +156,7 @@ async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> No
 
 
 @pytest.mark.usefixtures("projected")
-async def test_a_listener_that_reads_in_time_loses_nothing(redis_url: str) -> None:
+async def test_a_client_that_reads_in_time_loses_nothing(redis_url: str) -> None:
     """One that reads late, but within the bound, is held meanwhile, and then hears all that it missed (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=60) as edge:
         keys = await open_session(edge)
@@ -172,7 +172,7 @@ async def test_a_listener_that_reads_in_time_loses_nothing(redis_url: str) -> No
     assert edge.core.streams.dropped_slow == 0
 
 
-async def test_a_leaving_replica_sends_its_listeners_elsewhere(redis_url: str) -> None:
+async def test_a_draining_replica_sends_its_clients_elsewhere(redis_url: str) -> None:
     """On shutdown each listener gets a hint of its own and the end of its stream; the process doesn't wait (SESS-8)."""
     async with replica(redis_url) as edge:
         keys = await open_session(edge)
@@ -189,7 +189,7 @@ async def test_a_leaving_replica_sends_its_listeners_elsewhere(redis_url: str) -
 
 
 @pytest.mark.usefixtures("projected")
-async def test_any_asgi_server_will_do(redis_url: str) -> None:
+async def test_streams_run_on_any_asgi_server(redis_url: str) -> None:
     """On a server whose connections can't be taken over the streams say the same, and nothing is left of them."""
     async with replica(redis_url) as edge:
         app = edge.serving.config.app

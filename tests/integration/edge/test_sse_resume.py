@@ -48,7 +48,7 @@ habits = st.builds(
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Facts]:
-    """What is said in a session, in the parts that are committed together."""
+    """The facts of a session, in the parts that are committed together."""
     facts: Facts = []
     for number in range(draw(st.integers(0, 8))):
         if draw(st.booleans()):
@@ -69,7 +69,7 @@ async def projected(redis_url: str) -> AsyncIterator[ProjectionRunner]:
 
 
 class Audience:
-    """Listeners who come, are cut off and come back, at an edge that loses messages."""
+    """Clients that connect, are cut off and reconnect, at an edge that loses messages."""
 
     def __init__(self, edge: Replica, session_id: str) -> None:
         """Of one session."""
@@ -137,7 +137,7 @@ async def test_nothing_is_lost_or_repeated(
     ]
     writing = asyncio.create_task(audience.write(parts))
     pending = {writing, *listening}
-    while pending:  # what nobody publishes again is found by the check
+    while pending:  # the check finds lost messages that no later one reveals
         _, pending = await asyncio.wait(pending, timeout=0.03)
         await edge.core.fanout.check(100)
     await writing

@@ -117,7 +117,7 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
 
 
 async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Workers) -> None:
-    """SAFE-3, STATUS-3: a speaker gets `set_aside`, at stop its end at once; status and view say why till redriven."""
+    """SAFE-3, STATUS-3: a client gets `quarantined`, and its end at once at stop; status and view say why."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:
         session_id = (await client.until("session_start"))["session_id"]
@@ -125,7 +125,7 @@ async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Wor
         await client.send(speech(1)[: 2 * 8_000 * 3])
         await client.send("finalize")
         told = await client.until("error")
-        assert (told["code"], told["fatal"]) == ("set_aside", False)
+        assert (told["code"], told["fatal"]) == ("quarantined", False)
         assert REASON in told["message"]
         await client.send("stop")
         end = await client.until("session_end")
@@ -181,7 +181,7 @@ async def test_a_resumed_speaker_hears_it_too(edge: Replica, workers: Workers) -
     aside = await set_aside(server, server.keys.of(start["session_id"]).run())
     query = f"session_id={start['session_id']}&resume_token={start['resume_token']}"
     async with edge.connect(f"{query}&next_utterance=0") as again:
-        assert (await again.until("error"))["code"] == "set_aside"
+        assert (await again.until("error"))["code"] == "quarantined"
         await workers.start(MockRecogniser())
         assert await acts(server).redrive(aside) == Code.OK
         await again.until("final")
@@ -194,7 +194,7 @@ async def test_requests_are_answered(edge: Replica, path: str) -> None:
     """A request that waits for its recording is told at once that this was set aside, and which session it is."""
     async with client_of(edge) as client:
         answer = await client.post(f"{path}?{TELEPHONE}", content=speech(1)[: 2 * 8_000 * 3], headers=PCM)
-    assert refusal(answer) == (422, "set_aside")
+    assert refusal(answer) == (422, "quarantined")
     [aside] = await listed(edge.core.server)
     assert aside.keys.session_id in answer.json()["detail"]
     assert REASON in answer.json()["detail"]
@@ -209,7 +209,7 @@ async def test_chunks_and_stop_are_answered(edge: Replica) -> None:
         chunk = await client.post(f"/live/transcribe?session_id={session_id}", content=audio, headers=PCM)
         stop = await client.post(f"/live/{session_id}/stop")
         pending = await client.get(f"/batch/{session_id}")
-    assert refusal(chunk) == refusal(stop) == (422, "set_aside")
+    assert refusal(chunk) == refusal(stop) == (422, "quarantined")
     assert pending.status_code == 202
     assert pending.json()["status"]["status"] == "failed"
 
@@ -225,10 +225,10 @@ async def test_an_ended_run_fails_its_waiters(edge: Replica) -> None:
         keys = server.keys.of(session_id).run()
         assert await acts(server).end(await set_aside(server, keys)) == Code.OK
         told = await client.until("error")
-        assert told["code"] == "set_aside"
+        assert told["code"] == "quarantined"
         assert (await client.until("session_end"))["reason"] == "failed"
         answer = await http.get(f"/batch/{session_id}")
-    assert refusal(answer) == (422, "set_aside")
+    assert refusal(answer) == (422, "quarantined")
     await eventually_async(lambda: is_viewed(edge, keys, "failed"))
 
 

@@ -100,12 +100,12 @@ def test_any_bytes_are_a_form_or_refused(body: bytes) -> None:
         ("audio/pcm", b"", "linear16"),
     ],
 )  # fmt: skip
-def test_recordings_are_told_from_samples(content_type: str, head: bytes, encoding: str) -> None:
+def test_recordings_are_distinguished_from_samples(content_type: str, head: bytes, encoding: str) -> None:
     """What says what it is, is taken for that; what doesn't, by its first bytes (LIVE-5)."""
     assert formats.session_options({}, content_type, head)["encoding"] == encoding
 
 
-def test_what_is_asked_goes_before_what_is_guessed() -> None:
+def test_options_override_detection() -> None:
     """Options decide over the content type, whose own parameters stand in for those that are left out (LIVE-5)."""
     said = "audio/l16;rate=8000;channels=2"
     assert formats.session_options({"sample_rate": "48000"}, said, b"") == {

@@ -29,7 +29,7 @@ from edge.ingest.preferences import Preferences, parse_preferences
     ([',,;=,"respond-async"'], Preferences()),
 ])  # fmt: skip
 def test_preferences_are_read_as_the_standard_says(headers: list[str], expected: Preferences) -> None:
-    """Preferences are read by RFC 7240, the first of a name counts, and what is malformed is left out (BATCH-1)."""
+    """Preferences are parsed by RFC 7240: the first of a name counts, and malformed ones are ignored (BATCH-1)."""
     assert parse_preferences(headers) == expected
 
 
@@ -53,10 +53,10 @@ def test_long_headers_are_read_at_once() -> None:
     (Preferences(wait_s=900), 300, "", ""),
     (Preferences(wait_s=0), 0, "wait=0", "wait=0"),
 ])  # fmt: skip
-def test_what_is_heeded_is_told(
+def test_applied_preferences_are_named(
     preferences: Preferences, timeout_s: float, applied: str, applied_async: str
 ) -> None:
-    """A request is held as long as it prefers, within the deployment's bound, and is told what was heeded (BATCH-1)."""
+    """A request waits as long as it prefers, within the deployment's bound, and gets the applied ones (BATCH-1)."""
     assert preferences.timeout_s(300) == timeout_s
     assert preferences.applied(300, is_async=False) == applied
     assert preferences.applied(300, is_async=True) == applied_async

@@ -137,10 +137,10 @@ async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Wor
         *_, failed = [one.data for one in await ear.all() if one.data]
     assert failed["status"] == "failed"
     assert REASON in failed["message"]
-    await eventually_async(lambda: is_viewed(edge, keys, "set_aside"))
+    await eventually_async(lambda: is_viewed(edge, keys, "quarantined"))
     assert REASON in str(await detail(edge, keys))
     async with asyncio.timeout(END_S), transcript_of(edge, session_id) as ear:
-        assert (await ear.event()).kind == "set_aside"
+        assert (await ear.event()).kind == "quarantined"
         await workers.start(MockRecogniser())
         assert await acts(server).redrive(aside) == Code.OK
         kinds = [one.kind for one in await ear.all() if one.kind]

@@ -16,8 +16,7 @@ from starlette.routing import WebSocketRoute
 
 from edge import errors
 from edge.auth.access import Authenticator, NoAuthentication
-from edge.auth.tickets import Tickets
-from edge.contract.operations import Endpoints, routes
+from edge.contract.operations import Endpoints, json_response, routes
 from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
 from edge.errors import ApiError
@@ -30,8 +29,9 @@ from edge.server.lingering_close import LingeringClose, has_unread_body
 from edge.settings import EdgeSettings
 from edge.streams.session_events import Events
 from edge.views.diagnostics import Diagnostics
-from edge.views.health import Health, json_response
+from edge.views.health import Health
 from edge.views.sessions import Sessions
+from edge.views.tickets import Tickets
 from edge.views.transcripts import Transcripts
 from edge.views.webhooks import Webhooks
 from edge.websocket.endpoint import StreamEndpoint

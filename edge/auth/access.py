@@ -6,6 +6,7 @@ import enum
 import hashlib
 import secrets
 import time
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -15,7 +16,6 @@ from starlette.requests import HTTPConnection
 from edge import errors
 from edge.auth.limits import RequestLimit, check_origin
 from edge.errors import ApiError
-from edge.session_id import canonical_session_id
 from edge.settings import EdgeSettings
 from eventlog import keys as log_keys
 from eventlog.keys import Keys, SessionKeys
@@ -202,8 +202,8 @@ class Access:
 
     def _keys_of(self, session_id: str) -> SessionKeys:
         try:
-            return self._keys.of(canonical_session_id(session_id))
-        except ApiError:
+            return self._keys.of(str(uuid.UUID(session_id)))
+        except ValueError:
             raise unknown_session() from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -88,6 +89,11 @@ def principal_of(request: Request) -> Principal:
     """The authenticated caller; set for every operation with a scope."""
     principal: Principal = request.state.principal
     return principal
+
+
+def json_response(body: Any, status: int = 200, *, media_type: str = JSON) -> Response:  # noqa: ANN401 - msgspec's choice
+    """A JSON answer that no cache keeps."""
+    return Response(msgspec.json.encode(body), status, headers={"cache-control": "no-store"}, media_type=media_type)
 
 
 def routes(operations: Iterable[Operation], access: Access) -> list[Route]:

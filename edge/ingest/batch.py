@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Principal, Scope
-from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.ingest import live_types
@@ -22,7 +22,6 @@ from edge.ingest.one_shot import Uploaded, upload, wait_for_document
 from edge.ingest.preferences import Preferences, parse_preferences
 from edge.ingest.result_waiter import FAILED, ResultWaiter
 from edge.ingest.upload_reader import UploadReader
-from edge.views.health import json_response
 from eventlog.events import Batch, SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.readmodel import views

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, SESSION_ID, Answer, Body, Operation, Parameter, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Body, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.ingest import live_types, session_append
@@ -21,7 +21,6 @@ from edge.ingest.one_shot import transcribe
 from edge.ingest.result_waiter import ResultWaiter
 from edge.ingest.upload_reader import BUFFERED_BYTES, FORM_BYTES, SILENCE_S, UploadReader, merge_options, read_body
 from edge.session import parameters
-from edge.views.health import json_response
 from eventlog.events import CONTAINER
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel import views

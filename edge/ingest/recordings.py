@@ -10,14 +10,13 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, Answer, Operation, principal_of
+from edge.contract.operations import JSON, Answer, Operation, json_response, principal_of
 from edge.core import EdgeCore
 from edge.ingest import live_types
 from edge.ingest.live import RECORDING
 from edge.ingest.one_shot import transcribe
 from edge.ingest.upload_reader import UploadReader
 from edge.views.exports import Format, negotiate, render
-from edge.views.health import json_response
 from eventlog.readmodel.documents import Document
 
 

@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, Answer, Operation, principal_of
+from edge.contract.operations import JSON, Answer, Operation, json_response, principal_of
 from edge.core import EdgeCore
-from edge.views.health import PROBE_TIMEOUT_S, json_response
+from edge.views.health import PROBE_TIMEOUT_S
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.redis.durability import examine, is_kept

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge.contract.operations import JSON, Answer, Operation
+from edge.contract.operations import JSON, Answer, Operation, json_response
 from edge.core import EdgeCore
 from edge.views.answer_cache import AnswerCache
 from eventlog import keys
@@ -207,8 +207,3 @@ def _waited_s(beat: heartbeats.Heartbeat) -> float:
 def _number(beat: heartbeats.Heartbeat, name: str) -> float:
     value = beat.payload.get(name, 0)
     return value if isinstance(value, int | float) else 0
-
-
-def json_response(body: Any, status: int = 200, *, media_type: str = JSON) -> Response:  # noqa: ANN401 - msgspec's choice
-    """A JSON answer that no cache keeps."""
-    return Response(msgspec.json.encode(body), status, headers={"cache-control": "no-store"}, media_type=media_type)

@@ -12,11 +12,10 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Principal, Scope, unknown_session
-from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.views.answer_cache import AnswerCache
-from edge.views.health import json_response
 from eventlog.readmodel import views
 from eventlog.readmodel.listings import STATES, Cursor, Metrics, list_sessions, read_metrics
 from eventlog.readmodel.runs import RunView, read_runs, with_view

@@ -10,11 +10,19 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope, unknown_session
-from edge.contract.operations import JSON, SESSION_ID, Answer, Handler, Operation, Parameter, principal_of
+from edge.contract.operations import (
+    JSON,
+    SESSION_ID,
+    Answer,
+    Handler,
+    Operation,
+    Parameter,
+    json_response,
+    principal_of,
+)
 from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.views.exports import Format, negotiate, render
-from edge.views.health import json_response
 from eventlog.keys import SessionKeys
 from eventlog.readmodel import views
 from eventlog.readmodel.documents import ListedFinal

@@ -16,11 +16,10 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Principal, Scope
-from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
+from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.ingest.upload_reader import read_body
-from edge.views.health import json_response
 from eventlog.projection.webhook_subscriptions import (
     DEFAULT_KINDS,
     KINDS,
@@ -121,7 +120,8 @@ class Webhooks:
                 Scope.ADMIN, [Answer(200, "The subscriptions.", {JSON: WebhookList})], [_TENANT_QUERY], errors=_REFUSED,
             ),
             Operation(
-                "GET", "/v1/webhooks/{webhook_id}", "get_webhook", "Webhooks", "One subscription.", self.one, Scope.ADMIN,
+                "GET", "/v1/webhooks/{webhook_id}", "get_webhook", "Webhooks", "One subscription.", self.one,
+                Scope.ADMIN,
                 [Answer(200, "It.", {JSON: Webhook})], [_ID, _TENANT_QUERY], errors=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
                 description="A subscription whose receiver answered 410 is disabled: delete it, and create another to "
                 "continue.",

@@ -10,9 +10,8 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, json_response, principal_of
 from edge.core import EdgeCore
-from edge.views.health import json_response
 
 
 class Ticket(msgspec.Struct):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
@@ -17,21 +16,22 @@ from starlette.routing import WebSocketRoute
 
 from edge import errors
 from edge.auth.access import Authenticator, NoAuthentication
-from edge.auth.tickets import Tickets
-from edge.contract.operations import Endpoints, routes
+from edge.contract.operations import Endpoints, json_response, routes
 from edge.contract.specifications import Specifications
 from edge.core import EdgeCore
-from edge.errors import ApiError, ErrorCode
+from edge.errors import ApiError
 from edge.ingest.batch import Batches
 from edge.ingest.live import Live
 from edge.ingest.recordings import Recordings
-from edge.metrics import Metrics, Observed
-from edge.server.lingering_close import LingeringClose, leaves_unread
+from edge.metrics import RequestTimer
+from edge.metrics_endpoint import EdgeCollector, MetricsEndpoint
+from edge.server.lingering_close import LingeringClose, has_unread_body
 from edge.settings import EdgeSettings
 from edge.streams.session_events import Events
 from edge.views.diagnostics import Diagnostics
-from edge.views.health import Health, json_response
+from edge.views.health import Health
 from edge.views.sessions import Sessions
+from edge.views.tickets import Tickets
 from edge.views.transcripts import Transcripts
 from edge.views.webhooks import Webhooks
 from edge.websocket.endpoint import StreamEndpoint
@@ -39,18 +39,15 @@ from eventlog.log import LogUnavailableError
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server
 
-logger = logging.getLogger(__name__)
-
 STREAM_PATH = "/v1/transcribe/stream"
 
 RETRIED = frozenset({429, 503})
-"""Statuses after which the same request may be made again, a second later unless told otherwise."""
+"""Statuses after which the same request may be made again, a second later unless the error says how much later."""
 
 _BY_STATUS = {404: errors.NOT_FOUND, 405: errors.METHOD_NOT_ALLOWED}
 
-
 GROUPS: Sequence[Callable[[EdgeCore], Endpoints]] = (
-    Health, Diagnostics, Metrics, Sessions, Transcripts, Tickets, Live, Recordings, Batches, Events, Webhooks,
+    Health, Diagnostics, MetricsEndpoint, Sessions, Transcripts, Tickets, Live, Recordings, Batches, Events, Webhooks,
 )  # fmt: skip
 """Every group of HTTP operations; a new one is added here."""
 
@@ -59,23 +56,16 @@ def create_app(
     settings: EdgeSettings, server: Server, log: RedisLog, authenticator: Authenticator | None = None,
     now: Callable[[], float] = time.time,
 ) -> Starlette:  # fmt: skip
-    """The application; `app.state.core` is its `EdgeCore`. It doesn't close `server`."""
+    """Build the application; `app.state.core` is its `EdgeCore`. It doesn't close `server`."""
     core = EdgeCore(settings, server, log, authenticator, now)
+    server.meter.add_reader(EdgeCollector(core))
     operations = [operation for group in GROUPS for operation in group(core).operations()]
     secured = not isinstance(authenticator or NoAuthentication(), NoAuthentication)
     operations += Specifications(settings.version, STREAM_PATH, tuple(operations), secured=secured).operations()
     app = Starlette(
-        routes=[
-            WebSocketRoute(STREAM_PATH, StreamEndpoint(core)),
-            *routes(operations, core.access),
-        ],
-        exception_handlers={
-            ApiError: _told,
-            HTTPException: _told_http,
-            LogUnavailableError: _told_unavailable,
-            Exception: _told_defect,
-        },
-        middleware=[Middleware(Observed, metrics=core.metrics), *_cors(settings)],
+        routes=[WebSocketRoute(STREAM_PATH, StreamEndpoint(core)), *routes(operations, core.access)],
+        exception_handlers=dict.fromkeys((ApiError, HTTPException, LogUnavailableError, Exception), _answer_error),
+        middleware=[Middleware(RequestTimer, metrics=core.metrics), *_cors(settings)],
         lifespan=_lifespan(core),
     )
     app.state.core = core
@@ -84,7 +74,7 @@ def create_app(
 
 
 def _cors(settings: EdgeSettings) -> list[Middleware]:
-    """Lets the pages of the allowed origins read answers; there are no cookies that could be sent along."""
+    """Let the pages of the allowed origins read answers; no cookies exist that could be sent along."""
     if not settings.allowed_origins:
         return []
     return [
@@ -107,39 +97,26 @@ def _lifespan(core: EdgeCore) -> Callable[[Starlette], contextlib.AbstractAsyncC
     return running
 
 
-def _answer(request: Request, trouble: ErrorCode, message: str, status: int = 0) -> Response:
+async def _answer_error(request: Request, error: Exception) -> Response:
+    """Count an error, and answer with its problem detail."""
+    status, headers = 0, dict[str, str]()
+    match error:
+        case ApiError():
+            error_code, message = error.error, error.message
+        case HTTPException():
+            error_code, message = _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail
+            status, headers = error.status_code, dict(error.headers or {})
+        case LogUnavailableError():
+            error_code, message = errors.LOG_UNAVAILABLE, "Redis cannot be reached at the moment"
+        case _:
+            error_code, message = errors.INTERNAL_ERROR, "the server has a defect; its log has the details"
     core: EdgeCore = request.app.state.core
-    core.metrics.trouble(trouble)
-    body = {"error": {"code": trouble.code, "message": message}}
-    return json_response(body, status or trouble.status or 500)
-
-
-async def _told(request: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):
-        raise error
-    answer = _answer(request, error.trouble, error.message)
-    if answer.status_code in RETRIED:
-        answer.headers["retry-after"] = str(error.retry_after_s or 1)
-    if answer.status_code == errors.UNAUTHORIZED.status:
-        answer.headers["www-authenticate"] = "Bearer"
-    return LingeringClose(answer) if leaves_unread(request) else answer
-
-
-async def _told_http(request: Request, error: Exception) -> Response:
-    if not isinstance(error, HTTPException):
-        raise error
-    answer = _answer(request, _BY_STATUS.get(error.status_code, errors.INVALID_QUERY), error.detail, error.status_code)
-    answer.headers.update(error.headers or {})
-    return answer
-
-
-async def _told_unavailable(request: Request, _error: Exception) -> Response:
-    answer = _answer(request, errors.LOG_UNAVAILABLE, "Redis can't be reached now")
-    answer.headers["retry-after"] = "1"
-    return answer
-
-
-async def _told_defect(request: Request, _error: Exception) -> Response:
-    return _answer(request, errors.INTERNAL_ERROR, "a defect of the server; it is logged there")
-
-
+    core.metrics.count_error(error_code)
+    body = errors.problem(error_code, message, status)
+    if body.status in RETRIED:
+        headers.setdefault("retry-after", str(getattr(error, "retry_after_s", None) or 1))
+    if body.status == errors.UNAUTHORIZED.status:
+        headers.setdefault("www-authenticate", "Bearer")
+    answer = json_response(body, body.status, media_type=errors.PROBLEM_JSON)
+    answer.headers.update(headers)
+    return LingeringClose(answer) if isinstance(error, ApiError) and has_unread_body(request) else answer

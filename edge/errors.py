@@ -1,10 +1,13 @@
-"""Everything that can go wrong on the wire: one table for WebSocket and HTTP, from which the docs are made."""
+"""Every error that a client can get: one table for WebSocket and HTTP, from which the docs are made."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import msgspec
+
+PROBLEM_JSON = "application/problem+json"
+"""Media type of an HTTP error (RFC 9457)."""
 
 
 class ErrorCode(NamedTuple):
@@ -14,170 +17,219 @@ class ErrorCode(NamedTuple):
     close: int
     """WebSocket close code; 0 where the socket stays open."""
     status: int
-    """HTTP status of the same trouble; 0 where it can't come up there."""
+    """HTTP status of the same error; 0 where no request can meet it."""
     meaning: str
+    """Markdown; the same for every occurrence."""
     advice: str
 
     @property
     def fatal(self) -> bool:
-        """The socket is closed after it."""
+        """Whether the socket closes after it."""
         return self.close != 0
 
+    @property
+    def type(self) -> str:
+        """The URI that names the error for machines: stable, and independent of the host that answers."""
+        return f"urn:stenolog:error:{self.code}"
 
-_CHANGE = "Correct the query string."
-_GOES_ON = "The session goes on; the message changed nothing."
+    @property
+    def title(self) -> str:
+        """The meaning as plain text."""
+        return self.meaning.replace("`", "")
 
-INVALID_SAMPLE_RATE = ErrorCode("invalid_sample_rate", 1008, 400, "`sample_rate` is none of the supported ones.", _CHANGE)
-INVALID_ENCODING = ErrorCode("invalid_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CHANGE)
-INVALID_CHANNELS = ErrorCode("invalid_channels", 1008, 400, "`channels` isn't 1 or 2.", _CHANGE)
-INVALID_LANGUAGE = ErrorCode("invalid_language", 1008, 400, "`language` is no tag such as `en` or `pt-BR`.", _CHANGE)
-INVALID_HANGOVER = ErrorCode("invalid_hangover", 1008, 400, "`hangover_ms` isn't a whole number from 100 to 5000.", _CHANGE)
-INVALID_NEXT_UTTERANCE = ErrorCode("invalid_next_utterance", 1008, 400, "`next_utterance` isn't a whole number.", _CHANGE)
-INVALID_SESSION_ID = ErrorCode("invalid_session_id", 1008, 400, "`session_id` isn't a UUID, or is missing.", _CHANGE)
+
+_CORRECT_QUERY = "Correct the query string."
+_SESSION_CONTINUES = "The session continues; the message changed nothing."
+
+INVALID_SAMPLE_RATE = ErrorCode("invalid_sample_rate", 1008, 400, "`sample_rate` is not supported.", _CORRECT_QUERY)
+INVALID_ENCODING = ErrorCode(
+    "invalid_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CORRECT_QUERY
+)
+INVALID_CHANNELS = ErrorCode("invalid_channels", 1008, 400, "`channels` is neither 1 nor 2.", _CORRECT_QUERY)
+INVALID_LANGUAGE = ErrorCode(
+    "invalid_language", 1008, 400, "`language` is not a tag such as `en` or `pt-BR`.", _CORRECT_QUERY
+)
+INVALID_HANGOVER = ErrorCode(
+    "invalid_hangover", 1008, 400, "`hangover_ms` is not a whole number from 100 to 5000.", _CORRECT_QUERY
+)
+INVALID_NEXT_UTTERANCE = ErrorCode(
+    "invalid_next_utterance", 1008, 400, "`next_utterance` is not a whole number.", _CORRECT_QUERY
+)
+INVALID_SESSION_ID = ErrorCode(
+    "invalid_session_id", 1008, 400, "`session_id` is missing or not a UUID.", _CORRECT_QUERY
+)
 INVALID_RESUME_TOKEN = ErrorCode(
-    "invalid_resume_token", 1008, 403, "`resume_token` is missing or isn't this session's.",
+    "invalid_resume_token", 1008, 403, "`resume_token` is missing or belongs to another session.",
     "Resume with the token of `session_start`.",
 )
 SETTINGS_MISMATCH = ErrorCode(
-    "settings_mismatch", 1008, 409, "The resumed session has another rate, encoding, channels or language.",
-    "Leave them out when resuming.",
+    "settings_mismatch", 1008, 409, "The resumed session has another sample rate, encoding, channel count or language.",
+    "Omit them when resuming.",
 )
 UNKNOWN_SESSION = ErrorCode(
-    "unknown_session", 1008, 404, "There is no such session: never opened, expired or deleted.", "Start a new one."
+    "unknown_session", 1008, 404, "The session does not exist: never opened, expired or deleted.",
+    "Start a new session.",
 )
 SESSION_ENDED = ErrorCode(
-    "session_ended", 1008, 409, "The session has ended: it can't be resumed and takes no more audio.",
-    "Fetch its transcript; start a new one.",
+    "session_ended", 1008, 409, "The session has ended: it cannot be resumed and accepts no more audio.",
+    "Fetch its transcript; start a new session.",
 )
 SESSION_GONE = ErrorCode(
-    "session_gone", 1008, 410, "The session was deleted, or lost by Redis, while connected.", "Start a new one."
+    "session_gone", 1008, 410, "The session was deleted, or Redis lost it, during the connection.",
+    "Start a new session.",
 )
 SUPERSEDED = ErrorCode(
-    "superseded", 1008, 409, "A newer connection has resumed the session.", "Nothing: the newer connection goes on."
+    "superseded", 1008, 409, "A newer connection has resumed the session.", "Nothing: the newer connection continues."
 )
 SESSION_LIMIT_EXCEEDED = ErrorCode(
-    "session_limit_exceeded", 1013, 429, "All replicas together have `max_sessions` sessions.", "Try again later."
+    "session_limit_exceeded", 1013, 429, "The deployment, or the tenant, has as many sessions as it may have.",
+    "Try again later.",
 )
 LOG_UNAVAILABLE = ErrorCode(
-    "log_unavailable", 1013, 503, "Redis can't be written now; the message names the last acked offset.",
-    "Resume after a while and send what was not acked.",
+    "log_unavailable", 1013, 503, "Redis accepts no writes at the moment; the message names the last acked offset.",
+    "Resume after a while, and send the audio that was not acked again.",
 )
 MEMORY_FULL = ErrorCode(
-    "memory_full", 1013, 503, "Redis is nearly full: no new sessions are taken, or no audio for now.",
-    "Try again after a while; a session that goes on resumes as after `log_unavailable`.",
+    "memory_full", 1013, 503, "Redis is nearly full: it accepts no new sessions, or no audio, at the moment.",
+    "Try again after a while; resume an open session as after `log_unavailable`.",
 )
 GOING_AWAY = ErrorCode(
-    "going_away", 1012, 503, "This replica shuts down.", "Resume at once; another replica takes over."
+    "going_away", 1012, 503, "This replica is shutting down.", "Resume at once; another replica takes over."
 )
 SLOW_CONSUMER = ErrorCode(
-    "slow_consumer", 1008, 0, "The client reads slower than its messages come.",
-    "Resume with `next_utterance`, and read on.",
+    "slow_consumer", 1008, 0, "The client reads more slowly than messages arrive for it.",
+    "Resume with `next_utterance`, and read faster.",
 )
 TOO_MANY_ERRORS = ErrorCode(
-    "too_many_errors", 1008, 0, "Too many bad messages on one connection.",
+    "too_many_errors", 1008, 0, "The connection sent too many invalid messages.",
     "Correct the client; the session can be resumed.",
 )
 INTERNAL_ERROR = ErrorCode(
-    "internal_error", 1011, 500, "A defect of the server, logged there.", "Resume, or report it."
+    "internal_error", 1011, 500, "The server has a defect; its log has the details.", "Resume, or report it."
 )
-INVALID_JSON = ErrorCode("invalid_json", 0, 0, "A text frame isn't a JSON object with a `type`.", _GOES_ON)
-UNKNOWN_TYPE = ErrorCode("unknown_type", 0, 0, "A text frame's `type` isn't known.", _GOES_ON)
+INVALID_JSON = ErrorCode("invalid_json", 0, 0, "A text frame is not a JSON object with a `type`.", _SESSION_CONTINUES)
+UNKNOWN_TYPE = ErrorCode("unknown_type", 0, 0, "A text frame has an unknown `type`.", _SESSION_CONTINUES)
 ALREADY_STARTED = ErrorCode(
-    "already_started", 0, 0, "`start` came on a connection whose options the query string already gave.", _GOES_ON
+    "already_started", 0, 0, "`start` arrived on a connection whose query string already gave the options.",
+    _SESSION_CONTINUES,
 )
 FRAME_TOO_LARGE = ErrorCode(
-    "frame_too_large", 0, 0, "A binary frame is over `max_frame_bytes`; nothing of it was taken.",
+    "frame_too_large", 0, 0, "A binary frame is larger than `max_frame_bytes`; all of it was dropped.",
     "Send it again in smaller frames.",
 )
 MISALIGNED_AUDIO = ErrorCode(
-    "misaligned_audio", 0, 0, "The audio ended within a sample; the incomplete one was dropped.", _GOES_ON
+    "misaligned_audio", 0, 0, "The audio ended within a sample; the incomplete sample was dropped.", _SESSION_CONTINUES
 )
 SESSION_CLOSING = ErrorCode(
-    "session_closing", 0, 0, "A frame came after `stop`; it was dropped.", "Wait for `session_end`."
+    "session_closing", 0, 0, "A frame arrived after `stop`; it was dropped.", "Wait for `session_end`."
 )
 UNAUTHORIZED = ErrorCode(
-    "unauthorized", 1008, 401, "There is no token, or it is malformed, expired, or signed by nobody we know.",
+    "unauthorized", 1008, 401, "The token is missing, malformed, expired, or signed by an unknown issuer.",
     "Ask your issuer for a new token.",
 )
 TOKEN_EXPIRED = ErrorCode(
     "token_expired", 1008, 0, "The token expired `STENOLOG_AUTH_GRACE_S` ago, and the connection is still open.",
     "Resume with a new token.",
 )
-FORBIDDEN = ErrorCode("forbidden", 1008, 403, "The token's scopes don't allow this.", "Use a token that has the scope.")
+FORBIDDEN = ErrorCode(
+    "forbidden", 1008, 403, "The token's scopes do not allow this operation.",
+    "Use a token with the scope that the message names.",
+)
 INVALID_AUDIO = ErrorCode(
-    "invalid_audio", 1008, 422, "The recording can't be decoded: not a format that is taken, cut off, or damaged.",
-    "Send WAV, FLAC, MP3, Ogg, WebM or MP4, or bare PCM; the message says what was found.",
+    "invalid_audio", 1008, 422, "The recording cannot be decoded: unsupported format, truncated, or damaged.",
+    "Send WAV, FLAC, MP3, Ogg, WebM or MP4, or raw PCM; the message says which error the decoder found.",
 )
 TOO_LARGE = ErrorCode(
-    "too_large", 0, 413, "The upload, or the request, is over its bound.", "Send it in parts, or a shorter one."
+    "too_large", 0, 413, "The upload, or a part of the request, exceeds its limit.",
+    "Send it in parts, or send a shorter recording.",
 )
 INVALID_OFFSET = ErrorCode(
-    "invalid_offset", 0, 409, "The chunk doesn't begin where the session's audio ends; the message says where that is.",
-    "Send from there.",
+    "invalid_offset", 0, 409, "The chunk begins after the end of the session's audio; the message names that end.",
+    "Send the audio from that offset.",
 )
-INVALID_REQUEST = ErrorCode("invalid_request", 0, 400, "The request's body or a header is malformed.", "See the message.")
-WEBSOCKET_SESSION = ErrorCode(
-    "websocket_session", 0, 409, "The session is fed by a WebSocket, and takes no audio from requests.",
-    "Open one with `POST /live/start`.",
+INVALID_REQUEST = ErrorCode(
+    "invalid_request", 0, 400, "The request's body or one of its headers is malformed.",
+    "Correct the request as the message says.",
+)
+TRANSPORT_MISMATCH = ErrorCode(
+    "transport_mismatch", 0, 409, "The session receives its audio by WebSocket, and accepts none by HTTP requests.",
+    "Open a session with `POST /live/start`.",
 )
 TOO_MANY_REQUESTS = ErrorCode(
-    "too_many_requests", 1013, 429, "More requests than the tenant may make in a minute.",
+    "too_many_requests", 1013, 429, "The tenant made more requests than it may in a minute.",
     "Wait as long as `Retry-After` says.",
 )
 TOO_MANY_LISTENERS = ErrorCode(
-    "too_many_listeners", 0, 429, "More event streams than a user, or this process, may have open.",
+    "too_many_listeners", 0, 429, "The user, or this process, has as many event streams open as it may have.",
     "Close some, or wait as long as `Retry-After` says.",
 )
 INVALID_ORIGIN = ErrorCode(
-    "invalid_origin", 1008, 403, "The page that asks is of an origin that isn't allowed.",
-    "Have its origin added to `STENOLOG_ALLOWED_ORIGINS`.",
+    "invalid_origin", 1008, 403, "The request comes from a page whose origin is not allowed.",
+    "Have the origin added to `STENOLOG_ALLOWED_ORIGINS`.",
 )
 SESSION_TOO_LONG = ErrorCode(
-    "session_too_long", 0, 409, "The session has as much audio as one may have; it is ended here.",
-    "Start a new session for what follows.",
+    "session_too_long", 0, 409, "The session reached its longest duration and was ended there.",
+    "Start a new session for the rest.",
 )
 QUARANTINED = ErrorCode(
-    "quarantined", 0, 422, "The session can't be processed, or kept crashing workers, and was quarantined.",
-    "None: its audio is kept, and an operator can redrive it (docs/quarantine.md).",
+    "quarantined", 0, 422, "The session cannot be processed, or repeatedly crashed workers, and was quarantined.",
+    "Nothing: its audio is kept, and an operator can redrive it (docs/quarantine.md).",
 )
 NOT_ACCEPTABLE = ErrorCode(
-    "not_acceptable", 0, 406, "The transcript isn't to be had in any of the formats asked for.",
-    "Ask for JSON, plain text, SRT or WebVTT.",
+    "not_acceptable", 0, 406, "The transcript is not available in any of the accepted formats.",
+    "Accept JSON, plain text, SRT or WebVTT.",
 )
 INVALID_ADDRESS = ErrorCode(
-    "invalid_address", 0, 422, "Nothing is sent to the address of a webhook: not `https://`, not public, or malformed.",
-    "Give another one; the message says what is wrong.",
+    "invalid_address", 0, 422, "The webhook's address is malformed, not public, or not `https://`.",
+    "Give another address; the message names the reason.",
 )
 UNKNOWN_RUN = ErrorCode("unknown_run", 0, 404, "The session has no such run.", "See the session's `runs`.")
 UNKNOWN_WEBHOOK = ErrorCode(
-    "unknown_webhook", 0, 404, "The tenant has no such subscription.", "List those that there are."
+    "unknown_webhook", 0, 404, "The tenant has no such subscription.", "List the tenant's subscriptions."
 )
 WEBHOOK_LIMIT_EXCEEDED = ErrorCode(
     "webhook_limit_exceeded", 0, 409, "The tenant has as many subscriptions as it may have.", "Delete one."
 )
-NOT_FOUND = ErrorCode("not_found", 0, 404, "No such address.", "See docs/websocket.md.")
+NOT_FOUND = ErrorCode("not_found", 0, 404, "The path does not exist.", "See `/openapi.json`.")
 METHOD_NOT_ALLOWED = ErrorCode(
-    "method_not_allowed", 0, 405, "The address has no such method.", "See docs/websocket.md."
+    "method_not_allowed", 0, 405, "The path does not support the method.", "See `/openapi.json`."
 )
-INVALID_QUERY = ErrorCode("invalid_query", 0, 400, "A query parameter of an HTTP request is malformed.", _CHANGE)
+INVALID_QUERY = ErrorCode("invalid_query", 0, 400, "A query parameter of an HTTP request is malformed.", _CORRECT_QUERY)
 
 TABLE: tuple[ErrorCode, ...] = tuple(value for value in list(globals().values()) if isinstance(value, ErrorCode))
 
 
 class ApiError(Exception):
-    """A trouble that the client is told about."""
+    """An error that is the client's to know."""
 
-    def __init__(self, trouble: ErrorCode, message: str, *, retry_after_s: int | None = None) -> None:
+    def __init__(self, error: ErrorCode, message: str, *, retry_after_s: int | None = None) -> None:
         """`message` is for a person; it holds no transcript text. `retry_after_s` goes into an HTTP answer's header."""
         super().__init__(message)
-        self.trouble = trouble
+        self.error = error
         self.message = message
         self.retry_after_s = retry_after_s
 
 
-def error_message(trouble: ErrorCode, message: str) -> str:
+class Problem(msgspec.Struct, kw_only=True):
+    """The body of an HTTP error (RFC 9457), with our code as an extension member."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+
+
+def problem(error: ErrorCode, detail: str, status: int = 0) -> Problem:
+    """Build the body of an HTTP error; `status` is the table's unless given."""
+    return Problem(
+        type=error.type, title=error.title, status=status or error.status or 500, detail=detail, code=error.code
+    )
+
+
+def error_message(error: ErrorCode, message: str) -> str:
     """The JSON that a WebSocket client gets."""
-    body = {"type": "error", "code": trouble.code, "message": message, "fatal": trouble.fatal}
+    body = {"type": "error", "code": error.code, "message": message, "fatal": error.fatal}
     return msgspec.json.encode(body).decode()
 
 

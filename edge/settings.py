@@ -1,4 +1,4 @@
-"""What an edge process needs to know; the wiring fills it from the deployment's settings."""
+"""The settings of an edge process; the wiring fills them from the deployment's."""
 
 from __future__ import annotations
 

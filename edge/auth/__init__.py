@@ -1,1 +1,1 @@
-"""Who asks, and what they may: tokens, tickets, scopes, tenants, limits."""
+"""Authentication, authorisation and limits of callers."""

@@ -1,4 +1,4 @@
-"""Who asks, and what they may: scopes and tenants are checked here and nowhere else."""
+"""Authorisation: this module alone decides which scopes and sessions a caller may use."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import enum
 import hashlib
 import secrets
 import time
+import uuid
 from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
@@ -13,11 +14,10 @@ import msgspec
 from starlette.requests import HTTPConnection
 
 from edge import errors
-from edge.auth import ticket_store
 from edge.auth.limits import RequestLimit, check_origin
 from edge.errors import ApiError
-from edge.session.parameters import canonical_session_id
 from edge.settings import EdgeSettings
+from eventlog import keys as log_keys
 from eventlog.keys import Keys, SessionKeys
 from eventlog.redis.redis_log import LogPosition, RedisLog
 
@@ -26,18 +26,18 @@ TICKET_BYTES = 24
 
 
 class Scope(enum.StrEnum):
-    """What a token allows; `ADMIN` includes the others."""
+    """A permission of a token; `ADMIN` includes the others."""
 
     INGEST = "ingest"
-    """Open sessions, send audio, and read those of one's own."""
+    """Open sessions, send audio, and read one's own sessions."""
     READ = "read"
     """Read the tenant's sessions."""
     ADMIN = "admin"
-    """Delete sessions, and hear the status of those that others of the tenant opened."""
+    """Delete sessions, and follow the status of those that other subjects of the tenant opened."""
 
 
 class Principal(NamedTuple):
-    """Who asks."""
+    """The authenticated caller."""
 
     subject: str
     tenant_id: str
@@ -45,12 +45,12 @@ class Principal(NamedTuple):
     expires_s: float | None = None
     """Unix time; None for never."""
     any_tenant: bool = False
-    """An operator, who sees all tenants' sessions."""
+    """An operator: may see the sessions of all tenants."""
     account_id: str | None = None
-    """Which account recordings are processed for, if the token says so."""
+    """The account for which recordings are processed, if the token names one."""
 
     def is_of(self, tenant_id: str) -> bool:
-        """Whether what belongs to this tenant may concern the principal at all."""
+        """Whether the principal belongs to this tenant, or may see all of them."""
         return self.any_tenant or self.tenant_id == tenant_id
 
     def may(self, scope: Scope) -> bool:
@@ -58,15 +58,15 @@ class Principal(NamedTuple):
         return scope in self.scopes or Scope.ADMIN in self.scopes
 
 
-ANYBODY = Principal("", "", frozenset(Scope), any_tenant=True)
-"""Whoever asks while authentication is off, which only a listener on loopback may have."""
+ANONYMOUS = Principal("", "", frozenset(Scope), any_tenant=True)
+"""Every caller while authentication is off, which only an edge that listens on loopback may have."""
 
 
 class Authenticator(Protocol):
-    """Tells who asks."""
+    """Finds out the caller."""
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:
-        """Who is behind this request or handshake.
+        """Return the caller of this request or handshake.
 
         Raises:
             ApiError: `unauthorized` if it carries no valid token.
@@ -75,22 +75,22 @@ class Authenticator(Protocol):
 
 
 class NoAuthentication:
-    """Everybody may do everything."""
+    """Every caller may do everything."""
 
     async def authenticate(self, connection: HTTPConnection) -> Principal:  # noqa: ARG002 - the protocol's signature
         """See `Authenticator`."""
-        return ANYBODY
+        return ANONYMOUS
 
 
-class Found(NamedTuple):
+class AccessibleSession(NamedTuple):
     """A session that the principal may see."""
 
     keys: SessionKeys
-    whereabouts: LogPosition
+    log_position: LogPosition
 
 
 class _Ticket(msgspec.Struct):
-    """What a ticket allows: to listen to one session as whoever asked for it."""
+    """Content of a ticket, which admits to one session's event streams as the principal to which it was issued."""
 
     session_id: str
     subject: str
@@ -101,14 +101,15 @@ class _Ticket(msgspec.Struct):
 
 
 class Access:
-    """The one place where it is decided what a principal may do, and with which sessions."""
+    """Decides which operations and sessions a principal may use."""
 
     def __init__(
         self, log: RedisLog, authenticator: Authenticator, settings: EdgeSettings,
         now: Callable[[], float] = time.time,
     ) -> None:  # fmt: skip
-        """Look sessions up in `log`; `authenticator` says who asks, `now` the Unix time."""
+        """Look sessions up in `log`; `authenticator` finds out the caller; `now` is the Unix time."""
         self._log = log
+        self._server = log.server
         self._keys: Keys = log.server.keys
         self._authenticator = authenticator
         self._origins = frozenset(settings.allowed_origins)
@@ -117,10 +118,10 @@ class Access:
         self._now = now
         self.ticket_ttl_s = settings.ticket_ttl_s
 
-    async def principal(self, connection: HTTPConnection, scope: Scope | None) -> Principal:
-        """Who asks, if they may do what takes `scope`.
+    async def authorize(self, connection: HTTPConnection, scope: Scope | None) -> Principal:
+        """Return the caller, if its token has `scope`.
 
-        To read one session the scope `ingest` is enough here, since `session` then finds the caller's own alone.
+        To read one session the scope `ingest` is enough here, since `find_session` then finds the caller's own alone.
 
         Raises:
             ApiError: `invalid_origin`, `unauthorized`, `forbidden` or `too_many_requests`.
@@ -129,17 +130,17 @@ class Access:
         principal = await self._authenticator.authenticate(connection)
         reads_one = scope is Scope.READ and "session_id" in connection.path_params
         if not (reads_one and principal.may(Scope.INGEST)):
-            require(principal, scope)
-        if scope is Scope.INGEST and principal.tenant_id:  # without authentication there are no tenants
+            require_scope(principal, scope)
+        if scope is Scope.INGEST and principal.tenant_id:  # without authentication no tenants exist
             await self._requests.count(principal.tenant_id)
         return principal
 
-    async def listener(
+    async def authorize_subscriber(
         self, connection: HTTPConnection, session_id: str, *, owner_only: bool
-    ) -> tuple[Principal, Found]:
-        """Who asks for a session's event stream, by token or by ``?ticket=``, and the session, if they may have it.
+    ) -> tuple[Principal, AccessibleSession]:
+        """Return the caller of a session's event stream, by token or by ``?ticket=``, and the session.
 
-        What `lapses_in_s` says of the principal bounds the stream.
+        `expires_in_s` of the principal bounds the stream.
 
         Raises:
             ApiError: `invalid_origin`, `unauthorized`, `forbidden` or `unknown_session`.
@@ -147,73 +148,77 @@ class Access:
         """
         ticket = connection.query_params.get("ticket")
         if ticket is None or "authorization" in connection.headers:
-            principal = await self.principal(connection, Scope.READ)
+            principal = await self.authorize(connection, Scope.READ)
         else:
             check_origin(connection, self._origins)
-            principal = await self._redeemed(ticket, self._keys_of(session_id))
+            principal = await self._redeem_ticket(ticket, self._keys_of(session_id))
         connection.state.principal = principal
-        return principal, await self.session(principal, session_id, owner_only=owner_only)
+        return principal, await self.find_session(principal, session_id, owner_only=owner_only)
 
-    async def issue_ticket(self, principal: Principal, found: Found) -> str:
-        """A ticket to listen to the session with, any number of times until it expires.
+    async def issue_ticket(self, principal: Principal, session: AccessibleSession) -> str:
+        """Make a ticket for the session's event streams, valid any number of times until it expires.
+
+        Redis knows it by its hash, and forgets it by TTL.
 
         Raises:
-            LogUnavailableError: if Redis can't be reached.
+            LogUnavailableError: if Redis can't be reached; the ticket is then worth nothing, or expires unused.
         """
         ticket = secrets.token_urlsafe(TICKET_BYTES)
-        allows = _Ticket(
-            found.keys.session_id, principal.subject, principal.tenant_id, sorted(principal.scopes),
+        content = _Ticket(
+            session.keys.session_id, principal.subject, principal.tenant_id, sorted(principal.scopes),
             principal.expires_s, principal.any_tenant,
         )  # fmt: skip
-        await ticket_store.keep(self._log.server, _hashed(ticket), msgspec.json.encode(allows), ttl_s=self.ticket_ttl_s)
+        await self._server.execute("SET", _ticket_key(ticket), msgspec.json.encode(content), "EX", self.ticket_ttl_s)
         return ticket
 
-    def lapses_in_s(self, principal: Principal) -> float | None:
-        """How long what the principal has opened may stay open from now on; None for as long as it likes."""
+    def expires_in_s(self, principal: Principal) -> float | None:
+        """How long from now the principal's connections may stay open, grace included; None for no limit."""
         return None if principal.expires_s is None else principal.expires_s + self._grace_s - self._now()
 
-    async def _redeemed(self, ticket: str, session: SessionKeys) -> Principal:
-        kept = await ticket_store.find(self._log.server, _hashed(ticket))
-        if kept is None:
+    async def _redeem_ticket(self, ticket: str, session: SessionKeys) -> Principal:
+        stored = await self._server.execute("GET", _ticket_key(ticket))
+        if stored is None:
             raise ApiError(errors.UNAUTHORIZED, "the ticket is unknown or has expired; ask for a new one")
-        allows = msgspec.json.decode(kept, type=_Ticket)
-        if allows.session_id != session.session_id:
+        content = msgspec.json.decode(stored, type=_Ticket)
+        if content.session_id != session.session_id:
             raise ApiError(errors.UNAUTHORIZED, "the ticket is for another session")
-        scopes = frozenset(allows.scopes)
-        return Principal(allows.subject, allows.tenant_id, scopes, allows.expires_s, allows.any_tenant)
+        scopes = frozenset(content.scopes)
+        return Principal(content.subject, content.tenant_id, scopes, content.expires_s, content.any_tenant)
 
-    async def session(self, principal: Principal, session_id: str, *, owner_only: bool = False) -> Found:
-        """The session, if the principal may see it; `owner_only`: not everybody of its tenant may.
+    async def find_session(
+        self, principal: Principal, session_id: str, *, owner_only: bool = False
+    ) -> AccessibleSession:
+        """Find the session, if the principal may see it; `owner_only`: only its owner, and an admin, may.
 
         Raises:
-            ApiError: `unknown_session`, also for what is somebody else's: nobody is told that it exists.
+            ApiError: `unknown_session`, also for another principal's session: an answer reveals none that exists.
             LogUnavailableError: if Redis can't be reached.
         """
         keys = self._keys_of(session_id)
-        whereabouts = await self._log.read_position(keys)
-        if whereabouts is None or not sees(principal, whereabouts, owner_only=owner_only):
+        position = await self._log.read_position(keys)
+        if position is None or not may_see(principal, position, owner_only=owner_only):
             raise unknown_session()
-        return Found(keys, whereabouts)
+        return AccessibleSession(keys, position)
 
     def _keys_of(self, session_id: str) -> SessionKeys:
         try:
-            return self._keys.of(canonical_session_id(session_id))
-        except ApiError:
+            return self._keys.of(str(uuid.UUID(session_id)))
+        except ValueError:
             raise unknown_session() from None
 
 
-def require(principal: Principal, scope: Scope | None) -> None:
+def require_scope(principal: Principal, scope: Scope | None) -> None:
     """Raise unless the principal has `scope`.
 
     Raises:
         ApiError: `forbidden`.
     """
     if scope is not None and not principal.may(scope):
-        raise ApiError(errors.FORBIDDEN, f"this needs a token with scope {scope}")
+        raise ApiError(errors.FORBIDDEN, f"the operation needs a token with scope {scope}")
 
 
-def sees(principal: Principal, session: LogPosition, *, owner_only: bool = False) -> bool:
-    """Whether the session is the principal's to see: of its tenant, and its own unless it may read all of them."""
+def may_see(principal: Principal, session: LogPosition, *, owner_only: bool = False) -> bool:
+    """Whether the session is of the principal's tenant, and its own unless it may read all of the tenant's."""
     if principal.any_tenant:
         return True
     if not principal.is_of(session.tenant_id):
@@ -224,9 +229,9 @@ def sees(principal: Principal, session: LogPosition, *, owner_only: bool = False
 
 
 def unknown_session() -> ApiError:
-    """What is said of a session that isn't there, and of one that is somebody else's."""
-    return ApiError(errors.UNKNOWN_SESSION, "there is no such session, or it has expired")
+    """The error for a session that does not exist, and for another principal's."""
+    return ApiError(errors.UNKNOWN_SESSION, "the session does not exist, or it has expired")
 
 
-def _hashed(ticket: str) -> str:
-    return hashlib.sha256(ticket.encode()).hexdigest()
+def _ticket_key(ticket: str) -> str:
+    return log_keys.ticket(hashlib.sha256(ticket.encode()).hexdigest())

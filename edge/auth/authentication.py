@@ -1,4 +1,4 @@
-"""Who asks, by a signed token (JWT): the signature, the times and the claims are checked here."""
+"""Authentication by a signed token (JWT): checks its signature, times and claims."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _SUBJECT = re.compile(r"[\x21-\x7e]{1,255}")  # RFC 7519 has no bound; OpenID Co
 
 
 class VerificationKey(NamedTuple):
-    """A key, and the one algorithm that it is used with, whatever a token's header says."""
+    """A key with its one algorithm, regardless of the algorithm in a token's header."""
 
     key: Any
     algorithm: str
@@ -39,7 +39,7 @@ class VerificationKeys(Protocol):
     """The keys that valid tokens may be signed with."""
 
     async def find(self, kid: str | None) -> VerificationKey | None:
-        """The key that a token's header names; None if there is none of that name.
+        """Find the key that a token's header names; None if it is unknown.
 
         Raises:
             ApiError: `log_unavailable` if no key is known yet, since the issuer can't be reached.
@@ -48,13 +48,13 @@ class VerificationKeys(Protocol):
 
 
 class SharedSecret:
-    """HS256: whoever knows the secret may make tokens."""
+    """HS256: every holder of the secret can make tokens."""
 
     def __init__(self, secret: str) -> None:
         """Accept tokens signed with `secret`, of which the settings require 32 bytes and more (RFC 7518, 3.2)."""
         self._key = VerificationKey(secret.encode(), "HS256")
 
-    async def find(self, kid: str | None) -> VerificationKey | None:  # noqa: ARG002 - there is but one
+    async def find(self, kid: str | None) -> VerificationKey | None:  # noqa: ARG002 - only one key exists
         """See `VerificationKeys`."""
         return self._key
 
@@ -70,7 +70,7 @@ class _Claims(msgspec.Struct):
 
 
 class TokenAuthenticator:
-    """Authenticates by ``Authorization: Bearer``, or on a WebSocket by subprotocol; never by the address."""
+    """Authenticates by ``Authorization: Bearer``, or on a WebSocket by subprotocol; never by the URL."""
 
     def __init__(
         self, keys: VerificationKeys, *, issuer: str = "", audience: str = "", leeway_s: float = 0.0,
@@ -90,17 +90,17 @@ class TokenAuthenticator:
         """See `edge.auth.access.Authenticator`."""
         token = bearer_token(connection)
         if token is None:
-            raise ApiError(errors.UNAUTHORIZED, "this needs a token: Authorization: Bearer …")
+            raise ApiError(errors.UNAUTHORIZED, "the operation needs a token: Authorization: Bearer …")
         return self._principal(await self._claims(token))
 
     async def _claims(self, token: str) -> _Claims:
         try:
             key = await self._keys.find(_kid(token))
             if key is None:
-                raise _refused("signed with a key that we don't know")
+                raise _refused("it is signed with an unknown key")
             payload = jwt.decode(
                 token, key.key, algorithms=[key.algorithm], audience=self._audience, issuer=self._issuer,
-                # The times are checked below, by our own clock.
+                # `_principal` checks the times, by our own clock.
                 options={
                     "require": ["sub", "exp"], "verify_exp": False, "verify_nbf": False, "verify_iat": False,
                     "verify_aud": self._audience is not None, "enforce_minimum_key_length": True,
@@ -117,28 +117,28 @@ class TokenAuthenticator:
         if not math.isfinite(claims.exp) or claims.exp <= now - self._leeway_s:
             raise _refused("it has expired")
         if claims.nbf is not None and not claims.nbf <= now + self._leeway_s:
-            raise _refused("it isn't valid yet")
+            raise _refused("it is not valid yet")
         scopes = _scopes(claims.scope)
         tenant_id = _tenant(claims)
         is_operator = tenant_id == ANY_TENANT and Scope.ADMIN in scopes
         if not is_operator and not _TENANT.fullmatch(tenant_id):
-            raise _refused("it names no tenant that can be used (claim tenant_id)")
+            raise _refused("its tenant is missing or malformed (claim tenant_id)")
         if not _SUBJECT.fullmatch(claims.sub):
-            raise _refused("it names no subject that can be used (claim sub)")
+            raise _refused("its subject is malformed (claim sub)")
         if claims.account_id and not _SUBJECT.fullmatch(claims.account_id):
-            raise _refused("it names no account that can be used (claim account_id)")
+            raise _refused("its account is malformed (claim account_id)")
         return Principal(claims.sub, tenant_id, scopes, claims.exp, is_operator, claims.account_id or None)
 
 
 def _kid(token: str) -> str | None:
     if len(token) > MOST_TOKEN_BYTES or not token.isascii():
-        raise _refused("it is no JWT")
+        raise _refused("it is not a JWT")
     kid: str | None = jwt.get_unverified_header(token).get("kid")
     return kid
 
 
 def _scopes(given: str | list[str]) -> frozenset[Scope]:
-    # What else a token allows is for other services.
+    # A token's other scopes are for other services.
     names = given.split() if isinstance(given, str) else given
     return frozenset(scope for scope in Scope if scope.value in names)
 
@@ -150,21 +150,21 @@ def _tenant(claims: _Claims) -> str:
 
 
 def _reason(error: jwt.PyJWTError) -> str:
-    """What is wrong, in words of our own: PyJWT's may quote the token."""
+    """Describe the failure in our own words, since PyJWT's may quote the token."""
     match error:
         case jwt.MissingRequiredClaimError():
             return f"its claim {error.claim} is missing"
         case jwt.InvalidAudienceError():
             return "it is for another audience"
         case jwt.InvalidIssuerError():
-            return "it is of another issuer"
+            return "it is from another issuer"
         case jwt.InvalidAlgorithmError():
-            return "it is signed with an algorithm that isn't taken"
+            return "its signature algorithm is not accepted"
         case jwt.InvalidSignatureError():
-            return "its signature doesn't fit"
+            return "its signature is invalid"
         case _:
-            return "it is no JWT that can be checked"
+            return "it is not a JWT that can be verified"
 
 
 def _refused(reason: str) -> ApiError:
-    return ApiError(errors.UNAUTHORIZED, f"the token isn't accepted: {reason}")
+    return ApiError(errors.UNAUTHORIZED, f"the token is not accepted: {reason}")

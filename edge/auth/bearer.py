@@ -1,17 +1,17 @@
-"""Where a client puts its token: a header, or on a WebSocket a subprotocol; never the address, which gets logged."""
+"""Where a client sends its token: a header, or on a WebSocket a subprotocol; never the URL, which servers log."""
 
 from __future__ import annotations
 
 from starlette.requests import HTTPConnection
 
 SUBPROTOCOL = "stenolog"
-"""Browsers can't set a header on a WebSocket: they offer this subprotocol, and a second one that carries the token."""
+"""Browsers cannot set a header on a WebSocket: they offer this subprotocol, and a second one that carries the token."""
 
 TOKEN_SUBPROTOCOL = "bearer."  # noqa: S105 - the prefix, not a token
 
 
 def bearer_token(connection: HTTPConnection) -> str | None:
-    """The token that a request or a handshake carries; None if there is none."""
+    """Return the token that a request or a handshake carries, or None."""
     kind, _, token = connection.headers.get("authorization", "").partition(" ")
     if kind.lower() == "bearer":
         return token.strip()
@@ -23,5 +23,5 @@ def bearer_token(connection: HTTPConnection) -> str | None:
 
 
 def chosen_subprotocol(connection: HTTPConnection) -> str | None:
-    """What a handshake is answered with: ours if it was offered, never the one with the token."""
+    """Choose the subprotocol that answers a handshake: ours if it was offered, never the one with the token."""
     return SUBPROTOCOL if SUBPROTOCOL in connection.scope.get("subprotocols", []) else None

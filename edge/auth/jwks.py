@@ -1,4 +1,4 @@
-"""The issuer's public keys (JWKS, RFC 7517): fetched, kept while the issuer is away, fetched again for unknown keys."""
+"""The issuer's public keys (JWKS, RFC 7517): kept while the issuer is unreachable, fetched again for unknown ids."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from edge.errors import ApiError
 logger = logging.getLogger(__name__)
 
 REFRESH_S = 300.0
-"""A key that the issuer withdrew is refused so much later at most, while the issuer can be reached."""
+"""The longest time until a key that the issuer withdrew is refused, while the issuer can be reached."""
 
 COOL_DOWN_S = 10.0
-"""Between two fetches: tokens with invented key ids must not make us flood the issuer."""
+"""Between two fetches: tokens with invented key ids must not make the edge flood the issuer."""
 
 TIMEOUT_S = 5.0
-"""Handshakes with a new key wait for it, and people for those."""
+"""Handshakes with a new key wait for it, and users wait for handshakes."""
 
 MOST_BYTES = 262_144
 """A key set has a handful of keys of about a kilobyte each, with certificates ten."""
@@ -42,33 +42,33 @@ class KeySet(msgspec.Struct):
 
 
 class IssuerKeys:
-    """Keys from an address or a file; one per process, safe for concurrent use."""
+    """Keys from a URL or a file; one per process, safe for concurrent use."""
 
     def __init__(self, source: str, *, now: Callable[[], float] = time.monotonic) -> None:
-        """Get them from `source`: an ``http://`` or ``https://`` address, or the path of a file."""
+        """Read them from `source`: an ``http://`` or ``https://`` URL, or the path of a file."""
         self._source = source
         self._now = now
         self._keys: Mapping[str | None, VerificationKey] = {}
         self._tried_at = -COOL_DOWN_S
-        self._got_at = -REFRESH_S
+        self._fetched_at = -REFRESH_S
         self._lock = asyncio.Lock()
         self._refreshing: asyncio.Task[None] | None = None
 
     async def find(self, kid: str | None) -> VerificationKey | None:
-        """See `VerificationKeys`; a token without a key id is taken while there is but one key."""
+        """See `VerificationKeys`; a token without a key id is accepted while the set has only one key."""
         found = self._keys.get(kid)
         if found is None:
             await self.refresh()
             found = self._keys.get(kid)
-        elif self._now() - self._got_at > REFRESH_S and self._refreshing is None:
+        elif self._now() - self._fetched_at > REFRESH_S and self._refreshing is None:
             self._refreshing = asyncio.create_task(self.refresh())
-            self._refreshing.add_done_callback(self._refreshed)
+            self._refreshing.add_done_callback(self._on_refreshed)
         if found is None and not self._keys:
-            raise ApiError(errors.LOG_UNAVAILABLE, "the keys of the tokens' issuer can't be fetched now")
+            raise ApiError(errors.LOG_UNAVAILABLE, "the keys of the tokens' issuer cannot be fetched at the moment")
         return found
 
     async def refresh(self) -> None:
-        """Fetch the keys, unless that was tried just now; those that are known are kept if it fails."""
+        """Fetch the keys, unless a fetch was tried just now; a failure keeps the known ones."""
         async with self._lock:
             if self._now() - self._tried_at < COOL_DOWN_S:
                 return
@@ -76,12 +76,12 @@ class IssuerKeys:
             try:
                 keys = read_keys(await self._fetch())
             except (OSError, httpx2.HTTPError, httpx2.InvalidURL, msgspec.MsgspecError, ValueError) as error:
-                logger.warning("the issuer's keys were not fetched: %s: %s", type(error).__name__, error)
+                logger.warning("issuer keys not fetched", extra={"error": error})
                 return
             self._keys = keys
-            self._got_at = self._now()
+            self._fetched_at = self._now()
 
-    def _refreshed(self, done: asyncio.Task[None]) -> None:
+    def _on_refreshed(self, done: asyncio.Task[None]) -> None:
         self._refreshing = None
         if not done.cancelled():
             done.result()
@@ -105,11 +105,11 @@ class IssuerKeys:
 
 
 def read_keys(document: bytes) -> Mapping[str | None, VerificationKey]:
-    """The keys for signatures in a JWKS document, by key id; the only one also by None.
+    """Read the signature keys of a JWKS document, by key id; an only key also by None.
 
     Raises:
-        ValueError: if it holds none that can be used.
-        msgspec.MsgspecError: if it is no JWKS document.
+        ValueError: if it holds no usable key.
+        msgspec.MsgspecError: if it is not a JWKS document.
     """
     found: dict[str | None, VerificationKey] = {}
     for number, one in enumerate(msgspec.json.decode(document, type=KeySet).keys):
@@ -119,7 +119,7 @@ def read_keys(document: bytes) -> Mapping[str | None, VerificationKey]:
         try:
             key = jwt.PyJWK(one, algorithm).key
         except jwt.PyJWTError:
-            logger.warning("key %d of the issuer's set can't be read", number)
+            logger.warning("issuer key unreadable; skipping it", extra={"number": number})
             continue
         found[str(one.get("kid", f"#{number}"))] = VerificationKey(key, algorithm)
     if not found:

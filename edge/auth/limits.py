@@ -1,4 +1,4 @@
-"""How often a tenant may ask, and from which pages."""
+"""Limits of requests: how many a tenant may make in a minute, and from pages of which origins."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 from starlette.requests import HTTPConnection
 
 from edge import errors
-from edge.auth import request_counts
 from edge.errors import ApiError
+from eventlog import keys
 from eventlog.log import LogUnavailableError
+from eventlog.redis.scripts import script
 from eventlog.redis.server import Server
 
 logger = logging.getLogger(__name__)
@@ -20,8 +21,14 @@ logger = logging.getLogger(__name__)
 ANY_ORIGIN = "*"
 
 
+WINDOW_S = 60
+
+TTL_S = 2 * WINDOW_S
+"""A window's count outlives it by as much as edges' clocks may differ."""
+
+
 class RequestLimit:
-    """A tenant's requests per minute, over all replicas."""
+    """A tenant's requests per minute, counted over all replicas in fixed windows."""
 
     def __init__(self, server: Server, *, per_minute: int, now: Callable[[], float] = time.time) -> None:
         """Allow `per_minute` by the clock `now` (Unix time); 0 allows any number."""
@@ -30,29 +37,30 @@ class RequestLimit:
         self._now = now
 
     async def count(self, tenant_id: str) -> None:
-        """Count one more request; while Redis can't count, all are let pass.
+        """Count one more request; while Redis cannot count, all pass.
 
         Raises:
-            ApiError: `too_many_requests` if it is one too many.
+            ApiError: `too_many_requests` if it exceeds the limit.
         """
         if not self._per_minute:
             return
         now = self._now()
         try:
-            counted = await request_counts.count(self._server, tenant_id, now)
+            key = keys.request_count(tenant_id, int(now // WINDOW_S))
+            counted = int(await self._server.run(script("increment_request_count"), [key], [TTL_S]))
         except LogUnavailableError as error:
-            logger.debug("a request was not counted: %s", type(error).__name__)
+            logger.debug("request not counted", extra={"error": error})
             return
         if counted > self._per_minute:
-            wait_s = request_counts.WINDOW_S - int(now % request_counts.WINDOW_S)
+            wait_s = WINDOW_S - int(now % WINDOW_S)
             raise ApiError(
-                errors.TOO_MANY_REQUESTS, f"more than {self._per_minute} requests in a minute; go on in {wait_s} s",
+                errors.TOO_MANY_REQUESTS, f"more than {self._per_minute} requests in a minute; retry in {wait_s} s",
                 retry_after_s=wait_s,
             )  # fmt: skip
 
 
 def check_origin(connection: HTTPConnection, allowed: Collection[str]) -> None:
-    """Refuse a page of another site, which a browser names in ``Origin``; other clients send none.
+    """Refuse a page of another site, which a browser names in ``Origin``; other clients send no such header.
 
     Raises:
         ApiError: `invalid_origin` if it is neither the host's own nor allowed.
@@ -61,7 +69,7 @@ def check_origin(connection: HTTPConnection, allowed: Collection[str]) -> None:
     if origin is None or origin in allowed or ANY_ORIGIN in allowed:
         return
     if _authority(origin) != connection.headers.get("host", "").lower():
-        raise ApiError(errors.INVALID_ORIGIN, "pages of this origin may not ask here")
+        raise ApiError(errors.INVALID_ORIGIN, "pages of this origin may not use this server")
 
 
 def _authority(origin: str) -> str:

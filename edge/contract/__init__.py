@@ -1,1 +1,1 @@
-"""What the edge answers, as data, and the documents made of it."""
+"""The operations of the edge as data, and the documents made of them."""

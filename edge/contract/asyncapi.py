@@ -38,51 +38,51 @@ class Partial(msgspec.Struct, kw_only=True, tag_field="type", tag="partial"):
 
 
 class Hole(msgspec.Struct, kw_only=True, tag_field="type", tag="hole"):
-    """Acked audio between these seconds was lost by Redis and could not be filled again."""
+    """Acked audio between these seconds was lost by Redis and could not be restored."""
 
     start: float
     end: float
 
 
 class Reset(msgspec.Struct, kw_only=True, tag_field="type", tag="reset"):
-    """Redis lost events that were told: forget the finals so far, all that there are come anew."""
+    """Redis lost events that were sent: forget the finals so far; all that exist are sent again."""
 
 
 def document(version: str, stream_path: str) -> dict[str, Any]:
     """The AsyncAPI 3.0 document of the WebSocket at `stream_path`."""
     schemas = _schemas()
     sent = {name: _json(name) for name in schemas if name not in CONTROLS}
-    taken = {"audio": _AUDIO, **{name: _json(name) for name in CONTROLS}}
+    received = {"audio": _AUDIO, **{name: _json(name) for name in CONTROLS}}
     return {
         "asyncapi": "3.0.0",
         "info": {
             "title": "Stenolog's WebSocket", "version": version,
-            "description": "Audio in, captions out. docs/websocket.md tells how to resume after a break.",
+            "description": "Audio in, captions out. docs/websocket.md describes how to resume after a disconnect.",
         },
         "defaultContentType": "application/json",
         "channels": {
             STREAM: {
                 "address": stream_path,
                 "title": "One session's connection",
-                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*taken, *sent)},
+                "messages": {name: {"$ref": f"#/components/messages/{name}"} for name in (*received, *sent)},
                 "bindings": {"ws": {"method": "GET", "query": _query(), "bindingVersion": "0.1.0"}},
             }
         },
         "operations": {
-            "take": _operation("receive", "What a client sends.", taken),
-            "tell": _operation("send", "What a client hears.", sent),
+            "take": _operation("receive", "Messages from a client.", received),
+            "tell": _operation("send", "Messages to a client.", sent),
         },
-        "components": {"messages": {**taken, **sent}, "schemas": {**schemas, **_controls()}},
+        "components": {"messages": {**received, **sent}, "schemas": {**schemas, **_controls()}},
     }  # fmt: skip
 
 
 CONTROLS: Mapping[str, str] = {
     "finalize": "End the open utterance here.",
-    "keepalive": "The session lives, though it is silent.",
+    "keepalive": "Keep the silent session from being ended as idle.",
     "stop": "End the session.",
     "start": "Answered by `already_started`: the query string carries the options.",
 }
-"""What a client may send as text, and what it does."""
+"""The text messages that a client may send, each with its effect."""
 
 _AUDIO = {
     "name": "audio",
@@ -95,19 +95,19 @@ _AUDIO = {
 def _controls() -> dict[str, Any]:
     return {
         name: {
-            "type": "object", "required": ["type"], "description": does, "properties": {"type": {"const": name}},
+            "type": "object", "required": ["type"], "description": effect, "properties": {"type": {"const": name}},
         }
-        for name, does in CONTROLS.items()
+        for name, effect in CONTROLS.items()
     }  # fmt: skip
 
 
 def _schemas() -> dict[str, Any]:
-    """What the server says, by the `type` of its messages; nothing that isn't listed stands in one."""
+    """The schemas of the server's messages by their `type`; no message has a member that its schema lacks."""
     kinds = [messages.SessionStart, Ack, Partial, ListedFinal, Hole, Reset, messages.SessionEnd]
     _, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMA)
     named = {component["properties"]["type"]["enum"][0]: component for component in components.values()}
     named["error"] = {
-        "description": "Something went wrong; `fatal` ones are followed by the close.",
+        "description": "An error; the server closes the socket after a `fatal` one.",
         "type": "object",
         "required": ["type", "code", "message", "fatal"],
         "properties": {
@@ -134,7 +134,7 @@ def _operation(action: str, summary: str, messages: Mapping[str, Any]) -> dict[s
 
 
 def _query() -> dict[str, Any]:
-    """The query string of the handshake."""
+    """Describe the query string of the handshake."""
     return {
         "type": "object",
         "properties": {

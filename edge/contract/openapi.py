@@ -1,4 +1,4 @@
-"""The OpenAPI document, made of the operations table: what is served is what is said."""
+"""The OpenAPI document, made of the operations table, so that it describes exactly the operations that are served."""
 
 from __future__ import annotations
 
@@ -9,42 +9,40 @@ import msgspec
 
 from edge import errors
 from edge.contract.asyncapi import STREAM_DOCUMENT_PATH
-from edge.contract.operations import JSON, Answer, Operation, Parameter
-from edge.errors import ErrorCode
+from edge.contract.operations import Answer, Operation, Parameter
+from edge.errors import PROBLEM_JSON, ErrorCode
 
 OPENAPI_PATH = "/openapi.json"
 
-COMMON_TROUBLES: Sequence[ErrorCode] = (errors.LOG_UNAVAILABLE,)
-"""What any operation may answer with, since Redis may be away."""
+COMMON_ERRORS: Sequence[ErrorCode] = (errors.LOG_UNAVAILABLE,)
+"""Errors of every operation, since Redis may be away."""
 
-SCOPED_TROUBLES: Sequence[ErrorCode] = (errors.UNAUTHORIZED, errors.FORBIDDEN)
-"""And one that needs a token."""
+SCOPED_ERRORS: Sequence[ErrorCode] = (errors.UNAUTHORIZED, errors.FORBIDDEN)
+"""Further errors of an operation that needs a token."""
 
 _REF = "#/components/schemas/{name}"
 
 _RETRY_AFTER = {
-    "description": "Seconds after which it is worth asking again.",
+    "description": "Seconds after which to repeat the request.",
     "schema": {"type": "integer", "minimum": 0},
 }
 
-_ERROR = {
+_PROBLEM = {
+    "description": "An error, as RFC 9457 describes it.",
     "type": "object",
-    "required": ["error"],
+    "required": ["type", "title", "status", "detail", "code"],
     "properties": {
-        "error": {
-            "type": "object",
-            "required": ["code", "message"],
-            "properties": {
-                "code": {"type": "string", "enum": [trouble.code for trouble in errors.TABLE if trouble.status]},
-                "message": {"type": "string", "description": "For a person; may change."},
-            },
-        }
+        "type": {"type": "string", "format": "uri", "enum": [error.type for error in errors.TABLE if error.status]},
+        "title": {"type": "string", "description": "The error's meaning; the same for every occurrence."},
+        "status": {"type": "integer", "description": "The HTTP status."},
+        "detail": {"type": "string", "description": "This occurrence, for a person; the text may change."},
+        "code": {"type": "string", "enum": [error.code for error in errors.TABLE if error.status]},
     },
 }
 
 
 def document(operations: Iterable[Operation], version: str, *, secured: bool) -> dict[str, Any]:
-    """The OpenAPI 3.1 document of these operations; where nothing is `secured` nobody is asked for a token."""
+    """Describe these operations as OpenAPI 3.1; unless `secured`, none of them needs a token."""
     operations = [one if secured else one._replace(scope=None) for one in operations]
     schemas, components = _schemas(operations)
     paths: dict[str, dict[str, Any]] = {}
@@ -61,7 +59,7 @@ def document(operations: Iterable[Operation], version: str, *, secured: bool) ->
         "servers": [{"url": "/"}],
         "tags": [{"name": group} for group in dict.fromkeys(one.group for one in operations)],
         "paths": paths,
-        "components": {"schemas": {**components, "Error": _ERROR}, "securitySchemes": _SECURITY if secured else {}},
+        "components": {"schemas": {**components, "Problem": _PROBLEM}, "securitySchemes": _SECURITY if secured else {}},
     }
 
 
@@ -75,7 +73,7 @@ _SECURITY = {
 
 
 def _schemas(operations: Sequence[Operation]) -> tuple[dict[Any, Any], dict[str, Any]]:
-    """The schema of every msgspec type that is named anywhere, by the type, and the components that they refer to."""
+    """The schema of every msgspec type that an operation names, by the type, and the components that they refer to."""
     kinds = [
         kind
         for one in operations
@@ -108,8 +106,8 @@ def _operation(one: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
 def _security(one: Operation) -> list[dict[str, list[str]]]:
     if one.scope is None:
         return []
-    ways = [{"bearer": [str(one.scope)]}]
-    return [*ways, {"ticket": []}] if one.ticketed else ways
+    schemes = [{"bearer": [str(one.scope)]}]
+    return [*schemes, {"ticket": []}] if one.accepts_ticket else schemes
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -126,14 +124,13 @@ def _content(kinds: Mapping[str, Any], schemas: Mapping[Any, Any]) -> dict[str, 
 
 
 def _responses(one: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    troubles = [*one.troubles, *COMMON_TROUBLES, *(SCOPED_TROUBLES if one.scope is not None else ())]
     by_status: dict[int, list[ErrorCode]] = {}
-    for trouble in dict.fromkeys(troubles):
-        if trouble.status:
-            by_status.setdefault(trouble.status, []).append(trouble)
+    for error in dict.fromkeys([*one.errors, *COMMON_ERRORS, *(SCOPED_ERRORS if one.scope is not None else ())]):
+        if error.status:
+            by_status.setdefault(error.status, []).append(error)
     responses = {str(answer.status): _answer(answer, schemas) for answer in one.answers}
     for status, some in by_status.items():
-        responses[str(status)] = _refusal(status, some, responses.get(str(status)))
+        responses[str(status)] = _problem(status, some, responses.get(str(status)))
     return dict(sorted(responses.items()))
 
 
@@ -148,21 +145,21 @@ def _answer(answer: Answer, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     return described
 
 
-def _refusal(status: int, troubles: Sequence[ErrorCode], beside: dict[str, Any] | None) -> dict[str, Any]:
-    """The answer for troubles of one status; `beside`: an answer of that status which says something else."""
-    words = " ".join(f"`{trouble.code}`: {trouble.meaning}" for trouble in troubles)
-    schema: dict[str, Any] = {
+def _problem(status: int, some: Sequence[ErrorCode], other: dict[str, Any] | None) -> dict[str, Any]:
+    """The response for the errors of one status; `other` is a response of that status that is no error."""
+    description = " ".join(f"`{error.code}`: {error.meaning}" for error in some)
+    schema = {
         "allOf": [
-            {"$ref": _REF.format(name="Error")},
-            {"properties": {"error": {"properties": {"code": {"enum": [trouble.code for trouble in troubles]}}}}},
+            {"$ref": _REF.format(name="Problem")},
+            {"properties": {"status": {"const": status}, "code": {"enum": [error.code for error in some]}}},
         ]
     }
-    if beside is None:
-        described: dict[str, Any] = {"description": words, "content": {JSON: {"schema": schema}}}
-    else:
-        content = dict(beside.get("content", {}))
-        content[JSON] = {"schema": {"anyOf": [content[JSON]["schema"], schema]} if JSON in content else schema}
-        described = {**beside, "description": f"{beside['description']} Or {words}", "content": content}
+    described: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: {"schema": schema}}}
+    if other is not None:
+        described = {
+            **other, "description": f"{other['description']} Or {description}",
+            "content": {**other.get("content", {}), **described["content"]},
+        }  # fmt: skip
     if status in {429, 503}:
         described["headers"] = {**described.get("headers", {}), "Retry-After": _RETRY_AFTER}
     return described

@@ -1,10 +1,11 @@
-"""What the edge answers over HTTP, as data: routes, authorisation and the OpenAPI document all come from it."""
+"""The edge's HTTP operations as data, from which routes, authorisation and the OpenAPI document are made."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, Protocol
 
+import msgspec
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -32,7 +33,7 @@ class Parameter(NamedTuple):
 
 
 class Body(NamedTuple):
-    """What an operation takes as its body."""
+    """The body of an operation's request."""
 
     kinds: Mapping[str, Any]
     """By media type: a msgspec type, or a mapping that is a JSON Schema itself."""
@@ -41,14 +42,14 @@ class Body(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """One of an operation's answers; troubles are listed apart."""
+    """One of an operation's answers; errors are listed apart."""
 
     status: int
     description: str
     kinds: Mapping[str, Any] = {}
     """By media type: a msgspec type, or a mapping that is a JSON Schema itself; empty for no body."""
     headers: Mapping[str, str] = {}
-    """By name: what it says."""
+    """By name: a description of the value."""
 
 
 class Operation(NamedTuple):
@@ -62,22 +63,22 @@ class Operation(NamedTuple):
     summary: str
     handler: Handler
     scope: Scope | None
-    """What the caller's token must allow; None where anybody may ask."""
+    """What the caller's token must allow; None for an operation without authentication."""
     answers: Sequence[Answer]
     parameters: Sequence[Parameter] = ()
     body: Body | None = None
-    troubles: Sequence[ErrorCode] = ()
-    """Beside those that any operation may answer with: see `COMMON_TROUBLES` in `edge.contract.openapi`."""
+    errors: Sequence[ErrorCode] = ()
+    """Beside those of every operation: see `COMMON_ERRORS` in `edge.contract.openapi`."""
     description: str = ""
-    ticketed: bool = False
-    """Its handler authorises by `Access.listener`, which takes ``?ticket=`` in place of a token."""
+    accepts_ticket: bool = False
+    """Its handler authorises by `Access.authorize_subscriber`, which accepts ``?ticket=`` in place of a token."""
 
 
 class Endpoints(Protocol):
-    """Some operations that belong together."""
+    """A group of operations."""
 
     def operations(self) -> Sequence[Operation]:
-        """What they answer to."""
+        """List the group's operations."""
         ...
 
 
@@ -85,27 +86,29 @@ SESSION_ID = Parameter("session_id", "path", {"type": "string", "format": "uuid"
 
 
 def principal_of(request: Request) -> Principal:
-    """Who asks; known wherever an operation has a scope."""
+    """The authenticated caller; set for every operation with a scope."""
     principal: Principal = request.state.principal
     return principal
 
 
+def json_response(body: Any, status: int = 200, *, media_type: str = JSON) -> Response:  # noqa: ANN401 - msgspec's choice
+    """A JSON answer that no cache keeps."""
+    return Response(msgspec.json.encode(body), status, headers={"cache-control": "no-store"}, media_type=media_type)
+
+
 def routes(operations: Iterable[Operation], access: Access) -> list[Route]:
-    """One route per path, whose methods are those of its operations; each authorised before its handler runs."""
+    """Make one route per path, with the methods of its operations; each is authorised before its handler runs."""
     by_path: dict[str, dict[str, Operation]] = {}
     for operation in operations:
         by_path.setdefault(operation.path, {})[operation.method] = operation
-    return [
-        Route(path, _Dispatcher(methods, access), name=path)
-        for path, methods in by_path.items()
-    ]
+    return [Route(path, _Dispatcher(methods, access), name=path) for path, methods in by_path.items()]
 
 
 class _Dispatcher:
     """One path's operations.
 
-    It is an ASGI application, so that every method comes here: Starlette would let those that this path lacks go on to
-    another that happens to match, such as ``/v1/sessions/{session_id}`` for ``metrics``.
+    It is an ASGI application, so that it receives every method: Starlette would pass a method that this path lacks to
+    another path that happens to match, such as ``/v1/sessions/{session_id}`` for ``metrics``.
     """
 
     def __init__(self, methods: Mapping[str, Operation], access: Access) -> None:
@@ -122,6 +125,6 @@ class _Dispatcher:
         if operation is None:
             raise HTTPException(405, headers={"allow": ", ".join(self._methods)})
         request.scope["operation"] = operation.name  # for the metrics
-        if operation.scope is not None and not operation.ticketed:
-            request.state.principal = await self._access.principal(request, operation.scope)
+        if operation.scope is not None and not operation.accepts_ticket:
+            request.state.principal = await self._access.authorize(request, operation.scope)
         return await operation.handler(request)

@@ -1,4 +1,4 @@
-"""``/openapi.json`` and ``/asyncapi.json``: what this edge serves, in words for machines."""
+"""``/openapi.json`` and ``/asyncapi.json``: machine-readable descriptions of everything that this edge serves."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _ANY_OBJECT = {"type": "object"}
 
 
 class Specifications:
-    """The two documents; of HTTP with all operations, these included."""
+    """The two documents; the one of HTTP has all operations, these two included."""
 
     def __init__(self, version: str, stream_path: str, others: Sequence[Operation], *, secured: bool) -> None:
-        """Describe `others`, and the WebSocket at `stream_path`; `secured`: who asks must show a token."""
+        """Describe `others`, and the WebSocket at `stream_path`; `secured`: operations with a scope need a token."""
         self._secured = secured
         self._version = version
         self._stream_path = stream_path

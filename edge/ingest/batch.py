@@ -1,4 +1,4 @@
-"""``/batch``: recorded files, processed on somebody's behalf, whose completion outside sinks are told of."""
+"""``/batch``: recorded files, processed on a user's behalf; sinks outside get their completion as events."""
 
 from __future__ import annotations
 
@@ -6,35 +6,104 @@ import logging
 import time
 from collections.abc import Sequence
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Principal, Scope
-from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.ingest import batch_types, live_types
-from edge.ingest.batch_types import BatchPending, BatchResult
-from edge.ingest.identity import ACCOUNT_HEADER, TENANT_HEADER, USER_HEADER, Fallbacks, Identity, identified
+from edge.ingest import live_types
+from edge.ingest.identity import ACCOUNT_HEADER, TENANT_HEADER, USER_HEADER, Fallbacks, Identity, identify
 from edge.ingest.live import RECORDING
-from edge.ingest.one_shot import Taken, awaited, taken
-from edge.ingest.preferences import Preferences, preferred
+from edge.ingest.one_shot import Uploaded, upload, wait_for_document
+from edge.ingest.preferences import Preferences, parse_preferences
 from edge.ingest.result_waiter import FAILED, ResultWaiter
 from edge.ingest.upload_reader import UploadReader
-from edge.views.health import json_response
 from eventlog.events import Batch, SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.readmodel import views
-from eventlog.readmodel.documents import Document
+from eventlog.readmodel.documents import Document, ListedFinal
 from eventlog.readmodel.statuses import StatusMessage, decode_status, read_last_status
 
 logger = logging.getLogger(__name__)
 
 IDLE = "idle"
-"""Reason of the end of a recording whose edge died before it had all of it: nobody was ever told its id."""
+"""Reason of the end of a recording whose edge died before it had all of it: no client ever learned its id."""
 
-_LOCATED = {"Location": "Where the result will be.", "Preference-Applied": "What was heeded of `Prefer`, if anything."}
+
+class Segment(msgspec.Struct, kw_only=True):
+    """One utterance word by word; times in seconds of audio."""
+
+    utterance: int
+    start: float
+    end: float
+    text: str
+    speaker: str
+    channel: int
+    confidence: float
+
+
+class BatchResult(msgspec.Struct, kw_only=True):
+    """A processed recording."""
+
+    interaction_id: str
+    """Also the id of its session, which has all further data."""
+    raw_transcript: str
+    """The speech word by word."""
+    cleaned_transcript: str
+    """The readable text: without fillers and stutters, in sentences and paragraphs."""
+    segments: list[Segment]
+    tenant_id: str
+    user_id: str | None
+    """Null for a session that `/batch/process` did not open; so is `account_id`."""
+    account_id: str | None
+    reason: str
+    """`stop` if all of it is processed, `limit` if it exceeded the longest duration and was cut off there."""
+    language: str | None
+    audio_seconds: float
+    completed_at: str
+    """ISO 8601, UTC."""
+    transcript_url: str
+    """The transcript as JSON, text, SRT or WebVTT, by `Accept`."""
+
+
+class BatchPending(msgspec.Struct, kw_only=True):
+    """A recording whose processing continues."""
+
+    interaction_id: str
+    tenant_id: str
+    user_id: str | None
+    account_id: str | None
+    result_url: str
+    """Answers 200 once it is processed, 202 before."""
+    status_url: str
+    """Server-sent events of its progress."""
+    transcript_url: str
+    events_url: str
+    """Server-sent events of its transcript."""
+    status: StatusMessage | None
+    """Its progress now; null while that is unknown."""
+
+
+_PREFER = Parameter(
+    "Prefer", "header", {"type": "string"},
+    "`respond-async`: answer 202 once the recording is durable. `wait=N`: answer so after N seconds at the latest.",
+)
+_IDENTITY = (
+    Parameter(
+        TENANT_HEADER, "header", {"type": "string"},
+        "Tenant, a UUID v4; a malformed one is replaced. A token's claim wins.",
+    ),
+    Parameter(USER_HEADER, "header", {"type": "string"}, "User: at most 255 printable ASCII characters without spaces. "
+              "A token's subject wins."),
+    Parameter(ACCOUNT_HEADER, "header", {"type": "string"}, "Account, of the same characters. A token's claim wins."),
+)  # fmt: skip
+
+
+_LOCATED = {"Location": "Address of the result.", "Preference-Applied": "Preferences of `Prefer` that were applied."}
 
 
 class Batches:
@@ -47,75 +116,75 @@ class Batches:
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.contract.operations`."""
-        not_yet = "It takes longer, or was asked to: where the result will be."
+        pending = "Processing takes longer, or `Prefer` asks for it: the address of the result."
         return (
             Operation(
                 "POST", "/batch/process", "process_batch", "Recordings",
-                "Process a recorded file; its completion is told to the outside as well.",
+                "Process a recorded file; sinks get its completion as well.",
                 self.process, Scope.INGEST,
                 [
-                    Answer(200, "Its transcript.", {JSON: BatchResult}, {"Preference-Applied": "As with 202."}),
-                    Answer(202, not_yet, {JSON: BatchPending}, _LOCATED),
+                    Answer(200, "The transcript.", {JSON: BatchResult}, {"Preference-Applied": "As with 202."}),
+                    Answer(202, pending, {JSON: BatchPending}, _LOCATED),
                 ],
-                [batch_types.PREFER, *batch_types.IDENTITY, *live_types.OPTIONS],
-                live_types.recording("file"), RECORDING,
+                [_PREFER, *_IDENTITY, *live_types.OPTIONS],
+                live_types.recording_body("file"), RECORDING,
             ),
             Operation(
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",
                 "A recorded file's result, by its interaction id.", self.result, Scope.READ,
-                [Answer(200, "It.", {JSON: BatchResult}), Answer(202, "Not yet.", {JSON: BatchPending})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
-                description="Of a session that came another way too.",
+                [Answer(200, "The result.", {JSON: BatchResult}), Answer(202, "The progress.", {JSON: BatchPending})],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
+                description="Of any other session as well.",
             ),
         )  # fmt: skip
 
     async def process(self, request: Request) -> Response:
         """See `operations`."""
         core, started = self._core, time.monotonic()
-        preferences = preferred(request.headers.getlist("prefer"))
+        preferences = parse_preferences(request.headers.getlist("prefer"))
         principal = principal_of(request)
         identity = self._identity(request, principal)
-        incoming = await UploadReader(request, core.settings.max_upload_bytes).begin()
+        reader = await UploadReader(request, core.settings.max_upload_bytes).read_head()
         batch = Batch(user_id=identity.user_id, account_id=identity.account_id)
-        async with taken(core, incoming, principal._replace(tenant_id=identity.tenant_id), batch) as recording:
+        async with upload(core, reader, principal._replace(tenant_id=identity.tenant_id), batch) as recording:
             start = recording.session.start
-            _log(start, "recording taken", size_bytes=incoming.size_bytes, took_s=round(time.monotonic() - started, 3))
-            document = await self._document(incoming, recording, preferences)
+            _log(start, "recording taken", size_bytes=reader.size_bytes, took_s=round(time.monotonic() - started, 3))
+            document = await self._wait_for_document(reader, recording, preferences)
         return self._answer(start, document, preferences)
 
     async def result(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        found = await core.access.session(principal_of(request), request.path_params["session_id"])
-        start, keys = found.whereabouts.start, found.keys.run()
+        found = await core.access.find_session(principal_of(request), request.path_params["session_id"])
+        start, keys = found.log_position.start, found.keys.run()
         document = await views.read_document(core.server, keys)
         if document is None:
-            return json_response(batch_types.pending(start, await self._status(keys)), 202)
+            return json_response(_pending(start, await self._status(keys)), 202)
         if document.reason == FAILED:
-            with ResultWaiter(core, keys) as outcome:
-                await outcome.document(core.settings.session_end_timeout_s)  # raises, and says why once the feed has told it
+            with ResultWaiter(core, keys) as waiter:  # raises, with the reason that the feed has
+                await waiter.wait_for_document(core.settings.session_end_timeout_s)
         if document.reason == IDLE and start.batch is not None:
-            raise ApiError(errors.INVALID_AUDIO, "the recording was cut off: its end never came")
-        return json_response(batch_types.result(start, document))
+            raise ApiError(errors.INVALID_AUDIO, "the recording was cut off: its end never arrived")
+        return json_response(_result(start, document))
 
     def _identity(self, request: Request, principal: Principal) -> Identity:
         headers = {name: request.headers.getlist(name) for name in (TENANT_HEADER, USER_HEADER, ACCOUNT_HEADER)}
-        identity, malformed = identified(principal, headers, self._fallbacks)
+        identity, malformed = identify(principal, headers, self._fallbacks)
         for header, shown in malformed:
-            logger.warning(
-                "a malformed header was replaced",
-                extra={"header": header, "value": shown, "tenant_id": identity.tenant_id},
-            )
+            extra = {"header": header, "value": shown, "tenant_id": identity.tenant_id}
+            logger.warning("malformed header replaced", extra=extra)
         return identity
 
-    async def _document(self, incoming: UploadReader, recording: Taken, preferences: Preferences) -> Document | None:
-        wait_s = preferences.patience_s(self._core.settings.batch_timeout_s)
+    async def _wait_for_document(
+        self, reader: UploadReader, recording: Uploaded, preferences: Preferences
+    ) -> Document | None:
+        timeout_s = preferences.timeout_s(self._core.settings.batch_timeout_s)
         try:
-            return await awaited(incoming, recording.outcome, wait_s)
+            return await wait_for_document(reader, recording.waiter, timeout_s)
         except ApiError as error:
             interaction_id = recording.session.start.session_id
-            _log(recording.session.start, "recording failed", code=error.trouble.code)
-            raise ApiError(error.trouble, f"{error.message} (interaction {interaction_id})") from error
+            _log(recording.session.start, "recording failed", code=error.error.code)
+            raise ApiError(error.error, f"{error.message} (interaction {interaction_id})") from error
 
     async def _status(self, keys: RunKeys) -> StatusMessage | None:
         last = await read_last_status(self._core.server, keys)
@@ -123,10 +192,10 @@ class Batches:
 
     def _answer(self, start: SessionStarted, document: Document | None, preferences: Preferences) -> Response:
         if document is None:
-            answer = json_response(batch_types.pending(start), 202)
-            answer.headers["location"] = batch_types.result_url(start.session_id)
+            answer = json_response(_pending(start), 202)
+            answer.headers["location"] = result_url(start.session_id)
         else:
-            answer = json_response(batch_types.result(start, document))
+            answer = json_response(_result(start, document))
             _log(start, "recording answered", raw_characters=len(document.transcript),
                  cleaned_characters=len(document.cleaned), segments=len(document.utterances))
         if applied := preferences.applied(self._core.settings.batch_timeout_s, is_async=document is None):
@@ -134,5 +203,47 @@ class Batches:
         return answer
 
 
-def _log(start: SessionStarted, words: str, **more: object) -> None:
-    logger.info(words, extra={"interaction_id": start.session_id, "tenant_id": start.tenant_id, **more})
+def identity_of(start: SessionStarted) -> Identity | None:
+    """The identity for which a recording is processed; None for any other session."""
+    batch = start.batch
+    return None if batch is None else Identity(start.tenant_id, batch.user_id, batch.account_id)
+
+
+def _result(start: SessionStarted, document: Document) -> BatchResult:
+    """Answer for a session that has ended with a transcript."""
+    identity, session_id = identity_of(start), start.session_id
+    return BatchResult(
+        interaction_id=session_id, raw_transcript=document.transcript, cleaned_transcript=document.cleaned,
+        segments=[_segment(one) for one in document.utterances], tenant_id=start.tenant_id,
+        user_id=identity and identity.user_id, account_id=identity and identity.account_id, reason=document.reason,
+        language=document.language, audio_seconds=document.audio_seconds, completed_at=document.ended_at,
+        transcript_url=f"/v1/sessions/{session_id}/transcript",
+    )  # fmt: skip
+
+
+def _pending(start: SessionStarted, status: StatusMessage | None = None) -> BatchPending:
+    """Answer with the address of the result, and those of its progress."""
+    identity, session_id = identity_of(start), start.session_id
+    session = f"/v1/sessions/{session_id}"
+    return BatchPending(
+        interaction_id=session_id, tenant_id=start.tenant_id, user_id=identity and identity.user_id,
+        account_id=identity and identity.account_id, result_url=result_url(session_id),
+        status_url=f"/api{session}/status/stream", transcript_url=f"{session}/transcript",
+        events_url=f"{session}/events", status=status,
+    )  # fmt: skip
+
+
+def result_url(session_id: str) -> str:
+    """Make the address of a recording's result."""
+    return f"/batch/{session_id}"
+
+
+def _segment(one: ListedFinal) -> Segment:
+    return Segment(
+        utterance=one.utterance, start=one.start, end=one.end, text=one.text, speaker=one.speaker, channel=one.channel,
+        confidence=one.confidence,
+    )  # fmt: skip
+
+
+def _log(start: SessionStarted, message: str, **more: object) -> None:
+    logger.info(message, extra={"interaction_id": start.session_id, "tenant_id": start.tenant_id, **more})

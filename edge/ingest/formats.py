@@ -1,4 +1,4 @@
-"""What a recording is, by what is said of it and by its first bytes. No input or output."""
+"""The format of a recording, by its content type and its first bytes. No input or output."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from edge import errors
 from edge.errors import ApiError
 from eventlog.events import CONTAINER, LINEAR16
 
-HEAD_BYTES = 64
-"""Enough to tell a container, and text, from samples."""
+SNIFFED_BYTES = 64
+"""Enough to distinguish a container, and text, from samples."""
 
-_BARE = frozenset({"audio/l16", "audio/pcm", "audio/x-pcm", "audio/raw", "audio/x-raw"})
-_BY_ITS_BYTES = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
-"""Said by those who don't know better: curl calls every file so that it doesn't know, and every `--data-binary`."""
+_RAW = frozenset({"audio/l16", "audio/pcm", "audio/x-pcm", "audio/raw", "audio/x-raw"})
+_UNSPECIFIC = frozenset({"", "application/octet-stream", "binary/octet-stream", "application/x-www-form-urlencoded"})
+"""Types that say nothing: curl's for every file of unknown type, and for every `--data-binary`."""
 _CONTAINERS = ("audio/", "video/", "application/ogg", "application/mp4")
 
 _MAGIC = (b"\x1aE\xdf\xa3", b"\x1fC\xb6u", b"OggS", b"RIFF", b"RF64", b"fLaC", b"ID3")
@@ -23,35 +23,35 @@ _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip
 """What an MP4 begins with, after four bytes of length."""
 
 OPTIONS = ("language", "channels", "sample_rate", "hangover_ms", "encoding")
-"""What a client may ask for along with a recording; names and values are those of the WebSocket's query string."""
+"""Options along with a recording; names and values are those of the WebSocket's query string."""
 
 
-def wanted(options: Mapping[str, str], content_type: str, head: bytes) -> dict[str, str]:
-    """The session's parameters for a recording that begins with `head`, of which `HEAD_BYTES` are looked at.
+def session_options(options: Mapping[str, str], content_type: str, head: bytes) -> dict[str, str]:
+    """Make the options of the session for a recording that begins with `head`.
 
-    `encoding` decides if it is given; else the content type; else the bytes: what is neither a container nor text is
-    taken for bare samples.
+    `encoding` decides if it is given; else the content type; else the first `SNIFFED_BYTES`: anything but a container
+    or text counts as raw samples.
 
     Raises:
-        ApiError: `invalid_request` if the content type is of something that is no recording.
+        ApiError: `invalid_request` if the content type is not one of a recording.
     """
     kind, _, rest = content_type.partition(";")
     kind = kind.strip().lower()
     given = {name: options[name] for name in OPTIONS if name in options}
     if "encoding" not in given:
-        given["encoding"] = LINEAR16 if _is_bare(kind, head[:HEAD_BYTES]) else CONTAINER
-    if kind in _BARE:
-        said = dict(_pairs(rest))
-        for name, word in (("sample_rate", "rate"), ("channels", "channels")):
-            if word in said:
-                given.setdefault(name, said[word])
+        given["encoding"] = LINEAR16 if _is_raw(kind, head[:SNIFFED_BYTES]) else CONTAINER
+    if kind in _RAW:
+        content_options = dict(_pairs(rest))
+        for name, alias in (("sample_rate", "rate"), ("channels", "channels")):
+            if alias in content_options:
+                given.setdefault(name, content_options[alias])
     return given
 
 
-def _is_bare(kind: str, head: bytes) -> bool:
-    if kind in _BARE:
+def _is_raw(kind: str, head: bytes) -> bool:
+    if kind in _RAW:
         return True
-    if kind in _BY_ITS_BYTES:
+    if kind in _UNSPECIFIC:
         return not (_is_container(head) or _is_text(head))
     if kind.startswith(_CONTAINERS):
         return False
@@ -63,14 +63,14 @@ def _is_container(head: bytes) -> bool:
 
 
 def _is_mp3(head: bytes) -> bool:
-    """Whether a frame header of MPEG layer III comes first, with a bit rate and a sample rate that there are."""
+    """Whether a frame header of MPEG layer III comes first, with a valid bit rate and sample rate."""
     if len(head) < 4 or head[0] != 0xFF:  # noqa: PLR2004 - ISO 11172-3, 2.4.1.3, as all that follows
         return False
     return head[1] & 0xE6 == 0xE2 and head[2] >> 4 not in {0, 15} and head[2] & 0x0C != 0x0C  # noqa: PLR2004
 
 
 def _is_text(head: bytes) -> bool:
-    """Whether it reads as text: an error page, a playlist, JSON; samples hardly ever are printable throughout."""
+    """Whether it is text: an error page, a playlist, JSON; samples are hardly ever printable throughout."""
     try:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # which may end amid a character
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""What goes in and out under ``/live``, as types. No input or output."""
+"""Bodies, parameters and answers of ``/live``, and the forms that other recordings share. No input or output."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from eventlog.readmodel.views import Transcript
 Mode = Literal["serving", "draining", "unavailable"]
 
 
-class SoFar(msgspec.Struct, frozen=True, kw_only=True):
-    """The finals, and the open utterances after them; `is_all`: nothing of the audio is missing."""
+class CurrentTranscript(msgspec.Struct, frozen=True, kw_only=True):
+    """The finals, and the open utterances after them."""
 
     finals: list[ListedFinal]
     provisional: list[OpenUtterance]
-    is_all: bool
+    is_complete: bool
+    """No text of the audio is missing."""
 
 
 class LiveResult(msgspec.Struct, kw_only=True):
@@ -36,18 +37,18 @@ class LiveResult(msgspec.Struct, kw_only=True):
     end: float
     confidence: float
     provisional: bool
-    """It has not ended yet: the next answer may read differently."""
+    """The utterance has not ended yet: the next answer may have another text."""
 
 
 class LiveResults(msgspec.Struct, kw_only=True):
-    """What is known of a session's audio."""
+    """The transcript of a session's audio so far."""
 
     session_id: str
     complete: bool
-    """All audio that was there when it was asked for is in the results."""
+    """The results cover all audio that the session had at the time of the request."""
     ended: bool
     reason: str | None
-    """Why it ended: `stop`, `limit`, `idle`, `deleted`."""
+    """Reason of the end: `stop`, `limit`, `idle`, `deleted`."""
     results: list[LiveResult]
     transcript: str
     """The finals' texts, joined."""
@@ -55,7 +56,7 @@ class LiveResults(msgspec.Struct, kw_only=True):
 
 
 class LiveUrls(msgspec.Struct, kw_only=True):
-    """Where to go on."""
+    """The addresses of a session."""
 
     audio: str
     results: str
@@ -76,7 +77,7 @@ class LiveStarted(msgspec.Struct):
     urls: LiveUrls
 
 
-class Taken(msgspec.Struct):
+class ChunkAppended(msgspec.Struct):
     """A chunk that is durable."""
 
     session_id: str
@@ -87,7 +88,7 @@ class Taken(msgspec.Struct):
 
 
 class LiveStatus(msgspec.Struct, kw_only=True):
-    """What ``/live/status`` says."""
+    """The answer of ``/live/status``."""
 
     mode: Mode
     version: str
@@ -101,7 +102,7 @@ class LiveStatus(msgspec.Struct, kw_only=True):
 
 
 class StartOptions(msgspec.Struct, kw_only=True):
-    """What ``/live/start`` may be asked for; the query string's names and bounds."""
+    """Options of ``/live/start``, with the names and bounds of the query string."""
 
     sample_rate: Literal[8_000, 16_000, 24_000, 44_100, 48_000] | None = None
     encoding: Literal["linear16", "container"] | None = None
@@ -110,7 +111,7 @@ class StartOptions(msgspec.Struct, kw_only=True):
     hangover_ms: int | None = None
 
 
-NOT_YET = Answer(202, "Not all of it yet: what there is, and where the rest will be.", {JSON: LiveResults})
+INCOMPLETE = Answer(202, "The results so far, and the address of the complete transcript.", {JSON: LiveResults})
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "language": {"type": "string", "pattern": r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"},
@@ -119,18 +120,18 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
     "hangover_ms": {"type": "integer", "minimum": HANGOVER_MS.start, "maximum": HANGOVER_MS.stop - 1},
     "encoding": {"type": "string", "enum": ["linear16", "container"]},
 }
-_WORDS = {
+_DESCRIPTIONS = {
     "language": "Language spoken.",
-    "channels": "Channels of bare samples; of a container, 1 mixes them.",
-    "sample_rate": "Of bare samples, Hz; 16000 if it isn't given.",
+    "channels": "Channels of raw samples; of a container, 1 mixes them.",
+    "sample_rate": "Of raw samples, Hz; 16000 unless given.",
     "hangover_ms": "Pause that ends an utterance.",
-    "encoding": "Bare samples (16-bit little-endian) or a container; unless given, by content type and first bytes.",
+    "encoding": "Raw samples (16-bit little-endian) or a container; unless given, by content type and first bytes.",
 }
-OPTIONS = tuple(Parameter(name, "query", _SCHEMAS[name], _WORDS[name]) for name in OPTION_NAMES)
+OPTIONS = tuple(Parameter(name, "query", _SCHEMAS[name], _DESCRIPTIONS[name]) for name in OPTION_NAMES)
 
 
-def recording(part: str, more: Mapping[str, Any] | None = None) -> Body:
-    """A body that brings a recording: a form with it as `part`, or its bare bytes."""
+def recording_body(part: str, more: Mapping[str, Any] | None = None) -> Body:
+    """Describe a body with a recording: a form with it as `part`, or its bytes alone."""
     binary = {"type": "string", "format": "binary", "minLength": 1}
     form = {
         "type": "object", "required": [part],
@@ -138,12 +139,12 @@ def recording(part: str, more: Mapping[str, Any] | None = None) -> Body:
     }  # fmt: skip
     return Body(
         {"multipart/form-data": form, "application/octet-stream": binary, "audio/*": binary},
-        f"The recording: as part `{part}` of a form, whose fields come before it, or as it is.",
+        f"The recording: as part `{part}` of a form, whose fields come before it, or as the whole body.",
     )
 
 
 def urls_of(session_id: str) -> LiveUrls:
-    """Where a session's neighbours are."""
+    """Make the addresses of a session."""
     live, session = f"/live/{session_id}", f"/v1/sessions/{session_id}"
     return LiveUrls(
         audio=f"{live}/audio", results=f"{live}/results", stop=f"{live}/stop", transcript=f"{session}/transcript",
@@ -151,26 +152,26 @@ def urls_of(session_id: str) -> LiveUrls:
     )  # fmt: skip
 
 
-def ended(session_id: str, document: Document | None) -> LiveResults:
-    """A session that was sealed, with its document if it is there."""
+def results_of_ended(session_id: str, document: Document | None) -> LiveResults:
+    """Answer for a session that was sealed, with its document if it exists already."""
     return _results(
         session_id, document.utterances if document else [], complete=document is not None,
         reason=document.reason if document else None,
     )  # fmt: skip
 
 
-def so_far(session_id: str, known: SoFar) -> LiveResults:
-    """A session that goes on."""
-    results = _results(session_id, known.finals, complete=known.is_all, reason=None)
-    results.results += [_result(one, provisional=True) for one in known.provisional]
+def results_of_open(session_id: str, current: CurrentTranscript) -> LiveResults:
+    """Answer for a session that continues."""
+    results = _results(session_id, current.finals, complete=current.is_complete, reason=None)
+    results.results += [_result(one, provisional=True) for one in current.provisional]
     return results
 
 
-def finals(session_id: str, transcript: Transcript | None) -> LiveResults:
-    """What the List, or the document, holds now."""
-    known = transcript or Transcript(is_final=False, transcript="", utterances=[])
-    results = _results(session_id, known.utterances, complete=known.is_final, reason=None)
-    results.ended = known.is_final
+def results_of_finals(session_id: str, transcript: Transcript | None) -> LiveResults:
+    """Answer with the finals that the List, or the document, holds now."""
+    found = transcript or Transcript(is_final=False, transcript="", utterances=[])
+    results = _results(session_id, found.utterances, complete=found.is_final, reason=None)
+    results.ended = found.is_final
     return results
 
 

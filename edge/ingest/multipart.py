@@ -1,4 +1,4 @@
-"""multipart/form-data as it comes: fields whole, the recording in pieces. No input or output."""
+"""multipart/form-data as it arrives: fields whole, the recording in parts. No input or output."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 AUDIO_PARTS = frozenset({"audio_file", "file"})
-"""Either name is the recording's, whichever operation is asked: what other services call theirs."""
+"""Either name is the recording's, for every operation: other services use both."""
 
 FIELD_BYTES = 1024
-"""Longest value of a field: the longest that means anything, a language tag, has some 35."""
+"""Longest value of a field: the longest meaningful one, a language tag, has some 35."""
 
 FIELDS = 32
-"""Three times as many as mean anything."""
+"""Three times as many as have a meaning."""
 
-TYPE = "multipart/form-data"
+MEDIA_TYPE = "multipart/form-data"
 
 
 class FormError(ValueError):
@@ -24,17 +24,17 @@ class FormError(ValueError):
 
 
 class Part(NamedTuple):
-    """What a form says of its recording."""
+    """The recording's part of a form."""
 
     filename: str
     content_type: str
 
 
 class FormReader:
-    """Reads one form. Fields are collected in `fields`; `feed` answers with the recording's bytes."""
+    """Parses one form. It collects fields in `fields`; `feed` returns the recording's bytes."""
 
     def __init__(self, content_type: str) -> None:
-        """Read what a request with this `Content-Type` carries.
+        """Parse the body of a request with this `Content-Type`.
 
         Raises:
             FormError: if it names no boundary.
@@ -44,70 +44,70 @@ class FormReader:
         if not boundary:
             raise FormError("the content type names no boundary")
         self.closing_bytes = len(boundary) + len(b"\r\n----\r\n")
-        """Of what ends the form."""
+        """Of the form's end."""
         self.fields: dict[str, str] = {}
         self.audio: Part | None = None
         """Known as soon as the recording begins."""
-        self._ended = False
+        self._has_ended = False
         self._headers: dict[bytes, bytes] = {}
         self._header_name = b""
         self._header_value = b""
         self._name = ""
         self._value = bytearray()
-        self._pieces: list[bytes] = []
+        self._audio_parts: list[bytes] = []
         try:
             self._parser = MultipartParser(
                 boundary,
                 {
-                    "on_part_begin": self._part_begins, "on_header_field": self._header_names,
-                    "on_header_value": self._header_says, "on_header_end": self._header_ends,
-                    "on_headers_finished": self._headers_end, "on_part_data": self._data,
-                    "on_part_end": self._part_ends, "on_end": self._ends,
+                    "on_part_begin": self._on_part_begin, "on_header_field": self._on_header_field,
+                    "on_header_value": self._on_header_value, "on_header_end": self._on_header_end,
+                    "on_headers_finished": self._on_headers_finished, "on_part_data": self._on_part_data,
+                    "on_part_end": self._on_part_end, "on_end": self._on_end,
                 },
             )  # fmt: skip
         except FormParserError as error:
             raise FormError(str(error)) from error
 
     def feed(self, data: bytes) -> bytes:
-        """Take the next bytes of the body, however they are cut; returns those that are the recording's.
+        """Parse the next bytes of the body, cut anywhere; return those that are the recording's.
 
         Raises:
-            FormError: if they can't belong to a form, or go over a bound.
+            FormError: if they cannot belong to a form, or exceed a bound.
         """
         try:
             self._parser.write(data)
         except FormParserError as error:
             raise FormError(f"malformed multipart body: {error}") from error
-        taken, self._pieces = self._pieces, []
-        return b"".join(taken)
+        parts, self._audio_parts = self._audio_parts, []
+        return b"".join(parts)
 
     def close(self) -> None:
-        """The body is over.
+        """End the body.
 
         Raises:
-            FormError: if the form isn't, or had no recording.
+            FormError: if the form has not ended, or had no recording.
         """
-        if not self._ended:
+        if not self._has_ended:
             raise FormError("the multipart body ends before its closing boundary")
         if self.audio is None:
             raise FormError("the form has no part named audio_file")
 
-    def _part_begins(self) -> None:
+    def _on_part_begin(self) -> None:
         self._headers.clear()
         self._name = ""
         self._value = bytearray()
 
-    def _header_names(self, data: bytes, start: int, end: int) -> None:
+    def _on_header_field(self, data: bytes, start: int, end: int) -> None:
         self._header_name += data[start:end]
 
-    def _header_says(self, data: bytes, start: int, end: int) -> None:
+    def _on_header_value(self, data: bytes, start: int, end: int) -> None:
         self._header_value += data[start:end]
 
-    def _header_ends(self) -> None:
+    def _on_header_end(self) -> None:
         self._headers[self._header_name.lower()] = self._header_value
         self._header_name = self._header_value = b""
 
-    def _headers_end(self) -> None:
+    def _on_headers_finished(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition"))
         if b"name" not in options:
             raise FormError("a part has no name")
@@ -120,17 +120,17 @@ class FormReader:
         elif len(self.fields) == FIELDS:
             raise FormError(f"the form has more than {FIELDS} fields")
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
+    def _on_part_data(self, data: bytes, start: int, end: int) -> None:
         if self._name in AUDIO_PARTS:
-            self._pieces.append(data[start:end])
+            self._audio_parts.append(data[start:end])
             return
         self._value += data[start:end]
         if len(self._value) > FIELD_BYTES:
             raise FormError(f"a field has more than {FIELD_BYTES} bytes; the recording's part is named audio_file")
 
-    def _part_ends(self) -> None:
+    def _on_part_end(self) -> None:
         if self._name not in AUDIO_PARTS:
             self.fields[self._name] = self._value.decode("utf-8", "replace")
 
-    def _ends(self) -> None:
-        self._ended = True
+    def _on_end(self) -> None:
+        self._has_ended = True

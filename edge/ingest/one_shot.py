@@ -7,14 +7,15 @@ import contextlib
 import logging
 import sys
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import urlencode
 
 from edge import errors
 from edge.auth.access import Principal
+from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.ingest import formats
-from edge.ingest.backlog_limit import BacklogLimit
+from edge.ingest.flow_control import FlowControl
+from edge.ingest.formats import session_options
 from edge.ingest.log_appender import LogAppender
 from edge.ingest.result_waiter import ResultWaiter
 from edge.ingest.session_lease import SessionLease
@@ -27,74 +28,72 @@ from eventlog.log import LogUnavailableError
 from eventlog.readmodel.documents import Document
 from eventlog.work.erasure import erase
 
-if TYPE_CHECKING:
-    from edge.core import EdgeCore
-
 logger = logging.getLogger(__name__)
 
 
-class Recorded(NamedTuple):
-    """What came of a recording; no document if it isn't there yet."""
+class Transcribed(NamedTuple):
+    """The session of a recording, and its document if it exists already."""
 
     session_id: str
     document: Document | None
 
 
-class Taken(NamedTuple):
+class Uploaded(NamedTuple):
     """A recording that is durable, all of it."""
 
     session: Session
-    outcome: ResultWaiter
+    waiter: ResultWaiter
 
 
-async def record(core: EdgeCore, incoming: UploadReader, principal: Principal) -> Recorded:
+async def transcribe(core: EdgeCore, reader: UploadReader, principal: Principal) -> Transcribed:
     """Put a recording into a session of its own and wait for its transcript.
 
     Raises:
-        ApiError: what the client is to be told; then no session is left, unless its recording can't be decoded.
+        ApiError: as `upload` and `wait_for_document`; no session remains, unless its recording cannot be decoded.
     """
-    async with taken(core, incoming, principal) as (session, outcome):
-        return Recorded(session.start.session_id, await awaited(incoming, outcome, core.settings.result_timeout_s))
+    async with upload(core, reader, principal) as (session, waiter):
+        document = await wait_for_document(reader, waiter, core.settings.result_timeout_s)
+        return Transcribed(session.start.session_id, document)
 
 
 @contextlib.asynccontextmanager
-async def taken(
-    core: EdgeCore, incoming: UploadReader, principal: Principal, batch: Batch | None = None
-) -> AsyncIterator[Taken]:
-    """Put a recording into a session of its own, whose place is held till the end of the block.
+async def upload(
+    core: EdgeCore, reader: UploadReader, principal: Principal, batch: Batch | None = None
+) -> AsyncIterator[Uploaded]:
+    """Put a recording into a session of its own, whose lease is held until the end of the block.
 
     Raises:
-        ApiError: what the client is to be told; then no session is left.
+        ApiError: if the recording cannot be accepted; no session remains.
     """
-    if core.draining:
-        raise _leaving()
-    asked = formats.wanted(incoming.options, incoming.content_type, incoming.held)
-    if incoming.is_whole and not incoming.held:
+    if core.is_draining:
+        raise _going_away()
+    options = session_options(reader.options, reader.content_type, reader.head)
+    if reader.is_complete and not reader.head:
         raise ApiError(errors.INVALID_AUDIO, "the recording is empty")
-    # Not shared: nobody else is told its id before all of it is there.
-    wanted = parameters.parse(urlencode(asked).encode())._replace(batch=batch)
+    # Not shared: no other client learns its id before all of it is durable.
+    wanted = parameters.parse(urlencode(options).encode())._replace(batch=batch)
     session = await core.opener.open(wanted, principal)
-    place = SessionLease(core, session.reservation)
-    async with place.held():
-        with ResultWaiter(core, session.keys.run()) as outcome:
+    lease = SessionLease(core, session.reservation)
+    async with lease.hold():
+        with ResultWaiter(core, session.keys.run()) as waiter:
             try:
-                await _fill(core, session, incoming, place, outcome)
+                await _append_recording(core, session, reader, lease, waiter)
             except BaseException:
-                await abandon(core, session)
+                await _erase(core, session)
                 raise
-            yield Taken(session, outcome)
+            yield Uploaded(session, waiter)
 
 
-async def awaited(incoming: UploadReader, outcome: ResultWaiter, wait_s: float) -> Document | None:
-    """The transcript; None if it isn't there in time, or nobody waits for it any more.
+async def wait_for_document(reader: UploadReader, waiter: ResultWaiter, timeout_s: float) -> Document | None:
+    """Return the transcript; None if it does not exist in time, or the client has disconnected.
 
     Raises:
-        ApiError: as `ResultWaiter.document`.
+        ApiError: as `ResultWaiter.wait_for_document`.
     """
-    waiting = asyncio.create_task(outcome.document(wait_s), name="transcript")
+    waiting = asyncio.create_task(waiter.wait_for_document(timeout_s), name="transcript")
     tasks: list[asyncio.Task[Any]] = [waiting]
-    if incoming.is_whole:
-        tasks.append(asyncio.create_task(incoming.left(), name="client"))
+    if reader.is_complete:
+        tasks.append(asyncio.create_task(reader.wait_for_disconnect(), name="client"))
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         return waiting.result() if waiting.done() else None
@@ -104,73 +103,74 @@ async def awaited(incoming: UploadReader, outcome: ResultWaiter, wait_s: float) 
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def abandon(core: EdgeCore, session: Session) -> None:
-    """Erase a session whose client never heard of it; if Redis is away, it ends as an idle one."""
+async def _erase(core: EdgeCore, session: Session) -> None:
+    """Erase a session whose id its client never learned; if Redis is unreachable, it ends as an idle one."""
     try:
         await erase(core.server, session.keys, session.start.tenant_id)
-        core.metrics.ended("deleted")
+        core.metrics.count_ended("deleted")
     except LogUnavailableError:
-        logger.info("a session was not erased; it will be idle", extra={"session_id": session.keys.session_id})
+        logger.info("session not erased; it will end as idle", extra={"session_id": session.keys.session_id})
 
 
-async def _fill(
-    core: EdgeCore, session: Session, incoming: UploadReader, place: SessionLease, outcome: ResultWaiter
+async def _append_recording(
+    core: EdgeCore, session: Session, reader: UploadReader, lease: SessionLease, waiter: ResultWaiter
 ) -> None:
     async def check() -> None:
-        place.check()
-        if core.draining:
-            raise _leaving()
+        lease.require_held()
+        if core.is_draining:
+            raise _going_away()
 
-    tail = LogAppender(
-        core.log, session.stream, session.start, patience_s=core.settings.redis_outage_timeout_s,
-        ahead_bytes=core.settings.max_upload_ahead_bytes, on_wait=check, pressure=core.pressure,
+    start, settings = session.start, core.settings
+    appender = LogAppender(
+        core.log, session.stream, start, outage_timeout_s=settings.redis_outage_timeout_s, on_wait=check,
+        flow=FlowControl(
+            core.log, session.stream, start, ahead_bytes=settings.max_upload_ahead_bytes, on_wait=check,
+            is_over=lambda: waiter.has_ended,
+        ),
+        watermarks=core.watermarks,
     )  # fmt: skip
-    frame_bytes = frame_bytes_of(session.start)
-    ahead = BacklogLimit(core, session, check)
+    frame_bytes = frame_bytes_of(start)
     reason, rest = "stop", b""
     try:
-        await tail.look()
-        if (source := _source(session.start, incoming)) is not None:
-            await tail.tell(source)
-        async for piece in incoming.pieces():
-            data = rest + piece
+        await appender.read_end()
+        if (source := _source(start, reader)) is not None:
+            await appender.append_event(source)
+        async for part in reader.stream():
+            data = rest + part
             rest = data[len(data) - len(data) % frame_bytes :]
             whole = data[: len(data) - len(rest)]
-            room = room_bytes(core, session.start, tail)
-            await ahead.wait(tail.end_bytes + len(whole), lambda: outcome.has_ended)
-            await tail.append(whole[:room])
-            if len(whole) > room:
+            remaining = remaining_bytes(core, start, appender)
+            await appender.append(whole[:remaining])
+            if len(whole) > remaining:
                 reason = "limit"
                 break
-            if outcome.has_ended:  # the decoder has said already that it is no recording
+            if waiter.has_ended:  # the decoder has already found that it is not a recording
                 break
-            place.check()
-            if core.draining:
-                raise _leaving()
-        await tail.seal(reason)
-        core.metrics.ended(reason)
+            await check()
+        await appender.seal(reason)
+        core.metrics.count_ended(reason)
     except ApiError as error:
-        if error.trouble is not errors.SESSION_ENDED:
-            raise  # else ended from outside, or as one that can't be decoded: the outcome says so
+        if error.error is not errors.SESSION_ENDED:
+            raise  # else another party ended it, or it cannot be decoded: the waiter learns which
 
 
-def _source(start: SessionStarted, incoming: UploadReader) -> SourceDescribed | None:
-    """How long bare samples will be, which nothing in them says; of a container its decoder will tell."""
-    if start.encoding == CONTAINER or incoming.expected_bytes is None:
+def _source(start: SessionStarted, reader: UploadReader) -> SourceDescribed | None:
+    """Describe how long samples will be, since nothing in them says it; the decoder describes a container."""
+    if start.encoding == CONTAINER or reader.expected_bytes is None:
         return None
     return SourceDescribed(
         sample_rate_hz=start.sample_rate_hz, channels=start.channels, container="raw", codec="pcm_s16le",
-        duration_samples=incoming.expected_bytes // frame_bytes_of(start),
+        duration_samples=reader.expected_bytes // frame_bytes_of(start),
     )  # fmt: skip
 
 
-def room_bytes(core: EdgeCore, start: SessionStarted, tail: LogAppender) -> int:
-    """How much more a session may have; of a container its decoder knows, not the edge."""
+def remaining_bytes(core: EdgeCore, start: SessionStarted, appender: LogAppender) -> int:
+    """How much more audio a session may have; the decoder of a container checks that, not the edge."""
     if start.encoding == CONTAINER:
         return sys.maxsize
-    most = int(core.settings.max_session_s * start.sample_rate_hz) * frame_bytes_of(start)
-    return max(0, most - tail.end_bytes)
+    max_bytes = int(core.settings.max_session_s * start.sample_rate_hz) * frame_bytes_of(start)
+    return max(0, max_bytes - appender.end_bytes)
 
 
-def _leaving() -> ApiError:
-    return ApiError(errors.GOING_AWAY, "this replica shuts down; send the recording to another")
+def _going_away() -> ApiError:
+    return ApiError(errors.GOING_AWAY, "this replica is shutting down; send the recording to another one")

@@ -1,4 +1,4 @@
-"""What a request would like best (RFC 7240), as far as it matters here. No input or output."""
+"""The `Prefer` header (RFC 7240): the two preferences that ``/batch`` honours. No input or output."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ from typing import NamedTuple
 
 RESPOND_ASYNC, WAIT = "respond-async", "wait"
 
-# One preference up to the next comma, and within it up to its parameters; what is quoted hides both.
+# One preference up to the next comma, and within it up to its parameters; quotes hide both.
 _PREFERENCE = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*"?)+')
-_WORD = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*(?:\"([^\"]*)\"|([^\s;\"]*))\s*)?(?:;|$)")
+_NAME = re.compile(r"\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)\s*(?:=\s*(?:\"([^\"]*)\"|([^\s;\"]*))\s*)?(?:;|$)")
 
-_MOST_DIGITS = 9  # decades, and quick to convert
+_MAX_DIGITS = 9  # decades, and quick to convert
 
 
 class Preferences(NamedTuple):
-    """What was preferred; what is malformed is left out, as the RFC has it."""
+    """The preferences of a request; malformed ones are ignored, as the RFC requires."""
 
     respond_async: bool = False
     wait_s: int | None = None
 
-    def patience_s(self, most_s: float) -> float:
-        """How long to wait for a result before saying where it will be."""
+    def timeout_s(self, max_s: float) -> float:
+        """How long to wait for a result before answering with its address."""
         if self.wait_s is not None:
-            return min(self.wait_s, most_s)
-        return 0 if self.respond_async else most_s
+            return min(self.wait_s, max_s)
+        return 0 if self.respond_async else max_s
 
-    def applied(self, most_s: float, *, is_async: bool) -> str:
-        """What ``Preference-Applied`` says; empty for nothing. `is_async`: the answer says where the result will be."""
+    def applied(self, max_s: float, *, is_async: bool) -> str:
+        """Make ``Preference-Applied``; empty for none. `is_async`: the answer has the address instead of the result."""
         honoured = [RESPOND_ASYNC] if self.respond_async and is_async else []
-        if self.wait_s is not None and self.wait_s <= most_s:
+        if self.wait_s is not None and self.wait_s <= max_s:
             honoured.append(f"{WAIT}={self.wait_s}")
         return ", ".join(honoured)
 
 
-def preferred(headers: Iterable[str]) -> Preferences:
-    """Read all ``Prefer`` headers of a request; of a preference that comes twice the first counts."""
+def parse_preferences(headers: Iterable[str]) -> Preferences:
+    """Parse all ``Prefer`` headers of a request; the first of a repeated preference counts."""
     found: dict[str, str] = {}
-    for name, value in _words(headers):
+    for name, value in _pairs(headers):
         found.setdefault(name, value)
     wait = found.get(WAIT, "")
-    is_number = wait.isascii() and wait.isdigit() and len(wait) <= _MOST_DIGITS
+    is_number = wait.isascii() and wait.isdigit() and len(wait) <= _MAX_DIGITS
     return Preferences(RESPOND_ASYNC in found, int(wait) if is_number else None)
 
 
-def _words(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
+def _pairs(headers: Iterable[str]) -> Iterator[tuple[str, str]]:
     for header in headers:
         for piece in _PREFERENCE.findall(header):
-            if word := _WORD.match(piece):
-                yield word[1].lower(), word[2] or word[3] or ""
+            if pair := _NAME.match(piece):
+                yield pair[1].lower(), pair[2] or pair[3] or ""

@@ -10,19 +10,18 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, Answer, Operation, principal_of
+from edge.contract.operations import JSON, Answer, Operation, json_response, principal_of
 from edge.core import EdgeCore
 from edge.ingest import live_types
 from edge.ingest.live import RECORDING
-from edge.ingest.one_shot import record
+from edge.ingest.one_shot import transcribe
 from edge.ingest.upload_reader import UploadReader
-from edge.views.exports import Format, negotiated, render
-from edge.views.health import json_response
+from edge.views.exports import Format, negotiate, render
 from eventlog.readmodel.documents import Document
 
 
 class Pending(msgspec.Struct):
-    """A recording that takes longer than a request is held."""
+    """A recording that takes longer than a request may wait."""
 
     session_id: str
     transcript_url: str
@@ -44,29 +43,29 @@ class Recordings:
                 self.transcribe, Scope.INGEST,
                 [
                     Answer(
-                        200, "Its transcript.",
+                        200, "The transcript.",
                         {one.media_type: Document if one is Format.JSON else {"type": "string"} for one in Format},
                         {"Vary": "Accept"},
                     ),
-                    Answer(202, "It takes longer: where the transcript will be.", {JSON: Pending}),
+                    Answer(202, "Processing takes longer: the address of the transcript.", {JSON: Pending}),
                 ],
-                live_types.OPTIONS, live_types.recording("file"), [*RECORDING, errors.NOT_ACCEPTABLE],
+                live_types.OPTIONS, live_types.recording_body("file"), [*RECORDING, errors.NOT_ACCEPTABLE],
             ),
         )  # fmt: skip
 
     async def transcribe(self, request: Request) -> Response:
         """See `operations`."""
         core = self._core
-        wanted = negotiated(request.headers.get("accept", ""))  # before anything is taken in vain
-        incoming = await UploadReader(request, core.settings.max_upload_bytes).begin()
-        recorded = await record(core, incoming, principal_of(request))
-        if recorded.document is not None:
-            return _rendered(wanted, recorded.document)
-        urls = live_types.urls_of(recorded.session_id)
-        return json_response(Pending(recorded.session_id, urls.transcript, urls.events), 202)
+        wanted = negotiate(request.headers.get("accept", ""))  # before any audio is read in vain
+        reader = await UploadReader(request, core.settings.max_upload_bytes).read_head()
+        transcribed = await transcribe(core, reader, principal_of(request))
+        if transcribed.document is not None:
+            return _render(wanted, transcribed.document)
+        urls = live_types.urls_of(transcribed.session_id)
+        return json_response(Pending(transcribed.session_id, urls.transcript, urls.events), 202)
 
 
-def _rendered(wanted: Format, document: Document) -> Response:
+def _render(wanted: Format, document: Document) -> Response:
     if wanted is Format.JSON:
         answer = json_response(document)
     else:

@@ -1,4 +1,4 @@
-"""A session's place among those that may live at once, for as long as a request holds it."""
+"""A session's reservation among those that may live at once, for as long as a request holds it."""
 
 from __future__ import annotations
 
@@ -6,42 +6,54 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
 
 from edge import errors
+from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.session.reservations import Reservation
 from eventlog.log import Code, LogUnavailableError
-
-if TYPE_CHECKING:
-    from edge.core import EdgeCore
+from eventlog.service import periodically
 
 
 class SessionLease:
-    """One session's place; `is_lost` once it went to another session, while this process stood still."""
+    """One session's lease; `is_lost` once another session took its place, after this process had stalled."""
 
     def __init__(self, core: EdgeCore, reservation: Reservation) -> None:
-        """Speak for the session of `reservation`."""
+        """Lease the place of `reservation`."""
         self._core = core
         self._reservation = reservation
+        self._period_s = core.settings.reservation_ttl_s / 3
+        self._renewed_at = time.monotonic()
         self.is_lost = False
 
     async def renew(self) -> None:
-        """Take the place, or hold it for another while.
+        """Take the place, or hold it for another period.
 
         Raises:
-            ApiError: `session_limit_exceeded` if it had lapsed and there is none.
+            ApiError: `session_limit_exceeded` if the lease had expired and no place is free.
             LogUnavailableError: if Redis can't be reached.
         """
         [code] = await self._core.reservations.take([self._reservation])
         if code in {Code.FULL, Code.TENANT_FULL}:
             self.is_lost = True
             raise ApiError(
-                errors.SESSION_LIMIT_EXCEEDED, "the session was without audio for so long that its place is taken now"
+                errors.SESSION_LIMIT_EXCEEDED, "the session got no audio for so long that another one took its place"
             )
 
-    def check(self) -> None:
-        """Raise if the place is lost.
+    async def renew_if_due(self) -> None:
+        """Renew the lease of a request that waits, unless a period has not passed yet.
+
+        Raises:
+            ApiError: as `renew`.
+        """
+        if time.monotonic() - self._renewed_at < self._period_s:
+            return
+        self._renewed_at = time.monotonic()
+        with contextlib.suppress(LogUnavailableError):
+            await self.renew()
+
+    def require_held(self) -> None:
+        """Raise if the lease is lost.
 
         Raises:
             ApiError: `log_unavailable`.
@@ -50,9 +62,9 @@ class SessionLease:
             raise ApiError(errors.LOG_UNAVAILABLE, "the session's place is lost; send the recording again")
 
     @contextlib.asynccontextmanager
-    async def held(self) -> AsyncIterator[None]:
-        """Hold it meanwhile, and free it then."""
-        renewing = asyncio.create_task(self._renewing(), name="place")
+    async def hold(self) -> AsyncIterator[None]:
+        """Renew the lease for the duration of the block, and free the place at its end."""
+        renewing = asyncio.create_task(periodically(self._period_s, self._keep, name="session lease"))
         try:
             yield
         finally:
@@ -60,30 +72,7 @@ class SessionLease:
             await asyncio.gather(renewing, return_exceptions=True)
             await self._core.release(self._reservation)
 
-    async def _renewing(self) -> None:
-        while not self.is_lost:
-            await asyncio.sleep(self._core.settings.reservation_ttl_s / 3)
-            with contextlib.suppress(LogUnavailableError, ApiError):  # the next try; or `is_lost` says it
+    async def _keep(self) -> None:
+        if not self.is_lost:
+            with contextlib.suppress(ApiError):  # `is_lost` says it
                 await self.renew()
-
-
-class LeaseRenewal:
-    """Renews a place for a request that is made to wait, whenever it is due."""
-
-    def __init__(self, place: SessionLease, period_s: float) -> None:
-        """Renew `place`, which is about to be taken, every `period_s`."""
-        self._place = place
-        self._period_s = period_s
-        self._renewed_at = time.monotonic()
-
-    async def renew(self) -> None:
-        """Renew the place if it is time.
-
-        Raises:
-            ApiError: as `SessionLease.renew`.
-        """
-        if time.monotonic() - self._renewed_at < self._period_s:
-            return
-        self._renewed_at = time.monotonic()
-        with contextlib.suppress(LogUnavailableError):
-            await self._place.renew()

@@ -1,4 +1,4 @@
-"""A recording that comes in by HTTP: what is said of it, then its bytes, no faster than they are taken."""
+"""Bodies of requests: a recording with its options, read no faster than it is appended, and small bodies."""
 
 from __future__ import annotations
 
@@ -9,162 +9,188 @@ from starlette.requests import ClientDisconnect, Request
 
 from edge import errors
 from edge.errors import ApiError
-from edge.ingest.formats import HEAD_BYTES, OPTIONS
-from edge.ingest.multipart import TYPE, FormError, FormReader
+from edge.ingest.formats import OPTIONS, SNIFFED_BYTES
+from edge.ingest.multipart import MEDIA_TYPE, FormError, FormReader
 from edge.server.lingering_close import mark_read
 
-HELD_BYTES = 1_048_576
-"""Of a form's recording that are kept while fields may still follow it, and of a chunk before any of it is appended."""
+BUFFERED_BYTES = 1_048_576
+"""Of a form's recording, kept while fields may still follow it, and of a chunk before any of it is appended."""
 
 FORM_BYTES = 65_536
 """What a form may have beside its recording; 32 fields of 1 KiB with their headers are less."""
 
 SILENCE_S = 60.0
-"""Without a byte of a recording that isn't over: its client has gone without a word, and a session waits for it."""
+"""Without a byte of an unfinished recording: its client has gone without closing, and a session waits for it."""
 
 FIELDS = frozenset({*OPTIONS, "session_id", "offset"})
 
 
-def both(query: Mapping[str, str], body: Mapping[str, str]) -> dict[str, str]:
-    """The options of a request's query and body together.
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """Read a request's whole body.
+
+    Raises:
+        ApiError: `invalid_request` if it has more than `max_bytes`, or does not arrive whole within `timeout_s`.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > max_bytes:
+                    raise ApiError(errors.INVALID_REQUEST, f"the body has at most {max_bytes} bytes")
+    except (ClientDisconnect, TimeoutError):
+        raise ApiError(errors.INVALID_REQUEST, "the body did not arrive whole") from None
+    mark_read(request)
+    return body
+
+
+def merge_options(query: Mapping[str, str], body: Mapping[str, str]) -> dict[str, str]:
+    """Merge the options of a request's query and body.
 
     Raises:
         ApiError: `invalid_request` if they contradict each other.
     """
     for name in query.keys() & body.keys():
         if query[name] != body[name]:
-            raise ApiError(errors.INVALID_REQUEST, f"query and body say different things of {name}")
+            raise ApiError(errors.INVALID_REQUEST, f"query and body give different values for {name}")
     return {**query, **body}
 
 
 class UploadReader:
-    """One request's recording. `begin` reads as much as tells what it is; `pieces` gives all of it, once."""
+    """One request's recording. `read_head` reads enough to recognise it; `stream` yields all of it, once."""
 
     expected_bytes: int | None = None
-    """How long it will be in all, as far as the request's own length tells; of a form to some dozens of bytes."""
+    """Its whole size, as far as the request's own length tells; of a form give or take some dozens of bytes."""
 
-    def __init__(self, request: Request, most_bytes: int) -> None:
-        """Take at most `most_bytes` of recording from `request`."""
+    def __init__(self, request: Request, max_bytes: int) -> None:
+        """Accept at most `max_bytes` of recording from `request`.
+
+        Raises:
+            ApiError: `too_large` if the request announces more.
+        """
         self.options: dict[str, str] = {name: value for name, value in request.query_params.items() if name in FIELDS}
         self.content_type = request.headers.get("content-type", "")
         self.filename = ""
-        self.held = b""
-        """What was read of it before `pieces`."""
-        self.is_whole = False
-        """Whether `held` is all there is."""
-        self._most_bytes = most_bytes
-        self._size = 0
-        self._read = 0
-        self._stream = request.stream()
+        self.head = b""
+        """The bytes that were read before `stream`."""
+        self.is_complete = False
+        """Whether the request was read to its end."""
+        self._max_bytes = max_bytes
+        self._recording_bytes = 0
+        self._read_bytes = 0
+        self._body = request.stream()
         self._request = request
         self._form: FormReader | None = None
         length = request.headers.get("content-length", "")
         self._length = int(length[:20]) if length.isdigit() else None
-        if self._length is not None and self._length > most_bytes + FORM_BYTES:
+        if self._length is not None and self._length > max_bytes + FORM_BYTES:
             raise self._too_large()
 
     @property
     def size_bytes(self) -> int:
-        """How much of it has come."""
-        return self._size
+        """How much of the recording was read."""
+        return self._recording_bytes
 
-    async def begin(self, *, hold_bytes: int = HEAD_BYTES) -> UploadReader:
-        """Read on until it is known what it is, and at least `hold_bytes` of it or all; returns itself.
+    async def read_head(self, *, head_bytes: int = SNIFFED_BYTES) -> UploadReader:
+        """Read the options and at least `head_bytes` of the recording, or all of it; return itself.
 
         Raises:
             ApiError: `invalid_request` or `too_large`.
         """
-        if self.content_type.partition(";")[0].strip().lower() == TYPE:
-            self._form = self._checked_form()
-            hold_bytes = max(hold_bytes, HELD_BYTES)
-        held: list[bytes] = []
+        if self.content_type.partition(";")[0].strip().lower() == MEDIA_TYPE:
+            self._form = self._make_form_reader()
+            head_bytes = max(head_bytes, BUFFERED_BYTES)
+        parts: list[bytes] = []
         size = 0
-        while size < hold_bytes and not self.is_whole:
-            piece = await self._next()
-            self.is_whole = piece is None
-            held.append(piece or b"")
-            size += len(piece or b"")
-        self.held = b"".join(held)
+        while size < head_bytes and not self.is_complete:
+            part = await self._next()
+            self.is_complete = part is None
+            parts.append(part or b"")
+            size += len(part or b"")
+        self.head = b"".join(parts)
         if self._form is not None:
-            self._take_form(self._form)
+            self._apply_form(self._form)
         self.expected_bytes = self._expected_bytes()
         return self
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The recording's bytes in order, as they come.
+    async def stream(self) -> AsyncIterator[bytes]:
+        """Yield the recording's bytes in order, as they arrive.
 
         Raises:
-            ApiError: `invalid_request` (the client went away, or the form is malformed) or `too_large`.
+            ApiError: `invalid_request` (the client disconnected, or the form is malformed) or `too_large`.
         """
-        held, self.held = self.held, b""
-        if held:
-            yield held
-        while not self.is_whole:
-            piece = await self._next()
-            if piece:
-                yield piece
-            self.is_whole = piece is None
+        head, self.head = self.head, b""
+        if head:
+            yield head
+        while not self.is_complete:
+            part = await self._next()
+            if part:
+                yield part
+            self.is_complete = part is None
 
-    async def left(self) -> None:
-        """Return when its client has gone away; to be asked once all of it was read."""
+    async def wait_for_disconnect(self) -> None:
+        """Return when the client has disconnected; call it only once the request was read to its end."""
         while (await self._request.receive())["type"] != "http.disconnect":
             pass
 
     def _expected_bytes(self) -> int | None:
-        if self.is_whole:
-            return self._size
+        if self.is_complete:
+            return self._recording_bytes
         if self._length is None:
             return None
-        # What stands before it in a form has been read by now, and its closing boundary comes last.
-        return max(self._size, self._size + self._length - self._read - (self._form.closing_bytes if self._form else 0))
+        # The fields before the recording have been read by now, and the form's closing boundary comes last.
+        closing_bytes = self._form.closing_bytes if self._form else 0
+        return max(self._recording_bytes, self._recording_bytes + self._length - self._read_bytes - closing_bytes)
 
     async def _next(self) -> bytes | None:
-        """What comes next of the recording, perhaps nothing; None at its end."""
+        """Read the next bytes of the recording, perhaps none; None at its end."""
         try:
             async with asyncio.timeout(SILENCE_S):
-                data = await anext(self._stream, None)
+                data = await anext(self._body, None)
             if data is None:
                 mark_read(self._request)
                 if self._form is not None:
                     self._form.close()
                 return None
-            self._read += len(data)
-            piece = data if self._form is None else self._form.feed(data)
+            self._read_bytes += len(data)
+            part = data if self._form is None else self._form.feed(data)
         except ClientDisconnect:
-            raise ApiError(errors.INVALID_REQUEST, "the client went away before the end of its recording") from None
+            raise ApiError(errors.INVALID_REQUEST, "the client disconnected before the end of its recording") from None
         except TimeoutError:
-            raise ApiError(errors.INVALID_REQUEST, f"nothing came for {SILENCE_S:g} s") from None
+            raise ApiError(errors.INVALID_REQUEST, f"no byte arrived for {SILENCE_S:g} s") from None
         except FormError as error:
             raise ApiError(errors.INVALID_REQUEST, str(error)) from None
-        self._size += len(piece)
-        if self._size > self._most_bytes or self._read - self._size > FORM_BYTES:
+        self._recording_bytes += len(part)
+        if self._recording_bytes > self._max_bytes or self._read_bytes - self._recording_bytes > FORM_BYTES:
             raise self._too_large()
-        return piece
+        return part
 
-    def _checked_form(self) -> FormReader:
+    def _make_form_reader(self) -> FormReader:
         try:
             return FormReader(self.content_type)
         except FormError as error:
             raise ApiError(errors.INVALID_REQUEST, str(error)) from None
 
-    def _take_form(self, form: FormReader) -> None:
+    def _apply_form(self, form: FormReader) -> None:
         if form.audio is None:
-            raise ApiError(errors.INVALID_REQUEST, "the part audio_file comes too late, or not at all")
+            raise ApiError(errors.INVALID_REQUEST, "the part audio_file comes too late, or is missing")
         if twice := self.options.keys() & form.fields.keys():
             raise ApiError(errors.INVALID_REQUEST, f"{', '.join(sorted(twice))}: in the query string and in the form")
         self.content_type, self.filename = form.audio.content_type, form.audio.filename
-        self.options = both(self.options, {name: value for name, value in form.fields.items() if name in FIELDS})
-        # Shared with the reader from now on: what comes after so much recording would come too late to be heeded.
-        form.fields = _Late(form.fields)
+        self.options = merge_options(
+            self.options, {name: value for name, value in form.fields.items() if name in FIELDS}
+        )
+        # Shared with the reader from now on: an option after so much recording comes too late to be applied.
+        form.fields = _LateFields(form.fields)
 
     def _too_large(self) -> ApiError:
-        return ApiError(errors.TOO_LARGE, f"a request has at most {self._most_bytes} bytes of recording")
+        return ApiError(errors.TOO_LARGE, f"a request has at most {self._max_bytes} bytes of recording")
 
 
-class _Late(dict[str, str]):
-    """Fields of a form after the time at which they could be heeded."""
+class _LateFields(dict[str, str]):
+    """Fields of a form after the point up to which options are applied: an option among them is an error."""
 
     def __setitem__(self, name: str, value: str) -> None:
         if name in FIELDS:
-            raise FormError(f"the field {name} must come before a recording of more than {HELD_BYTES} bytes")
+            raise FormError(f"the field {name} must come before a recording of more than {BUFFERED_BYTES} bytes")
         super().__setitem__(name, value)

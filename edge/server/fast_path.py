@@ -1,45 +1,29 @@
-"""What a server may offer beyond ASGI, in a scope's state under ``shortcut``; without it all works, for more CPU."""
+"""A server's short path beside ASGI, in a scope's state under `STATE_KEY`; without it all works, for more CPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+
+STATE_KEY = "fast_path"
 
 Tap = Callable[[bytes], bool]
 
 
-class FastPath(Protocol):
-    """One connection's short cuts; `edge.server.server.EdgeProtocol` has them."""
+class FastPath:
+    """One connection's short path. This one is plain ASGI's; `edge.server.server.EdgeProtocol` has a shorter one."""
 
     def tap(self, tap: Tap | None) -> None:
-        """Have binary messages go to `tap`, in order with all others; when it answers False, read no more."""
-        ...
+        """Send binary messages to `tap`, in order with all others; read no more when it answers False.
+
+        Plain ASGI: messages come by `receive` alone.
+        """
 
     def resume(self) -> None:
-        """Read on."""
-        ...
+        """Read on. Plain ASGI: reading goes on with the next `receive`."""
 
-    def send_now(self, text: str) -> bool:
-        """Send a short text message without waiting; False if that isn't possible now."""
-        ...
-
-    def abort(self) -> None:
-        """Cut the connection."""
-        ...
-
-
-class NoFastPath:
-    """Plain ASGI: nothing but the server's own ways, and its time-outs."""
-
-    def tap(self, tap: Tap | None) -> None:
-        """Messages come by `receive`."""
-
-    def resume(self) -> None:
-        """Reading goes on with the next `receive`."""
-
-    def send_now(self, text: str) -> bool:  # noqa: ARG002 - the protocol's signature
-        """Not possible."""
+    def send_now(self, text: str) -> bool:  # noqa: ARG002 - of plain ASGI
+        """Send a short text message without waiting; False if that isn't possible now. Plain ASGI: never."""
         return False
 
     def abort(self) -> None:
-        """Left to the server's time-outs."""
+        """Cut the connection. Plain ASGI: left to the server's time-outs."""

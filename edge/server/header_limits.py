@@ -1,32 +1,49 @@
-"""Bounds on the head of a request, which Uvicorn's httptools protocol reads without any."""
+"""Bounds on a request's headers, which Uvicorn's httptools protocol reads without any."""
 
 from __future__ import annotations
 
 import asyncio
+from http import HTTPStatus
 
+import msgspec
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-MOST_HEAD_BYTES = 65_536
-"""As much as other servers take; a token has some thousand. What comes in the first piece of a head isn't counted."""
+from edge import errors
+from edge.errors import ErrorCode
 
-HEAD_S = 10.0
-"""For a whole head to come, and for the first request of a connection: people's networks take a second at worst."""
+MAX_HEADER_BYTES = 65_536
+"""As much as other servers take; a token has some thousand. The first piece of the headers isn't counted."""
 
-_TOO_LARGE = (
-    b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-)  # fmt: skip
+HEADER_TIMEOUT_S = 10.0
+"""For all headers to come, and for the first request of a connection: people's networks take a second at worst."""
+
+
+def _refusal(status: HTTPStatus, error: ErrorCode, detail: str) -> bytes:
+    """Build a whole answer, to be written past ASGI."""
+    body = msgspec.json.encode(errors.problem(error, detail, status))
+    head = (
+        f"HTTP/1.1 {status} {status.phrase}\r\ncontent-type: {errors.PROBLEM_JSON}\r\ncontent-length: {len(body)}\r\n"
+        "connection: close\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+_TOO_LARGE = _refusal(
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, errors.TOO_LARGE, f"headers have at most {MAX_HEADER_BYTES} bytes"
+)
+_MALFORMED = _refusal(HTTPStatus.BAD_REQUEST, errors.INVALID_REQUEST, "the request is not valid HTTP")
 
 
 class BoundedHeaders(HttpToolsProtocol):
-    """Uvicorn's HTTP protocol, which neither keeps nor waits for endless heads."""
+    """Uvicorn's HTTP protocol, which neither keeps nor waits for endless headers."""
 
-    _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
+    _header_bytes = 0
+    _header_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        self._await_head()
+        self._await_headers()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
@@ -36,7 +53,7 @@ class BoundedHeaders(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """See `HttpToolsProtocol`."""
         super().on_message_begin()
-        self._await_head()
+        self._await_headers()
 
     def on_headers_complete(self) -> None:
         """See `HttpToolsProtocol`."""
@@ -45,21 +62,26 @@ class BoundedHeaders(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """See `asyncio.Protocol`."""
-        awaited = self._head_timer
+        awaited = self._header_timer
         super().data_received(data)
-        if self._head_timer is None or self._head_timer is not awaited:
+        if self._header_timer is None or self._header_timer is not awaited:
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > MOST_HEAD_BYTES and not self.transport.is_closing():
+        self._header_bytes += len(data)
+        if self._header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.transport.write(_TOO_LARGE)
             self.transport.close()
 
-    def _await_head(self) -> None:
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - it is the same text for every request
+        """See `HttpToolsProtocol`."""
+        self.transport.write(_MALFORMED)
+        self.transport.close()
+
+    def _await_headers(self) -> None:
         self._stop_waiting()
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_S, self.transport.abort)
+        self._header_bytes = 0
+        self._header_timer = self.loop.call_later(HEADER_TIMEOUT_S, self.transport.abort)
 
     def _stop_waiting(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
+        if self._header_timer is not None:
+            self._header_timer.cancel()
+            self._header_timer = None

@@ -1,4 +1,4 @@
-"""Refusals that come before the request's body is over: told first, then the rest is let go, then the connection."""
+"""Errors answered before the request's body is over: answer first, then drop the rest, then close the connection."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 UNREAD_BYTES = 65_536
-"""What the server itself has read by the time that a request is refused; so much costs nothing any more."""
+"""As much as the server itself has read by the time that a request is refused; it costs nothing any more."""
 
 LINGER_BYTES, LINGER_S = 67_108_864, 3.0
 """Read and dropped after a refusal. A connection that is closed with something unread is reset, and a client that is
-still sending may then never see the refusal; but nobody needs to be listened to for ever."""
+still sending may then never see the refusal; but no client needs to be read for ever."""
 
 
 def mark_read(request: Request) -> None:
@@ -22,8 +22,8 @@ def mark_read(request: Request) -> None:
     request.state.is_read = True
 
 
-def leaves_unread(request: Request) -> bool:
-    """Whether much of the request's body may be there that nobody has read."""
+def has_unread_body(request: Request) -> bool:
+    """Whether much of the request's body may still be unread."""
     if getattr(request.state, "is_read", False):
         return False
     length = request.headers.get("content-length", "")
@@ -31,7 +31,7 @@ def leaves_unread(request: Request) -> bool:
 
 
 class LingeringClose(Response):
-    """A response that is the connection's last; it is whole at once, and over once the client has stopped sending."""
+    """The last response of a connection: sent whole at once, and over once the client has stopped sending."""
 
     def __init__(self, response: Response) -> None:
         """Send `response`."""

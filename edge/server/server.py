@@ -1,4 +1,4 @@
-"""Uvicorn as the edge needs it: the sans-IO WebSocket protocol, and a shutdown that tells the clients first."""
+"""Uvicorn as the edge needs it: the sans-IO WebSocket protocol, and a shutdown that drains the clients first."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import socket
 from collections.abc import Iterator
+from typing import Protocol
 
 import uvicorn
 from starlette.applications import Starlette
@@ -14,9 +15,8 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.protocol import State
 
-from edge.core import EdgeCore
-from edge.server.fast_path import Tap
-from edge.server.sse_transport import StreamingProtocol
+from edge.server.fast_path import STATE_KEY, Tap
+from edge.server.sse_transport import SseProtocol
 from edge.settings import EdgeSettings
 
 try:
@@ -30,71 +30,72 @@ PING_INTERVAL_S = 20.0
 PONG_TIMEOUT_S = 20.0
 
 OVERSIZE_FACTOR = 4
-"""Messages up to this many times the bound are read, so that their client can be told; beyond, the close is 1009."""
+"""Messages up to this many times the bound are read, so that their client gets an error; beyond, the close is 1009."""
 
 BACKLOG = 2048
 """A thousand clients that reconnect at once must not be refused by the kernel."""
 
-
 SHORT_BYTES = 125
 """Longest payload whose length stands in a frame's second byte (RFC 6455, 5.2)."""
-
 
 WHOLE_BINARY, MASKED_16_BIT, HEADER_BYTES = 0x82, 0xFE, 8
 """First and second byte of a whole binary frame that is masked and has a 16-bit length, and its header's size."""
 
 
 class EdgeProtocol(WebSocketsSansIOProtocol):
-    """Uvicorn's ``websockets-sansio`` with a short cut for what comes ten times a second: audio in, acks out.
+    """Uvicorn's ``websockets-sansio`` with a fast path for what comes ten times a second: audio in, acks out.
 
     A whole binary message goes straight to the application's `tap`, without queue, future and task switch (a third of
-    the cost of a frame), unless an earlier message still waits in the queue. All else takes Uvicorn's own way.
+    the cost of a frame), unless an earlier message still waits in the queue. All else takes Uvicorn's own path.
     """
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        # Uvicorn logs the whole address at INFO, and a resume token may stand in it.
+        # Uvicorn logs the whole address at INFO, which may hold a resume token.
         self.logger = _quiet
         self._tap: Tap | None = None
-        self.app_state = {**self.app_state, "shortcut": self}
+        self.app_state = {**self.app_state, STATE_KEY: self}
 
     def tap(self, tap: Tap | None) -> None:
-        """Have binary messages go to `tap`; when it answers False, no more is read until `resume`."""
+        """See `FastPath`; when `tap` answers False, no more is read until `resume`."""
         self._tap = tap
 
     def resume(self) -> None:
-        """Read on."""
+        """See `FastPath`."""
         if self.read_paused and self.queue.empty() and not self.transport.is_closing():
             self.read_paused = False
             self.transport.resume_reading()
 
     def send_now(self, text: str) -> bool:
-        """Send a short text message without waiting; False if that isn't possible now."""
+        """See `FastPath`."""
         if self.close_sent or self.disconnected or not self.writable.is_set() or self.transport.is_closing():
             return False
         payload = text.encode()
         if len(payload) > SHORT_BYTES or self.conn.state is not State.OPEN:
             return False
-        # A short, unmasked text frame (RFC 6455, 5.2) made here: a quarter of what the general way costs.
+        # A short, unmasked text frame (RFC 6455, 5.2) made here: a quarter of the general path's cost.
         self.transport.write(b"\x81%c%b" % (len(payload), payload))
         return True
 
     async def run_asgi(self) -> None:
-        """See `WebSocketsSansIOProtocol`: once it is over, what leads back here is let go of."""
+        """See `WebSocketsSansIOProtocol`; afterwards no reference leads back here."""
         await super().run_asgi()
         self._tap = None
         self.app_state = {}
         self.scope = None  # type: ignore[assignment]
 
     def abort(self) -> None:
-        """Cut the connection, whatever still waits to be sent."""
+        """See `FastPath`: messages that wait to be sent are dropped."""
         self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
-        """See `asyncio.Protocol`: whole audio frames at the beginning are taken here, all else by the parser."""
-        taken = 0
-        conn = self.conn
+        """Give the tap the whole audio frames at the beginning of `data`, and the parser the rest.
+
+        The tap gets every whole, single, masked binary frame of 126 to 65,535 bytes: RFC 6455, 5.2, for the one kind of
+        frame that comes ten times a second and session. The general parser would be a third of such a frame's cost.
+        """
+        at, end, conn = 0, len(data), self.conn
         if (
             self._tap is not None
             and conn.current_size is None
@@ -102,30 +103,19 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
             and not (conn.reader.buffer or self.close_sent)
             and self.queue.empty()
         ):
-            taken = self._take_frames(data)
-        if taken < len(data):
-            super().data_received(data[taken:] if taken else data)
-
-    def _take_frames(self, data: bytes) -> int:
-        """Give the tap every whole, single, masked binary frame of 126 to 65,535 bytes; returns how many bytes it took.
-
-        That is RFC 6455, 5.2, for the one kind of frame that comes ten times a second and session; the general parser
-        takes a third of what such a frame costs.
-        """
-        at, end, view = 0, len(data), memoryview(data)
-        while end - at > HEADER_BYTES and data[at] == WHOLE_BINARY and data[at + 1] == MASKED_16_BIT:
-            if self._tap is None:
-                break
-            size = data[at + 2] << 8 | data[at + 3]
-            stop = at + HEADER_BYTES + size
-            if not SHORT_BYTES < size <= self.config.ws_max_size or stop > end:
-                break
-            payload = apply_mask(view[at + HEADER_BYTES : stop], data[at + 4 : at + HEADER_BYTES])
-            at = stop
-            if not self._tap(payload) and not self.read_paused:
-                self.read_paused = True
-                self.transport.pause_reading()
-        return at
+            view = memoryview(data)
+            while end - at > HEADER_BYTES and data[at] == WHOLE_BINARY and data[at + 1] == MASKED_16_BIT:
+                size = data[at + 2] << 8 | data[at + 3]
+                stop = at + HEADER_BYTES + size
+                if self._tap is None or not SHORT_BYTES < size <= self.config.ws_max_size or stop > end:
+                    break
+                payload = apply_mask(view[at + HEADER_BYTES : stop], data[at + 4 : at + HEADER_BYTES])
+                at = stop
+                if not self._tap(payload) and not self.read_paused:
+                    self.read_paused = True
+                    self.transport.pause_reading()
+        if at < end:
+            super().data_received(data[at:] if at else data)
 
     def handle_bytes(self, event: Frame) -> None:
         """See `WebSocketsSansIOProtocol`."""
@@ -140,10 +130,10 @@ _quiet = logging.getLogger("uvicorn.websockets")
 _quiet.setLevel(logging.WARNING)
 
 
-class UpgradingProtocol(StreamingProtocol):
-    """Lets go of what leads back to it once a WebSocket takes its place.
+class UpgradingProtocol(SseProtocol):
+    """Drops the references that lead back to it once a WebSocket protocol replaces it.
 
-    Otherwise only the collector would free it, at its rare look at everything: some 5 KiB a session until then.
+    Otherwise only the garbage collector would free it, in a rare full run: some 5 KiB a session until then.
     """
 
     def handle_websocket_upgrade(self) -> None:
@@ -152,21 +142,31 @@ class UpgradingProtocol(StreamingProtocol):
         self.parser = self.scope = None  # type: ignore[assignment]
 
 
+class Drainable(Protocol):
+    """The part of an edge that its server uses; `edge.core.EdgeCore` has it."""
+
+    settings: EdgeSettings
+
+    async def drain(self) -> None:
+        """Send every client elsewhere."""
+        ...
+
+
 class EdgeServer(uvicorn.Server):
     """A server that drains its connections before it closes them."""
 
-    def __init__(self, config: uvicorn.Config, core: EdgeCore) -> None:
-        """Serve by `config`, draining `core` at the end."""
+    def __init__(self, config: uvicorn.Config, core: Drainable) -> None:
+        """Serve by `config`, and drain `core` at the end."""
         super().__init__(config)
         self._core = core
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave signals to the process: Uvicorn would take them, and die of them once it is done."""
+        """Leave signals to the process: Uvicorn would take them, and die by them once it is done."""
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, tell the clients, close."""
+        """Stop accepting, drain the clients, close."""
         for server in self.servers:
             server.close()
         await self._core.drain()
@@ -174,9 +174,9 @@ class EdgeServer(uvicorn.Server):
 
 
 def edge_server(app: Starlette, *, host: str, port: int, log_level: str = "warning") -> EdgeServer:
-    """A server for an application of `edge.app.create_app`; run it with `serve`, or `run` for a loop of its own."""
-    core: EdgeCore = app.state.core
-    settings: EdgeSettings = core.settings
+    """Build a server for an application of `edge.app.create_app`; run it with `serve`."""
+    core: Drainable = app.state.core
+    settings = core.settings
     config = uvicorn.Config(
         app,
         host=host,
@@ -187,7 +187,7 @@ def edge_server(app: Starlette, *, host: str, port: int, log_level: str = "warni
         ws_per_message_deflate=False,
         ws_max_size=settings.max_frame_bytes * OVERSIZE_FACTOR,
         ws_ping_interval=PING_INTERVAL_S,
-        # While Redis is away sockets are not read, their pongs neither.
+        # While Redis is away sockets are not read, and neither are their pongs.
         ws_ping_timeout=PONG_TIMEOUT_S + settings.redis_outage_timeout_s,
         backlog=BACKLOG,
         lifespan="on",

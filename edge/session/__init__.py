@@ -1,1 +1,1 @@
-"""One client's session on an edge, whatever the transport: opening, resuming, its way into the log."""
+"""One client's session on an edge, over any transport: opening, resuming, appending to the log."""

@@ -1,20 +1,21 @@
-"""The gatherer: appends of all sockets, in one flush per tick."""
+"""Appends the audio of all sockets, in one flush per tick."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
 
-from edge.session.credit_waiters import CreditWaiters
-from edge.session.memory_throttle import MemoryThrottle, MemoryWatermarks
-from edge.session.uplink import Uplink
+from edge.session.append_source import AppendLog, AppendSource
+from edge.session.back_pressure import CreditWaiters, MemoryThrottle
+from edge.session.memory_watermarks import MemoryWatermarks
 from edge.session.upload_credit import UploadCredit
 from eventlog.keys import SessionKeys
-from eventlog.log import Append, Appended, Code, EventLog, LogUnavailableError
+from eventlog.log import Append, Appended, Code, LogUnavailableError
+from eventlog.service import ServiceTasks
 from eventlog.telemetry.metering import Timer
 
 logger = logging.getLogger(__name__)
@@ -25,134 +26,104 @@ FIRST_PAUSE_S = 0.05
 LONGEST_PAUSE_S = 1.0
 """So that sockets go on within a second of Redis's return."""
 
-FLUSH_MOST_BYTES = 8_388_608
-"""In one flush: a quarter of a second of a thousand sessions, so that after a stall many go at once, and memory is
-bounded. A smaller bound makes a busy machine fall behind for good: a flush's cost is mostly its round trip."""
+MAX_FLUSH_BYTES = 8_388_608
+"""A quarter of a second of a thousand sessions, so that after a stall many go at once, and memory is bounded. A smaller
+bound makes a busy machine fall behind for good: a flush's cost is mostly its round trip."""
 
 TOUCH_S = 1.0
 """Between two keepalives of one session that are passed on: idleness is counted in minutes."""
 
-
-class Touching(Protocol):
-    """What else a log of an edge can do: note a sign of life that is no audio."""
-
-    async def touch(self, touches: list[tuple[SessionKeys, int]]) -> None:
-        """Note a sign of life for each (session, epoch)."""
-        ...
-
-
-class AppendLog(EventLog, Touching, Protocol):
-    """The log as the edge uses it."""
-
-
-class AppendSource:
-    """One session at the gatherer: its uplink, and whom to tell how it went."""
-
-    __slots__ = ("abandoned", "failing_since", "queued", "settled", "stalled", "touched_at", "uplink")
-
-    def __init__(self, uplink: Uplink, settled: Callable[[bool], None], stalled: Callable[[float], None]) -> None:
-        """`settled(moved)` is called after each answer of the log, `stalled(seconds)` after each failure."""
-        self.uplink = uplink
-        self.settled = settled
-        self.stalled = stalled
-        self.queued = False
-        self.abandoned = False
-        """The connection is gone; what it left is still appended, unless Redis stays away."""
-        self.failing_since = 0.0
-        self.touched_at = 0.0
-
-    def let_go(self) -> None:
-        """Tell nobody any more, so that nothing leads back to whoever has it; what is left is still appended."""
-        self.settled = self.stalled = _unheard
-
-
-def _unheard(_: float) -> None: ...
+_UNKNOWN = Appended(Code.UNKNOWN)
 
 
 class AppendBatcher:
-    """Appends what all sessions have, every `flush_ms` or as soon as `flush_bytes` are there; one flush at a time.
+    """Appends for all sessions, every `flush_ms` or as soon as `flush_bytes` wait; one flush at a time. A `Service`.
 
-    After a failure the same entries are sent again, in order, with back-off, for as long as their feeders stay.
+    After an outage the same entries are sent again, in order, with back-off, for as long as their sources stay.
+
+    A defect that one session causes, in its uplink or in its connection, fails that connection alone with
+    `internal_error`: its client resumes from the last ack, and the other sessions go on. Any other defect ends the
+    batcher and by `wait` the edge: a process that appends nothing must not look alive.
     """
 
     def __init__(
-        self, log: AppendLog, *, flush_ms: float, flush_bytes: int, gone_s: float,
-        meter: Callable[[float], None] = lambda _: None, credit: UploadCredit | None = None,
-        pressure: MemoryWatermarks | None = None,
+        self, log: AppendLog, watermarks: MemoryWatermarks, credit: UploadCredit, *, flush_ms: float, flush_bytes: int,
+        outage_timeout_s: float, observe_flush_s: Callable[[float], None],
     ) -> None:  # fmt: skip
-        """Append to `log`; what a gone connection left is dropped once Redis has been away for `gone_s`.
+        """Append to `log`, audio as far as `watermarks` and `credit` allow.
 
-        `meter` is told how long each flush took, seconds.
+        The rest of a gone connection is dropped once Redis has been away for `outage_timeout_s`.
+
+        `observe_flush_s` gets how long each flush took, seconds.
         """
-        self._log = log
-        self._gone_s = gone_s
-        self._flushing = False
-        self._flush_s = flush_ms / 1000
-        self._flush_bytes = flush_bytes
-        self._queue: deque[AppendSource] = deque()
-        self._touches: dict[SessionKeys, int] = {}
-        self._bytes = 0
-        self._wake = asyncio.Event()
-        self._full = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-        self._failures = 0
-        self.flushes = 0
         self.appends = 0
         self.appended_bytes = 0
-        self._meter = meter
-        self._held = CreditWaiters(log, credit, lambda feeder: self.enqueue(feeder, 0)) if credit is not None else None
-        self._pressed: MemoryThrottle | None = None
-        if pressure is not None:
-            self._pressed = MemoryThrottle(pressure, log, lambda feeder: self.enqueue(feeder, 0), gone_s=gone_s)
-        self._waits: list[asyncio.Task[None]] = []
+        self._log = log
+        self._outage_timeout_s = outage_timeout_s
+        self._flush_s = flush_ms / 1000
+        self._flush_bytes = flush_bytes
+        self._observe_flush_s = observe_flush_s
+        self._queue: deque[AppendSource] = deque()
+        self._queued_bytes = 0
+        self._touches: dict[SessionKeys, int] = {}
+        self._wake = asyncio.Event()
+        self._is_full = asyncio.Event()
+        self._is_flushing = False
+        self._failures = 0
+        self._tasks = ServiceTasks()
 
-    def start(self) -> None:
+        def requeue(source: AppendSource) -> None:
+            self.enqueue(source, 0)
+
+        self._credit_waiters = CreditWaiters(log, credit, requeue)
+        self._watermarks = watermarks
+        self._throttle = MemoryThrottle(watermarks, log, requeue, outage_timeout_s=outage_timeout_s)
+
+    async def start(self) -> None:
         """Begin to flush."""
-        self._task = asyncio.create_task(self._run(), name="gatherer")
-        if self._held is not None:
-            self._waits.append(asyncio.create_task(self._held.run(), name="held uploads"))
-        if self._pressed is not None:
-            self._waits.append(asyncio.create_task(self._pressed.run(), name="short of memory"))
+        self._tasks.spawn("append batcher", self._run())
+        self._tasks.spawn("credit waiters", self._credit_waiters.run())
+        self._tasks.spawn("memory throttle", self._throttle.run())
+
+    async def wait(self) -> None:
+        """Return once stopped; raise the defect that ended the batcher."""
+        await self._tasks.wait()
 
     async def stop(self) -> None:
-        """Stop flushing; what is not in the log by then stays unacked."""
-        tasks = [task for task in (self._task, *self._waits) if task is not None]
-        self._task, self._waits = None, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Stop flushing; audio that is not in the log by then stays unacked."""
+        await self._tasks.stop()
 
     @property
-    def waiting(self) -> int:
+    def pending_sessions(self) -> int:
         """Sessions that have something to append."""
         return len(self._queue)
 
     @property
-    def pressed(self) -> int:
+    def throttled_sessions(self) -> int:
         """Sessions whose audio waits for memory."""
-        return len(self._pressed) if self._pressed is not None else 0
+        return len(self._throttle)
 
     @property
-    def idle(self) -> bool:
-        """Everything that was to be appended has been."""
-        return not self._queue and not self._flushing
+    def is_idle(self) -> bool:
+        """Whether everything queued has been appended."""
+        return not self._queue and not self._is_flushing
 
-    def enqueue(self, feeder: AppendSource, size: int) -> None:
-        """Have the feeder's uplink flushed soon; `size` more bytes are waiting."""
-        self._bytes += size
-        if self._bytes >= self._flush_bytes:
-            self._full.set()
-        if not feeder.queued:
-            feeder.queued = True
-            self._queue.append(feeder)
+    def enqueue(self, source: AppendSource, size: int) -> None:
+        """Have the uplink of `source` flushed soon; `size` more bytes wait in it."""
+        self._queued_bytes += size
+        if self._queued_bytes >= self._flush_bytes:
+            self._is_full.set()
+        if not source.is_queued:
+            source.is_queued = True
+            self._queue.append(source)
             self._wake.set()
 
-    def touch(self, feeder: AppendSource) -> None:
+    def touch(self, source: AppendSource) -> None:
         """Pass a keepalive on, unless one was just passed on."""
         now = time.monotonic()
-        if now - feeder.touched_at >= TOUCH_S:
-            feeder.touched_at = now
-            self._touches[feeder.uplink.keys] = feeder.uplink.epoch
+        if now - source.touched_at >= TOUCH_S:
+            source.touched_at = now
+            self._touches[source.uplink.keys] = source.uplink.epoch
             self._wake.set()
 
     async def _run(self) -> None:
@@ -160,20 +131,21 @@ class AppendBatcher:
         while True:
             await self._wake.wait()
             # After a flush that took longer than a tick the next one starts at once.
-            if not self._full.is_set() and (wait_s := flush_at + self._flush_s - time.monotonic()) > 0:
-                await _either(self._full, wait_s)
+            if not self._is_full.is_set() and (wait_s := flush_at + self._flush_s - time.monotonic()) > 0:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._is_full.wait()
             flush_at = time.monotonic()
             self._wake.clear()
-            self._full.clear()
-            self._bytes = 0
-            await self._send_touches()
+            self._is_full.clear()
+            self._queued_bytes = 0
+            if self._touches:
+                await self._send_touches()
             await self._flush()
             if self._failures:
                 await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1)))
 
     async def _send_touches(self) -> None:
-        if not self._touches:
-            return
         touches, self._touches = self._touches, {}
         try:
             await self._log.touch(list(touches.items()))
@@ -182,85 +154,79 @@ class AppendBatcher:
             logger.info("keepalives not passed on", extra={"sessions": len(touches)})
 
     async def _flush(self) -> None:
-        feeders, counts, appends = self._gather()
+        batch, appends = self._collect()
         if not appends:
             return
+        self._is_flushing = True
         try:
-            self._flushing = True
-            with Timer(self._meter):
+            with Timer(self._observe_flush_s):
                 answers = await self._log.append(appends)
         except LogUnavailableError as error:
             if not self._failures:
-                logger.warning("log unavailable, holding back", extra={"error": error})
+                logger.warning("log unavailable; holding audio back", extra={"error": error})
             self._failures += 1
-            answers = [Appended(Code.UNKNOWN)] * len(appends)
-        except Exception:  # one defect must not end the appends of all; connections give up after their bound
-            logger.exception("appends failed by a defect")
-            self._failures += 1
-            answers = [Appended(Code.UNKNOWN)] * len(appends)
+            answers = [_UNKNOWN] * len(appends)
         else:
             if self._failures:
                 logger.info("log available again")
             self._failures = 0
-        self._flushing = False
-        self.flushes += 1
+        self._is_flushing = False
         self.appends += len(appends)
         first = 0
-        for feeder, count in zip(feeders, counts, strict=True):
-            self._settle(feeder, answers[first : first + count])
+        for source, count in batch:
+            try:
+                self._settle(source, answers[first : first + count])
+            except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+                source.fail(error)
             first += count
 
-    def _gather(self) -> tuple[list[AppendSource], list[int], list[Append]]:
-        feeders: list[AppendSource] = []
-        counts: list[int] = []
+    def _collect(self) -> tuple[list[tuple[AppendSource, int]], list[Append]]:
+        """Return the sources whose turn it is, each with its count of appends, and all these appends."""
+        batch: list[tuple[AppendSource, int]] = []
         appends: list[Append] = []
         size = 0
-        while self._queue and size < FLUSH_MOST_BYTES:
-            feeder = self._queue.popleft()
-            feeder.queued = False
-            if self._pressed is not None and self._pressed.keeps(feeder):
+        while self._queue and size < MAX_FLUSH_BYTES:
+            source = self._queue.popleft()
+            source.is_queued = False
+            if self._watermarks.is_any_critical and self._throttle.hold(source):
                 continue
-            mine = feeder.uplink.prepare()
-            if not mine and self._held is not None and feeder.uplink.is_held:
-                self._held.add(feeder)
+            try:
+                mine = source.uplink.prepare()
+            except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+                source.fail(error)
+                continue
             if mine:
-                feeders.append(feeder)
-                counts.append(len(mine))
+                batch.append((source, len(mine)))
                 appends += mine
-                size += sum(len(append.payload) for append in mine)
+                for append in mine:
+                    size += len(append.payload)
+            elif source.uplink.is_out_of_credit:
+                self._credit_waiters.add(source)
         self.appended_bytes += size
         if self._queue:
             self._wake.set()
-            self._full.set()
-        return feeders, counts, appends
+            self._is_full.set()
+        return batch, appends
 
-    def _settle(self, feeder: AppendSource, answers: list[Appended]) -> None:
-        uplink = feeder.uplink
-        moved = uplink.settle(answers)
+    def _settle(self, source: AppendSource, answers: list[Appended]) -> None:
+        uplink = source.uplink
+        has_moved = uplink.settle(answers)
+        is_given_up = False
         if answers[-1].code is Code.UNKNOWN:
             now = time.monotonic()
-            feeder.failing_since = feeder.failing_since or now
-            feeder.stalled(now - feeder.failing_since)
+            source.failing_since = source.failing_since or now
+            is_given_up = source.is_abandoned and now - source.failing_since > self._outage_timeout_s
+            source.observer.on_stalled(now - source.failing_since)
         else:
-            feeder.failing_since = 0.0
-        if answers[-1].code is Code.MISPLACED:
-            logger.warning(
-                "the log went back",
-                extra={
-                    "session_id": uplink.keys.session_id,
-                    "refilled_entries": uplink.refilled,
-                    "lost_samples": uplink.lost_samples,
-                },
-            )
-        given_up = feeder.abandoned and feeder.failing_since and time.monotonic() - feeder.failing_since > self._gone_s
-        if uplink.outcome is Code.OK and not uplink.idle and not given_up:
-            self.enqueue(feeder, 0)
-        feeder.settled(moved)
-
-
-async def _either(event: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await event.wait()
-    except TimeoutError:
-        return
+            source.failing_since = 0.0
+            if answers[-1].code is Code.MISPLACED:
+                logger.warning(
+                    "audio log truncated by failover; resending entries",
+                    extra={
+                        "session_id": uplink.keys.session_id, "resent_entries": uplink.resent_entries,
+                        "lost_samples": uplink.lost_samples,
+                    },
+                )  # fmt: skip
+        if uplink.unacked_bytes >= uplink.frame_bytes and uplink.refusal is None and not is_given_up:
+            self.enqueue(source, 0)
+        source.observer.on_settled(has_moved)

@@ -1,4 +1,4 @@
-"""A session's life as one connection sees it: one table, no input or output."""
+"""The state machine of a session as one connection sees it: one table, no input or output."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from typing import NamedTuple
 
 
 class State(enum.StrEnum):
-    """Where a session is in its life."""
+    """The state of a session."""
 
     CREATED = "created"
     """Opened in the log; no audio yet."""
     ACTIVE = "active"
-    """Audio comes."""
+    """Audio arrives."""
     CLOSING = "closing"
-    """The end is asked for; finals and the transcript are still to come."""
+    """The end is requested; finals and the transcript are still to come."""
     CLOSED = "closed"
     """Over, for this connection."""
 
 
 class Input(enum.StrEnum):
-    """What can happen to it."""
+    """An input of the state machine."""
 
     AUDIO = "audio"
     FINALIZE = "finalize"
@@ -29,17 +29,17 @@ class Input(enum.StrEnum):
     ENDED = "ended"
     """The session was ended elsewhere: idle, deleted, failed."""
     FINISHED = "finished"
-    """Everything that was to be told has been told."""
+    """The client has every message of the session."""
     DISCONNECTED = "disconnected"
     """The connection is gone; the session itself stays and can be resumed."""
 
 
 class Step(NamedTuple):
-    """What an input leads to."""
+    """The transition that an input causes."""
 
     state: State
     accepted: bool
-    """False: the client is told `session_closing`, and nothing else happens."""
+    """False: the client gets `session_closing`, and nothing else happens."""
 
 
 TABLE: dict[tuple[State, Input], Step] = {
@@ -65,16 +65,16 @@ TABLE: dict[tuple[State, Input], Step] = {
 }
 
 
-def step(state: State, happened: Input) -> Step:
-    """Where `happened` leads from `state`; what the table leaves out changes nothing and is not accepted."""
-    return TABLE.get((state, happened), Step(state, accepted=False))
+def step(state: State, given: Input) -> Step:
+    """Return where `given` leads from `state`; an input that the table lacks is not accepted and changes nothing."""
+    return TABLE.get((state, given), Step(state, accepted=False))
 
 
-def diagram() -> str:
-    """The table as a Mermaid state diagram."""
+def render_diagram() -> str:
+    """Return the table as a Mermaid state diagram."""
     arrows: dict[tuple[State, State], list[str]] = {}
-    for (state, happened), (following, accepted) in TABLE.items():
-        label = happened.value if accepted else f"{happened.value} (session_closing)"
+    for (state, given), (following, accepted) in TABLE.items():
+        label = given.value if accepted else f"{given.value} (session_closing)"
         arrows.setdefault((state, following), []).append(label)
     lines = ["stateDiagram-v2", "    [*] --> created"]
     lines += [f"    {state} --> {following}: {', '.join(labels)}" for (state, following), labels in arrows.items()]

@@ -1,4 +1,4 @@
-"""Opening and resuming: from a checked query string to a session in the log, with its place reserved."""
+"""Opens and resumes sessions: from a checked query string to a session in the log, with its reservation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge import errors
 from edge.auth.access import Principal, unknown_session
 from edge.errors import ApiError, ErrorCode
 from edge.metrics import EdgeMetrics
-from edge.session.memory_throttle import MemoryWatermarks
+from edge.session.memory_watermarks import MemoryWatermarks
 from edge.session.parameters import Parameters
 from edge.session.reservations import Reservation, Reservations
 from edge.settings import EdgeSettings
@@ -30,18 +30,18 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TOKEN_BYTES = 24
-"""192 bits: can't be guessed, and short enough for a query string."""
+"""192 bits: beyond guessing, and short enough for a query string."""
 
-PATIENCE_S = 5.0
-"""For Redis to come back while a client waits for its first message; then it is told to try again."""
+RETRY_TIMEOUT_S = 5.0
+"""For Redis to come back while a client waits for its first message; then the client gets `log_unavailable`."""
 
-PAUSE_S = 0.1
+RETRY_PAUSE_S = 0.1
 
 DECODED_HZ = 16_000
-"""What containers are decoded to: the rate that detector and recognisers work at."""
+"""The rate that containers are decoded to, at which detector and recognisers work."""
 
 _REFUSALS: dict[Code, tuple[ErrorCode, str]] = {
-    Code.GONE: (errors.UNKNOWN_SESSION, "there is no such session"),
+    Code.GONE: (errors.UNKNOWN_SESSION, "the session does not exist"),
     Code.FORBIDDEN: (errors.INVALID_RESUME_TOKEN, "the resume token is not this session's"),
     Code.SEALED: (errors.SESSION_ENDED, "the session has ended"),
 }
@@ -52,20 +52,20 @@ class Session(NamedTuple):
 
     keys: SessionKeys
     stream: SessionKeys
-    """Of what the client appends to: the audio's, or the upload's where the client sends a container."""
+    """The keys of the log that the client appends to: the audio's, or the upload's if the client sends a container."""
     epoch: int
     head: Position
     start: SessionStarted
     token: str
     token_hash: str
     next_utterance: int | None
-    resumed: bool
+    is_resumed: bool
     principal: Principal
-    """Who opened or resumed it here."""
+    """The client that opened or resumed it here."""
 
     @property
     def reservation(self) -> Reservation:
-        """What it takes of the limits."""
+        """Its share of the limits."""
         return Reservation(self.keys.session_id, self.start.tenant_id)
 
 
@@ -74,10 +74,10 @@ class Opener:
 
     def __init__(
         self, log: RedisLog, keys: Keys, reservations: Reservations, settings: EdgeSettings, metrics: EdgeMetrics,
-        *, pressure: MemoryWatermarks,
+        *, watermarks: MemoryWatermarks,
     ) -> None:  # fmt: skip
-        """Open in `log`, reserving in `reservations`, where `pressure` leaves room."""
-        self._pressure = pressure
+        """Open in `log`, reserving in `reservations`, on nodes to which `watermarks` leave room."""
+        self._watermarks = watermarks
         self._metrics = metrics
         self._log = log
         self._keys = keys
@@ -85,51 +85,51 @@ class Opener:
         self._settings = settings
 
     async def open(self, wanted: Parameters, principal: Principal) -> Session:
-        """Open what `wanted` describes, or resume what it names, for `principal`.
+        """Open the session that `wanted` describes, or resume the one that it names, for `principal`.
 
         Raises:
-            ApiError: with what the client is to be told.
+            ApiError: the client's error.
         """
         if wanted.session_id is None:
-            place = Reservation(self._pressure.new_session_id(), principal.tenant_id)
-            return await self._placed(place, lambda: self._create(place.session_id, wanted, principal))
-        # Whatever is refused must change nothing, and a resume raises the epoch: so all checks come before it.
+            reservation = Reservation(self._watermarks.draw_session_id(), principal.tenant_id)
+            return await self._reserved(reservation, lambda: self._create(reservation.session_id, wanted, principal))
+        # A refusal must change nothing, and a resume raises the epoch: so all checks come before it.
         keys = self._keys.of(wanted.session_id)
-        there = await self._patiently(lambda: self._log.read_position(keys))
-        if there is None or not principal.is_of(there.tenant_id):
+        found = await self._retrying(lambda: self._log.read_position(keys))
+        if found is None or not principal.is_of(found.tenant_id):
             raise unknown_session()
-        start = there.start
+        start = found.start
         _check_same(wanted, start)
-        place = Reservation(keys.session_id, there.tenant_id)
-        return await self._placed(place, lambda: self._resume(keys, start, wanted, principal))
+        reservation = Reservation(keys.session_id, found.tenant_id)
+        return await self._reserved(reservation, lambda: self._resume(keys, start, wanted, principal))
 
-    async def release(self, place: Reservation) -> None:
-        """Free an ended session's place; if Redis is away, it frees itself."""
+    async def release(self, reservation: Reservation) -> None:
+        """Free an ended session's reservation; if Redis is away, it expires by itself."""
         try:
-            await self._reservations.release([place])
+            await self._reservations.release([reservation])
         except LogUnavailableError:
-            logger.info("a reservation was not released; it expires", extra={"session_id": place.session_id})
+            logger.info("reservation not released; it expires", extra={"session_id": reservation.session_id})
 
-    async def _placed(self, place: Reservation, opening: Callable[[], Awaitable[Session]]) -> Session:
-        [reserved] = await self._patiently(lambda: self._reservations.take([place]))
+    async def _reserved(self, reservation: Reservation, opening: Callable[[], Awaitable[Session]]) -> Session:
+        [reserved] = await self._retrying(lambda: self._reservations.take([reservation]))
         if reserved is Code.FULL:
-            most = self._settings.max_sessions
-            raise ApiError(errors.SESSION_LIMIT_EXCEEDED, f"all {most} sessions are taken; try again later")
+            limit = self._settings.max_sessions
+            raise ApiError(errors.SESSION_LIMIT_EXCEEDED, f"all {limit} sessions are taken; try again later")
         if reserved is Code.TENANT_FULL:
-            most = self._settings.max_sessions_per_tenant
-            raise ApiError(errors.SESSION_LIMIT_EXCEEDED, f"all {most} sessions of your tenant are taken")
+            limit = self._settings.max_sessions_per_tenant
+            raise ApiError(errors.SESSION_LIMIT_EXCEEDED, f"all {limit} sessions of your tenant are taken")
         try:
             session = await opening()
         except BaseException:
-            # Only a place taken just now: the session may be live on another connection.
+            # Only one taken just now: the session may be live on another connection.
             if reserved is Code.OK:
-                await self.release(place)
+                await self.release(reservation)
             raise
-        self._metrics.opened(resumed=session.resumed)
+        self._metrics.count_opened(is_resumed=session.is_resumed)
         logger.info(
-            "session resumed" if session.resumed else "session opened",
+            "session resumed" if session.is_resumed else "session opened",
             extra={
-                "session_id": place.session_id, "tenant_id": place.tenant_id, "epoch": session.epoch,
+                "session_id": reservation.session_id, "tenant_id": reservation.tenant_id, "epoch": session.epoch,
                 "trace_id": tracing.trace_id(session.start.traceparent),
             },
         )  # fmt: skip
@@ -140,16 +140,16 @@ class Opener:
         token = secrets.token_urlsafe(TOKEN_BYTES)
         token_hash = hash_token(token)
         start = self._start(session_id, wanted, principal)
-        opened = await self._patiently(lambda: self._log.open(keys, start, token_hash))
-        if opened.code is Code.EXISTS:  # an earlier try whose answer was lost: nobody else has this id
-            opened = await self._patiently(lambda: self._log.resume(_stream(keys, start), token_hash))
+        opened = await self._retrying(lambda: self._log.open(keys, start, token_hash))
+        if opened.code is Code.EXISTS:  # an earlier try whose answer was lost: no other session has this id
+            opened = await self._retrying(lambda: self._log.resume(_stream(keys, start), token_hash))
         return _session(keys, opened, token, wanted, principal)
 
     async def _resume(
         self, keys: SessionKeys, start: SessionStarted, wanted: Parameters, principal: Principal
     ) -> Session:
         token_hash = hash_token(wanted.resume_token)
-        opened = await self._patiently(lambda: self._log.resume(_stream(keys, start), token_hash))
+        opened = await self._retrying(lambda: self._log.resume(_stream(keys, start), token_hash))
         return _session(keys, opened, wanted.resume_token, wanted, principal)
 
     def _start(self, session_id: str, wanted: Parameters, principal: Principal) -> SessionStarted:
@@ -174,8 +174,8 @@ class Opener:
             batch=wanted.batch,
         )
 
-    async def _patiently(self, call: Callable[[], Awaitable[T]]) -> T:
-        deadline = time.monotonic() + min(PATIENCE_S, self._settings.redis_outage_timeout_s)
+    async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:
+        deadline = time.monotonic() + min(RETRY_TIMEOUT_S, self._settings.redis_outage_timeout_s)
         while True:
             try:
                 return await call()
@@ -184,11 +184,11 @@ class Opener:
             except LogUnavailableError:
                 if time.monotonic() >= deadline:
                     raise ApiError(errors.LOG_UNAVAILABLE, "Redis can't be reached now") from None
-            await asyncio.sleep(PAUSE_S)
+            await asyncio.sleep(RETRY_PAUSE_S)
 
 
 def hash_token(token: str) -> str:
-    """What is stored of a resume token. It is random and long, so one round of SHA-256 hides it well."""
+    """Return the form in which a resume token is stored. It is random and long: one round of SHA-256 hides it well."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -197,11 +197,9 @@ def _session(
 ) -> Session:
     if opened.code is not Code.OK or opened.start is None:
         raise ApiError(*_REFUSALS.get(opened.code, (errors.INTERNAL_ERROR, f"the log answered {opened.code.name}")))
-    resumed = wanted.session_id is not None
-    stream = _stream(keys, opened.start)
     return Session(
-        keys, stream, opened.epoch, opened.head, opened.start, token, hash_token(token), wanted.next_utterance,
-        resumed, principal,
+        keys, _stream(keys, opened.start), opened.epoch, opened.head, opened.start, token, hash_token(token),
+        wanted.next_utterance, wanted.session_id is not None, principal,
     )  # fmt: skip
 
 

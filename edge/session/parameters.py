@@ -1,4 +1,4 @@
-"""The stream's query string: what a client may ask for, checked. No input or output."""
+"""The query string of a stream, checked. No input or output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from edge.errors import ApiError, ErrorCode
 from eventlog.events import CONTAINER, LINEAR16, Batch
 
 SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
-"""What telephones, speech models, browsers and recorders produce; VAD and recognisers get 16 kHz made of it."""
+"""What telephones, speech models, browsers and recorders produce; VAD and recognisers get it resampled to 16 kHz."""
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")  # the usual part of BCP 47
-_MOST_DIGITS = 9  # far above every bound here, and quick to convert
+_MAX_DIGITS = 9  # far above every bound here, and quick to convert
 
 HANGOVER_MS = range(100, 5001)
-"""Below, every breath would end an utterance; above, answers come later than a person waits."""
+"""Below, every breath would end an utterance; above, finals come later than a person waits."""
 
 
 class Parameters(NamedTuple):
-    """What the client asked for; None where it left something open."""
+    """The options that the client asked for; None where it left one open."""
 
     sample_rate_hz: int | None = None
     encoding: str | None = None
@@ -36,16 +36,16 @@ class Parameters(NamedTuple):
     next_utterance: int | None = None
     """When resuming: the first final that the client hasn't got."""
     shared: bool = False
-    """Any number of requests may append; never by the client's wish, but by how it comes."""
+    """Whether any number of requests may append: set by the endpoint, never by the client."""
     batch: Batch | None = None
-    """On whose behalf a recorded file is processed; by how it comes, likewise."""
+    """For which account a recorded file is processed; set by the endpoint, likewise."""
 
 
 def parse(query_string: bytes) -> Parameters:
-    """Read and check the query string; names that mean nothing here are left alone.
+    """Read and check the query string; unknown names are ignored.
 
     Raises:
-        ApiError: naming the first parameter that can't be taken.
+        ApiError: naming the first parameter that is malformed.
     """
     given = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True, max_num_fields=50))
     session_id = _session_id(given)
@@ -54,24 +54,26 @@ def parse(query_string: bytes) -> Parameters:
         encoding=_encoding(given),
         channels=_one_of(given, "channels", (1, 2), errors.INVALID_CHANNELS),
         language=_language(given),
-        hangover_ms=_one_of(given, "hangover_ms", HANGOVER_MS, errors.INVALID_HANGOVER, "a whole number from 100 to 5000"),
+        hangover_ms=_one_of(
+            given, "hangover_ms", HANGOVER_MS, errors.INVALID_HANGOVER, "a whole number from 100 to 5000"
+        ),
         session_id=session_id,
         resume_token=given.get("resume_token", ""),
         next_utterance=_one_of(
-            given, "next_utterance", range(10**_MOST_DIGITS), errors.INVALID_NEXT_UTTERANCE, "a whole number"
+            given, "next_utterance", range(10**_MAX_DIGITS), errors.INVALID_NEXT_UTTERANCE, "a whole number"
         ),
     )
 
 
 def _one_of(
-    given: Mapping[str, str], name: str, allowed: range | tuple[int, ...], trouble: ErrorCode, words: str = ""
+    given: Mapping[str, str], name: str, allowed: range | tuple[int, ...], error_code: ErrorCode, words: str = ""
 ) -> int | None:
     text = given.get(name)
     if text is None:
         return None
-    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _MOST_DIGITS else None
+    number = int(text) if text.isascii() and text.isdigit() and len(text) <= _MAX_DIGITS else None
     if number is None or number not in allowed:
-        raise ApiError(trouble, f"{name} must be {words or 'one of ' + ', '.join(map(str, allowed))}")
+        raise ApiError(error_code, f"{name} must be {words or 'one of ' + ', '.join(map(str, allowed))}")
     return number
 
 
@@ -79,7 +81,8 @@ def _encoding(given: Mapping[str, str]) -> str | None:
     encoding = given.get("encoding")
     if encoding not in {None, LINEAR16, CONTAINER}:
         raise ApiError(
-            errors.INVALID_ENCODING, "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)"
+            errors.INVALID_ENCODING,
+            "encoding must be linear16 (16-bit little-endian PCM) or container (WebM, WAV, MP3, …)",
         )
     return encoding
 
@@ -99,16 +102,7 @@ def _session_id(given: Mapping[str, str]) -> str | None:
         return None
     if "resume_token" not in given:
         raise ApiError(errors.INVALID_RESUME_TOKEN, "session_id needs the resume_token that session_start gave")
-    return canonical_session_id(text)
-
-
-def canonical_session_id(text: str) -> str:
-    """A session id as it stands in keys.
-
-    Raises:
-        ApiError: if it is no UUID.
-    """
     try:
-        return str(uuid.UUID(text))
+        return str(uuid.UUID(text))  # as it stands in keys
     except ValueError:
         raise ApiError(errors.INVALID_SESSION_ID, "a session id is a UUID") from None

@@ -19,17 +19,17 @@ SESSIONS_PER_CALL = 200
 
 
 class Reservation(NamedTuple):
-    """What a session takes of the limits: one place of the deployment's, one of its tenant's."""
+    """A session's share of the limits: one of the deployment's sessions, and one of its tenant's."""
 
     session_id: str
     tenant_id: str
 
 
 class Reservations:
-    """The deployment's places for sessions; a method that raised `LogUnavailableError` may be called again."""
+    """The deployment's reservations; a method that raised `LogUnavailableError` may be called again."""
 
     def __init__(self, server: Server, *, limit: int, ttl_s: float, tenant_limit: int = 0) -> None:
-        """Never let more than `limit` be held, nor more than `tenant_limit` of one tenant (0: no such limit).
+        """Hold at most `limit` of them, and at most `tenant_limit` of one tenant (0: no such limit).
 
         Each lasts `ttl_s` unless renewed.
         """
@@ -38,18 +38,18 @@ class Reservations:
         self._tenant_limit = tenant_limit
         self._ttl_ms = round(ttl_s * 1000)
 
-    async def take(self, places: Sequence[Reservation]) -> list[Code]:
-        """Take or renew each place, of both limits or of none.
+    async def take(self, reservations: Sequence[Reservation]) -> list[Code]:
+        """Take or renew each reservation, of both limits or of none.
 
-        Answers OK (taken), EXISTS (was held, renewed), FULL or TENANT_FULL.
+        Returns OK (taken), EXISTS (was held, renewed), FULL or TENANT_FULL.
         """
         codes: list[Code] = []
-        for first in range(0, len(places), SESSIONS_PER_CALL):
-            some = places[first : first + SESSIONS_PER_CALL]
-            number_of = {tenant_id: number for number, tenant_id in enumerate({one.tenant_id for one in some}, 1)}
+        for first in range(0, len(reservations), SESSIONS_PER_CALL):
+            page = reservations[first : first + SESSIONS_PER_CALL]
+            number_of = {tenant_id: number for number, tenant_id in enumerate({one.tenant_id for one in page}, 1)}
             each: list[Argument] = []
-            for place in some:
-                each += (place.session_id, number_of[place.tenant_id])
+            for one in page:
+                each += (one.session_id, number_of[one.tenant_id])
             answer = await self._server.run(
                 script("reserve_session"),
                 [keys.reservations(), *map(keys.tenant_reservations, number_of)],
@@ -58,14 +58,14 @@ class Reservations:
             codes += [Code(code) for code in answer]
         return codes
 
-    async def release(self, places: Sequence[Reservation]) -> None:
-        """Free the places of sessions that have ended."""
+    async def release(self, reservations: Sequence[Reservation]) -> None:
+        """Free the reservations of sessions that have ended."""
         await self._server.execute_many(
-            [("ZREM", keys.tenant_reservations(place.tenant_id), place.session_id) for place in places]
-            + [("ZREM", keys.reservations(), place.session_id) for place in places]
+            [("ZREM", keys.tenant_reservations(one.tenant_id), one.session_id) for one in reservations]
+            + [("ZREM", keys.reservations(), one.session_id) for one in reservations]
         )
 
     async def held(self) -> int:
-        """How many are held now, expired ones not counted."""
+        """Count those held now, expired ones left out."""
         now_ms = await self._server.time_ms()
         return int(await self._server.execute("ZCOUNT", keys.reservations(), f"({now_ms}", "+inf"))

@@ -1,4 +1,4 @@
-"""One session's way into the log: bytes gathered, cut into entries, kept until the log has them. No input or output."""
+"""One session's path into the log: bytes received, cut into entries, kept until acked. No input or output."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from eventlog.log import Append, Appended, Code
 from eventlog.positions import SEALED, Position
 
 CHUNK_BYTES = 65_536
-"""Largest entry: 2 s of 16 kHz mono. A reader bounds its reads by a count of entries, so none may be huge."""
+"""Largest entry: 2 s of 16 kHz mono. A reader bounds its reads by a count of entries, so no entry may be huge."""
 
-FIRST_BYTES = 1_048_576
-"""Of every upload may come before anybody asks: the least that a deployment can allow, and more than most are long."""
+INITIAL_CREDIT_BYTES = 1_048_576
+"""Of every upload may be appended before any credit is read: the least that a deployment can allow, and more than most
+uploads have."""
 
 ENTRIES_PER_FLUSH = 64
 """Of one session: 4 MiB of the largest chunks. More waits for the next flush."""
@@ -26,7 +27,7 @@ ENTRIES_PER_FLUSH = 64
 BYTES_PER_SAMPLE = 2  # linear16
 
 CONTROL_BYTES = 256
-"""What a control event that waits is counted as: about the size of its object."""
+"""What a control event that waits counts as: about the size of its object."""
 
 
 def frame_bytes_of(start: SessionStarted) -> int:
@@ -35,7 +36,7 @@ def frame_bytes_of(start: SessionStarted) -> int:
 
 
 class Entry(NamedTuple):
-    """One entry, placed: it starts at `start` samples and ends at its position."""
+    """One placed entry: it starts at `start` samples and ends at its position."""
 
     start: int
     position: Position
@@ -44,28 +45,28 @@ class Entry(NamedTuple):
 
 
 class Seal(NamedTuple):
-    """The end, to be placed after everything that came before it."""
+    """The end of the session, to be placed after everything received before it."""
 
     reason: str
 
 
 class Uplink:
-    """What a session has received, placed and got into the log.
+    """The audio and control events of one session: received, placed, and appended.
 
-    Bytes may come in any pieces, a sample split over two of them included. Entries stay in order; `prepare` gives what
-    is to be appended now, `settle` takes the log's answers to exactly that.
+    Bytes may come in any pieces, a sample split over two of them included. Entries stay in order; `prepare` returns the
+    appends to make now, `settle` takes the log's answers to exactly those.
     """
 
     __slots__ = (
-        "_controls", "_frame_bytes", "_kept", "_kept_bytes", "_pending", "_pending_bytes", "_refill_bytes", "_tail",
-        "_unsettled", "_unsettled_bytes", "acked_samples", "credit_bytes", "epoch", "head", "keys",
-        "last_chunk_samples", "lost_samples", "outcome", "received_bytes", "refilled", "sealed",
+        "_end", "_pending", "_pending_bytes", "_pending_controls", "_resend_buffer", "_resend_buffer_bytes",
+        "_resendable_bytes", "_unacked", "acked_samples", "credit_bytes", "epoch", "frame_bytes", "head", "is_sealed",
+        "keys", "last_chunk_samples", "lost_samples", "received_bytes", "refusal", "resent_entries", "unacked_bytes",
     )  # fmt: skip
 
     def __init__(
-        self, keys: SessionKeys, epoch: int, head: Position, *, frame_bytes: int, refill_bytes: int
+        self, keys: SessionKeys, epoch: int, head: Position, *, frame_bytes: int, resend_buffer_bytes: int
     ) -> None:
-        """Go on from the log's `head`; `refill_bytes` of acked audio are kept against a log that goes back.
+        """Go on from the log's `head`; keep `resend_buffer_bytes` of acked audio against a log that goes back.
 
         Positions count `frame_bytes`: one sample of all channels, or 1 where a container's bytes come.
         """
@@ -74,76 +75,72 @@ class Uplink:
         self.head = head
         """The last position known to be in the log."""
         self.acked_samples = head.offset
-        """What the client may be told; never goes back, as the head may."""
-        self.outcome = Code.OK
-        """Anything else: the log refuses this connection for good, or (SUPERSEDED by a lower epoch) wants a resume."""
-        self.sealed = False
-        """The log has the end."""
+        """The offset to ack; never goes back, as the head may."""
+        self.refusal: Code | None = None
+        """Why the log refuses this connection: for good, or, with STALE, until it resumes the session again."""
+        self.is_sealed = False
+        """Whether the log has the end."""
+        self.frame_bytes = frame_bytes
         self.received_bytes = 0
+        self.unacked_bytes = 0
+        """Memory held by everything received and not known to be in the log; below `frame_bytes` nothing can be
+        appended: an incomplete sample waits for its rest."""
         self.last_chunk_samples = 0
-        self.refilled = 0
+        self.resent_entries = 0
         """Entries sent again because the log went back."""
         self.lost_samples = 0
-        """Samples that the log lost and that were no longer kept."""
-        self.credit_bytes = FIRST_BYTES if frame_bytes == 1 else sys.maxsize
-        """Up to where a container may be appended, as far as was asked."""
-        self._frame_bytes = frame_bytes
-        self._refill_bytes = refill_bytes
+        """Samples that the log lost and that the resend buffer no longer held."""
+        self.credit_bytes = INITIAL_CREDIT_BYTES if frame_bytes == 1 else sys.maxsize
+        """Up to where a container may be appended, as last read."""
         self._pending: list[bytes | AudioEvent | Seal] = []
         self._pending_bytes = 0
-        self._controls = 0
-        self._tail = head
-        self._unsettled: deque[Entry] = deque()
-        self._unsettled_bytes = 0
-        self._kept: deque[Entry] = deque()
-        self._kept_bytes = 0
+        self._pending_controls = 0
+        self._end = head
+        """Where the last placed entry ends."""
+        self._unacked: deque[Entry] = deque()
+        self._resend_buffer: deque[Entry] = deque()
+        self._resendable_bytes = 0
+        self._resend_buffer_bytes = resend_buffer_bytes
 
     @property
-    def unacked_bytes(self) -> int:
-        """Memory held by what was received and is not yet known to be in the log."""
-        return self._pending_bytes + self._unsettled_bytes + self._controls * CONTROL_BYTES
-
-    @property
-    def odd_bytes(self) -> int:
+    def misaligned_bytes(self) -> int:
         """Bytes received past the last whole sample of all channels."""
-        return self.received_bytes % self._frame_bytes
-
-    @property
-    def idle(self) -> bool:
-        """There is nothing to append."""
-        return not self._unsettled and not self._controls and self._pending_bytes < self._frame_bytes
+        return self.received_bytes % self.frame_bytes
 
     @property
     def has_audio(self) -> bool:
         """Whether audio is to be appended, and not control events alone."""
-        return self._pending_bytes >= self._frame_bytes or any(entry.is_audio for entry in self._unsettled)
+        return self._pending_bytes >= self.frame_bytes or any(entry.is_audio for entry in self._unacked)
 
     @property
-    def is_held(self) -> bool:
-        """What comes next must not be appended yet."""
-        return bool(self._unsettled) and (
-            self._unsettled[0].is_audio and self._unsettled[0].position.offset > self.credit_bytes
-        )
+    def is_out_of_credit(self) -> bool:
+        """Whether the next entry is audio past `credit_bytes`."""
+        first = self._unacked[0] if self._unacked else None
+        return first is not None and first.is_audio and first.position.offset > self.credit_bytes
 
     def add_audio(self, data: bytes) -> None:
-        """Take PCM."""
+        """Take PCM, or a container's bytes."""
         size = len(data)
         self._pending.append(data)
         self._pending_bytes += size
+        self.unacked_bytes += size
         self.received_bytes += size
 
     def add_control(self, event: AudioEvent | Seal) -> None:
         """Take a control event, to be placed after the audio taken so far."""
         self._pending.append(event)
-        self._controls += 1
+        self._pending_controls += 1
+        self.unacked_bytes += CONTROL_BYTES
 
     def prepare(self) -> list[Append]:
-        """What is to be appended now, in order; the same again, and what came since, until it is settled."""
-        if self._pending:
+        """Return the appends to make now, in order: until settled the same again, and later ones after them."""
+        if self._pending_controls:
             self._place_pending()
+        elif self._pending:
+            self._place_audio()
         after = self.head
         appends = []
-        for entry in islice(self._unsettled, ENTRIES_PER_FLUSH):
+        for entry in islice(self._unacked, ENTRIES_PER_FLUSH):
             if entry.is_audio and entry.position.offset > self.credit_bytes:
                 break
             appends.append(Append(self.keys, self.epoch, after, entry.position, entry.payload, entry.is_audio))
@@ -151,101 +148,86 @@ class Uplink:
         return appends
 
     def settle(self, answers: Sequence[Appended]) -> bool:
-        """Take the answers to what `prepare` gave; True if the head moved."""
+        """Take the answers to the appends that `prepare` returned; True if the head moved."""
         before = self.head
         for answer in answers:
-            if answer.code is Code.OK or (
-                answer.code is Code.MISPLACED
-                and answer.epoch == self.epoch
-                and answer.head >= self._unsettled[0].position
+            entry = self._unacked[0]
+            if answer.code is not Code.OK and not (
+                answer.code is Code.MISPLACED and answer.epoch == self.epoch and answer.head >= entry.position
             ):
-                self._acked()
-            else:
-                self._refused(answer)
+                self._take_refusal(answer)
                 break
+            self._unacked.popleft()
+            self.unacked_bytes -= len(entry.payload)
+            self.head = entry.position
+            if entry.is_audio:
+                self.last_chunk_samples = entry.position.offset - entry.start
+                self.acked_samples = max(self.acked_samples, entry.position.offset)
+            elif entry.position == SEALED:
+                self.is_sealed = True
+                continue
+            self._resend_buffer.append(entry)
+            self._resendable_bytes += len(entry.payload)
+            while self._resendable_bytes > self._resend_buffer_bytes and self._resend_buffer:
+                self._resendable_bytes -= len(self._resend_buffer.popleft().payload)
         return self.head != before
 
-    def resumed(self, epoch: int, head: Position) -> None:
+    def resume(self, epoch: int, head: Position) -> None:
         """Go on under a new epoch, after the log had forgotten this connection's."""
         self.epoch = epoch
-        self.outcome = Code.OK
-        self._rebase(head)
+        self.refusal = None
+        self._resend_after(head)
 
-    def _refused(self, answer: Appended) -> None:
+    def _take_refusal(self, answer: Appended) -> None:
         if answer.code is Code.UNKNOWN:
             return
         if answer.code is Code.MISPLACED:
-            self._rebase(answer.head)
+            self._resend_after(answer.head)
         else:
-            self.outcome = answer.code
             # A lower epoch than ours: the log forgot that we resumed, which is no newer connection.
-            if answer.code is Code.SUPERSEDED and answer.epoch < self.epoch:
-                self.outcome = Code.STALE
-
-    def _acked(self) -> None:
-        entry = self._unsettled.popleft()
-        size = len(entry.payload)
-        self._unsettled_bytes -= size
-        self.head = entry.position
-        if entry.is_audio:
-            self.last_chunk_samples = entry.position.offset - entry.start
-            self.acked_samples = max(self.acked_samples, entry.position.offset)
-        elif entry.position == SEALED:
-            self.sealed = True
-            return
-        self._kept.append(entry)
-        self._kept_bytes += size
-        while self._kept_bytes > self._refill_bytes and self._kept:
-            self._kept_bytes -= len(self._kept.popleft().payload)
+            is_forgotten = answer.code is Code.SUPERSEDED and answer.epoch < self.epoch
+            self.refusal = Code.STALE if is_forgotten else answer.code
 
     def _place_pending(self) -> None:
-        taken, self._pending = self._pending, []
-        if not self._controls:
-            self._place_audio(b"".join(taken))  # type: ignore[arg-type] # no controls: all are bytes
-            return
-        self._controls = 0
-        run: list[bytes] = []
-        for item in taken:
+        """Place audio and control events in the order in which they were received."""
+        received, self._pending = self._pending, []
+        self._pending_controls = 0
+        for item in received:
             if isinstance(item, bytes):
-                run.append(item)
+                self._pending.append(item)
                 continue
-            self._place_audio(b"".join(run))
-            run = [rest for rest in self._pending if isinstance(rest, bytes)]
-            self._pending.clear()
-            self._place_control(item)
-        self._place_audio(b"".join(run))
+            self._place_audio()
+            offset = self._end.offset
+            if isinstance(item, Seal):
+                self._end = SEALED
+                payload = encode(SessionSealed(reason=item.reason, offset_samples=offset))
+            else:
+                self._end = self._end.control()
+                payload = encode(item)
+            self._unacked.append(Entry(offset, self._end, payload, is_audio=False))
+            self.unacked_bytes += len(payload) - CONTROL_BYTES
+        self._place_audio()
 
-    def _place_audio(self, pcm: bytes) -> None:
-        whole = len(pcm) - len(pcm) % self._frame_bytes
-        step = CHUNK_BYTES - CHUNK_BYTES % self._frame_bytes
+    def _place_audio(self) -> None:
+        """Place the whole samples of the pending bytes; no control event is pending."""
+        audio = b"".join(self._pending)  # type: ignore[arg-type] # no controls: all are bytes
+        whole = len(audio) - len(audio) % self.frame_bytes
+        step = CHUNK_BYTES - CHUNK_BYTES % self.frame_bytes
         for first in range(0, whole, step):
-            payload = pcm[first : min(first + step, whole)] if whole != len(pcm) or whole > step else pcm
-            start = self._tail.offset
-            self._tail = self._tail.advanced(len(payload) // self._frame_bytes)
-            self._unsettled.append(Entry(start, self._tail, payload, is_audio=True))
-        self._unsettled_bytes += whole
+            payload = audio[first : min(first + step, whole)] if whole != len(audio) or whole > step else audio
+            start = self._end.offset
+            self._end = self._end.advanced(len(payload) // self.frame_bytes)
+            self._unacked.append(Entry(start, self._end, payload, is_audio=True))
         self._pending_bytes -= whole
-        if whole != len(pcm):
-            self._pending.append(pcm[whole:])
+        self._pending = [audio[whole:]] if whole != len(audio) else []
 
-    def _place_control(self, item: AudioEvent | Seal) -> None:
-        offset = self._tail.offset
-        if isinstance(item, Seal):
-            self._tail = SEALED
-            payload = encode(SessionSealed(reason=item.reason, offset_samples=offset))
-        else:
-            self._tail = self._tail.control()
-            payload = encode(item)
-        self._unsettled.append(Entry(offset, self._tail, payload, is_audio=False))
-        self._unsettled_bytes += len(payload)
-
-    def _rebase(self, head: Position) -> None:
-        """Send again what the log lacks after `head`; what is no longer there becomes a hole, told as such."""
+    def _resend_after(self, head: Position) -> None:
+        """Send again what the log lacks after `head`; samples that are no longer kept become a hole, stated as one."""
         end = self.head.offset
-        entries = [*self._kept, *self._unsettled]
+        entries = [*self._resend_buffer, *self._unacked]
         missing = [entry for entry in entries if entry.position > head]
-        kept = [entry for entry in entries if entry.position <= head]
-        self.refilled += max(0, len(missing) - len(self._unsettled))
+        present = [entry for entry in entries if entry.position <= head]
+        self.resent_entries += max(0, len(missing) - len(self._unacked))
         if missing:
             end = missing[0].start
             missing[0] = self._without_beginning(missing[0], head)
@@ -254,13 +236,13 @@ class Uplink:
             self.lost_samples += lost
             missing.insert(0, Entry(head.offset, Position(end, 0), encode(HoleFound(samples=lost)), is_audio=False))
         self.head = head
-        self._kept = deque(kept)
-        self._unsettled = deque(missing)
-        self._kept_bytes = sum(len(entry.payload) for entry in kept)
-        self._unsettled_bytes = sum(len(entry.payload) for entry in missing)
+        self.unacked_bytes += sum(len(one.payload) for one in missing) - sum(len(one.payload) for one in self._unacked)
+        self._resend_buffer = deque(present)
+        self._resendable_bytes = sum(len(one.payload) for one in present)
+        self._unacked = deque(missing)
 
     def _without_beginning(self, entry: Entry, head: Position) -> Entry:
-        there = head.offset - entry.start
-        if there <= 0 or not entry.is_audio:
+        present = head.offset - entry.start
+        if present <= 0 or not entry.is_audio:
             return entry
-        return entry._replace(start=head.offset, payload=entry.payload[there * self._frame_bytes :])
+        return entry._replace(start=head.offset, payload=entry.payload[present * self.frame_bytes :])

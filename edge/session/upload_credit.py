@@ -1,4 +1,4 @@
-"""How far uploads may be appended to: as far as who decodes them is willing to have them."""
+"""How far ahead of their decoders uploads may be appended."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from eventlog.redis.server import Server
 from eventlog.work.heartbeats import read_all
 from eventlog.work.uploads import ALIVE_MS, WORKER, read_credits
 
-LOOK_S = 0.1
-"""Between two looks whether a waiting upload may go on: its decoder has megabytes to work on meanwhile."""
+POLL_S = 0.1
+"""Between two checks whether a waiting sender may go on: its decoder has megabytes to work on meanwhile."""
 
-STANDSTILL_S = 120.0
-"""Without any step ahead, and without a living worker, after which a sender is told to come again: longer than it takes
-to restart one, and well below the time after which a session is idle."""
+PROGRESS_TIMEOUT_S = 120.0
+"""Without progress, and without a living worker, after which a sender is refused: longer than a worker's restart takes,
+and well below the time after which a session is idle."""
 
 TOUCH_S = 10.0
-"""Between two signs of life of an upload whose sender is made to wait."""
+"""Between two signs of life of a session whose sender has to wait."""
 
 
 class UploadCredit:
-    """Asks how far uploads may be appended to, and whether anybody is there to take them."""
+    """Reads how far uploads may be appended, and whether any worker lives to take them."""
 
     def __init__(self, server: Server, ahead_bytes: int) -> None:
-        """Ask `server`; `ahead_bytes` are allowed before an upload is begun to be decoded."""
+        """Read from `server`; an upload whose decoding has not begun may have `ahead_bytes`."""
         self._server = server
         self._ahead_bytes = ahead_bytes
 
-    async def of(self, session_ids: Iterable[str]) -> list[int]:
-        """Up to which byte each session's upload may be appended to.
+    async def read(self, session_ids: Iterable[str]) -> list[int]:
+        """Read up to which byte each session's upload may be appended.
 
         Raises:
             LogUnavailableError: if Redis can't be reached.
@@ -38,7 +38,7 @@ class UploadCredit:
         return await read_credits(self._server, list(session_ids), self._ahead_bytes)
 
     async def is_hopeless(self) -> bool:
-        """Whether no worker lives that could take anything, as far as can be known."""
+        """Whether, as far as can be known, no worker lives that could take anything."""
         try:
             beats = await read_all(self._server)
         except LogUnavailableError:
@@ -47,25 +47,25 @@ class UploadCredit:
 
 
 class ProgressTimeout:
-    """How long one upload hasn't come any further."""
+    """How long one sender has waited without progress."""
 
     def __init__(self) -> None:
-        """It stands still from now on."""
+        """Wait from now on."""
         self._since = self._touched_at = time.monotonic()
 
     @property
-    def is_long(self) -> bool:
-        """Whether it is time to ask if anybody is there at all."""
-        return time.monotonic() - self._since >= STANDSTILL_S
+    def has_expired(self) -> bool:
+        """Whether it is time to check that any worker lives."""
+        return time.monotonic() - self._since >= PROGRESS_TIMEOUT_S
 
-    def is_due(self) -> bool:
-        """Whether it is time for a sign of life; says so once."""
+    def is_touch_due(self) -> bool:
+        """Whether a sign of life is due; True once each `TOUCH_S`."""
         now = time.monotonic()
         if now - self._touched_at < TOUCH_S:
             return False
         self._touched_at = now
         return True
 
-    def begin_again(self) -> None:
-        """Somebody is there."""
+    def restart(self) -> None:
+        """Wait from now on again: a worker lives."""
         self._since = time.monotonic()

@@ -1,1 +1,1 @@
-"""What is heard of sessions, and server-sent events of it."""
+"""The reader of sessions' feeds, and server-sent events made of them."""

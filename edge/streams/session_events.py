@@ -1,12 +1,13 @@
-"""Server-sent events of sessions: how far they are, and what is being said."""
+"""The two event streams of a session: its status, and its transcript."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -14,10 +15,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge import errors
-from edge.auth.access import Found, Principal, Scope
+from edge.auth.access import AccessibleSession, Principal, Scope
 from edge.contract.operations import SESSION_ID, Answer, Operation, Parameter
+from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.streams.fan_out import Listener, Subscriber
 from edge.streams.sse import HEADERS, MEDIA_TYPE, EventStream, EventStreamResponse, event
 from edge.websocket import messages
 from eventlog.keys import LIVE_RUN, RunKeys
@@ -28,18 +29,15 @@ from eventlog.readmodel.feed import FeedKind
 from eventlog.readmodel.runs import read_run_document
 from eventlog.work.promotion import promoted_run
 
-if TYPE_CHECKING:
-    from edge.core import EdgeCore
-
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0
-"""While a transcript is awaited it is looked for this often, in case the message about it was lost."""
+RETRY_S = 1.0
+"""Between two reads for an awaited transcript, in case the message about it was lost."""
 
 _ID = re.compile(r"(\d{1,20}-\d{1,20})(?:@([!-~]{1,256}))?", re.ASCII)
 _LARGEST = 2**64 - 1  # both halves of an entry id are 64-bit integers
 
-LAST_EVENT_ID = "Resumes after this event, as browsers do on their own; as parameter for a first connection."
+LAST_EVENT_ID = "Resume after this event. Browsers send it on a reconnect; the parameter is for a first connection."
 _ID_SCHEMA = {"type": "string", "pattern": r"^[0-9]{1,20}-[0-9]{1,20}(@[!-~]{1,256})?$"}
 _PARAMETERS = (
     SESSION_ID,
@@ -51,9 +49,9 @@ _ANSWERS = (
         200, "The stream; see docs/sse.md for its events.", {MEDIA_TYPE: {"type": "string"}},
         {name.title(): f"`{value}`" for name, value in HEADERS.items()},
     ),
-    Answer(204, "Nothing comes after that event; browsers stop asking."),
+    Answer(204, "No event follows that one; browsers stop reconnecting."),
 )  # fmt: skip
-_TROUBLES = (errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.TOO_MANY_LISTENERS, errors.GOING_AWAY)
+_ERRORS = (errors.INVALID_QUERY, errors.UNKNOWN_SESSION, errors.TOO_MANY_LISTENERS, errors.GOING_AWAY)
 
 
 class _Typed(msgspec.Struct):
@@ -63,19 +61,21 @@ class _Typed(msgspec.Struct):
 _typed = msgspec.json.Decoder(_Typed)
 
 
-class _Heard(NamedTuple):
-    """The last event that a listener got: where it stands, and in which run's feed."""
+class _LastEvent(NamedTuple):
+    """The last event that a client received: its position, and the run whose feed has it."""
 
     position: Position
     run: str
 
 
 class StatusStream(EventStream):
-    """A listener to status messages; ends after the last."""
+    """Streams status messages; ends after the last."""
 
     __slots__ = ()
 
-    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Sink`
+    kind = FeedKind.STATUS
+
+    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Subscriber`
         """See `Subscriber`."""
         self.push(event("status", body, str(position)))
         if statuses.decode_status(body).is_last:
@@ -83,18 +83,18 @@ class StatusStream(EventStream):
 
 
 class TranscriptStream(EventStream):
-    """A listener to a transcript; ends with the session."""
+    """Streams a transcript; ends with the session."""
 
-    __slots__ = ("endings",)
+    __slots__ = ("documents",)
 
-    endings: Endings
+    documents: DocumentWaiter
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:
         """See `Subscriber`."""
         if last:
-            self.endings.wait(self, body)
+            self.documents.finish(self, body)
         else:
-            self.push(event(_typed.decode(body).type, body, _event_id(position, self.listener.keys.run)))
+            self.push(event(_typed.decode(body).type, body, _event_id(position, self.cursor.keys.run)))
 
     def on_partial(self, body: str) -> None:
         """See `Subscriber`."""
@@ -103,62 +103,64 @@ class TranscriptStream(EventStream):
 
     def on_document(self) -> None:
         """See `Subscriber`."""
-        self.endings.documented(self.listener.keys)
+        self.documents.on_document(self.cursor.keys)
 
     def on_reset(self) -> None:
         """See `Subscriber`."""
         self.push(event("reset", messages.RESET))
 
     def on_promoted(self, run: str) -> None:
-        """See `Subscriber`; one that has come to the end waits for the transcript of what it heard."""
-        keys = self.listener.keys
-        if run != keys.run and self.listener.position != SEALED:
+        """See `Subscriber`; a stream at the end of its feed waits for the transcript of that run instead."""
+        keys = self.cursor.keys
+        if run != keys.run and self.cursor.position != SEALED:
             self.on_reset()
-            self.turn(keys.session.run(run))
+            self.switch_run(keys.session.run(run))
 
 
-class Endings:
-    """Fetches the transcripts of sessions that have ended, each once for all who listen."""
+class DocumentWaiter:
+    """Waits for the documents of sessions that have ended, once a session for all its streams, and ends them."""
 
     def __init__(self, core: EdgeCore) -> None:
         """Read through `core`."""
         self._core = core
         self._waiting: dict[str, list[TranscriptStream]] = {}
-        self._documented: dict[str, asyncio.Event] = {}
+        self._has_document: dict[str, asyncio.Event] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def wait(self, stream: TranscriptStream, body: str) -> None:
-        """End `stream` by the feed's last event `body`, as soon as the transcript is there or was awaited for long."""
-        keys = stream.listener.keys
+    def finish(self, stream: TranscriptStream, body: str) -> None:
+        """End `stream` by the feed's last event `body`, once the transcript can be read or the wait timed out."""
+        keys = stream.cursor.keys
         waiting = self._waiting.setdefault(keys.member, [])
         waiting.append(stream)
         if len(waiting) == 1:
-            task = asyncio.create_task(self._end(keys, body), name="transcript for listeners")
+            task = asyncio.create_task(self._end(keys, body), name="transcript of event streams")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    def documented(self, keys: RunKeys) -> None:
+    def on_document(self, keys: RunKeys) -> None:
         """The transcript can be read."""
-        if there := self._documented.get(keys.member):
-            there.set()
+        if has_document := self._has_document.get(keys.member):
+            has_document.set()
 
     async def _end(self, keys: RunKeys, body: str) -> None:
-        there = self._documented[keys.member] = asyncio.Event()
+        has_document = self._has_document[keys.member] = asyncio.Event()
         transcript = None
         try:
             async with asyncio.timeout(self._core.settings.session_end_timeout_s):
                 while (document := await read_run_document(self._core.server, keys)) is None:
-                    await _either(there, LOOK_S)
-                    there.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(RETRY_S):
+                            await has_document.wait()
+                    has_document.clear()
                 transcript = document.transcript
         except (TimeoutError, LogUnavailableError):
-            transcript = None
-        except Exception:  # whatever is wrong with it, nobody is left waiting
+            pass  # the last event then names the transcript's URL
+        except Exception:  # a defect must not leave the streams open
             logger.exception("transcript not read by a defect", extra={"session_id": keys.session_id})
-        del self._documented[keys.member]
+        del self._has_document[keys.member]
         waiting = self._waiting.pop(keys.member)
         url = f"/v1/sessions/{keys.session_id}/transcript"
-        ended = messages.session_end(body, transcript, url, 0.0)
+        ended = messages.encode_session_end(body, transcript, url, 0.0)
         last = event("session_end", ended, _event_id(SEALED, keys.run))
         for stream in waiting:
             stream.finish(last)
@@ -168,75 +170,77 @@ class Events:
     """The two event streams of a session."""
 
     def __init__(self, core: EdgeCore) -> None:
-        """Listen through `core`."""
+        """Stream through `core`."""
         self._core = core
         self._server = core.server
         self._streams = core.streams
-        self._endings = Endings(core)
+        self._documents = DocumentWaiter(core)
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.contract.operations`."""
         return (
             Operation(
                 "GET", "/api/v1/sessions/{session_id}/status/stream", "stream_status", "Events",
-                "How far the session is, as server-sent events, until it is completed or has failed.",
-                self.status, Scope.READ, _ANSWERS, _PARAMETERS, troubles=_TROUBLES, ticketed=True,
+                "The session's progress as server-sent events, until it is completed or has failed.",
+                self.status, Scope.READ, _ANSWERS, _PARAMETERS, errors=_ERRORS, accepts_ticket=True,
                 description="For the session's owner, and tokens of scope `admin`.",
             ),
             Operation(
                 "GET", "/v1/sessions/{session_id}/events", "stream_transcript", "Events",
                 "The transcript as server-sent events, from the beginning to the session's end.",
-                self.transcript, Scope.READ, _ANSWERS, _PARAMETERS, troubles=_TROUBLES, ticketed=True,
+                self.transcript, Scope.READ, _ANSWERS, _PARAMETERS, errors=_ERRORS, accepts_ticket=True,
                 description="Of the promoted run.",
             ),
         )  # fmt: skip
 
     async def status(self, request: Request) -> Response:
         """Status messages: the last one at once, or those after ``Last-Event-ID``."""
-        principal, found, heard = await self._admitted(request, owner_only=True)
-        keys, after = found.keys.run(), heard and heard.position
+        principal, session, last_event = await self._authorize(request, owner_only=True)
+        keys, after = session.keys.run(), last_event and last_event.position
         last = await statuses.read_last_status(self._server, keys)
         if last is None:
             over = await statuses.are_over(self._server, keys)
-            # The last may have come between the two looks.
+            # The last may have come between the two reads.
             last = await statuses.read_last_status(self._server, keys) if over else None
             if last is None:
-                return await self._after_the_messages(keys, principal, after, over=over)
+                return await self._without_messages(keys, principal, after, over=over)
         position, body = last
         if after is None:
             greeting = event("status", body.decode(), str(position))
             is_over = statuses.decode_status(body).is_last
-            return self._streaming(StatusStream, principal, keys, position, greeting, is_over=is_over)
+            return self._stream(StatusStream, principal, keys, position, greeting, is_over=is_over)
         if after >= position and statuses.decode_status(body).is_last:
             return Response(status_code=204)
-        return self._streaming(StatusStream, principal, keys, after)
+        return self._stream(StatusStream, principal, keys, after)
 
     async def transcript(self, request: Request) -> Response:
         """The transcript's events from the beginning, or those after ``Last-Event-ID``; of the promoted run."""
-        principal, found, heard = await self._admitted(request, owner_only=False)
-        keys = await promoted_run(self._server, found.keys)
-        if heard is None:
-            return self._streaming(TranscriptStream, principal, keys, START)
-        if heard.run != keys.run:  # another was promoted since
-            return self._streaming(TranscriptStream, principal, keys, START, event("reset", messages.RESET))
-        if heard.position == SEALED:
+        principal, session, last_event = await self._authorize(request, owner_only=False)
+        keys = await promoted_run(self._server, session.keys)
+        if last_event is None:
+            return self._stream(TranscriptStream, principal, keys, START)
+        if last_event.run != keys.run:  # another was promoted since
+            return self._stream(TranscriptStream, principal, keys, START, event("reset", messages.RESET))
+        if last_event.position == SEALED:
             return Response(status_code=204)
-        return self._streaming(TranscriptStream, principal, keys, heard.position)
+        return self._stream(TranscriptStream, principal, keys, last_event.position)
 
-    async def _admitted(self, request: Request, *, owner_only: bool) -> tuple[Principal, Found, _Heard | None]:
-        principal, found = await self._core.access.listener(
+    async def _authorize(
+        self, request: Request, *, owner_only: bool
+    ) -> tuple[Principal, AccessibleSession, _LastEvent | None]:
+        principal, session = await self._core.access.authorize_subscriber(
             request, request.path_params["session_id"], owner_only=owner_only
         )
         self._streams.require_room(_user(principal))
-        return principal, found, _last_event_id(request)
+        return principal, session, _last_event(request)
 
-    async def _after_the_messages(
+    async def _without_messages(
         self, keys: RunKeys, principal: Principal, after: Position | None, *, over: bool
     ) -> Response:
-        """There are no messages: not yet, or not any more, and then the view still knows how it ended."""
+        """Answer while no message exists: not yet, or not any more, and then the view still knows the end."""
         view = await views.read_view(self._server, keys) if over else None
         if view is None or view.state != "CLOSED":
-            return self._streaming(StatusStream, principal, keys, after or START)
+            return self._stream(StatusStream, principal, keys, after or START)
         if after == SEALED:
             return Response(status_code=204)
         ending = statuses.Ending(
@@ -245,27 +249,26 @@ class Events:
         )  # fmt: skip
         body = statuses.encode_status(statuses.last_message(ending)).decode()
         greeting = event("status", body, str(SEALED))
-        return self._streaming(StatusStream, principal, keys, SEALED, greeting, is_over=True)
+        return self._stream(StatusStream, principal, keys, SEALED, greeting, is_over=True)
 
-    def _streaming(
+    def _stream(
         self, kind: type[StatusStream | TranscriptStream], principal: Principal, keys: RunKeys, position: Position,
         greeting: bytes = b"", *, is_over: bool = False,
     ) -> Response:  # fmt: skip
-        feed = FeedKind.STATUS if kind is StatusStream else FeedKind.EVENT
-        listener = Listener(keys, position, Subscriber(), feed)
-        stream = kind(self._streams, listener, _user(principal), self._core.access.lapses_in_s(principal))
+        expires_in_s = self._core.access.expires_in_s(principal)
+        stream = kind(self._streams, keys, position, _user(principal), expires_in_s)
         if isinstance(stream, TranscriptStream):
-            stream.endings = self._endings
+            stream.documents = self._documents
         self._streams.admit(stream)
-        return EventStreamResponse(stream, greeting, look=True, is_over=is_over)
+        return EventStreamResponse(stream, greeting, is_over=is_over)
 
 
 def _user(principal: Principal) -> str:
-    """Whom a listener counts for; nobody while authentication is off."""
+    """The user whose limit a stream counts for; empty while authentication is off."""
     return f"{principal.tenant_id} {principal.subject}" if principal.subject else ""
 
 
-def _last_event_id(request: Request) -> _Heard | None:
+def _last_event(request: Request) -> _LastEvent | None:
     text = request.headers.get("last-event-id") or request.query_params.get("last_event_id")
     if not text:
         return None
@@ -273,17 +276,9 @@ def _last_event_id(request: Request) -> _Heard | None:
     position = Position.parse(parts[1]) if parts else None
     if parts is None or position is None or max(position) > _LARGEST:
         raise ApiError(errors.INVALID_QUERY, "Last-Event-ID must be the id of an event of this stream")
-    return _Heard(position, unquote(parts[2]) if parts[2] else LIVE_RUN)
+    return _LastEvent(position, unquote(parts[2]) if parts[2] else LIVE_RUN)
 
 
 def _event_id(position: Position, run: str) -> str:
-    """An event's id, which names the run unless it is the live one: positions of two runs are no more than alike."""
+    """Make an event's id. It names any run but the live one, since equal positions of two runs are unrelated."""
     return str(position) if run == LIVE_RUN else f"{position}@{quote(run, safe='')}"
-
-
-async def _either(there: asyncio.Event, timeout_s: float) -> None:
-    try:
-        async with asyncio.timeout(timeout_s):
-            await there.wait()
-    except TimeoutError:
-        return

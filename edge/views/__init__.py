@@ -1,1 +1,1 @@
-"""What is read: sessions, transcripts, health."""
+"""Read models over HTTP, health, and webhook subscriptions."""

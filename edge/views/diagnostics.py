@@ -1,4 +1,4 @@
-"""What `stenolog doctor` asks: which processes live, whether Redis takes writes, how many errors there were."""
+"""Diagnostics for `stenolog doctor`: which processes live, whether Redis accepts writes, how many errors occurred."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, Answer, Operation, principal_of
+from edge.contract.operations import JSON, Answer, Operation, json_response, principal_of
 from edge.core import EdgeCore
-from edge.views.health import PROBE_TIMEOUT_S, json_response
+from edge.views.health import PROBE_TIMEOUT_S
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.redis.durability import check_durability, is_met
@@ -29,7 +29,7 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     role: str
     """``edge``, ``worker``, or ``projection.<name>``."""
     name: str
-    """Host, process id and a random part; for an operator alone, since it tells about machines."""
+    """Host, process id and a random part; for an operator alone, since it reveals hosts."""
     alive: bool
     age_s: float
     """Since its last sign of life."""
@@ -38,24 +38,24 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class DurabilityReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What an ack of this edge promises."""
+    """The promise of this edge's acks."""
 
     setting: str
     """``fast``, ``safe`` or ``wait:N``."""
     kept: bool
-    """Whether Redis gives that now, as far as it can be seen."""
+    """Whether Redis keeps that promise now, as far as the edge can see."""
     findings: list[str]
-    """What was seen, where it isn't all that one may expect."""
+    """Deviations from the expected state."""
 
 
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
-    """What ``/v1/diagnostics`` says."""
+    """The answer of ``/v1/diagnostics``."""
 
     version: str
     engine: str
     """Of the sessions that this edge opens."""
     redis: bool
-    """Whether Redis took a write."""
+    """Whether Redis accepted a write."""
     redis_write_ms: float | None
     durability: DurabilityReport | None
     """None while Redis can't be asked."""
@@ -75,13 +75,13 @@ class Diagnostics:
         """See `edge.contract.operations`."""
         return (
             Operation(
-                "GET", "/v1/diagnostics", "diagnostics", "Health", "What is up, and what went wrong lately.",
-                self.diagnose, Scope.READ, [Answer(200, "What was found.", {JSON: Diagnosis})],
+                "GET", "/v1/diagnostics", "diagnostics", "Health", "The live processes, and recent errors.",
+                self.diagnose, Scope.READ, [Answer(200, "The findings.", {JSON: Diagnosis})],
             ),
         )  # fmt: skip
 
     async def diagnose(self, request: Request) -> Response:
-        """Always 200: what can't be found out is a finding."""
+        """Answer 200 always: an unreachable Redis is a finding."""
         core = self._core
         write_ms, beats, durable = None, list[Heartbeat](), None
         try:
@@ -106,7 +106,7 @@ class Diagnostics:
 async def _durable(core: EdgeCore) -> DurabilityReport:
     asked = core.log.durable_calls.durability
     found = await check_durability(core.server, asked)
-    # Without addresses: they are an operator's alone, and the edge's log has them.
+    # Without addresses: only operators may see them, and the edge's log has them.
     findings = [f"{one.text}: {one.remedy}" for one in dict.fromkeys(one._replace(node="") for one in found)]
     return DurabilityReport(setting=str(asked), kept=is_met(asked, found), findings=findings)
 

@@ -12,7 +12,7 @@ from edge.errors import ApiError
 from eventlog.readmodel.documents import ListedFinal, stitch
 
 LINE_CHARACTERS = 42
-"""Of a caption, as broadcasters have it: what is read at a glance."""
+"""Of a caption, as broadcasters limit it: readable at a glance."""
 
 LINES_PER_CUE = 2
 """As above; more would hide the picture."""
@@ -22,7 +22,7 @@ _CONTROLS = {code: None for code in range(32) if chr(code) not in "\t\n\r\v\f"} 
 
 
 class Format(enum.Enum):
-    """What a transcript can be had as: its media type and its suffix."""
+    """A format of transcripts: its media type and its suffix."""
 
     JSON = "application/json", "json"
     TEXT = "text/plain", "txt"
@@ -66,14 +66,14 @@ class _Range(NamedTuple):
         return int(self.kind == "*/*")
 
 
-def negotiated(accept: str) -> Format:
-    """The format that an ``Accept`` header likes best; JSON if it doesn't care.
+def negotiate(accept: str) -> Format:
+    """Choose the format that an ``Accept`` header prefers; JSON if it has no preference.
 
     Of each format the part that names it most exactly counts (RFC 9110, 12.5.1). Equal ones go by their order in
     the header, then by ours.
 
     Raises:
-        ApiError: `not_acceptable` if it takes none of them.
+        ApiError: `not_acceptable` if it accepts none of them.
     """
     ranges = list(_ranges(accept))
     if not accept.strip():
@@ -89,7 +89,7 @@ def negotiated(accept: str) -> Format:
             best, chosen = (exact.quality, -exact.place), candidate
     if chosen is None:
         offered = ", ".join(one.media_type for one in Format)
-        raise ApiError(errors.NOT_ACCEPTABLE, f"a transcript can be had as {offered}")
+        raise ApiError(errors.NOT_ACCEPTABLE, f"a transcript is available as {offered}")
     return chosen
 
 
@@ -119,11 +119,11 @@ def render(wanted: Format, finals: Sequence[ListedFinal]) -> str:
         case Format.VTT:
             return vtt(finals)
         case Format.JSON:
-            raise ValueError("JSON is encoded by whoever answers")
+            raise ValueError("the caller encodes JSON")
 
 
 def plain_text(finals: Sequence[ListedFinal]) -> str:
-    """The words; where several speak, a paragraph a turn with the speaker's name before it."""
+    """The words; with several speakers, a paragraph a turn with the speaker's name before it."""
     if len({final.speaker for final in finals}) <= 1:
         text = stitch(finals)
         return f"{text}\n" if text else ""
@@ -136,7 +136,7 @@ def plain_text(finals: Sequence[ListedFinal]) -> str:
 
 
 def srt(finals: Sequence[ListedFinal]) -> str:
-    """SubRip captions; where several speak, each says whose it is."""
+    """SubRip captions; with several speakers, each names its own."""
     several = len({final.speaker for final in finals}) > 1
     blocks = []
     for number, cue in enumerate(cues(finals, named=several), 1):
@@ -157,7 +157,7 @@ def vtt(finals: Sequence[ListedFinal]) -> str:
 
 
 def speaker_name(label: str) -> str:
-    """What people read for a speaker's label: ``Speaker 1`` for ``1``."""
+    """The readable name of a speaker's label: ``Speaker 1`` for ``1``."""
     words = " ".join(label.translate(_CONTROLS).split())
     return f"Speaker {words}" if words.isdigit() else words
 
@@ -181,7 +181,7 @@ def _cues_of(final: ListedFinal, start_ms: int, *, named: bool) -> Iterator[Cue]
     words = " ".join(final.text.translate(_CONTROLS).split())
     if not words:
         return
-    lines = wrapped(f"{speaker}: {words}" if named and speaker else words)
+    lines = wrap(f"{speaker}: {words}" if named and speaker else words)
     groups = [lines[first : first + LINES_PER_CUE] for first in range(0, len(lines), LINES_PER_CUE)]
     sizes = [sum(map(len, group)) for group in groups]
     # A millisecond each at least, since WebVTT has no captions of no time.
@@ -194,8 +194,8 @@ def _cues_of(final: ListedFinal, start_ms: int, *, named: bool) -> Iterator[Cue]
         at_ms = end_ms
 
 
-def wrapped(text: str) -> list[str]:
-    """`text` in lines of at most `LINE_CHARACTERS`, broken between words, or within what is longer than a line."""
+def wrap(text: str) -> list[str]:
+    """`text` in lines of at most `LINE_CHARACTERS`, broken between words, or within one longer than a line."""
     lines: list[str] = []
     for word in (piece for whole in text.split() for piece in _pieces(whole)):
         if lines and len(lines[-1]) + 1 + len(word) <= LINE_CHARACTERS:

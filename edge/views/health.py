@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from edge.contract.operations import JSON, Answer, Operation
+from edge.contract.operations import JSON, Answer, Operation, json_response
 from edge.core import EdgeCore
-from edge.views.answer_cache import Recent
+from edge.views.answer_cache import AnswerCache
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.redis.memory import Level
@@ -20,16 +20,16 @@ from eventlog.work import heartbeats
 from eventlog.work.lag import Lag, read_lag
 
 PROBE_TIMEOUT_S = 2.0
-"""Balancers give up on a probe after some seconds; a Redis that takes longer isn't one to send clients to."""
+"""Balancers give up on a probe after some seconds; a slower Redis cannot serve clients."""
 
 EDGE_ROLE, WORKER_ROLE, PROJECTION_ROLE = "edge", "worker", "projection."
 
 CAPTIONS = ("lists", "feeds")
-"""The projections without which no client gets its words: without them it is red."""
+"""The projections without which no client gets its words: without them the edge is not ready."""
 
 
 class Liveness(msgspec.Struct):
-    """What ``/v1/health`` says."""
+    """The answer of ``/v1/health``."""
 
     status: str
     version: str
@@ -37,31 +37,31 @@ class Liveness(msgspec.Struct):
 
 
 class Readiness(msgspec.Struct):
-    """What ``/v1/ready`` says."""
+    """The answer of ``/v1/ready``."""
 
     ready: bool
     redis: bool
     workers: int
     """Processes that have consumed lately."""
     projections: dict[str, int]
-    """By name: processes that were heard of lately."""
+    """By name: processes with a recent heartbeat."""
     active_sessions: int
     """Connected to this edge."""
     all_active_sessions: int
     """Connected to any edge."""
     lag_s: float
-    """What waited longest for its captions: a session for a worker, speech for its text, a fact for lists and feeds."""
+    """The longest wait for captions: a session's for a worker, speech's for its text, a fact's for lists and feeds."""
     memory_percent: float | None
-    """How full the fullest node of Redis is; null where it has no bound, or nobody knows."""
+    """How full the fullest node of Redis is; null if it has no bound, or that is unknown."""
     draining: bool
     reasons: list[str]
-    """Why not, for a person."""
+    """Why it is not ready, for a person."""
     warnings: list[str]
-    """What is amiss but keeps no client from its words."""
+    """Failures that keep no client from its words."""
 
 
 class _Probe(NamedTuple):
-    """What was found at one look."""
+    """The findings of one probe."""
 
     redis: bool = False
     beats: Sequence[heartbeats.Heartbeat] = ()
@@ -74,7 +74,7 @@ class Health:
     def __init__(self, core: EdgeCore) -> None:
         """Probe what `core` depends on."""
         self._core = core
-        self._probes = Recent(self._probe)
+        self._probes = AnswerCache(self._probe)
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.contract.operations`."""
@@ -96,20 +96,20 @@ class Health:
 
     async def ready(self, _request: Request) -> Response:
         """200 if a new session would be transcribed, else 503."""
-        found = self._judged(await self._probes.get())
+        found = self._judge(await self._probes.get())
         return json_response(found, 200 if found.ready else 503)
 
     async def _probe(self, _kind: str) -> _Probe:
         server = self._core.server
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                # A write, since a full or read-only Redis is no use. SET of what is there changes nothing.
+                # A write, since a full or read-only Redis is useless. SET of the stored value changes nothing.
                 await server.execute("SET", keys.partition_count(), len(server.keys.partitions))
                 return _Probe(redis=True, beats=await heartbeats.read_all(server), lag=await read_lag(server))
         except (TimeoutError, LogUnavailableError):
             return _Probe()
 
-    def _judged(self, probe: _Probe) -> Readiness:
+    def _judge(self, probe: _Probe) -> Readiness:
         core, stale_ms = self._core, self._core.settings.ready_stale_s * 1000
         alive = [beat for beat in probe.beats if beat.age_ms <= stale_ms]
         workers = [beat for beat in alive if beat.role == WORKER_ROLE and _silent_ms(beat) <= stale_ms]
@@ -127,7 +127,8 @@ class Health:
             active_sessions=len(core.connections),
             all_active_sessions=len(core.connections) + int(sum(_number(beat, "active_sessions") for beat in others)),
             lag_s=max(lag_s for _, lag_s in _lags(probe, workers)),
-            memory_percent=None if (full := core.pressure.percent) is None else round(full, 1), draining=core.draining,
+            memory_percent=None if (full := core.watermarks.percent) is None else round(full, 1),
+            draining=core.is_draining,
             reasons=reasons, warnings=list(self._warnings(probe, projections)),
         )  # fmt: skip
 
@@ -135,18 +136,20 @@ class Health:
         self, probe: _Probe, workers: Sequence[heartbeats.Heartbeat], projections: dict[str, int]
     ) -> Iterator[str]:
         settings = self._core.settings
-        if self._core.draining:
+        if self._core.is_draining:
             yield "shutting down"
+        if self._core.has_failed:
+            yield "a part of this process has failed; it restarts"
         if not probe.redis:
-            yield "Redis can't be written"
+            yield "Redis accepts no writes"
             return
-        if self._core.pressure.level is Level.CRITICAL:
+        if self._core.watermarks.level is Level.CRITICAL:
             yield "Redis is short of memory: no audio is appended"
         if not workers:
             yield f"no worker has consumed for {settings.ready_stale_s:g} s"
         for name in CAPTIONS:
             if not projections[name]:
-                yield f"projection {name} hasn't been heard of for {settings.ready_stale_s:g} s"
+                yield f"projection {name} has had no heartbeat for {settings.ready_stale_s:g} s"
         for what, lag_s in _lags(probe, workers):
             if lag_s > settings.ready_lag_s:
                 yield f"{what} for {lag_s:.0f} s"
@@ -154,36 +157,36 @@ class Health:
     def _warnings(self, probe: _Probe, projections: dict[str, int]) -> Iterator[str]:
         if not probe.redis:
             return
-        if (worst := self._core.pressure.worst) is not Level.NORMAL:
-            # No reason to be red: whoever resumes a session would find no replica, and newcomers are told.
+        if (worst := self._core.watermarks.worst) is not Level.NORMAL:
+            # The edge stays ready: else a resuming client would find no replica. New sessions get a reason.
             what = "no new sessions" if worst is Level.HIGH else "no new sessions and no audio"
-            yield f"Redis is {self._core.pressure.percent or 0:.0f} % full: {what} where it is"
+            yield f"Redis is {self._core.watermarks.percent or 0:.0f} % full: {what} where it is"
         settings = self._core.settings
         for name, count in projections.items():
             if name in CAPTIONS:
                 continue
             if not count:
-                yield f"projection {name} hasn't been heard of for {settings.ready_stale_s:g} s"
+                yield f"projection {name} has had no heartbeat for {settings.ready_stale_s:g} s"
             elif (lag_s := probe.lag.projections_s.get(name, 0.0)) > settings.ready_lag_s:
                 yield f"a notice waits for projection {name} for {lag_s:.0f} s"
             elif (failing_s := _failing_s(probe, name)) > settings.ready_lag_s:
-                yield f"events can't be forwarded to {name} for {failing_s:.0f} s"
+                yield f"forwarding to {name} has failed for {failing_s:.0f} s"
 
 
 def _missing_sinks(probe: _Probe) -> set[str]:
-    """Sinks that were forwarded to in the last minutes, as long as heartbeats are kept, and not given up in order."""
+    """Sinks with a forwarder in the last minutes, as long as heartbeats are kept, that did not stop in order."""
     sinks = {f"{PROJECTION_ROLE}{name}": name for name in keys.SINKS}
     return {sinks[beat.role] for beat in probe.beats if beat.role in sinks and not beat.payload.get("leaving")}
 
 
 def _failing_s(probe: _Probe, name: str) -> float:
-    """For how long by now a sink hasn't taken the event that failed first, as its processes said last."""
-    told = [_number(beat, "failing_s") for beat in probe.beats if beat.role == f"{PROJECTION_ROLE}{name}"]
-    return max(told, default=0.0)
+    """For how long a sink has refused the event that failed first, by its processes' last heartbeats."""
+    role = f"{PROJECTION_ROLE}{name}"
+    return max((_number(beat, "failing_s") for beat in probe.beats if beat.role == role), default=0.0)
 
 
 def _lags(probe: _Probe, workers: Sequence[heartbeats.Heartbeat]) -> Iterator[tuple[str, float]]:
-    """What keeps words from clients, and for how long by now."""
+    """Each cause that delays captions, and its delay by now."""
     yield "a session waits for a worker", probe.lag.unclaimed_s
     yield "speech waits for its text", max(map(_waited_s, workers), default=0.0)
     for name in CAPTIONS:
@@ -191,12 +194,12 @@ def _lags(probe: _Probe, workers: Sequence[heartbeats.Heartbeat]) -> Iterator[tu
 
 
 def _silent_ms(beat: heartbeats.Heartbeat) -> float:
-    """How long a worker has read nothing and looked for no claims, as far as one can know."""
+    """How long a worker has read no audio and checked no claims, as far as its heartbeat tells."""
     return beat.age_ms + 1000 * _number(beat, "consumed_age_s")
 
 
 def _waited_s(beat: heartbeats.Heartbeat) -> float:
-    """How long a worker's oldest decision has waited by now to be recognised and committed."""
+    """How long a worker's oldest utterance has waited by now to be recognised and committed."""
     waited_s = _number(beat, "oldest_decision_s")
     return waited_s + beat.age_ms / 1000 if waited_s else 0.0
 
@@ -204,9 +207,3 @@ def _waited_s(beat: heartbeats.Heartbeat) -> float:
 def _number(beat: heartbeats.Heartbeat, name: str) -> float:
     value = beat.payload.get(name, 0)
     return value if isinstance(value, int | float) else 0
-
-
-def json_response(body: Any, status: int = 200) -> Response:  # noqa: ANN401 - anything that msgspec encodes
-    """A JSON answer that nobody caches."""
-    headers = {"cache-control": "no-store"}
-    return Response(msgspec.json.encode(body), status, headers=headers, media_type="application/json")

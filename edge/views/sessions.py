@@ -1,4 +1,4 @@
-"""Sessions over HTTP: which there are, how they are, numbers over all of them, and their end."""
+"""Sessions over HTTP: their list, their state, numbers over all of them, and their deletion."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Principal, Scope, unknown_session
-from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.views.answer_cache import Recent
-from edge.views.health import json_response
+from edge.views.answer_cache import AnswerCache
 from eventlog.readmodel import views
 from eventlog.readmodel.listings import STATES, Cursor, Metrics, list_sessions, read_metrics
 from eventlog.readmodel.runs import RunView, read_runs, with_view
@@ -28,21 +27,21 @@ logger = logging.getLogger(__name__)
 LISTED = 100
 """Sessions in one answer unless asked otherwise: some 30 kB."""
 
-MOST_LISTED = 1000
+MAX_LISTED = 1000
 """Sessions in one answer: some 300 kB."""
 
-_MOST_DIGITS = 9  # far above the bound, and quick to convert
-_MOST_CHARACTERS = 256  # of a cursor, which has some 80, and of a tenant's id
+_MAX_DIGITS = 9  # far above the bound, and quick to convert
+_MAX_CHARACTERS = 256  # of a cursor, which has some 80, and of a tenant's id
 
 TENANTS_KEPT = 1000
-"""Whose metrics are kept for a moment: some 500 bytes each."""
+"""Tenants whose metrics are cached: some 500 bytes each."""
 
 PAGES_KEPT = 32
-"""Of listings, for a moment: 10 MB at the very worst. Several dashboards ask for the same ones again and again."""
+"""Pages of listings that are cached: 10 MB at worst. Several dashboards request the same ones again and again."""
 
 
-class _Asked(NamedTuple):
-    """What a page of the listing, or metrics, are of."""
+class _Query(NamedTuple):
+    """Which sessions a page of the listing, or metrics, cover."""
 
     tenant_id: str | None
     """None for all."""
@@ -52,7 +51,7 @@ class _Asked(NamedTuple):
 
 
 class Listing(msgspec.Struct):
-    """What ``/v1/sessions`` says."""
+    """The answer of ``/v1/sessions``."""
 
     sessions: list[SessionView]
     next_cursor: str | None
@@ -60,7 +59,7 @@ class Listing(msgspec.Struct):
 
 
 class SessionDetail(SessionView, frozen=True, kw_only=True):
-    """What ``/v1/sessions/{session_id}`` says: the promoted run's state and numbers, and which runs there are."""
+    """The answer of ``/v1/sessions/{session_id}``: the promoted run's state and numbers, and the session's runs."""
 
     runs: list[RunView]
     """The live one first, then its replays, the oldest first."""
@@ -74,12 +73,12 @@ class Sessions:
         self._server = core.server
         self._confirming = core.log.durable_calls
         self._access = core.access
-        self._pages = Recent(self._read_page, most=PAGES_KEPT)
-        self._metrics = Recent(self._read_metrics, most=TENANTS_KEPT)
+        self._pages = AnswerCache(self._read_page, max_keys=PAGES_KEPT)
+        self._metrics = AnswerCache(self._read_metrics, max_keys=TENANTS_KEPT)
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.contract.operations`."""
-        tenant = _text("tenant", "An operator's choice of one tenant; others have no choice.")
+        tenant = _text("tenant", "The tenant, for operators only; other callers have one tenant.")
         return (
             Operation(
                 "GET", "/v1/sessions", "list_sessions", "Sessions",
@@ -88,31 +87,31 @@ class Sessions:
                 [
                     Parameter("state", "query", {"type": "string", "enum": [*map(str.lower, STATES)]}, "Only these."),
                     Parameter(
-                        "limit", "query", {"type": "integer", "minimum": 1, "maximum": MOST_LISTED}, "Most to list."
+                        "limit", "query", {"type": "integer", "minimum": 1, "maximum": MAX_LISTED}, "Most to list."
                     ),
                     _text("cursor", "`next_cursor` of the page before."),
                     tenant,
                 ],
-                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
+                errors=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             # Before the one with a session's id, which would match it too.
             Operation(
                 "GET", "/v1/sessions/metrics", "get_session_metrics", "Sessions",
                 "Numbers over all sessions, about a second old.", self.metrics, Scope.READ,
                 [Answer(200, "The numbers.", {JSON: Metrics})], [tenant],
-                troubles=[errors.INVALID_QUERY, errors.FORBIDDEN],
+                errors=[errors.INVALID_QUERY, errors.FORBIDDEN],
             ),
             Operation(
                 "GET", "/v1/sessions/{session_id}", "get_session", "Sessions",
                 "One session's state and numbers, and its runs.",
                 self.session, Scope.READ, [Answer(200, "The session.", {JSON: SessionDetail})],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
             ),
             Operation(
                 "DELETE", "/v1/sessions/{session_id}", "delete_session", "Sessions",
-                "End the session if it lives, and erase all there is of it.",
-                self.delete, Scope.INGEST, [Answer(204, "Nothing is left of it but its id.")],
-                [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
+                "End the session if it is open, and erase all its data.",
+                self.delete, Scope.INGEST, [Answer(204, "Only its id remains.")],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
             ),
         )  # fmt: skip
 
@@ -123,70 +122,70 @@ class Sessions:
         if state is not None and state.upper() not in STATES:
             raise ApiError(errors.INVALID_QUERY, f"state must be one of {', '.join(STATES).lower()}")
         tenant_id = _tenant(principal_of(request), query)
-        asked = _Asked(tenant_id, state and state.upper(), _limit(query), _cursor(query))
-        return json_response(await self._pages.get(_kind(asked)))
+        wanted = _Query(tenant_id, state and state.upper(), _limit(query), _cursor(query))
+        return json_response(await self._pages.get(_key(wanted)))
 
     async def metrics(self, request: Request) -> Response:
         """Numbers over the sessions that the principal may see."""
-        asked = _Asked(_tenant(principal_of(request), request.query_params))
-        return json_response(await self._metrics.get(_kind(asked)))
+        wanted = _Query(_tenant(principal_of(request), request.query_params))
+        return json_response(await self._metrics.get(_key(wanted)))
 
     async def session(self, request: Request) -> Response:
         """One session's state and numbers, and its runs."""
-        found = await self._access.session(principal_of(request), request.path_params["session_id"])
+        found = await self._access.find_session(principal_of(request), request.path_params["session_id"])
         run = found.keys.run()
         view = await views.read_view(self._server, run)
-        if view is None:  # just opened: its projection is a moment behind
-            view = view_of_start(found.whereabouts.start, run.run)
+        if view is None:  # just opened: its projection has not applied it yet
+            view = view_of_start(found.log_position.start, run.run)
         [runs] = await read_runs(self._server, [found.keys])
         return json_response(SessionDetail(**msgspec.structs.asdict(view), runs=with_view(runs, view)))
 
     async def delete(self, request: Request) -> Response:
         """End and erase a session; its owner may, and an admin of its tenant."""
         principal = principal_of(request)
-        found = await self._access.session(principal, request.path_params["session_id"], owner_only=True)
-        if not await erase(self._server, found.keys, found.whereabouts.tenant_id, self._confirming):
-            raise unknown_session()  # another call was quicker
-        self._pages.forget()
-        self._metrics.forget()
+        found = await self._access.find_session(principal, request.path_params["session_id"], owner_only=True)
+        if not await erase(self._server, found.keys, found.log_position.tenant_id, self._confirming):
+            raise unknown_session()  # another call deleted it first
+        self._pages.invalidate()
+        self._metrics.invalidate()
         logger.info("session erased", extra={"session_id": found.keys.session_id, "subject": principal.subject})
         return Response(status_code=204)
 
-    async def _read_page(self, kind: str) -> msgspec.Raw:
-        asked = msgspec.json.decode(kind, type=_Asked)
+    async def _read_page(self, key: str) -> msgspec.Raw:
+        wanted = msgspec.json.decode(key, type=_Query)
         page = await list_sessions(
-            self._server, state=asked.state, tenant_id=asked.tenant_id, limit=asked.limit, after=asked.after
+            self._server, state=wanted.state, tenant_id=wanted.tenant_id, limit=wanted.limit, after=wanted.after
         )
         return msgspec.Raw(msgspec.json.encode(Listing(page.views, page.next and page.next.encoded())))
 
-    async def _read_metrics(self, kind: str) -> Metrics:
-        return await read_metrics(self._server, msgspec.json.decode(kind, type=_Asked).tenant_id)
+    async def _read_metrics(self, key: str) -> Metrics:
+        return await read_metrics(self._server, msgspec.json.decode(key, type=_Query).tenant_id)
 
 
-def _kind(asked: _Asked) -> str:
-    return msgspec.json.encode(asked).decode()
+def _key(wanted: _Query) -> str:
+    return msgspec.json.encode(wanted).decode()
 
 
 def _text(name: str, description: str) -> Parameter:
-    return Parameter(name, "query", {"type": "string", "maxLength": _MOST_CHARACTERS}, description)
+    return Parameter(name, "query", {"type": "string", "maxLength": _MAX_CHARACTERS}, description)
 
 
 def _tenant(principal: Principal, query: Mapping[str, str]) -> str | None:
-    """Whose sessions are asked for; None for everybody's."""
+    """The tenant whose sessions are requested; None for all."""
     wanted = query.get("tenant")
-    if wanted is not None and len(wanted) > _MOST_CHARACTERS:
-        raise ApiError(errors.INVALID_QUERY, f"tenant has at most {_MOST_CHARACTERS} characters")
+    if wanted is not None and len(wanted) > _MAX_CHARACTERS:
+        raise ApiError(errors.INVALID_QUERY, f"tenant has at most {_MAX_CHARACTERS} characters")
     if principal.any_tenant:
         return wanted
     if wanted not in {None, principal.tenant_id}:
-        raise ApiError(errors.FORBIDDEN, "only an operator may ask for another tenant's sessions")
+        raise ApiError(errors.FORBIDDEN, "only an operator may see another tenant's sessions")
     return principal.tenant_id
 
 
 def _limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", str(LISTED))
-    if not (text.isascii() and text.isdigit() and 1 <= int(text[:_MOST_DIGITS]) <= MOST_LISTED):
-        raise ApiError(errors.INVALID_QUERY, f"limit must be a whole number from 1 to {MOST_LISTED}")
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:_MAX_DIGITS]) <= MAX_LISTED):
+        raise ApiError(errors.INVALID_QUERY, f"limit must be a whole number from 1 to {MAX_LISTED}")
     return int(text)
 
 
@@ -195,6 +194,6 @@ def _cursor(query: Mapping[str, str]) -> Cursor | None:
     if text is None:
         return None
     try:
-        return Cursor.decoded(text[:_MOST_CHARACTERS])
+        return Cursor.decoded(text[:_MAX_CHARACTERS])
     except ValueError:
         raise ApiError(errors.INVALID_QUERY, "cursor must be the next_cursor of an earlier page") from None

@@ -1,4 +1,4 @@
-"""Webhook subscriptions of a tenant: made, listed, deleted. What is sent to them is the projection's work."""
+"""Webhook subscriptions of a tenant: create, list, delete. The webhooks projection sends to them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Principal, Scope
-from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, principal_of
+from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.ingest.bodies import whole_body
-from edge.views.health import json_response
+from edge.ingest.upload_reader import read_body
 from eventlog.projection.webhook_subscriptions import (
     DEFAULT_KINDS,
     KINDS,
@@ -35,11 +34,11 @@ from eventlog.readmodel.statuses import iso
 
 logger = logging.getLogger(__name__)
 
-MOST_BODY_BYTES = 16_384
+MAX_BODY_BYTES = 16_384
 """Several times the longest address, description and secret."""
 
-BODY_WAIT_S = 10.0
-"""For a body that comes in one packet."""
+BODY_TIMEOUT_S = 10.0
+"""For a body that arrives in one packet."""
 
 _MS = 1000
 
@@ -50,13 +49,13 @@ Description = Annotated[str, Meta(max_length=200)]
 
 
 class WebhookOptions(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """What is asked for."""
+    """The wanted subscription."""
 
     url: Annotated[str, Meta(min_length=1, max_length=MOST_URL_CHARACTERS, description="Where events are posted.")]
     kinds: Annotated[tuple[Kind, ...], Meta(min_length=1, max_length=len(KINDS))] = DEFAULT_KINDS
     description: Description = ""
     secret: Annotated[
-        str | None, Meta(description="`whsec_` and the base64 of 24 to 64 random bytes; made by us unless given.")
+        str | None, Meta(description="`whsec_` and the base64 of 24 to 64 random bytes; generated unless given.")
     ] = None
 
 
@@ -69,15 +68,15 @@ class Webhook(msgspec.Struct, kw_only=True):
     description: str
     created_at: str
     disabled_at: str | None
-    """Since when nothing is sent any more; null while it is in use."""
+    """Since when no event is sent any more; null while it is in use."""
     disabled_reason: str | None
 
 
 class NewWebhook(Webhook, kw_only=True):
-    """A subscription that was just made."""
+    """A new subscription."""
 
     secret: str
-    """What its requests are signed with; never told again."""
+    """The key that signs its requests; no later answer has it."""
 
 
 class WebhookList(msgspec.Struct):
@@ -87,10 +86,10 @@ class WebhookList(msgspec.Struct):
 
 
 _ID = Parameter("webhook_id", "path", {"type": "string", "format": "uuid"}, "The subscription's id.", required=True)
-_WHOSE = Parameter(
+_TENANT_QUERY = Parameter(
     "tenant", "query", {"type": "string", "pattern": _TENANT},
-    "Whose: operators must say, others needn't. Without authentication, what recordings named as `X-Tenant-ID`, or "
-    "nothing.",
+    "The tenant: operators must name it, other callers need not. Without authentication, the `X-Tenant-ID` of "
+    "recordings, or none.",
 )  # fmt: skip
 _REFUSED = (errors.INVALID_QUERY,)
 
@@ -99,7 +98,7 @@ class Webhooks:
     """``/v1/webhooks`` and below."""
 
     def __init__(self, core: EdgeCore, now: Callable[[], float] = time.time) -> None:
-        """Keep them on the server of `core`; `now` is the Unix time."""
+        """Store them on the server of `core`; `now` is the Unix time."""
         self._subscriptions = Subscriptions(core.server)
         self._private = core.settings.webhook_allow_private
         self._now = now
@@ -110,26 +109,27 @@ class Webhooks:
             Operation(
                 "POST", "/v1/webhooks", "create_webhook", "Webhooks", "Subscribe to a tenant's events.",
                 self.create, Scope.ADMIN,
-                [Answer(201, "It is kept; the secret is told this once.", {JSON: NewWebhook})], [_WHOSE],
-                Body({JSON: WebhookOptions}, "Where to, and which."),
+                [Answer(201, "It, and this once its secret.", {JSON: NewWebhook})], [_TENANT_QUERY],
+                Body({JSON: WebhookOptions}, "The address, and the kinds of events."),
                 [errors.INVALID_REQUEST, errors.INVALID_ADDRESS, errors.WEBHOOK_LIMIT_EXCEEDED, *_REFUSED],
                 "Events that happen later than some seconds from now are posted to it, signed as the Standard Webhooks "
                 f"specification says. A tenant may have {MOST_SUBSCRIPTIONS}.",
             ),
             Operation(
                 "GET", "/v1/webhooks", "list_webhooks", "Webhooks", "A tenant's subscriptions.", self.list_all,
-                Scope.ADMIN, [Answer(200, "All of them.", {JSON: WebhookList})], [_WHOSE], troubles=_REFUSED,
+                Scope.ADMIN, [Answer(200, "The subscriptions.", {JSON: WebhookList})], [_TENANT_QUERY], errors=_REFUSED,
             ),
             Operation(
-                "GET", "/v1/webhooks/{webhook_id}", "get_webhook", "Webhooks", "One of them.", self.one, Scope.ADMIN,
-                [Answer(200, "It.", {JSON: Webhook})], [_ID, _WHOSE], troubles=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
-                description="One whose receiver answered 410 is disabled: delete it, and make another if it is wanted "
-                "again.",
+                "GET", "/v1/webhooks/{webhook_id}", "get_webhook", "Webhooks", "One subscription.", self.one,
+                Scope.ADMIN,
+                [Answer(200, "It.", {JSON: Webhook})], [_ID, _TENANT_QUERY], errors=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
+                description="A subscription whose receiver answered 410 is disabled: delete it, and create another to "
+                "continue.",
             ),
             Operation(
                 "DELETE", "/v1/webhooks/{webhook_id}", "delete_webhook", "Webhooks", "Unsubscribe.", self.delete,
-                Scope.ADMIN, [Answer(204, "It is forgotten, its secret too; what is under way may still come.")],
-                [_ID, _WHOSE], troubles=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
+                Scope.ADMIN, [Answer(204, "Deleted with its secret; a request under way may still arrive.")],
+                [_ID, _TENANT_QUERY], errors=[errors.UNKNOWN_WEBHOOK, *_REFUSED],
             ),
         )  # fmt: skip
 
@@ -140,25 +140,25 @@ class Webhooks:
         try:
             target_of(options.url, private=self._private)
         except UnfitAddressError as error:
-            raise ApiError(errors.INVALID_ADDRESS, f"nothing is sent to this address: {error}") from None
+            raise ApiError(errors.INVALID_ADDRESS, f"the address is not accepted: {error}") from None
         secret = new_secret() if options.secret is None else options.secret
         try:
             secret_key(secret)
         except ValueError as error:
             raise ApiError(errors.INVALID_REQUEST, str(error)) from None
-        made = Subscription(
+        created = Subscription(
             id=str(uuid.uuid4()), url=options.url, kinds=tuple(kind for kind in KINDS if kind in options.kinds),
             description=options.description, secret=secret, created_ms=int(self._now() * _MS),
         )  # fmt: skip
-        if not await self._subscriptions.add(tenant_id, made):
+        if not await self._subscriptions.add(tenant_id, created):
             raise ApiError(errors.WEBHOOK_LIMIT_EXCEEDED, f"the tenant has {MOST_SUBSCRIPTIONS} subscriptions")
-        _noted("webhook made", request, made.id)
-        return json_response(NewWebhook(secret=secret, **msgspec.structs.asdict(_shown(made))), 201)
+        _log("webhook created", request, created.id)
+        return json_response(NewWebhook(secret=secret, **msgspec.structs.asdict(_view(created))), 201)
 
     async def list_all(self, request: Request) -> Response:
         """See `operations`."""
         found = await self._subscriptions.of(_tenant(request))
-        return json_response(WebhookList([_shown(one) for one in found]))
+        return json_response(WebhookList([_view(one) for one in found]))
 
     async def one(self, request: Request) -> Response:
         """See `operations`."""
@@ -166,31 +166,31 @@ class Webhooks:
         found = await self._subscriptions.find(tenant_id, _webhook_id(request))
         if found is None:
             raise _unknown()
-        return json_response(_shown(found))
+        return json_response(_view(found))
 
     async def delete(self, request: Request) -> Response:
         """See `operations`."""
         tenant_id, webhook_id = _tenant(request), _webhook_id(request)
         if not await self._subscriptions.remove(tenant_id, webhook_id):
             raise _unknown()
-        _noted("webhook deleted", request, webhook_id)
+        _log("webhook deleted", request, webhook_id)
         return Response(status_code=204)
 
 
-def _shown(one: Subscription) -> Webhook:
+def _view(one: Subscription) -> Webhook:
     return Webhook(
         id=one.id, url=one.url, kinds=list(one.kinds), description=one.description, created_at=iso(one.created_ms),
         disabled_at=iso(one.disabled_ms) if one.disabled_ms else None, disabled_reason=one.disabled_reason or None,
     )  # fmt: skip
 
 
-def _noted(what: str, request: Request, webhook_id: str) -> None:
-    # Not its address: those of some receivers hold their password.
-    logger.info(what, extra={"webhook_id": webhook_id, "subject": principal_of(request).subject})
+def _log(message: str, request: Request, webhook_id: str) -> None:
+    # Without its address: some receivers' addresses contain their password.
+    logger.info(message, extra={"webhook_id": webhook_id, "subject": principal_of(request).subject})
 
 
 def _tenant(request: Request) -> str:
-    """Whose subscriptions are meant; empty without authentication, unless the query names one."""
+    """The tenant whose subscriptions are requested; empty without authentication, unless the query names one."""
     principal: Principal = principal_of(request)
     wanted = request.query_params.get("tenant")
     if wanted is not None and not re.fullmatch(_TENANT, wanted):
@@ -207,7 +207,7 @@ def _tenant(request: Request) -> str:
 
 
 def _canonical(tenant_id: str) -> str:
-    """As recordings' tenants are written, wherever it is a UUID."""
+    """Write a UUID as the tenants of recordings are written."""
     try:
         return str(uuid.UUID(tenant_id))
     except ValueError:
@@ -222,11 +222,11 @@ def _webhook_id(request: Request) -> str:
 
 
 def _unknown() -> ApiError:
-    return ApiError(errors.UNKNOWN_WEBHOOK, "there is no such subscription")
+    return ApiError(errors.UNKNOWN_WEBHOOK, "the tenant has no such subscription")
 
 
 async def _options(request: Request) -> WebhookOptions:
-    body = await whole_body(request, MOST_BODY_BYTES, BODY_WAIT_S)
+    body = await read_body(request, MAX_BODY_BYTES, BODY_TIMEOUT_S)
     try:
         return msgspec.json.decode(body, type=WebhookOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

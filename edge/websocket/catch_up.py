@@ -1,68 +1,69 @@
-"""What a resumed client has missed, brought as fast as it reads."""
+"""The feed's backlog for a resumed client, sent as fast as it reads."""
 
 from __future__ import annotations
 
 import time
 
-from edge.streams.fan_out import FanOut, Listener
+from edge.streams.fan_out import FanOut, FeedCursor
 from edge.websocket.outbox import Outbox
 from eventlog.log import LogUnavailableError
 from eventlog.positions import START, Position
 
-DEAF_S = 10.0
-"""A client that reads nothing of what it has missed for so long is too slow."""
+UNREAD_TIMEOUT_S = 10.0
+"""A client that reads nothing of its backlog for so long is too slow."""
 
 
 class CatchUp:
-    """Holds the feed back while a backlog waits; for what is new there is the outbox's bound alone.
+    """Holds the feed back while a backlog waits; new events are bounded by the outbox alone.
 
     Hours of finals are more than an outbox holds, and a client that has just resumed isn't slow for having missed them.
     """
 
-    __slots__ = ("_end", "_fanout", "_held_up_s", "_listener", "_most", "_outbox")
+    __slots__ = ("_cursor", "_end", "_fanout", "_full_since", "_max_waiting", "_outbox")
 
-    def __init__(self, fanout: FanOut, listener: Listener, outbox: Outbox, *, bound: int) -> None:
+    def __init__(self, fanout: FanOut, cursor: FeedCursor, outbox: Outbox, *, bound: int) -> None:
         """Fill half of `outbox`, whose bound is `bound`."""
         self._fanout = fanout
-        self._listener = listener
+        self._cursor = cursor
         self._outbox = outbox
-        self._most = bound // 2
+        self._max_waiting = bound // 2
         self._end: Position | None = None
-        self._held_up_s: float | None = None
-        """Since when the client has to read before there is more."""
+        """Where the backlog ends; None once it is sent."""
+        self._full_since: float | None = None
+        """Since when the client has to read before more is sent."""
 
     async def begin(self, next_utterance: int | None) -> None:
-        """Begin with the final that the client asks for, or with what comes.
+        """Begin with the final that the client asks for, or with the next that comes.
 
-        To be called before its listener hears anything: what it heard by then would come again from here.
+        To be called before its cursor is added: events delivered by then would come again from here.
         """
         try:
-            last = await self._fanout.last_position(self._listener.keys)
+            last = await self._fanout.last_position(self._cursor.keys)
         except LogUnavailableError:
             last = START  # better twice than not at all
         self._end = last
-        self._listener.position = last if next_utterance is None else min(last, Position(next_utterance, 0))
-        self._fanout.look(self._listener)
+        self._cursor.position = last if next_utterance is None else min(last, Position(next_utterance, 0))
+        self._fanout.catch_up(self._cursor)
 
     def is_full(self) -> bool:
-        """Whether the client has to read first; see `fanout.Sink`."""
-        if self._end is None or self._outbox.waiting < self._most:
+        """Whether the client has to read first; see `Subscriber`."""
+        if self._end is None or self._outbox.waiting < self._max_waiting:
             return False
-        if self._held_up_s is None:
-            self._held_up_s = time.monotonic()
+        if self._full_since is None:
+            self._full_since = time.monotonic()
         return True
 
-    def go_on(self, now: float) -> bool:
-        """Bring more if there is room, to be called now and then; False if the client doesn't read."""
+    def advance(self, now: float) -> bool:
+        """Send more if the outbox has room, to be called now and then; False if the client doesn't read."""
         if self._end is None:
             return True
         waiting = self._outbox.waiting
-        if self._held_up_s is None:
-            if not waiting and self._listener.position >= self._end:
+        if self._full_since is None:
+            if not waiting and self._cursor.position >= self._end:
                 self._end = None
-        elif waiting <= self._most // 2:
-            self._held_up_s = None
-            self._fanout.look(self._listener)
+        elif waiting <= self._max_waiting // 2:
+            self._full_since = None
+            self._fanout.catch_up(self._cursor)
         else:
-            return now - self._held_up_s <= DEAF_S
+            return now - self._full_since <= UNREAD_TIMEOUT_S
         return True

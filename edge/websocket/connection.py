@@ -3,393 +3,395 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
+from typing import Any
 
 from edge import errors
 from edge.errors import ApiError, ErrorCode, error_message
 from edge.server.fast_path import FastPath
-from edge.session.append_batcher import AppendSource
+from edge.session.append_source import AppendObserver, AppendSource
 from edge.session.lifecycle import Input, State, step
 from edge.session.opener import Session
-from edge.session.quarantine_status import QuarantineStatus
 from edge.session.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
-from edge.streams.fan_out import Listener, Subscriber
+from edge.streams.fan_out import FeedCursor, Subscriber
 from edge.websocket import messages
 from edge.websocket.catch_up import CatchUp
+from edge.websocket.host import ConnectionHost
 from edge.websocket.outbox import Outbox
+from edge.websocket.session_result import SessionResult
 from eventlog.events import CONTAINER, Finalized
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import START, Position
 
-if TYPE_CHECKING:
-    from edge.core import EdgeCore
-
-logger = logging.getLogger(__name__)
-
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-CLOSE_S = 10.0
-"""For a client to read what is left and answer the close; then its socket is cut."""
+CLOSE_TIMEOUT_S = 10.0
+"""For a client to read the last messages and answer the close; then its socket is cut."""
 
-MOST_ERRORS = 20
-"""Bad messages on one connection before it is closed: a broken client sends them forever, a slip never so many."""
+MAX_ERRORS = 20
+"""Invalid messages on one connection before it is closed: a broken client sends them forever, a slip never so many."""
 
 CONTAINER_ACK_BYTES = 4096
 """Of a container between two acks: some 250 ms of what browsers record."""
 
-LOOK_S = 1.0
-"""While the end is awaited the feed is read this often, in case the message about it was lost."""
+RESUME_PAUSE_S = 0.1
+"""Between two tries to resume a session again, while Redis is away."""
 
-_OUTCOMES: dict[Code, tuple[ErrorCode, str]] = {
+_REFUSALS: dict[Code, tuple[ErrorCode, str]] = {
     Code.GONE: (errors.SESSION_GONE, "the session is gone"),
     Code.SUPERSEDED: (errors.SUPERSEDED, "a newer connection has resumed the session"),
 }
 
 
-class Connection(Subscriber):
+class Connection(Subscriber, AppendObserver):
     """A session's connection, from `session_start` to the close."""
 
     def __init__(
-        self, core: EdgeCore, session: Session, receive: Receive, outbox: Outbox, shortcut: FastPath
+        self, host: ConnectionHost, session: Session, receive: Receive, outbox: Outbox, fast_path: FastPath
     ) -> None:
-        """Serve `session`, whose place is already reserved."""
-        settings = core.settings
-        start = session.start
+        """Serve `session`, which has its reservation."""
+        settings, start = host.settings, session.start
         self.session = session
         self.state = State.CREATED
         self.outbox = outbox
-        self._core = core
+        self._host = host
         self._receive = receive
-        self._shortcut = shortcut
-        self._most_frame = settings.max_frame_bytes
-        self._most_unacked = settings.max_unacked_bytes
-        self._enqueue = core.gatherer.enqueue
+        self._fast_path = fast_path
+        self._max_frame_bytes = settings.max_frame_bytes
+        self._max_unacked_bytes = settings.max_unacked_bytes
+        self._enqueue = host.batcher.enqueue
         frame_bytes = frame_bytes_of(start)
         # A container's own rate is unknown; what it decodes to is more.
         bytes_per_s = start.sample_rate_hz * (start.channels or 2) * BYTES_PER_SAMPLE
         self.uplink = Uplink(
             session.stream, session.epoch, session.head,
-            frame_bytes=frame_bytes, refill_bytes=int(settings.resend_buffer_s * bytes_per_s),
+            frame_bytes=frame_bytes, resend_buffer_bytes=int(settings.resend_buffer_s * bytes_per_s),
         )  # fmt: skip
-        self.feeder = AppendSource(self.uplink, self._settled, self._stalled)
-        self.listener = Listener(session.keys.run(), START, self)
-        self.acks = 0
-        """Acks sent."""
-        is_container = start.encoding == CONTAINER
+        self.source = AppendSource(self.uplink, self)
+        self.cursor = FeedCursor(session.keys.run(), START, self)
+        self._is_container = start.encoding == CONTAINER
         ack_samples = int(settings.ack_interval_ms * start.sample_rate_hz / 1000)
-        self._ack_samples = CONTAINER_ACK_BYTES if is_container else ack_samples
+        self._ack_samples = CONTAINER_ACK_BYTES if self._is_container else ack_samples
         limit_samples = int(settings.max_session_s * start.sample_rate_hz)
-        # Of a container its decoder finds out how long it is.
-        self._most_bytes = sys.maxsize if is_container else max(0, limit_samples - session.head.offset) * frame_bytes
+        # The duration of a container is its decoder's to find out.
+        self._max_bytes = (
+            sys.maxsize if self._is_container else max(0, limit_samples - session.head.offset) * frame_bytes
+        )
         self._ack_s = settings.ack_interval_ms / 1000
-        self._told_samples = self.uplink.acked_samples
+        outbox.acked_samples = self.uplink.acked_samples
         self._moved_at = 0.0
-        self._room = asyncio.Event()
+        self._may_read = asyncio.Event()
+        self._is_paused = False
+        """The socket is read no further until the log has taken more."""
         self._errors = 0
-        self._finalized_at = -1
+        self._finalized_at_bytes = -1
         self._is_too_long = False
-        self._catch_up = CatchUp(core.fanout, self.listener, outbox, bound=settings.max_outbox_messages)
-        self._end_body: str | None = None
-        self._sealed = asyncio.Event()
-        self._ended = asyncio.Event()
-        self._documented = asyncio.Event()
-        self._standing = QuarantineStatus(outbox, core.metrics, self._ended)
-        self._finishing: asyncio.Task[None] | None = None
+        self._catch_up = CatchUp(host.fanout, self.cursor, outbox, bound=settings.max_outbox_messages)
+        self._result = SessionResult(host.fanout, self.cursor, lambda: host.read_transcript(session.keys.run()))
+        self._ending: asyncio.Task[None] | None = None
+        self._resuming: asyncio.Task[None] | None = None
 
     async def run(self) -> None:
-        """Serve until the client is gone or has been told everything."""
+        """Serve until the client is gone or has every message."""
         session = self.session
         self.outbox.post(
-            messages.session_start(
+            messages.encode_session_start(
                 session.keys.session_id, session.token, session.head.offset, session.start.sample_rate_hz
             )
         )
         try:
-            await self._begin_listening()
+            if session.is_resumed:
+                await self._catch_up.begin(session.next_utterance)
+            self._host.fanout.add(self.cursor)
             await self._receive_all()
         finally:
-            self._core.fanout.remove(self.listener)
-            self.feeder.abandoned = True
-            self._happened(Input.DISCONNECTED)
-            await self._finish_alone()
+            self._host.fanout.remove(self.cursor)
+            self.source.is_abandoned = True
+            self._advance(Input.DISCONNECTED)
+            if self._ending:  # it frees the reservation of a session whose client stopped it and left
+                await asyncio.wait([self._ending], timeout=self._host.settings.session_end_timeout_s + CLOSE_TIMEOUT_S)
+                self._ending.cancel()
 
-    def fail(self, trouble: ErrorCode, message: str) -> None:
-        """Tell the client about `trouble` and, if it is fatal, close; the session itself can be resumed."""
+    def fail(self, error_code: ErrorCode, message: str) -> None:
+        """Send an error and, if it is fatal, close; the session itself can be resumed."""
         if self.state is State.CLOSED:
             return
-        self._core.metrics.trouble(trouble)
-        if not self.outbox.post(error_message(trouble, message)):
-            self._too_slow()
-        elif trouble.fatal:
-            self._closed(trouble.close, trouble.code)
+        self._host.metrics.count_error(error_code)
+        if not self.outbox.post(error_message(error_code, message)):
+            self._close_slow_consumer()
+        elif error_code.fatal:
+            self._close(error_code.close, error_code.code)
 
-    def leave(self) -> None:
-        """Tell the client that this replica shuts down."""
-        if self._told_samples != self.uplink.acked_samples:
-            self._tell_ack()
+    def drain(self) -> None:
+        """Send the client to another replica: this one shuts down."""
+        if self.outbox.acked_samples != self.uplink.acked_samples:
+            self.outbox.post_ack(self.uplink.acked_samples)
         self.fail(errors.GOING_AWAY, f"resume elsewhere; durable up to offset {self.uplink.acked_samples}")
 
-    def tell_what_waits(self, now: float) -> None:
-        """Send the ack that waits for a next chunk which doesn't come, and what a resume has missed as it is read."""
-        if self._told_samples != self.uplink.acked_samples and now - self._moved_at >= self._ack_s:
-            self._tell_ack()
-        if not self._catch_up.go_on(now):
-            self._too_slow()
+    def sweep(self, now: float) -> None:
+        """Send the ack that would wait for a further chunk, and more of the events that a resume has missed."""
+        if self.outbox.acked_samples != self.uplink.acked_samples and now - self._moved_at >= self._ack_s:
+            self.outbox.post_ack(self.uplink.acked_samples)
+        if not self._catch_up.advance(now):
+            self._close_slow_consumer()
 
-    # What the socket brings
-
-    async def _begin_listening(self) -> None:
-        if self.session.resumed:
-            await self._catch_up.begin(self.session.next_utterance)
-        self._core.fanout.add(self.listener)
+    # From the socket
 
     async def _receive_all(self) -> None:
-        self._shortcut.tap(self._take_audio)
-        receive, uplink, most_unacked = self._receive, self.uplink, self._most_unacked
+        self._fast_path.tap(self.take_audio)
+        receive, uplink = self._receive, self.uplink
         while True:
             message = await receive()
             data = message.get("bytes")
             if data is not None:
-                self._take_audio(data)
+                self.take_audio(data)
             elif message["type"] == "websocket.disconnect":
                 return
             else:
                 self._take_text(message["text"])
-            if uplink.unacked_bytes > most_unacked:
-                await self._wait_for_room()
+            while uplink.unacked_bytes > self._max_unacked_bytes and self.state is not State.CLOSED:
+                # The socket's own flow control holds the client back meanwhile.
+                self._is_paused = True
+                self._may_read.clear()
+                await self._may_read.wait()
 
-    def _take_audio(self, data: bytes) -> bool:
-        """Take a frame; False if no more should come for now. This runs for every frame there is."""
-        size = len(data)
+    def take_audio(self, data: bytes) -> bool:
+        """Take a frame; False if no more should come for now. This runs for every frame."""
+        size, uplink = len(data), self.uplink
         if (
             self.state is State.ACTIVE
-            and size <= self._most_frame
-            and self.uplink.received_bytes + size <= self._most_bytes
+            and size <= self._max_frame_bytes
+            and uplink.received_bytes + size <= self._max_bytes
         ):
-            self.uplink.add_audio(data)
-            self._enqueue(self.feeder, size)
+            uplink.add_audio(data)
+            self._enqueue(self.source, size)
         else:
-            self._take_unusual(data)
-        return self.uplink.unacked_bytes <= self._most_unacked
+            self._take_unusual_audio(data)
+        if uplink.unacked_bytes <= self._max_unacked_bytes:
+            return True
+        self._is_paused = True
+        return False
 
-    def _take_unusual(self, data: bytes) -> None:
-        """The first frame, one that is too large, one past the longest duration, or one after `stop`."""
-        if len(data) > self._most_frame:
-            self._complain(
+    def _take_unusual_audio(self, data: bytes) -> None:
+        """Take the first frame, one that is too large, one past the longest duration, or one after `stop`."""
+        if len(data) > self._max_frame_bytes:
+            self._reject(
                 errors.FRAME_TOO_LARGE,
-                f"a frame has at most {self._most_frame} bytes; this one of {len(data)} was not taken",
+                f"a frame has at most {self._max_frame_bytes} bytes; this one of {len(data)} was not taken",
             )
-        elif self._happened(Input.AUDIO):
-            room = self._most_bytes - self.uplink.received_bytes
+        elif self._advance(Input.AUDIO):
+            room = self._max_bytes - self.uplink.received_bytes
             self.uplink.add_audio(data[:room])
-            self._enqueue(self.feeder, len(data))
+            self._enqueue(self.source, len(data))
             if len(data) > room:
                 self._is_too_long = True
                 self.uplink.add_control(Seal("limit"))
-                self._finish()
+                self._begin_end()
 
     def _take_text(self, text: str) -> None:
         try:
             kind = messages.read_control(text)
         except ApiError as error:
-            self._complain(error.trouble, error.message)
+            self._reject(error.error, error.message)
             return
         if kind == "start":
-            self._complain(errors.ALREADY_STARTED, "the query string carries the options; the session has started")
-        elif self._happened(Input(kind)):
+            self._reject(errors.ALREADY_STARTED, "the query string carries the options; the session has started")
+        elif self._advance(Input(kind)):
             self._take_control(kind)
 
     def _take_control(self, kind: str) -> None:
         if kind == "keepalive":
-            self._core.gatherer.touch(self.feeder)
+            self._host.batcher.touch(self.source)
         elif kind == "stop":
-            if odd := self.uplink.odd_bytes:
+            if odd := self.uplink.misaligned_bytes:
                 self.fail(errors.MISALIGNED_AUDIO, f"the audio ended {odd} bytes into a sample; they were dropped")
             self.uplink.add_control(Seal("stop"))
-            self._enqueue(self.feeder, 0)
-            self._finish()
-        elif self._finalized_at != self.uplink.received_bytes:  # a second boundary at the same place is none
-            self._finalized_at = self.uplink.received_bytes
+            self._enqueue(self.source, 0)
+            self._begin_end()
+        elif self._finalized_at_bytes != self.uplink.received_bytes:  # a second boundary at the same place is none
+            self._finalized_at_bytes = self.uplink.received_bytes
             self.uplink.add_control(Finalized())
-            self._enqueue(self.feeder, 0)
+            self._enqueue(self.source, 0)
 
-    def _happened(self, happened: Input) -> bool:
-        before, (self.state, accepted) = self.state, step(self.state, happened)
+    def _advance(self, given: Input) -> bool:
+        """Change the state by `given`; False if it is not accepted now."""
+        before, (self.state, accepted) = self.state, step(self.state, given)
         if not accepted and before is State.CLOSING:
-            self._complain(errors.SESSION_CLOSING, f"{happened} came after the end; it was dropped")
+            self._reject(errors.SESSION_CLOSING, f"{given} came after the end; it was dropped")
         return accepted
 
-    def _complain(self, trouble: ErrorCode, message: str) -> None:
+    def _reject(self, error_code: ErrorCode, message: str) -> None:
+        """Answer an invalid message."""
         self._errors += 1
-        if self._errors > MOST_ERRORS:
-            self.fail(errors.TOO_MANY_ERRORS, f"more than {MOST_ERRORS} bad messages")
+        if self._errors > MAX_ERRORS:
+            self.fail(errors.TOO_MANY_ERRORS, f"more than {MAX_ERRORS} invalid messages")
         else:
-            self.fail(trouble, message)
+            self.fail(error_code, message)
 
-    async def _wait_for_room(self) -> None:
-        """Read no further until the log has taken enough; the socket's own flow control holds the client back."""
-        while self.uplink.unacked_bytes > self._most_unacked and self.state is not State.CLOSED:
-            self._room.clear()
-            await self._room.wait()
+    # From the log
 
-    # What the log answers
-
-    def _settled(self, moved: bool) -> None:  # noqa: FBT001 - a callback's only argument
+    def on_settled(self, has_moved: bool) -> None:  # noqa: FBT001 - a callback's only argument
+        """See `AppendObserver`."""
         uplink = self.uplink
-        if moved:
+        if has_moved:
             self._moved_at = time.monotonic()
-            waiting = uplink.acked_samples - self._told_samples
-            if waiting and (waiting + uplink.last_chunk_samples > self._ack_samples or uplink.sealed):
-                self._tell_ack()
-            if uplink.unacked_bytes <= self._most_unacked:
-                self._room.set()
-                self._shortcut.resume()
-            if uplink.sealed:
-                self._sealed.set()
-        if uplink.outcome is not Code.OK and self.state is not State.CLOSED:
-            self._refused(uplink.outcome)
+            unreported = uplink.acked_samples - self.outbox.acked_samples
+            if unreported and (unreported + uplink.last_chunk_samples > self._ack_samples or uplink.is_sealed):
+                self.outbox.post_ack(uplink.acked_samples)
+            if self._is_paused and uplink.unacked_bytes <= self._max_unacked_bytes:
+                self._resume_reading()
+            if uplink.is_sealed:
+                self._result.sealed.set()
+        if uplink.refusal is not None and self.state is not State.CLOSED:
+            self._handle_refusal(uplink.refusal)
 
-    def _tell_ack(self) -> None:
-        self._told_samples = self.uplink.acked_samples
-        self.acks += 1
-        self.outbox.post_ack(self._told_samples)
+    def on_stalled(self, seconds: float) -> None:
+        """See `AppendObserver`."""
+        if seconds >= self._host.settings.redis_outage_timeout_s:
+            durable = self.uplink.acked_samples
+            self.fail(errors.LOG_UNAVAILABLE, f"Redis can't be written; durable up to offset {durable}")
 
-    def _refused(self, code: Code) -> None:
+    def on_defect(self) -> None:
+        """See `AppendObserver`."""
+        self.fail(errors.INTERNAL_ERROR, f"a defect of the server; durable up to offset {self.uplink.acked_samples}")
+
+    def _resume_reading(self) -> None:
+        self._is_paused = False
+        self._may_read.set()
+        self._fast_path.resume()
+
+    def _handle_refusal(self, code: Code) -> None:
         if code is Code.SEALED:
-            self._sealed.set()
-            self._finish()
+            self._result.sealed.set()
+            self._begin_end()
         elif code is Code.STALE:
-            self._core.resume_forgotten(self)
+            if self._resuming is None or self._resuming.done():
+                self._resuming = asyncio.create_task(self._guarded(self._resume_session()), name="resume")
         else:
-            self.fail(*_OUTCOMES.get(code, (errors.INTERNAL_ERROR, f"the log answered {code.name}")))
+            self.fail(*_REFUSALS.get(code, (errors.INTERNAL_ERROR, f"the log answered {code.name}")))
 
-    def _stalled(self, seconds: float) -> None:
-        if seconds >= self._core.settings.redis_outage_timeout_s:
-            self.fail(errors.LOG_UNAVAILABLE, f"Redis can't be written; durable up to offset {self.uplink.acked_samples}")
+    async def _resume_session(self) -> None:
+        """Raise the epoch again after the log lost this connection's own resume in a failover."""
+        session = self.session
+        while self.state is not State.CLOSED:
+            try:
+                opened = await self._host.log.resume(session.stream, session.token_hash)
+            except LogUnavailableError:
+                await asyncio.sleep(RESUME_PAUSE_S)
+                continue
+            if opened.code is Code.OK:
+                self.uplink.resume(opened.epoch, opened.head)
+                self._enqueue(self.source, 0)
+            else:
+                self.fail(*_REFUSALS[Code.GONE])
+            return
 
-    # What the feed brings
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do `work` of this connection; a defect in it ends the connection, and is never silent."""
+        try:
+            await work
+        except Exception as error:  # noqa: BLE001 - of this session alone; `fail` logs it
+            self.source.fail(error)
+
+    # From the feed
 
     def is_full(self) -> bool:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         return self._catch_up.is_full()
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - for others
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if last:
-            self._end_body = body
-            self._sealed.set()
-            self._ended.set()
-            self._finish()
-        elif self.state is not State.CLOSED and not self._standing.pass_on(body):
-            self._too_slow()
+            self._result.take_end(body)
+            self._begin_end()
+        elif self.state is not State.CLOSED and not self._forward(body):
+            self._close_slow_consumer()
+
+    def _forward(self, body: str) -> bool:
+        """Send an event of the feed in the client's terms; False if the client is too slow for it."""
+        quarantine = messages.describe_quarantine(body)
+        if quarantine is None:
+            return self.outbox.post(body)
+        self._result.take_quarantine(is_quarantined=bool(quarantine))
+        if not quarantine:
+            return True
+        self._host.metrics.count_error(errors.QUARANTINED)
+        return self.outbox.post(error_message(errors.QUARANTINED, quarantine))
 
     def on_partial(self, body: str) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if self.state is not State.CLOSED:
-            self.outbox.post_partial(messages.partial_channel(body), body)
+            self.outbox.post_partial(messages.read_partial_channel(body), body)
 
     def on_document(self) -> None:
-        """See `fanout.Sink`."""
-        self._documented.set()
+        """See `Subscriber`."""
+        self._result.take_document()
 
     def on_superseded(self, epoch: int) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if epoch > self.uplink.epoch:
-            self.fail(*_OUTCOMES[Code.SUPERSEDED])
+            self.fail(*_REFUSALS[Code.SUPERSEDED])
 
     def on_gone(self) -> None:
-        """See `fanout.Sink`."""
-        self.fail(*_OUTCOMES[Code.GONE])
+        """See `Subscriber`."""
+        self.fail(*_REFUSALS[Code.GONE])
 
     def on_reset(self) -> None:
-        """See `fanout.Sink`."""
+        """See `Subscriber`."""
         if self.state is not State.CLOSED:
             self.outbox.post(messages.RESET)
 
     # The end
 
-    def _finish(self) -> None:
-        """Begin the end, whoever caused it."""
-        self._happened(Input.ENDED)
-        if self.state is State.CLOSING and self._finishing is None:
-            self._finishing = asyncio.create_task(self._tell_the_end())
+    def _begin_end(self) -> None:
+        """Begin the end, by the client or from elsewhere."""
+        self._advance(Input.ENDED)
+        if self.state is State.CLOSING and self._ending is None:
+            self._ending = asyncio.create_task(self._guarded(self._end()), name="session end")
 
-    async def _finish_alone(self) -> None:
-        """Free the place of a session whose client stopped it and left; if Redis is away, it frees itself."""
-        if self._finishing:
-            await asyncio.wait([self._finishing], timeout=self._core.settings.session_end_timeout_s + CLOSE_S)
-            self._finishing.cancel()
-
-    async def _tell_the_end(self) -> None:
-        # Unbounded here: either the log takes the end, or `_stalled` closes the connection.
-        await self._sealed.wait()
-        transcript = await self._await_transcript()
-        self._core.metrics.ended(messages.end_reason(self._end_body))
-        await self._core.release(self.session.reservation)
+    async def _end(self) -> None:
+        # Unbounded here: either the log takes the end, or `on_stalled` closes the connection.
+        await self._result.sealed.wait()
+        transcript = await self._result.wait_for_transcript(self._host.settings.session_end_timeout_s)
+        body = self._result.end_body
+        self._host.metrics.count_ended(messages.read_end_reason(body))
+        await self._host.release(self.session.reservation)
         if self.state is State.CLOSED:
             return
         start = self.session.start
         url = f"/v1/sessions/{start.session_id}/transcript"
-        is_container = start.encoding == CONTAINER
-        seconds = 0.0 if is_container else self.uplink.acked_samples / start.sample_rate_hz
-        close = self._tell_why()
-        self.outbox.post_last(messages.session_end(self._end_body, transcript, url, seconds))
-        self._happened(Input.FINISHED)
-        self._closed(*close)
+        seconds = 0.0 if self._is_container else self.uplink.acked_samples / start.sample_rate_hz
+        close = self._send_end_error()
+        self.outbox.post_last(messages.encode_session_end(body, transcript, url, seconds))
+        self._advance(Input.FINISHED)
+        self._close(*close)
 
-    def _tell_why(self) -> tuple[int, str]:
-        """Tell what made the end come, if it wasn't asked for; returns how to close."""
-        match "limit" if self._is_too_long else messages.end_reason(self._end_body):
+    def _send_end_error(self) -> tuple[int, str]:
+        """Send the error that ended the session, if one did; returns close code and reason."""
+        match "limit" if self._is_too_long else messages.read_end_reason(self._result.end_body):
             case "failed":
-                trouble, message = self._standing.failure, messages.detail(self._end_body)
+                error_code, message = self._result.failure, messages.read_end_detail(self._result.end_body)
             case "limit":
-                most_s = self._core.settings.max_session_s
-                trouble, message = errors.SESSION_TOO_LONG, f"a session has at most {most_s:g} s of audio"
+                limit_s = self._host.settings.max_session_s
+                error_code, message = errors.SESSION_TOO_LONG, f"a session has at most {limit_s:g} s of audio"
             case _:
                 return 1000, ""
-        self._core.metrics.trouble(trouble)
-        self.outbox.post_last(error_message(trouble, message))
-        return (trouble.close, trouble.code) if trouble.fatal else (1000, "")
+        self._host.metrics.count_error(error_code)
+        self.outbox.post_last(error_message(error_code, message))
+        return (error_code.close, error_code.code) if error_code.fatal else (1000, "")
 
-    async def _await_transcript(self) -> str | None:
-        try:
-            async with asyncio.timeout(self._core.settings.session_end_timeout_s):
-                await self._wait(self._ended)
-                while (transcript := await self._core.transcript(self.listener.keys)) is None:
-                    if self._standing.is_aside and not self._end_body:
-                        break
-                    await self._wait(self._documented)
-                    self._documented.clear()
-        except (TimeoutError, LogUnavailableError):
-            return None
-        return transcript
-
-    async def _wait(self, event: asyncio.Event) -> None:
-        """Wait for `event`, looking at the feed now and then in case its message was lost."""
-        while not event.is_set():
-            try:
-                async with asyncio.timeout(LOOK_S):
-                    await event.wait()
-            except TimeoutError:
-                self._core.fanout.look(self.listener)
-                if event is self._documented:
-                    return
-
-    def _too_slow(self) -> None:
-        self._core.metrics.trouble(errors.SLOW_CONSUMER)
+    def _close_slow_consumer(self) -> None:
+        self._host.metrics.count_error(errors.SLOW_CONSUMER)
         self.outbox.post_last(error_message(errors.SLOW_CONSUMER, "messages come faster than they are read"))
-        self._closed(errors.SLOW_CONSUMER.close, errors.SLOW_CONSUMER.code)
+        self._close(errors.SLOW_CONSUMER.close, errors.SLOW_CONSUMER.code)
 
-    def _closed(self, code: int, reason: str) -> None:
+    def _close(self, code: int, reason: str) -> None:
         self.state = State.CLOSED
         self.outbox.close(code, reason)
-        self._shortcut.tap(None)
-        self._shortcut.resume()
-        self._room.set()
-        self._sealed.set()
+        self._fast_path.tap(None)
+        self._resume_reading()
+        self._result.sealed.set()
         # A client that doesn't read would keep the socket, and what waits in it, for as long as it likes.
-        asyncio.get_running_loop().call_later(CLOSE_S, self._shortcut.abort)
+        asyncio.get_running_loop().call_later(CLOSE_TIMEOUT_S, self._fast_path.abort)

@@ -1,78 +1,89 @@
-"""The WebSocket endpoint: a raw ASGI application, since a wrapper per frame is what a frame costs most."""
+"""The WebSocket endpoint: a raw ASGI application, since a wrapper around each frame is most of a frame's cost."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import MutableMapping
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.requests import HTTPConnection
 
 from edge import errors
-from edge.auth.access import Scope
+from edge.auth.access import Access, Scope
 from edge.auth.bearer import chosen_subprotocol
-from edge.core import EdgeCore
 from edge.errors import ApiError, error_message
-from edge.server.fast_path import FastPath, NoFastPath
+from edge.server.fast_path import STATE_KEY, FastPath
 from edge.session import parameters
+from edge.session.opener import Opener
 from edge.websocket.connection import Connection, Receive
+from edge.websocket.host import ConnectionHost
 from edge.websocket.outbox import Outbox, Send
 
 logger = logging.getLogger(__name__)
 
 
+class EndpointHost(ConnectionHost, Protocol):
+    """The part of an edge that the endpoint uses."""
+
+    access: Access
+    opener: Opener
+    connections: set[Connection]
+    is_draining: bool
+
+
 class StreamEndpoint:
     """``/v1/transcribe/stream``."""
 
-    def __init__(self, core: EdgeCore) -> None:
-        """Serve by `core`."""
-        self._core = core
+    def __init__(self, host: EndpointHost) -> None:
+        """Serve by `host`."""
+        self._host = host
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """One connection, from the handshake to its end."""
+        """Serve one connection, from the handshake to its end."""
         await receive()  # websocket.connect
         handshake = HTTPConnection(scope)
         await send({"type": "websocket.accept", "subprotocol": chosen_subprotocol(handshake)})
-        shortcut: FastPath = scope.get("state", {}).get("shortcut") or NoFastPath()
-        outbox = Outbox(send, shortcut.send_now, bound=self._core.settings.max_outbox_messages)
-        writer = asyncio.create_task(_write(outbox))
+        fast_path: FastPath = scope.get("state", {}).get(STATE_KEY) or FastPath()
+        outbox = Outbox(send, fast_path.send_now, bound=self._host.settings.max_outbox_messages)
+        writer = asyncio.create_task(_write(outbox), name="outbox")
         try:
-            await self._serve(handshake, receive, outbox, shortcut)
+            await self._serve(handshake, receive, outbox, fast_path)
         except ApiError as error:
-            self._core.metrics.trouble(error.trouble)
-            outbox.post(error_message(error.trouble, error.message))
-            outbox.close(error.trouble.close, error.trouble.code)
+            self._host.metrics.count_error(error.error)
+            outbox.post(error_message(error.error, error.message))
+            outbox.close(error.error.close, error.error.code)
         except Exception:
-            logger.exception("a connection failed by a defect")
-            self._core.metrics.trouble(errors.INTERNAL_ERROR)
+            logger.exception("connection failed by a defect")
+            self._host.metrics.count_error(errors.INTERNAL_ERROR)
             outbox.post_last(error_message(errors.INTERNAL_ERROR, "a defect of the server"))
             outbox.close(errors.INTERNAL_ERROR.close, errors.INTERNAL_ERROR.code)
         else:
             writer.cancel()  # the socket is closed
         await asyncio.gather(writer, return_exceptions=True)
 
-    async def _serve(self, handshake: HTTPConnection, receive: Receive, outbox: Outbox, shortcut: FastPath) -> None:
-        core = self._core
-        if core.draining:
+    async def _serve(self, handshake: HTTPConnection, receive: Receive, outbox: Outbox, fast_path: FastPath) -> None:
+        host = self._host
+        if host.is_draining:
             raise ApiError(errors.GOING_AWAY, "this replica shuts down")
-        principal = await core.access.principal(handshake, Scope.INGEST)
-        session = await core.opener.open(parameters.parse(handshake.scope["query_string"]), principal)
-        connection = Connection(core, session, receive, outbox, shortcut)
-        core.connections.add(connection)
+        principal = await host.access.authorize(handshake, Scope.INGEST)
+        session = await host.opener.open(parameters.parse(handshake.scope["query_string"]), principal)
+        connection = Connection(host, session, receive, outbox, fast_path)
+        host.connections.add(connection)
         try:
             await connection.run()
         finally:
-            # Nothing may lead back to it, or only the collector's rare look at everything would free what it holds.
-            shortcut.tap(None)
-            connection.listener.let_go()
-            connection.feeder.let_go()
-            core.connections.discard(connection)
-            core.metrics.left(connection)
+            # No reference may lead back to it, or its memory would wait for the garbage collector's rare full run.
+            fast_path.tap(None)
+            connection.cursor.detach()
+            connection.source.detach()
+            host.connections.discard(connection)
+            uplink = connection.uplink
+            host.metrics.keep(connection.outbox.acks, uplink.resent_entries, uplink.lost_samples)
 
 
 async def _write(outbox: Outbox) -> None:
     try:
         await outbox.run()
     except OSError:
-        return  # the client is gone; the receiving side hears of it too
+        return  # the client is gone; the receiving side notices as well

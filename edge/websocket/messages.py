@@ -1,4 +1,4 @@
-"""What goes over the WebSocket apart from audio and errors: control messages in, messages out."""
+"""The messages of the WebSocket other than audio and errors: control messages in, messages out. No input or output."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from edge import errors
 from edge.errors import ApiError
 
 CONTROL_BYTES = 4096
-"""Longest text frame taken: the longest control message has some 20 bytes."""
+"""Longest text frame accepted: the longest control message has some 20 bytes."""
 
 
 class _Control(msgspec.Struct):
@@ -29,7 +29,7 @@ class SessionEnd(msgspec.Struct, kw_only=True, tag_field="type", tag="session_en
     utterances: int
     audio_seconds: float
     transcript_url: str | msgspec.UnsetType = msgspec.UNSET
-    """Where to fetch the transcript, if it wasn't there in time."""
+    """Where to fetch the transcript, if it wasn't stitched in time."""
 
 
 class SessionStart(msgspec.Struct, kw_only=True, tag_field="type", tag="session_start"):
@@ -50,14 +50,14 @@ class _Ended(msgspec.Struct):
     detail: str = ""
 
 
-class _SetAside(msgspec.Struct):
+class _Quarantined(msgspec.Struct):
     """The feed's event about a run that goes no further for now."""
 
     reason: str
 
 
 _controls = msgspec.json.Decoder(_Control)
-_set_asides = msgspec.json.Decoder(_SetAside)
+_quarantined = msgspec.json.Decoder(_Quarantined)
 _partials = msgspec.json.Decoder(_Partial)
 _ended = msgspec.json.Decoder(_Ended)
 
@@ -69,7 +69,7 @@ CONTROL_TYPES = frozenset({"start", "finalize", "keepalive", "stop"})
 
 
 def read_control(text: str) -> str:
-    """The type of a client's text frame.
+    """Return the type of a client's text frame.
 
     Raises:
         ApiError: if it is none of `CONTROL_TYPES`.
@@ -85,26 +85,26 @@ def read_control(text: str) -> str:
     return kind
 
 
-def partial_channel(body: str) -> int:
-    """The channel that a partial belongs to."""
+def read_partial_channel(body: str) -> int:
+    """Return the channel that a partial belongs to."""
     return _partials.decode(body).channel
 
 
-def session_start(session_id: str, token: str, offset_samples: int, sample_rate_hz: int) -> str:
-    """The first message of a connection."""
+def encode_session_start(session_id: str, token: str, offset_samples: int, sample_rate_hz: int) -> str:
+    """Encode the first message of a connection."""
     message = SessionStart(
         session_id=session_id, resume_token=token, offset=offset_samples, sample_rate=sample_rate_hz
     )
     return msgspec.json.encode(message).decode()
 
 
-def end_reason(body: str | None) -> str:
-    """Why a session ended, from the feed's last event; ``stop`` where that hasn't come, as `session_end` says too."""
+def read_end_reason(body: str | None) -> str:
+    """Return why a session ended, by the feed's last event; ``stop`` if that hasn't come, as in the last message."""
     return _ended.decode(body).reason if body else "stop"
 
 
-def session_end(body: str | None, transcript: str | None, url: str, audio_seconds: float) -> str:
-    """The last message: the feed's last event `body` and the transcript, or the transcript's `url` in its place."""
+def encode_session_end(body: str | None, transcript: str | None, url: str, audio_seconds: float) -> str:
+    """Encode the last message: the feed's last event `body` and the transcript, or the transcript's `url`."""
     ended = _ended.decode(body) if body else _Ended("stop", 0, audio_seconds)
     message = SessionEnd(
         reason=ended.reason,
@@ -116,13 +116,13 @@ def session_end(body: str | None, transcript: str | None, url: str, audio_second
     return msgspec.json.encode(message).decode()
 
 
-def standing(body: str) -> str | None:
-    """Of a feed's event: why the run was set aside; empty if it goes on again; None of any other event."""
+def describe_quarantine(body: str) -> str | None:
+    """Return, for a feed's event, why the run was quarantined; empty if redriven; None for any other event."""
     if body.startswith(_QUARANTINED):
-        return f"the session was set aside, since {_set_asides.decode(body).reason}"
+        return f"the session was quarantined, since {_quarantined.decode(body).reason}"
     return "" if body.startswith(_REDRIVEN) else None
 
 
-def detail(body: str | None) -> str:
-    """Why it failed, by the feed's last event; empty if it didn't."""
+def read_end_detail(body: str | None) -> str:
+    """Return why the session failed, by the feed's last event; empty if it didn't."""
     return _ended.decode(body).detail if body else ""

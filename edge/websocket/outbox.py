@@ -1,4 +1,4 @@
-"""One socket's outgoing messages: bounded, and the newest of what replaces itself."""
+"""One socket's outgoing messages: bounded, and the newest of those that replace each other."""
 
 from __future__ import annotations
 
@@ -11,27 +11,34 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
 class Outbox:
-    """What is to be sent to one client, and the task that sends it.
+    """The messages that wait for one client, and the task that sends them.
 
-    An ack replaces the ack before it, a partial the partial before it of its channel; everything else keeps its order
-    and is bounded: `post` says False once a client has let `bound` messages pile up.
+    An ack replaces the ack before it, a partial the partial before it of its channel; all other messages keep their
+    order and are bounded: `post` returns False once a client has let `bound` messages pile up.
     """
 
-    __slots__ = ("_ack", "_bound", "_close", "_idle", "_partials", "_queue", "_send", "_send_now", "_wake", "done")
+    __slots__ = (
+        "_ack", "_bound", "_close", "_is_idle", "_partials", "_queue", "_send", "_send_now", "_wake", "acked_samples",
+        "acks", "is_done",
+    )  # fmt: skip
 
     def __init__(self, send: Send, send_now: Callable[[str], bool], *, bound: int) -> None:
         """Send by the ASGI callable `send`, and acks by `send_now` where it can."""
+        self.acked_samples = 0
+        """The offset of the last ack posted."""
+        self.acks = 0
+        self.is_done = False
+        """Whether nothing will be sent any more."""
         self._send = send
         self._send_now = send_now
-        self._idle = False
+        self._is_idle = False
         """The task has nothing to send and has sent everything before."""
         self._bound = bound
         self._queue: deque[str] = deque()
-        self._ack = -1
+        self._ack = ""
         self._partials: dict[int, str] = {}
         self._close: tuple[int, str] | None = None
         self._wake = asyncio.Event()
-        self.done = False
 
     @property
     def waiting(self) -> int:
@@ -39,29 +46,30 @@ class Outbox:
         return len(self._queue)
 
     def post(self, text: str) -> bool:
-        """Send `text` after what was posted before; False if the client is too slow for it."""
+        """Send `text` after the messages posted before; False if the client is too slow for it."""
         if self._close or len(self._queue) >= self._bound:
             return self._close is not None
-        self._partials.clear()  # a final or an error says more than the provisional texts before it
-        self._queue.append(text)
-        self._wake_up()
+        self.post_last(text)
         return True
 
     def post_last(self, text: str) -> None:
-        """Send `text` before the close, however much is waiting."""
+        """Send `text` before the close, however many messages wait."""
         if not self._close:
-            self._partials.clear()
+            self._partials.clear()  # a final or an error says more than the provisional texts before it
             self._queue.append(text)
             self._wake_up()
 
     def post_ack(self, offset_samples: int) -> None:
-        """Tell how much is durable."""
-        if not (self._idle and self._send_now(f'{{"type":"ack","offset":{offset_samples}}}')):
-            self._ack = offset_samples
+        """Ack audio up to `offset_samples`: at once where nothing else waits, else in place of an older ack."""
+        self.acked_samples = offset_samples
+        self.acks += 1
+        text = f'{{"type":"ack","offset":{offset_samples}}}'
+        if not (self._is_idle and self._send_now(text)):
+            self._ack = text
             self._wake_up()
 
     def post_partial(self, channel: int, text: str) -> None:
-        """Send a provisional text, unless a newer one overtakes it."""
+        """Send a provisional text, unless a newer one replaces it first."""
         if not self._close:
             self._partials[channel] = text
             self._wake_up()
@@ -81,22 +89,22 @@ class Outbox:
         try:
             while True:
                 await self._send_all()
-                if self.done:
+                if self.is_done:
                     break
-                self._idle = not self._wake.is_set()
+                self._is_idle = not self._wake.is_set()
                 await self._wake.wait()
                 self._wake.clear()
         finally:
-            self.done = True
+            self.is_done = True
 
     def _wake_up(self) -> None:
-        self._idle = False
+        self._is_idle = False
         self._wake.set()
 
     async def _send_all(self) -> None:
         while True:
-            if self._ack >= 0:
-                text, self._ack = f'{{"type":"ack","offset":{self._ack}}}', -1
+            if self._ack:
+                text, self._ack = self._ack, ""
             elif self._queue:
                 text = self._queue.popleft()
             elif self._partials:
@@ -106,5 +114,5 @@ class Outbox:
             await self._send({"type": "websocket.send", "text": text})
         if self._close:
             code, reason = self._close
-            self.done = True
+            self.is_done = True
             await self._send({"type": "websocket.close", "code": code, "reason": reason})

@@ -45,6 +45,6 @@ def fetched(address: str, token: str) -> str:
 
 def _message(error: urllib.error.HTTPError) -> str:
     try:
-        return str(json.load(error)["error"]["message"])
+        return str(json.load(error)["detail"])
     except (ValueError, KeyError, TypeError):
         return f"the server answered {error.code}"

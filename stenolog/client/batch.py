@@ -173,7 +173,7 @@ def _checked(answer: httpx2.Response) -> Answer:
         body: Answer = answer.json()
         if answer.is_success:
             return body
-        message, code = body["error"]["message"], body["error"]["code"]
+        message, code = body["detail"], body["code"]
     except (ValueError, KeyError, TypeError):
         raise ClientError(f"the server answered {answer.status_code}") from None
     raise ClientError(f"{message} ({code})")

@@ -195,7 +195,7 @@ def _access(answer: httpx2.Response) -> Check | None:
             return None
         case httpx2.codes.UNAUTHORIZED | httpx2.codes.FORBIDDEN:
             return Check(
-                name="access", ok=False, detail=answer.json()["error"]["message"],
+                name="access", ok=False, detail=answer.json()["detail"],
                 remedy="give a token with scopes ingest and read by --token; `stenolog token` mints one",
             )  # fmt: skip
         case status:

@@ -31,7 +31,7 @@ LAYERS = {
 PURE = re.compile(
     r"processor/(speech/.*|decoding/(container_sniffer|dual_mono|mp3|restart_points|seek_points)\.py|(timeline|facts)\.py)"
     r"|edge/(session/(lifecycle|uplink|parameters)|websocket/messages|views/exports)\.py"
-    r"|edge/ingest/(multipart|formats|identity|preferences|batch_types)\.py"
+    r"|edge/ingest/(multipart|formats|identity|preferences)\.py"
     r"|projections/eventbridge/(bodies|entries|responses)\.py"
     r"|stenolog/operations/(aws/desired_state|transcript_diff)\.py"
     r"|projections/cleaning/.*\.py|projections/forwarding/(backoff|rebalance|run_scheduler|event_batches)\.py"

@@ -1,4 +1,4 @@
-"""A client of event streams, on a bare socket, and sessions whose facts a test writes itself."""
+"""A client of event streams, on a plain socket, and sessions whose facts a test writes itself."""
 
 import asyncio
 import contextlib
@@ -22,7 +22,7 @@ from tests.integration.projections.facts import write
 
 
 @dataclass
-class Told:
+class SseBlock:
     """One block of an event stream."""
 
     kind: str = ""
@@ -33,8 +33,8 @@ class Told:
 
 
 @dataclass
-class Ear:
-    """One listener."""
+class SseClient:
+    """A client of one event stream."""
 
     port: int
     path: str
@@ -42,9 +42,9 @@ class Ear:
     method: str = "GET"
     status: int = 0
     answer: dict[str, str] = field(default_factory=dict)
-    told: list[Told] = field(default_factory=list)
+    received: list[SseBlock] = field(default_factory=list)
     ended: bool = False
-    """The server has closed the stream in order."""
+    """Whether the server has closed the stream in order."""
 
     async def __aenter__(self) -> Self:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -62,16 +62,16 @@ class Ear:
         self.cut()
 
     def cut(self) -> None:
-        """Leaves without a word."""
+        """Resets the connection."""
         self._writer.transport.abort()
 
     async def body(self) -> Any:  # noqa: ANN401 - JSON
-        """The whole body of an answer that is no stream."""
+        """The whole body of an answer other than a stream."""
         async with asyncio.timeout(MESSAGE_S):
             data = await self._reader.readexactly(int(self.answer["content-length"]))
         return json.loads(data)
 
-    async def block(self) -> Told | None:
+    async def block(self) -> SseBlock | None:
         """The next block, comments and hints included; None at the end."""
         async with asyncio.timeout(MESSAGE_S):
             while "\n\n" not in self._text:
@@ -85,26 +85,26 @@ class Ear:
         return _block(text)
 
     async def some_bytes(self) -> None:
-        """Returns once anything more has come, or nothing does."""
+        """Returns once anything more has come, or nothing has for a moment."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(0.02):
                 await self._reader.read(1)
 
-    async def next(self) -> Told | None:
+    async def next(self) -> SseBlock | None:
         """The next event; None at the end."""
         while (found := await self.block()) is not None:
-            self.told.append(found)
+            self.received.append(found)
             if found.kind:
                 return found
         return None
 
-    async def event(self) -> Told:
+    async def event(self) -> SseBlock:
         """The next event, of a stream that isn't over."""
         found = await self.next()
         assert found is not None, "the stream is over"
         return found
 
-    async def all(self) -> list[Told]:
+    async def all(self) -> list[SseBlock]:
         """Every event until the end."""
         events = []
         while (found := await self.next()) is not None:
@@ -112,34 +112,34 @@ class Ear:
         return events
 
 
-def _block(text: str) -> Told:
-    told = Told()
+def _block(text: str) -> SseBlock:
+    block = SseBlock()
     for line in text.split("\n"):
         name, _, value = line.partition(": ")
         match name:
             case "":
-                told.comment = value
+                block.comment = value
             case "event":
-                told.kind = value
+                block.kind = value
             case "id":
-                told.id = value
+                block.id = value
             case "data":
-                told.data = json.loads(value)
+                block.data = json.loads(value)
             case "retry":
-                told.retry = int(value)
+                block.retry = int(value)
             case _:
                 raise AssertionError(line)
-    return told
+    return block
 
 
-def status_of(edge: Replica, session_id: str, **headers: str) -> Ear:
-    """A listener to a session's status."""
-    return Ear(edge.port, f"/api/v1/sessions/{session_id}/status/stream", _named(headers))
+def status_of(edge: Replica, session_id: str, **headers: str) -> SseClient:
+    """A client of a session's status stream."""
+    return SseClient(edge.port, f"/api/v1/sessions/{session_id}/status/stream", _named(headers))
 
 
-def transcript_of(edge: Replica, session_id: str, **headers: str) -> Ear:
-    """A listener to a session's transcript."""
-    return Ear(edge.port, f"/v1/sessions/{session_id}/events", _named(headers))
+def transcript_of(edge: Replica, session_id: str, **headers: str) -> SseClient:
+    """A client of a session's event stream."""
+    return SseClient(edge.port, f"/v1/sessions/{session_id}/events", _named(headers))
 
 
 def _named(headers: Mapping[str, str]) -> dict[str, str]:
@@ -147,7 +147,7 @@ def _named(headers: Mapping[str, str]) -> dict[str, str]:
 
 
 async def open_session(edge: Replica, **start: Any) -> RunKeys:  # noqa: ANN401 - fields of the start event
-    """A session without any worker; its facts are written by `tell`."""
+    """A session without any worker; its facts are written by `write_facts`."""
     session_id = str(uuid.uuid4())
     keys = edge.core.server.keys.of(session_id)
     started = SessionStarted(session_id=session_id, sample_rate_hz=RATE_HZ, engine="mock", started_ms=1, **start)
@@ -155,7 +155,7 @@ async def open_session(edge: Replica, **start: Any) -> RunKeys:  # noqa: ANN401 
     return keys.run()
 
 
-async def tell(edge: Replica, keys: RunKeys, facts: Sequence[tuple[Position, Fact]]) -> None:
+async def write_facts(edge: Replica, keys: RunKeys, facts: Sequence[tuple[Position, Fact]]) -> None:
     """Writes facts after the first, as a commit does."""
     await write(edge.core.server, keys, [fact for fact in facts if fact[0] != OPENED])
 

@@ -41,4 +41,4 @@ async def started(client: httpx2.AsyncClient, **options: Any) -> str:  # noqa: A
 
 def refusal(answer: httpx2.Response) -> tuple[int, str]:
     """Status and error code of an answer."""
-    return answer.status_code, answer.json()["error"]["code"]
+    return answer.status_code, answer.json()["code"]

@@ -43,15 +43,15 @@ async def test_a_file_s_transcript_is_printed(whole: Replica, tmp_path: Path) ->
     async with client_of(whole) as http:
         answer = await http.post("/batch/process", content=recording("wav of 16 bit"))
     assert done.stdout.decode().rstrip("\n") == answer.json()["cleaned_transcript"] != ""
-    told = done.stderr.decode()
+    output = done.stderr.decode()
     for words in ("talk.wav: taken as ", "50 % transcribed", "times as fast as it was spoken", " left.", "Done: "):
-        assert words in told
+        assert words in output
     raw = await ran(whole, tmp_path, "talk.wav", "--raw")
     assert raw.stdout.decode().rstrip("\n") == answer.json()["raw_transcript"]
 
 
 async def test_several_files_are_answered_in_their_order(whole: Replica, tmp_path: Path) -> None:
-    """Of several files each is one JSON object in the order given, one that fails is told, and the others go on."""
+    """Several files give one JSON object each, in their order; one that fails is reported, and the others continue."""
     names = ["one.flac", "page.mp3", "two.mp3", "three.wav"]
     for name, kind in zip(names, ("flac", "", "mp3", "wav of 16 bit"), strict=True):
         (tmp_path / name).write_bytes(recording(kind) if kind else b"<html>no recording</html>")
@@ -104,8 +104,8 @@ async def test_an_interrupted_command_stops_nothing(redis_url: str, tmp_path: Pa
             await eventually_async(is_there, BOUND_S)
 
 
-async def test_it_brings_a_token(redis_url: str, tmp_path: Path) -> None:
-    """Where an edge wants a token it is told without one, and served with one (SAFE-4)."""
+async def test_it_sends_a_token(redis_url: str, tmp_path: Path) -> None:
+    """Where an edge needs a token, a command without one fails with that reason, and one with it succeeds (SAFE-4)."""
     (tmp_path / "talk.wav").write_bytes(recording("wav of 16 bit"))
     async with behind(redis_url), guarded(redis_url) as edge:
         refused = await ran(edge, tmp_path, "talk.wav")
@@ -115,7 +115,7 @@ async def test_it_brings_a_token(redis_url: str, tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
-def test_nobody_there_is_told(tmp_path: Path) -> None:
+def test_an_unreachable_edge_is_reported(tmp_path: Path) -> None:
     """Without an edge at the address it says so, with exit status 1."""
     (tmp_path / "talk.wav").write_bytes(recording("wav of 16 bit"))
     done = stenolog("batch", "talk.wav", "--url", "http://127.0.0.1:1", cwd=tmp_path)

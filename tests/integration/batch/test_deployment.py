@@ -49,7 +49,7 @@ def result(up: Up, path: str) -> dict[str, Any]:
     return eventually(look, BOUND_S) or {}
 
 
-def test_what_was_taken_is_processed_whoever_dies(up: Up) -> None:
+def test_a_durable_recording_survives_every_death(up: Up) -> None:
     """After 202 an edge and a worker that are killed cost time, and not a word of the recording (BATCH-1, SAFE-1)."""
     undisturbed = asked(up, "POST", "/batch/process", content=recorded())
     assert undisturbed is not None
@@ -67,7 +67,7 @@ def test_what_was_taken_is_processed_whoever_dies(up: Up) -> None:
 
 
 def test_a_recording_whose_edge_dies_is_sent_again(up: Up) -> None:
-    """Who sends to an edge that dies is told by the broken connection, and sends it again with success (BATCH-1)."""
+    """A client whose edge dies sees the broken connection, and succeeds by sending the recording again (BATCH-1)."""
 
     def body() -> Iterator[bytes]:
         yield recorded()[:5000]

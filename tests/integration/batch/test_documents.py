@@ -17,7 +17,7 @@ from projections.lists import Lists
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import conversation, keys_of
 from tests.integration.projections.model import Model
-from tests.support.edge_clients import open_session, projecting, tell
+from tests.support.edge_clients import open_session, projecting, write_facts
 from tests.support.speaking import refusal
 from tests.support.waiting import eventually_async
 
@@ -25,7 +25,7 @@ BOUND_S = 30.0
 
 
 def test_the_document_holds_the_cleaned_text() -> None:
-    """A run's document holds the text as it is read, made of the same finals as the raw one (BATCH-3, BATCH-4)."""
+    """A run's document holds the readable text, made of the same finals as the raw one (BATCH-3, BATCH-4)."""
     keys = keys_of("a-session")
     facts = conversation(keys, 3)
     model = Model(facts)
@@ -36,7 +36,7 @@ def test_the_document_holds_the_cleaned_text() -> None:
 
 
 def test_an_older_document_is_read() -> None:
-    """A document that was stored before there was any cleaned text decodes, without one (OPS-1)."""
+    """A document of a version without cleaned text decodes, without one (OPS-1)."""
     keys = keys_of("a-session")
     facts = conversation(keys, 1)
     model = Model(facts)
@@ -54,7 +54,7 @@ async def test_a_living_session_has_no_cleaned_text(
     found = (await http.get(f"/v1/sessions/{keys.session_id}/transcript")).json()
     assert (found["state"], found["cleaned"]) == ("active", None)
     async with projecting(redis_url):
-        await tell(edge, keys, conversation(keys, 2))
+        await write_facts(edge, keys, conversation(keys, 2))
         document = await eventually_async(lambda: read_document(edge.core.server, keys), BOUND_S)
     found = (await http.get(f"/v1/sessions/{keys.session_id}/transcript")).json()
     assert document is not None
@@ -63,17 +63,17 @@ async def test_a_living_session_has_no_cleaned_text(
 
 
 @pytest.mark.usefixtures("path")
-async def test_a_recording_that_never_came_whole_is_no_result(edge: Replica, http: httpx2.AsyncClient) -> None:
-    """A recording whose edge died before it had all of it is told as cut off, not as processed (BATCH-1, SESS-7)."""
+async def test_a_truncated_recording_has_no_result(edge: Replica, http: httpx2.AsyncClient) -> None:
+    """A recording whose edge died before its end is reported as cut off, not as processed (BATCH-1, SESS-7)."""
     keys = await begun(edge.log, edge)
     assert (await http.get(f"/batch/{keys.session_id}")).status_code == 202
     assert await edge.log.seal(keys.session, "idle") is Code.OK
 
-    async def told() -> tuple[int, str] | None:
+    async def outcome() -> tuple[int, str] | None:
         answer = await http.get(f"/batch/{keys.session_id}")
         return None if answer.status_code == 202 else refusal(answer)
 
-    assert await eventually_async(told, BOUND_S) == (422, "invalid_audio")
+    assert await eventually_async(outcome, BOUND_S) == (422, "invalid_audio")
 
 
 async def begun(log: RedisLog, edge: Replica) -> RunKeys:

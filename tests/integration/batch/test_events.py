@@ -32,7 +32,7 @@ BOUND_S = 30.0
 Facts = list[tuple[Position, Fact]]
 
 
-def told(facts: Facts, keys: RunKeys = KEYS) -> list[Event]:
+def events_of(facts: Facts, keys: RunKeys = KEYS) -> list[Event]:
     """The events of recordings that a run's facts give rise to."""
     first = next(fact for _, fact in facts if isinstance(fact, SessionOpened))
     finals = [fact for _, fact in facts if isinstance(fact, UtteranceFinal)]
@@ -54,9 +54,9 @@ def recorded(facts: Facts, batch: Batch | None = None, **end: Any) -> Facts:  # 
 
 @given(texts=st.lists(st.text(min_size=1), max_size=8), account_id=st.none() | st.text(min_size=1))
 def test_a_finished_recording_is_one_event(texts: list[str], account_id: str | None) -> None:
-    """A recording's facts give exactly one `BatchProcessingCompleted`, with what was said and for whom (BATCH-4)."""
+    """A recording's facts give exactly one `BatchProcessingCompleted`, with its transcript and identity (BATCH-4)."""
     facts = [opened(KEYS), *(final(number, text) for number, text in enumerate(texts)), ended(len(texts))]
-    [event] = told(recorded(facts, Batch(user_id="u-1", account_id=account_id)))
+    [event] = events_of(recorded(facts, Batch(user_id="u-1", account_id=account_id)))
     assert (event.kind, str(event.kind)) == (Kind.BATCH_COMPLETED, "BatchProcessingCompleted")
     assert list(event.body) == FIELDS
     said = [listed(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
@@ -75,7 +75,7 @@ def test_a_finished_recording_is_one_event(texts: list[str], account_id: str | N
 def test_how_it_ended_decides_which(reason: str, kind: Kind) -> None:
     """A recording that failed, was deleted or never came whole gives `BatchProcessingFailed` and why (BATCH-4)."""
     facts = recorded(conversation(KEYS, 2), reason=reason, detail="why it is so")
-    [event] = told(facts)
+    [event] = events_of(facts)
     assert event.kind is kind
     if kind is Kind.BATCH_FAILED:
         assert (event.body["status"], event.body["data"]) == ("failed", {"reason": reason, "detail": "why it is so"})
@@ -84,26 +84,26 @@ def test_how_it_ended_decides_which(reason: str, kind: Kind) -> None:
 
 def test_others_are_no_such_event() -> None:
     """A session that isn't a recorded file gives no such event, whatever its facts, nor does an open one (BATCH-4)."""
-    assert told(conversation(KEYS, 3)) == []
-    assert told(recorded(conversation(KEYS, 3))[:-1]) == []
+    assert events_of(conversation(KEYS, 3)) == []
+    assert events_of(recorded(conversation(KEYS, 3))[:-1]) == []
 
 
 def test_the_same_facts_are_the_same_event() -> None:
     """However often its facts are read, an event has the same id and bytes, and no two have one id (BATCH-4)."""
     facts = recorded(conversation(KEYS, 2))
-    first, second = told(facts), told(facts)
+    first, second = events_of(facts), events_of(facts)
     assert msgspec.json.encode(first) == msgspec.json.encode(second)
     other = keys_of(str(uuid.UUID(int=8, version=4)))
-    assert told(recorded(conversation(other, 2)), other)[0].event_id != first[0].event_id
+    assert events_of(recorded(conversation(other, 2)), other)[0].event_id != first[0].event_id
 
 
-async def test_what_the_outside_is_told_is_what_the_client_was(redis_url: str) -> None:
+async def test_an_event_has_the_answer_of_the_client(redis_url: str) -> None:
     """The event of a recording holds the transcripts and the identity that its client was answered with (BATCH-4)."""
     async with behind(redis_url), replica(redis_url) as edge, client_of(edge) as http:
         headers = {**PCM, "X-User-ID": "u-7"}
         answer = (await http.post("/batch/process", content=speech(2), headers=headers)).json()
         keys = edge.core.server.keys.of(answer["interaction_id"]).run()
-        [event] = told(await facts_of(edge, keys), keys)
+        [event] = events_of(await facts_of(edge, keys), keys)
     assert event.kind is Kind.BATCH_COMPLETED
     assert event.body["data"] == {name: answer[name] for name in ("raw_transcript", "cleaned_transcript")}
     names = ("interaction_id", "tenant_id", "user_id", "account_id")
@@ -111,8 +111,8 @@ async def test_what_the_outside_is_told_is_what_the_client_was(redis_url: str) -
     assert event.body["timestamp"] == answer["completed_at"]
 
 
-async def test_a_recording_that_fails_is_told_as_failed(redis_url: str) -> None:
-    """A file that can't be decoded gives one `BatchProcessingFailed`, also where nobody waited for it (BATCH-4)."""
+async def test_a_failed_recording_has_a_failed_event(redis_url: str) -> None:
+    """A file that cannot be decoded gives one `BatchProcessingFailed`, also if no request waited for it (BATCH-4)."""
     async with behind(redis_url), replica(redis_url) as edge, client_of(edge) as http:
         headers = {"content-type": "audio/webm", "prefer": "respond-async"}
         body = b"\x1aE\xdf\xa3" + bytes(5000)
@@ -121,7 +121,7 @@ async def test_a_recording_that_fails_is_told_as_failed(redis_url: str) -> None:
         [name] = await edge.core.server.execute("KEYS", "*:session:*")
         keys = edge.core.server.keys.of(name.decode().rpartition(":")[2]).run()
         await eventually_async(lambda: read_document(edge.core.server, keys), BOUND_S)
-        [event] = told(await facts_of(edge, keys), keys)
+        [event] = events_of(await facts_of(edge, keys), keys)
     assert (event.kind, event.body["data"]["reason"]) == (Kind.BATCH_FAILED, "failed")
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.auth.access import ANYBODY, Principal, Scope
+from edge.auth.access import ANONYMOUS, Principal, Scope
 from edge.ingest.identity import (
     ACCOUNT_HEADER,
     SHOWN_CHARACTERS,
@@ -19,7 +19,7 @@ from edge.ingest.identity import (
     Fallbacks,
     Identity,
     Malformed,
-    identified,
+    identify,
 )
 from eventlog.codec import decode_fact
 from eventlog.events import SessionOpened
@@ -36,22 +36,22 @@ ANA = Principal("ana", "acme", frozenset({Scope.INGEST}))
 ASYNC = {**PCM, "prefer": "respond-async"}
 
 
-def who(headers: Mapping[str, str], principal: Principal = ANYBODY, **fallbacks: str) -> Identity:
-    """Whom these headers name."""
-    return identified(principal, {name: [value] for name, value in headers.items()}, Fallbacks(**fallbacks))[0]
+def identity_of(headers: Mapping[str, str], principal: Principal = ANONYMOUS, **fallbacks: str) -> Identity:
+    """The identity that these headers name."""
+    return identify(principal, {name: [value] for name, value in headers.items()}, Fallbacks(**fallbacks))[0]
 
 
-def test_headers_name_who_it_is_for() -> None:
+def test_headers_name_the_identity() -> None:
     """Without authentication tenant, user and account are the headers' (BATCH-2)."""
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "u-1", ACCOUNT_HEADER: "a-1"}
-    assert who(headers, tenant_id=MOCK, user_id="mock") == Identity(TENANT, "u-1", "a-1")
-    assert who({TENANT_HEADER: TENANT.upper()}).tenant_id == TENANT
+    assert identity_of(headers, tenant_id=MOCK, user_id="mock") == Identity(TENANT, "u-1", "a-1")
+    assert identity_of({TENANT_HEADER: TENANT.upper()}).tenant_id == TENANT
 
 
 def test_what_is_missing_falls_back() -> None:
     """A missing tenant and user are the deployment's, else a new UUID v4 and `system`, an account is null (BATCH-2)."""
-    assert who({}, tenant_id=MOCK, user_id="mock") == Identity(MOCK, "mock", None)
-    first, second = who({}), who({})
+    assert identity_of({}, tenant_id=MOCK, user_id="mock") == Identity(MOCK, "mock", None)
+    first, second = identity_of({}), identity_of({})
     assert uuid.UUID(first.tenant_id).version == 4
     assert first.tenant_id != second.tenant_id
     assert first[1:] == ("system", None)
@@ -62,8 +62,8 @@ def test_what_is_missing_falls_back() -> None:
     "0c2d1b7e-31c5-1d0a-9d0e-6b8b1c2d3e4f", "0c2d1b7e-31c5-4d0a-1d0e-6b8b1c2d3e4f", "x" * 100_000, "\n\x00é",
 ])  # fmt: skip
 def test_a_malformed_tenant_is_replaced(tenant_id: str) -> None:
-    """Anything but a UUID v4 counts as missing, and a short, escaped beginning of it is told (BATCH-2)."""
-    found, malformed = identified(ANYBODY, {TENANT_HEADER: [tenant_id]}, Fallbacks(tenant_id=MOCK))
+    """Anything but a UUID v4 counts as missing, and a short, escaped beginning of it is logged (BATCH-2)."""
+    found, malformed = identify(ANONYMOUS, {TENANT_HEADER: [tenant_id]}, Fallbacks(tenant_id=MOCK))
     assert found.tenant_id == MOCK
     assert [one.header for one in malformed] == [TENANT_HEADER]
     assert malformed[0].shown.isascii()
@@ -71,9 +71,9 @@ def test_a_malformed_tenant_is_replaced(tenant_id: str) -> None:
     assert len(malformed[0].shown) <= 4 * SHOWN_CHARACTERS + 2
 
 
-def test_a_header_that_says_two_things_says_nothing() -> None:
+def test_a_contradictory_header_is_ignored() -> None:
     """A header that comes twice with different values counts as malformed, twice the same as once (BATCH-2)."""
-    found, malformed = identified(ANYBODY, {TENANT_HEADER: [TENANT, MOCK], USER_HEADER: ["u", "u"]}, Fallbacks())
+    found, malformed = identify(ANONYMOUS, {TENANT_HEADER: [TENANT, MOCK], USER_HEADER: ["u", "u"]}, Fallbacks())
     assert found.tenant_id not in {TENANT, MOCK}
     assert found.user_id == "u"
     assert [one.header for one in malformed] == [TENANT_HEADER]
@@ -82,7 +82,7 @@ def test_a_header_that_says_two_things_says_nothing() -> None:
 @given(value=st.text(max_size=300))
 def test_users_and_accounts_are_bounded_and_printable(value: str) -> None:
     """A user or account is at most 255 printable characters without spaces, or it is replaced (BATCH-2)."""
-    found, malformed = identified(ANYBODY, {USER_HEADER: [value], ACCOUNT_HEADER: [value]}, Fallbacks())
+    found, malformed = identify(ANONYMOUS, {USER_HEADER: [value], ACCOUNT_HEADER: [value]}, Fallbacks())
     good = 0 < len(value) <= 255 and value.isascii() and value.isprintable() and " " not in value
     assert (found.user_id, found.account_id) == ((value, value) if good else ("system", None))
     assert (malformed == []) == good
@@ -91,19 +91,19 @@ def test_users_and_accounts_are_bounded_and_printable(value: str) -> None:
 def test_a_token_s_claims_win() -> None:
     """With authentication on the headers' tenant and user count for nothing, nor do fallbacks (BATCH-2)."""
     headers = {TENANT_HEADER: TENANT, USER_HEADER: "eve", ACCOUNT_HEADER: "a-1"}
-    assert who(headers, ANA, tenant_id=MOCK, user_id="mock") == Identity("acme", "ana", "a-1")
-    assert who(headers, ANA._replace(account_id="a-2")) == Identity("acme", "ana", "a-2")
-    assert identified(ANA, {TENANT_HEADER: ["nonsense"]}, Fallbacks())[1] == list[Malformed]()
+    assert identity_of(headers, ANA, tenant_id=MOCK, user_id="mock") == Identity("acme", "ana", "a-1")
+    assert identity_of(headers, ANA._replace(account_id="a-2")) == Identity("acme", "ana", "a-2")
+    assert identify(ANA, {TENANT_HEADER: ["nonsense"]}, Fallbacks())[1] == list[Malformed]()
 
 
 def test_an_operator_names_the_tenant() -> None:
     """An operator's token is of no tenant, so the header names it, and the user is the token's (BATCH-2)."""
     operator = Principal("root", "*", frozenset({Scope.ADMIN}), any_tenant=True)
-    assert who({TENANT_HEADER: TENANT, USER_HEADER: "eve"}, operator) == Identity(TENANT, "root", None)
+    assert identity_of({TENANT_HEADER: TENANT, USER_HEADER: "eve"}, operator) == Identity(TENANT, "root", None)
 
 
 async def pending(http: httpx2.AsyncClient, headers: Mapping[str, str]) -> dict[str, str | None]:
-    """What is said of a recording sent with these headers."""
+    """The answer to a recording sent with these headers."""
     answer = await http.post("/batch/process", content=speech(1), headers={**ASYNC, **headers})
     assert answer.status_code == 202, answer.text
     found: dict[str, str | None] = answer.json()
@@ -142,7 +142,7 @@ def test_a_malformed_fallback_stops_the_start() -> None:
     assert (settings.mock_tenant_id, settings.mock_user_id) == (MOCK, "u@example.org")
 
 
-async def test_a_malformed_tenant_is_warned_of(http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_malformed_tenant_is_logged(http: httpx2.AsyncClient, caplog: pytest.LogCaptureFixture) -> None:
     """A malformed tenant is logged as a warning that names header and replacement, never the whole value (BATCH-2)."""
     with caplog.at_level(logging.WARNING, "edge.ingest.batch"):
         found = await pending(http, {TENANT_HEADER: "not-a-uuid" * 50})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge.ingest.batch_types import BatchPending, BatchResult, Segment
+from edge.ingest.batch import BatchPending, BatchResult, Segment
 from tests.integration.edge.replicas import Replica
 from tests.support.speaking import RECORDINGS, speech
 from tests.support.tree import ROOT

@@ -1,4 +1,4 @@
-"""Recorded files in one request: what is answered, and when."""
+"""Recorded files in one request: the answers, and their time."""
 
 import asyncio
 import contextlib
@@ -10,8 +10,9 @@ from typing import Any
 import httpx2
 import pytest
 
-from edge.ingest.batch_types import BatchPending, BatchResult
+from edge.ingest.batch import BatchPending, BatchResult
 from eventlog.log import Code
+from eventlog.positions import SEALED
 from eventlog.readmodel.views import read_document
 from eventlog.redis.server import connect
 from eventlog.work.claims import Claims
@@ -86,7 +87,7 @@ async def test_a_browser_s_recording_is_processed(http: httpx2.AsyncClient, name
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate_hz", [8_000, 16_000, 24_000, 44_100, 48_000])
-async def test_bare_samples_are_processed(http: httpx2.AsyncClient, rate_hz: int, channels: int) -> None:
+async def test_raw_samples_are_processed(http: httpx2.AsyncClient, rate_hz: int, channels: int) -> None:
     """Bare samples of each rate, mono and stereo, give the text that they give over the WebSocket (BATCH-1, LIVE-5)."""
     samples = talk(rate_hz, channels)
     query = f"sample_rate={rate_hz}&channels={channels}"
@@ -99,7 +100,7 @@ async def test_bare_samples_are_processed(http: httpx2.AsyncClient, rate_hz: int
 
 
 async def over_the_socket(http: httpx2.AsyncClient, data: bytes, query: str) -> list[tuple[str, float, float, int]]:
-    """What a WebSocket client is told of the same file or samples."""
+    """The messages that a WebSocket client gets for the same file or samples."""
     query = "encoding=container" if query == "container" else query
     async with Client(f"ws://127.0.0.1:{http.base_url.port}/v1/transcribe/stream?{query}") as client:
         for first in range(0, len(data), 32_000):
@@ -115,13 +116,13 @@ def _said(one: dict[str, Any]) -> tuple[str, float, float, int]:
 
 @pytest.mark.usefixtures("path")
 async def test_a_silent_recording_is_no_error(http: httpx2.AsyncClient) -> None:
-    """A recording in which nobody speaks has empty transcripts and no segments (BATCH-1, STITCH-6)."""
+    """A recording without speech has empty transcripts and no segments (BATCH-1, STITCH-6)."""
     found = (await http.post("/batch/process", content=bytes(3 * SECOND), headers=PCM)).json()
     assert [found[name] for name in FIRST_FIELDS[1:]] == ["", "", []]
 
 
 @pytest.mark.parametrize("prefer", ["respond-async", "respond-async, wait=0", "wait=0"])
-async def test_who_prefers_not_to_wait_is_answered_at_once(redis_url: str, prefer: str) -> None:
+async def test_respond_async_is_answered_at_once(redis_url: str, prefer: str) -> None:
     """With `Prefer: respond-async` the answer is 202 and the session's addresses, once it is durable (BATCH-1)."""
     async with replica(redis_url) as edge, client_of(edge) as http:
         headers = {**PCM, "prefer": prefer}
@@ -145,8 +146,8 @@ async def test_who_prefers_not_to_wait_is_answered_at_once(redis_url: str, prefe
             assert (await http.get(found["events_url"])).status_code == 200
 
 
-async def test_a_client_s_patience_is_heeded(redis_url: str) -> None:
-    """`Prefer: wait=1` gives 200 if the transcript is there by then, else 202, and is told to be heeded (BATCH-1)."""
+async def test_a_client_s_timeout_is_applied(redis_url: str) -> None:
+    """`Prefer: wait=1` gives 200 if the transcript exists by then, else 202, and is named as applied (BATCH-1)."""
     async with replica(redis_url) as edge, client_of(edge) as http:
         headers = {**PCM, "prefer": "wait=1"}
         answer = await http.post("/batch/process", content=speech(1), headers=headers)
@@ -177,21 +178,21 @@ async def test_an_unknown_interaction_is_a_404(http: httpx2.AsyncClient) -> None
 @pytest.mark.parametrize(("body", "why"), [
     (b"<html>no recording</html>", "begins like HTML"), (b"\x1aE\xdf\xa3" + bytes(5000), ""), (b"", "is empty"),
 ])  # fmt: skip
-async def test_what_can_t_be_processed_is_told(http: httpx2.AsyncClient, body: bytes, why: str) -> None:
-    """What is no recording is refused with 422 and why, at once or where its result would be (BATCH-1)."""
+async def test_an_undecodable_recording_is_refused(http: httpx2.AsyncClient, body: bytes, why: str) -> None:
+    """An undecodable body gets 422 with the reason, at once or at the result's address (BATCH-1)."""
     headers = {"content-type": "audio/webm"}
     answer = await http.post("/batch/process", content=body, headers=headers)
     assert refusal(answer) == (422, "invalid_audio")
-    message = answer.json()["error"]["message"]
+    message = answer.json()["detail"]
     assert why in message
     if named := re.search(r"\(interaction ([0-9a-f-]{36})\)", message):
         later = await http.get(f"/batch/{named[1]}")
         assert refusal(later) == (422, "invalid_audio")
-        assert why in later.json()["error"]["message"]
+        assert why in later.json()["detail"]
     assert bool(named) == bool(body)
 
 
-async def test_a_client_that_leaves_early_leaves_nothing(edge: Replica) -> None:
+async def test_an_early_disconnect_erases_the_session(edge: Replica) -> None:
     """Of a client that goes away before the end of its recording neither a session nor a place is left (BATCH-1)."""
     writer = await begun(edge, announced=100_000)
     await eventually_async(edge.core.reservations.held, BOUND_S)
@@ -199,7 +200,7 @@ async def test_a_client_that_leaves_early_leaves_nothing(edge: Replica) -> None:
     await eventually_async(lambda: nothing_is_left(edge), BOUND_S)
 
 
-async def test_a_client_that_leaves_late_stops_nothing(redis_url: str) -> None:
+async def test_a_late_disconnect_stops_nothing(redis_url: str) -> None:
     """A recording that is there whole is processed whether or not its client waits, and frees its place (BATCH-1)."""
     async with replica(redis_url) as edge:
         server = edge.core.server
@@ -223,7 +224,8 @@ async def begun(edge: Replica, *, announced: int) -> asyncio.StreamWriter:
 
 
 async def _is_sealed(edge: Replica, session_id: str) -> bool:
-    return await edge.log.seal(edge.core.server.keys.of(session_id), "idle") is Code.SEALED
+    found = await edge.log.read_position(edge.core.server.keys.of(session_id))
+    return found is not None and found.head == SEALED
 
 
 async def _are_free(edge: Replica) -> bool:
@@ -240,8 +242,8 @@ async def unclaimed(redis_url: str) -> AsyncIterator[None]:
 
 
 async def test_samples_don_t_run_ahead_of_their_worker(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bare samples are taken no further than the bound ahead of what is transcribed, then all of them (BATCH-1)."""
-    monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 30)
+    """Samples are appended no further than the bound ahead of their transcript, then all of them (BATCH-1)."""
+    monkeypatch.setattr("edge.ingest.flow_control.MIN_BACKLOG_S", 30)
     audio, bound = speech(40), 30 * SECOND
     async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         server = edge.core.server
@@ -279,10 +281,10 @@ async def _nothing_comes(end_bytes: Any, bound: int) -> None:  # noqa: ANN401
                 await asyncio.wait_for(asyncio.Event().wait(), 0.05)
 
 
-async def test_a_sender_is_not_held_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While no worker takes a recording whose samples are far ahead, its sender is told to come again (SESS-10)."""
-    monkeypatch.setattr("edge.ingest.backlog_limit.LEAST_AHEAD_S", 1)
-    monkeypatch.setattr("edge.session.upload_credit.STANDSTILL_S", 0.2)
+async def test_a_sender_s_wait_is_bounded(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no worker takes a recording whose samples are far ahead, its sender gets 503 (SESS-10)."""
+    monkeypatch.setattr("edge.ingest.flow_control.MIN_BACKLOG_S", 1)
+    monkeypatch.setattr("edge.session.upload_credit.PROGRESS_TIMEOUT_S", 0.2)
     async with replica(redis_url, max_upload_ahead_bytes=SECOND) as edge, client_of(edge) as http:
         answer = await http.post("/batch/process", content=speech(2), headers=PCM)
         assert refusal(answer) == (503, "log_unavailable")

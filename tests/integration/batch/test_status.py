@@ -1,4 +1,4 @@
-"""What is told of a recorded file while it is processed."""
+"""The status of a recorded file while it is processed."""
 
 import asyncio
 import itertools
@@ -42,7 +42,7 @@ def long_recording(name: str) -> bytes:
     return encoded(long_talk(form.rate_hz), form)
 
 
-async def told(edge: Replica, http: httpx2.AsyncClient, **request: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - httpx2's
+async def messages_of(edge: Replica, http: httpx2.AsyncClient, **request: Any) -> list[dict[str, Any]]:  # noqa: ANN401 - httpx2's
     """All status messages of a recording, as its listener gets them."""
     answer = await http.post("/batch/process", **request)
     assert answer.status_code == 202, answer.text
@@ -70,31 +70,31 @@ def check_milestones(messages: list[dict[str, Any]], total_s: float) -> None:
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("name", ["wav of 16 bit", "flac", "mp3", "mp4 with its index first", "webm"])
 async def test_a_recording_s_milestones_come_on_time(edge: Replica, http: httpx2.AsyncClient, name: str) -> None:
-    """Of a file that says how long it is 10, 25, 50, 75, 90 and 100 % are told as they are reached (STATUS-3)."""
-    messages = await told(edge, http, content=long_recording(name), headers=ASYNC)
+    """A file of known length has a message at 10, 25, 50, 75, 90 and 100 % (STATUS-3)."""
+    messages = await messages_of(edge, http, content=long_recording(name), headers=ASYNC)
     check_milestones(messages, len(long_talk(RATE_HZ)) / RATE_HZ)
 
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("as_form", [True, False])
 async def test_samples_milestones_come_on_time(edge: Replica, http: httpx2.AsyncClient, *, as_form: bool) -> None:
-    """Of bare samples, whose request says how long they are, the same is told (STATUS-3)."""
+    """Samples whose request announces their length have the same messages (STATUS-3)."""
     audio = long_talk(RATE_HZ).tobytes()
     request: dict[str, Any] = {"content": audio, "headers": {**PCM, **ASYNC}}
     if as_form:
         request = {"files": {"file": ("a.raw", audio, "audio/pcm")}, "headers": ASYNC}
-    check_milestones(await told(edge, http, **request), len(audio) / SECOND)
+    check_milestones(await messages_of(edge, http, **request), len(audio) / SECOND)
 
 
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("name", ["webm as recorded", "bare samples in pieces"])
-async def test_of_unknown_length_there_is_a_word_now_and_then(
+async def test_unknown_length_has_messages_without_progress(
     edge: Replica, http: httpx2.AsyncClient, name: str
 ) -> None:
-    """Of a recording of unknown length there is a message every few seconds of audio, without progress (STATUS-3)."""
+    """A recording of unknown length has a message every few seconds of audio, without progress (STATUS-3)."""
     headers = {**(PCM if "samples" in name else {}), **ASYNC}
     data = long_talk(RATE_HZ).tobytes() if "samples" in name else long_recording(name)
-    messages = await told(edge, http, content=_pieces(data), headers=headers)
+    messages = await messages_of(edge, http, content=_pieces(data), headers=headers)
     processed = [0.0, *(one["duration_processed"] for one in messages)]
     steps = [after - before for before, after in itertools.pairwise(processed)]
     assert max(steps) < LATEST_S
@@ -108,7 +108,7 @@ async def _pieces(data: bytes) -> AsyncIterator[bytes]:
 
 
 @pytest.mark.usefixtures("path")
-async def test_who_asks_for_a_result_hears_how_far_it_is(edge: Replica, http: httpx2.AsyncClient) -> None:
+async def test_a_pending_result_has_its_progress(edge: Replica, http: httpx2.AsyncClient) -> None:
     """Until a result is there, its address tells the last status of the recording (BATCH-1, STATUS-3)."""
     may_end = asyncio.Event()
 

@@ -118,11 +118,11 @@ async def held(one: Speaker, sentences: Sequence[int]) -> None:
     """Have it speak in real time, to its end, and get every word exactly once, and no error."""
     await one.say(spoken(sentences), speed=1.0)
     end = await one.finish()
-    kinds = [message["type"] for message in one.told]
+    kinds = [message["type"] for message in one.received]
     assert "error" not in kinds
-    # A failover that loses finals makes the feed start again.
-    restarted = one.told[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.told
-    finals = [message for message in restarted if message["type"] == "final"]
+    # A failover that loses finals makes the feed begin anew.
+    anew = one.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.received
+    finals = [message for message in anew if message["type"] == "final"]
     assert texts(finals) == undisturbed(sentences)
     assert end["transcript"] == " ".join(undisturbed(sentences))
 

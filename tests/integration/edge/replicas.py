@@ -52,7 +52,7 @@ class Replica:
 
     @property
     def operations(self) -> tuple[Operation, ...]:
-        """What it answers to over HTTP."""
+        """Its HTTP operations."""
         app: Any = self.serving.config.app
         found: tuple[Operation, ...] = app.state.operations
         return found
@@ -90,13 +90,13 @@ async def replica(
 
 
 class Client:
-    """A WebSocket client that keeps what it has been told."""
+    """A WebSocket client that keeps the messages that it receives."""
 
     def __init__(self, url: str, **options: Any) -> None:  # noqa: ANN401 - those of websockets
         """Will connect to `url`."""
         self.url = url
         self._options = options
-        self.told: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.socket: ClientConnection
 
     async def __aenter__(self) -> Self:
@@ -112,11 +112,11 @@ class Client:
         """The next message."""
         async with asyncio.timeout(MESSAGE_S):
             message: dict[str, Any] = json.loads(await self.socket.recv())
-        self.told.append(message)
+        self.received.append(message)
         return message
 
     async def until(self, kind: str, **fields: object) -> dict[str, Any]:
-        """The next message of this type and with these fields; those before it are kept in `told`."""
+        """The next message of this type and with these fields; those before it are kept in `received`."""
         while True:
             message = await self.next()
             if message["type"] == kind and all(message.get(name) == value for name, value in fields.items()):
@@ -132,7 +132,7 @@ class Client:
         await self.socket.send(data if isinstance(data, bytes) else json.dumps({"type": data}))
 
     async def send_text(self, text: str) -> None:
-        """Sends a text frame as it is."""
+        """Sends a text frame unchanged."""
         await self.socket.send(text)
 
     async def speak(self, frames: int, first: int = 1) -> None:
@@ -141,7 +141,7 @@ class Client:
             await self.socket.send(frame(number))
 
     async def closed(self) -> int:
-        """The code that the server closes with; what comes before is kept in `told`."""
+        """The code that the server closes with; earlier messages are kept in `received`."""
         with contextlib.suppress(websockets.ConnectionClosed):
             while True:
                 await self.next()
@@ -152,5 +152,5 @@ class Client:
         self.socket.transport.abort()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
-        """What was told of one type."""
-        return [message for message in self.told if message["type"] == kind]
+        """The messages of one type received so far."""
+        return [message for message in self.received if message["type"] == kind]

@@ -1,4 +1,4 @@
-"""Who may what on a running edge: every operation of the table, the WebSocket, tenants, tickets and expiry."""
+"""Authorisation on a running edge: every operation of the table, the WebSocket, tenants, tickets and expiry."""
 
 import contextlib
 import re
@@ -10,6 +10,7 @@ import pytest
 
 from edge.auth.access import Scope
 from edge.contract.operations import Operation
+from edge.errors import PROBLEM_JSON
 from edge.settings import EdgeSettings
 from eventlog import keys as keys_module
 from tests.integration.edge.replicas import FRAME_SAMPLES, Replica
@@ -67,13 +68,12 @@ async def codes(edge: Replica, some: list[Operation], text: str | None, session_
     found = {}
     for one in some:
         answer = await asked(edge, one, text, session_id)
-        is_read = answer.is_closed and "json" in answer.headers.get("content-type", "")
-        error = answer.json().get("error", {}) if is_read else {}
-        found[one.name] = f"{answer.status_code} {error.get('code', '')}".strip()
+        is_problem = answer.headers.get("content-type") == PROBLEM_JSON
+        found[one.name] = f"{answer.status_code} {answer.json()['code'] if is_problem else ''}".strip()
     return found
 
 
-async def test_every_operation_wants_a_token(edge: Replica) -> None:
+async def test_every_operation_needs_a_token(edge: Replica) -> None:
     """Without a token every operation that has a scope answers 401 and says how to come back (SAFE-4, STATUS-2)."""
     some = protected(edge)
     assert len(some) > 3
@@ -84,14 +84,14 @@ async def test_every_operation_wants_a_token(edge: Replica) -> None:
 
 
 async def test_what_is_open_to_all_is_a_short_list(edge: Replica) -> None:
-    """Only what holds nobody's data is answered without a token."""
+    """Only operations without tenants' data are answered without a token."""
     opened = {one.path for one in edge.operations if one.scope is None}
     assert opened <= {
         "/v1/health", "/v1/ready", "/v1/diagnostics", "/metrics", "/openapi.json", "/asyncapi.json", "/live/status",
     }  # fmt: skip
 
 
-async def test_every_operation_wants_its_scope(edge: Replica) -> None:
+async def test_every_operation_needs_its_scope(edge: Replica) -> None:
     """A token without the operation's scope gets 403 (SAFE-4)."""
     some = protected(edge)
     assert await codes(edge, some, token(scope="")) == {one.name: "403 forbidden" for one in some}
@@ -105,7 +105,7 @@ async def test_every_operation_wants_its_scope(edge: Replica) -> None:
 
 @contextlib.asynccontextmanager
 async def session_of(edge: Replica, text: str) -> AsyncIterator[str]:
-    """A live session of whoever has the token."""
+    """A live session of the token's subject."""
     async with edge.connect(additional_headers=bearer(text)) as client:
         session_id: str = (await client.next())["session_id"]
         yield session_id
@@ -148,7 +148,7 @@ async def seen(edge: Replica, name: str, text: str, session_id: str) -> bool:
     ({"sub": "bob", "scope": "ingest"}, "404 unknown_session"),
     ({"sub": "root", "tenant_id": "*", "scope": "admin"}, "200"),
 ])  # fmt: skip
-async def test_who_sees_a_session(edge: Replica, who: dict[str, str], code: str) -> None:
+async def test_a_session_is_visible_to_its_owner_and_readers(edge: Replica, who: dict[str, str], code: str) -> None:
     """Its owner, readers of its tenant, its admins and operators see a session, other ingesters don't (SAFE-4)."""
     [reading] = [one for one in edge.operations if one.name == "get_session"]
     async with session_of(edge, token()) as session_id:
@@ -163,13 +163,13 @@ async def test_who_sees_a_session(edge: Replica, who: dict[str, str], code: str)
     (None, "unauthorized"), ("nonsense", "unauthorized"), (token(exp=NOW_S - 1), "unauthorized"),
     (token(scope="read"), "forbidden"),
 ])  # fmt: skip
-async def test_a_socket_wants_a_token(edge: Replica, text: str | None, code: str) -> None:
-    """A handshake without a good token is told why and closed, and leaves nothing in Redis (SAFE-4)."""
+async def test_a_socket_needs_a_token(edge: Replica, text: str | None, code: str) -> None:
+    """A handshake without a valid token gets the reason and a close, and leaves nothing in Redis (SAFE-4)."""
     headers = {} if text is None else bearer(text)
     before = await edge.core.server.execute("DBSIZE")
     async with edge.connect(additional_headers=headers) as client:
-        told = await client.next()
-        assert (told["type"], told["code"], told["fatal"]) == ("error", code, True)
+        message = await client.next()
+        assert (message["type"], message["code"], message["fatal"]) == ("error", code, True)
         assert await client.closed() == 1008
     assert await edge.core.server.execute("DBSIZE") == before
 
@@ -181,13 +181,13 @@ async def test_a_browser_sends_its_token_as_a_subprotocol(edge: Replica) -> None
         assert client.socket.subprotocol == "stenolog"
 
 
-async def test_the_address_carries_no_token(edge: Replica) -> None:
+async def test_a_url_carries_no_token(edge: Replica) -> None:
     """A token in the query string is none (SAFE-4)."""
     async with edge.connect(f"access_token={token()}&token={token()}&authorization=Bearer%20{token()}") as client:
         assert (await client.next())["code"] == "unauthorized"
 
 
-async def test_a_session_is_its_openers(edge: Replica) -> None:
+async def test_a_session_belongs_to_its_opener(edge: Replica) -> None:
     """A session belongs to the tenant and subject of the token that opened it."""
     async with session_of(edge, token()) as session_id:
         found = await edge.log.read_position(edge.core.server.keys.of(session_id))
@@ -205,7 +205,7 @@ async def test_an_expiry_ends_nothing_before_the_bound(edge: Replica, clock: Clo
     async with edge.connect(additional_headers=bearer(token())) as client:
         start = await client.next()
         clock.now_s = NOW_S + 600 + bound_s - 1
-        await edge.core._close_lapsed()
+        await edge.core._close_expired()
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
         clock.now_s += 1
@@ -248,7 +248,7 @@ async def ticket(edge: Replica, session_id: str, text: str) -> str:
 
 
 async def with_ticket(edge: Replica, operation: Operation, session_id: str, given: str) -> int:
-    """Status of an answer to somebody with a ticket and no token."""
+    """Status of the answer to a client with a ticket and no token."""
     async with (
         httpx2.AsyncClient(base_url=edge.http, timeout=15) as http,
         http.stream(operation.method, path_of(operation, session_id), params={"ticket": given}) as answer,
@@ -262,12 +262,12 @@ async def test_a_ticket_opens_event_streams_of_its_session(edge: Replica) -> Non
     async with session_of(edge, token()) as session_id, session_of(edge, token()) as another:
         await eventually_async(lambda: seen(edge, "get_session", token(), session_id))
         given = await ticket(edge, session_id, token(scope="ingest"))
-        streams = [one for one in of_sessions(edge) if one.ticketed]
+        streams = [one for one in of_sessions(edge) if one.accepts_ticket]
         assert len(streams) > 1
         assert {one.method for one in streams} == {"GET"}
         assert {kind for one in streams for answer in one.answers for kind in answer.kinds} == {"text/event-stream"}
         for one in of_sessions(edge):
-            expected = 200 if one.ticketed else 401
+            expected = 200 if one.accepts_ticket else 401
             for _ in range(2):
                 assert await with_ticket(edge, one, session_id, given) == expected, one.name
             assert await with_ticket(edge, one, another, given) == 401

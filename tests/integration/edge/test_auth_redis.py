@@ -108,14 +108,14 @@ def test_the_documented_rights_are_those_that_are_used(standalone: Server) -> No
     assert allowed - used == BY_THE_CLIENT
 
 
-async def test_a_wrong_password_is_told(redis_url: str) -> None:
-    """Without the right password there is no connection, and the error says what Redis said."""
+async def test_a_wrong_password_is_reported(redis_url: str) -> None:
+    """Without the right password connecting fails, and the error has Redis's reason."""
     with pytest.raises(LogUnavailableError, match=r"(?i)password"):
         await connect(redis_url.replace("redis://", "redis://stenolog:wrong@"), partitions=PARTITIONS)
 
 
-async def test_a_missing_right_is_told(standalone: Server) -> None:
-    """A user that may not do what it must is told which right is missing, not by a traceback."""
+async def test_a_missing_right_is_reported(standalone: Server) -> None:
+    """A command whose user lacks a right names the missing right, without a traceback."""
     allow(standalone.nodes[0], "weak", "on", ">password", "~*", "-@all", "+ping", SETINFO)
     with pytest.raises(DeploymentMismatchError, match="info"):
         await connect(standalone.url.replace("redis://", "redis://weak:password@"), partitions=PARTITIONS)
@@ -126,7 +126,7 @@ async def test_a_missing_right_is_told(standalone: Server) -> None:
 
 
 @dataclass
-class Papers:
+class Certificates:
     """An authority, and what it signed for a server on 127.0.0.1 and for a client."""
 
     folder: Path
@@ -164,17 +164,17 @@ def _named(name: str) -> x509.Name:
 
 
 @pytest.fixture(scope="module")
-def papers(tmp_path_factory: pytest.TempPathFactory) -> Papers:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     """Made once."""
-    return Papers(tmp_path_factory.mktemp("papers"))
+    return Certificates(tmp_path_factory.mktemp("certificates"))
 
 
 @pytest.fixture
-async def encrypted(standalone: Server, papers: Papers) -> AsyncIterator[str]:
+async def encrypted(standalone: Server, certificates: Certificates) -> AsyncIterator[str]:
     """Address of Redis behind TLS, which wants a certificate; the bundled server is built without it."""
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=papers.path("ca.pem"))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=certificates.path("ca.pem"))
     context.verify_mode = ssl.CERT_REQUIRED
-    context.load_cert_chain(papers.path("server.pem"), papers.path("server.key"))
+    context.load_cert_chain(certificates.path("server.pem"), certificates.path("server.key"))
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection("127.0.0.1", standalone.nodes[0].port)
@@ -193,24 +193,26 @@ async def _copied(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-async def test_redis_is_reached_by_tls(encrypted: str, papers: Papers) -> None:
-    """Over TLS, with certificates on both sides, a session opens, is acked, and bells ring (SAFE-4)."""
-    async with replica(encrypted, tls=papers.tls()) as edge, edge.connect() as client:
+async def test_redis_is_reached_by_tls(encrypted: str, certificates: Certificates) -> None:
+    """Over TLS, with certificates on both sides, a session opens, is acked, and wake-ups arrive (SAFE-4)."""
+    async with replica(encrypted, tls=certificates.tls()) as edge, edge.connect() as client:
         await client.next()
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
 
 
 @pytest.mark.parametrize("client", ["", "server"])
-async def test_a_server_that_nobody_vouches_for_is_refused(encrypted: str, papers: Papers, client: str) -> None:
+async def test_a_server_of_an_unknown_authority_is_refused(
+    encrypted: str, certificates: Certificates, client: str
+) -> None:
     """A certificate of an authority that isn't trusted, and a client without one, make no connection (SAFE-4)."""
-    tls = papers.tls(client) if not client else Tls()
+    tls = certificates.tls(client) if not client else Tls()
     with pytest.raises(LogUnavailableError):
         await connect(encrypted, partitions=PARTITIONS, tls=tls)
 
 
-async def test_a_certificate_for_another_name_is_refused(encrypted: str, papers: Papers) -> None:
+async def test_a_certificate_for_another_name_is_refused(encrypted: str, certificates: Certificates) -> None:
     """A certificate that isn't for the address asked makes no connection (SAFE-4)."""
     with pytest.raises(LogUnavailableError, match=r"(?i)hostname|mismatch"):
-        await connect(encrypted.replace("127.0.0.1", "localhost"), partitions=PARTITIONS, tls=papers.tls())
+        await connect(encrypted.replace("127.0.0.1", "localhost"), partitions=PARTITIONS, tls=certificates.tls())

@@ -54,7 +54,7 @@ async def test_a_socket_takes_a_container(redis_url: str, name: str) -> None:
 
 @pytest.mark.usefixtures("path")
 async def test_captions_come_while_a_browser_records(redis_url: str) -> None:
-    """A partial or a final is told while the recording still goes on, from the pieces so far (LIVE-5)."""
+    """A partial or a final comes during the recording, from the pieces so far (LIVE-5)."""
     async with replica(redis_url) as edge, edge.connect("encoding=container") as client:
         *first, last = pieces("mediarecorder.webm")
         for piece in first[: len(first) * 2 // 3]:
@@ -105,7 +105,7 @@ async def test_a_container_is_resumed(redis_url: str) -> None:
 
 
 @pytest.mark.usefixtures("path")
-async def test_what_is_no_recording_is_told_on_the_socket(redis_url: str) -> None:
+async def test_undecodable_audio_is_reported_on_the_socket(redis_url: str) -> None:
     """A container that can't be decoded ends its session with `invalid_audio` and why (LIVE-5)."""
     async with replica(redis_url) as edge, edge.connect("encoding=container") as client:
         await client.send(b"<html>no recording</html>")
@@ -118,8 +118,8 @@ async def test_what_is_no_recording_is_told_on_the_socket(redis_url: str) -> Non
 
 
 @pytest.mark.parametrize("limit_s", [1, 1.05])
-async def test_a_socket_s_session_that_is_too_long_is_ended(redis_url: str, limit_s: float) -> None:
-    """Audio past the longest duration ends the session there, and its client is told (SESS-10)."""
+async def test_a_session_that_is_too_long_is_ended(redis_url: str, limit_s: float) -> None:
+    """Audio past the longest duration ends the session there, and its client gets `session_too_long` (SESS-10)."""
     async with replica(redis_url, max_session_s=limit_s, session_end_timeout_s=0.2) as edge, edge.connect() as client:
         await client.speak(15)
         assert (await client.until("error", code="session_too_long"))["fatal"] is False
@@ -145,7 +145,7 @@ async def test_requests_bring_a_container_piece_by_piece(redis_url: str, name: s
 
 @pytest.mark.usefixtures("path")
 async def test_a_piece_is_answered_with_all_so_far(redis_url: str) -> None:
-    """Each piece of a container is answered with what is known by then, the open utterance provisional (LIVE-1)."""
+    """Each piece of a container is answered with all text so far, that of the open utterance provisional (LIVE-1)."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         session_id = await started(client, encoding="container")
         seen = []
@@ -160,7 +160,7 @@ async def test_a_piece_is_answered_with_all_so_far(redis_url: str) -> None:
 
 
 @pytest.mark.usefixtures("path")
-async def test_a_session_that_can_t_be_decoded_takes_no_more(redis_url: str) -> None:
+async def test_an_undecodable_session_accepts_no_more_audio(redis_url: str) -> None:
     """After a piece that is no recording the session is over, and stopping it says why (LIVE-2, LIVE-5)."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         session_id = await started(client, encoding="container")

@@ -5,17 +5,18 @@ import uuid
 import pytest
 
 from edge import errors
-from edge.errors import TABLE, table_markdown
+from edge.errors import TABLE, ErrorCode, table_markdown
 from edge.server.server import OVERSIZE_FACTOR
-from edge.websocket.connection import MOST_ERRORS
+from edge.websocket.connection import MAX_ERRORS
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.integration.edge.test_resume import resuming
+from tests.support.speaking import client_of
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
 DOCS = ROOT / "docs" / "websocket.md"
-SOMEONE = str(uuid.UUID(int=7, version=4))
+UNKNOWN_ID = str(uuid.UUID(int=7, version=4))
 
 
 @pytest.mark.parametrize(("query", "code"), [
@@ -35,8 +36,8 @@ SOMEONE = str(uuid.UUID(int=7, version=4))
     ("next_utterance=-1", "invalid_next_utterance"),
     ("session_id=../../etc&resume_token=x", "invalid_session_id"),
     ("resume_token=x", "invalid_session_id"),
-    (f"session_id={SOMEONE}", "invalid_resume_token"),
-    (f"session_id={SOMEONE}&resume_token=x", "unknown_session"),
+    (f"session_id={UNKNOWN_ID}", "invalid_resume_token"),
+    (f"session_id={UNKNOWN_ID}&resume_token=x", "unknown_session"),
 ])  # fmt: skip
 async def test_a_bad_query_is_refused(edge: Replica, query: str, code: str) -> None:
     """A query string that can't be taken gets its own fatal error and the table's close code, and opens nothing."""
@@ -108,8 +109,8 @@ async def test_text_that_is_no_text_costs_no_session(edge: Replica) -> None:
         assert (await client.next())["offset"] == FRAME_SAMPLES
 
 
-async def test_an_odd_byte_at_the_end_is_told(edge: Replica) -> None:
-    """Audio that ends within a sample is told and dropped, the rest is kept."""
+async def test_an_incomplete_sample_at_the_end_is_reported(edge: Replica) -> None:
+    """An incomplete sample at the end is reported and dropped; the rest is kept."""
     async with edge.connect() as client:
         await client.send(bytes(3_201))
         await client.send("stop")
@@ -118,7 +119,7 @@ async def test_an_odd_byte_at_the_end_is_told(edge: Replica) -> None:
 
 
 @pytest.mark.parametrize("late", [bytes(3_200), "finalize", "keepalive", "stop"])
-async def test_a_frame_after_stop_is_told(edge: Replica, late: bytes | str) -> None:
+async def test_a_frame_after_stop_is_an_error(edge: Replica, late: bytes | str) -> None:
     """Whatever comes after a stop is an error of its own and not fatal (SESS-3)."""
     async with edge.connect() as client:
         await client.send("stop")
@@ -133,7 +134,7 @@ async def test_endless_errors_end_the_connection(edge: Replica) -> None:
     """A client that sends nothing but nonsense is closed after a bound, and can resume."""
     async with edge.connect() as client:
         start = await client.next()
-        for _ in range(MOST_ERRORS + 1):
+        for _ in range(MAX_ERRORS + 1):
             await client.send_text("nonsense")
         assert (await client.until("error", code="too_many_errors"))["fatal"]
         assert await client.closed() == 1008
@@ -152,7 +153,7 @@ async def test_a_wrong_token_leaves_the_session_alone(edge: Replica) -> None:
 
 
 async def test_an_ended_session_is_not_resumed(edge: Replica) -> None:
-    """A resume after the end is told so."""
+    """A resume after the end gets `session_ended`."""
     async with edge.connect() as client:
         start = await client.next()
         await client.send("stop")
@@ -162,7 +163,7 @@ async def test_an_ended_session_is_not_resumed(edge: Replica) -> None:
 
 
 async def test_other_settings_are_not_resumed(edge: Replica) -> None:
-    """A resume that asks for another sample rate than the session has is told so; the same one is taken."""
+    """A resume that asks for another sample rate gets `settings_mismatch`; the session's own is taken."""
     async with edge.connect() as client:
         start = await client.next()
     async with edge.connect(resuming(start, "&sample_rate=8000")) as client:
@@ -172,11 +173,11 @@ async def test_other_settings_are_not_resumed(edge: Replica) -> None:
 
 
 async def test_a_client_that_does_not_read_is_dropped(redis_url: str) -> None:
-    """A client that lets messages pile up is closed after a bound, and holds up nobody (SESS-10)."""
+    """A client that lets messages pile up is closed after a bound, and delays no other client (SESS-10)."""
     async with replica(redis_url, max_outbox_messages=8) as edge, edge.connect() as slow, edge.connect() as other:
         await slow.next()
         await other.next()
-        [connection] = [one for one in edge.core.connections if one.session.token == slow.told[0]["resume_token"]]
+        [connection] = [one for one in edge.core.connections if one.session.token == slow.received[0]["resume_token"]]
         slow.socket.transport.pause_reading()
         body = '{"type":"final","text":"' + "x" * 500_000 + '"}'
         await eventually_async(lambda: _flooded(connection, body), 30)
@@ -189,13 +190,33 @@ def _flooded(connection: object, body: str) -> bool:
     return str(connection.state) == "closed"  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize(("method", "path", "error"), [
+    ("GET", "/nowhere", errors.NOT_FOUND),
+    ("PUT", "/v1/health", errors.METHOD_NOT_ALLOWED),
+    ("GET", f"/v1/sessions/{UNKNOWN_ID}", errors.UNKNOWN_SESSION),
+    ("GET", "/v1/sessions?limit=x", errors.INVALID_QUERY),
+])  # fmt: skip
+async def test_an_http_error_is_a_problem_detail(edge: Replica, method: str, path: str, error: ErrorCode) -> None:
+    """An HTTP error has the media type and the members of RFC 9457; type and title depend on the code alone."""
+    async with client_of(edge) as client:
+        answer = await client.request(method, path)
+    assert answer.headers["content-type"] == "application/problem+json"
+    body = answer.json()
+    assert body.pop("detail")
+    assert body == {
+        "type": f"urn:stenolog:error:{error.code}", "title": error.title, "status": answer.status_code,
+        "code": error.code,
+    }  # fmt: skip
+    assert answer.status_code == error.status
+
+
 def test_the_table_in_the_docs_is_current() -> None:
     """The documented error table is the one in the code."""
     assert table_markdown() in DOCS.read_text(encoding="utf-8")
 
 
 def test_codes_are_unique_and_closed_properly() -> None:
-    """No two troubles share a code, and each fatal one closes with a code that RFC 6455 allows a server."""
+    """No two errors share a code, and each fatal one closes with a code that RFC 6455 allows a server."""
     assert len({row.code for row in TABLE}) == len(TABLE)
     assert {row.close for row in TABLE if row.fatal} <= {1008, 1011, 1012, 1013}
     assert errors.LOG_UNAVAILABLE.close == 1013

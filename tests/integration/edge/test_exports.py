@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ApiError
-from edge.views.exports import LINE_CHARACTERS, LINES_PER_CUE, Format, cues, negotiated, plain_text, srt, vtt
+from edge.views.exports import LINE_CHARACTERS, LINES_PER_CUE, Format, cues, negotiate, plain_text, srt, vtt
 from eventlog.readmodel.documents import ListedFinal
 from tests.integration.edge.captions import Caption, parse_srt, parse_vtt
 from tests.integration.edge.replicas import Replica
@@ -85,7 +85,7 @@ Speaker 1: Right. See you.
 """
 
 
-def test_captions_and_text_are_as_ever() -> None:
+def test_captions_and_text_match_the_stored_ones() -> None:
     """SRT, WebVTT and text of a conversation are these files to the byte (SESS-4)."""
     assert srt(TALK) == GOLDEN_SRT
     assert vtt(TALK) == GOLDEN_VTT
@@ -99,7 +99,7 @@ def test_one_speaker_is_not_named() -> None:
     assert "Speaker" not in srt(alone)
 
 
-def test_nothing_said_is_an_empty_file() -> None:
+def test_no_speech_is_an_empty_file() -> None:
     """An empty transcript is a valid empty file in every format (STITCH-6)."""
     assert (plain_text([]), srt([]), vtt([])) == ("", "", "WEBVTT\n")
     silent = [final(" \n\x00 ", 0.0, 1.0)]
@@ -181,15 +181,15 @@ def test_an_accent_stays_with_its_letter() -> None:
 ])  # fmt: skip
 def test_accept_is_negotiated(accept: str, wanted: Format) -> None:
     """The format is the one that the header likes best, the most exact part deciding for each (SESS-4)."""
-    assert negotiated(accept) is wanted
+    assert negotiate(accept) is wanted
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/*", "*/*;q=0", "application/json;q=0, text/plain;q=0", "x"])
-def test_what_is_not_to_be_had_is_told(accept: str) -> None:
+def test_an_unavailable_format_is_refused(accept: str) -> None:
     """A header that takes none of the formats is refused."""
     with pytest.raises(ApiError) as refused:
-        negotiated(accept)
-    assert refused.value.trouble.status == 406
+        negotiate(accept)
+    assert refused.value.error.status == 406
 
 
 async def test_formats_are_served(edge: Replica) -> None:
@@ -205,5 +205,5 @@ async def test_formats_are_served(edge: Replica) -> None:
             assert by_accept.content == by_suffix.content
             assert by_accept.headers["vary"] == "Accept"
         refused = await ask(edge, address, accept="text/html")
-        assert (refused.status_code, refused.json()["error"]["code"]) == (406, "not_acceptable")
+        assert (refused.status_code, refused.json()["code"]) == (406, "not_acceptable")
         assert (await ask(edge, f"{address}.docx")).status_code == 404

@@ -34,7 +34,7 @@ def named(names: str, tenant_id: str = "acme") -> list[Reservation]:
 
 
 async def test_reservations_keep_the_limit(server: Server) -> None:
-    """Whoever asks, never more than the limit are held; a release frees one; a second take renews (SESS-6)."""
+    """Over all callers, never more than the limit are held; a release frees one; a second take renews (SESS-6)."""
     async with places(server.url, limit=2) as first, places(server.url, limit=2) as second:
         asked = zip([first, second] * 2, "abcd", strict=True)
         taken = await asyncio.gather(*(place.take(named(name)) for place, name in asked))
@@ -48,7 +48,7 @@ async def test_reservations_keep_the_limit(server: Server) -> None:
 
 
 async def test_reservations_expire_by_the_clock_of_redis(redis_url: str) -> None:
-    """A reservation that nobody renews frees itself, whatever the edges' clocks say (SESS-6)."""
+    """A reservation that no edge renews expires, whatever the edges' clocks say (SESS-6)."""
     async with places(redis_url, limit=1) as place:
         assert await place.take(named("a")) == [Code.OK]
         expired_ms = await place._server.time_ms() - 1
@@ -64,15 +64,15 @@ async def test_the_limit_holds_over_replicas(redis_url: str) -> None:
         second = await stack.enter_async_context(replica(redis_url, max_sessions=3))
         connecting = (stack.enter_async_context(one.connect()) for one in [first, second] * 5)
         clients = await asyncio.gather(*connecting)
-        told = await asyncio.gather(*(client.next() for client in clients))
-        assert sum(message["type"] == "session_start" for message in told) == 3
-        refused = [client for client, message in zip(clients, told, strict=True) if message["type"] == "error"]
-        assert {client.told[0]["code"] for client in refused} == {"session_limit_exceeded"}
+        first_messages = await asyncio.gather(*(client.next() for client in clients))
+        assert sum(message["type"] == "session_start" for message in first_messages) == 3
+        refused = [client for client, first in zip(clients, first_messages, strict=True) if first["type"] == "error"]
+        assert {client.received[0]["code"] for client in refused} == {"session_limit_exceeded"}
         assert {await client.closed() for client in refused} == {1013}
 
 
 async def test_an_end_makes_room(redis_url: str) -> None:
-    """A place is free as soon as the session's end is told, and kept while it can be resumed."""
+    """A reservation is free as soon as the session's end is sent, and kept while it can be resumed."""
     async with replica(redis_url, max_sessions=1, session_end_timeout_s=0.1) as edge:
         async with edge.connect() as client:
             start = await client.next()
@@ -85,8 +85,8 @@ async def test_an_end_makes_room(redis_url: str) -> None:
                 assert (await another.next())["type"] == "session_start"
 
 
-async def test_connected_sessions_keep_their_places(redis_url: str) -> None:
-    """An edge renews the places of its connections, and gives up a connection whose place is taken."""
+async def test_connected_sessions_keep_their_reservations(redis_url: str) -> None:
+    """An edge renews the reservations of its connections, and closes a connection that has lost its own."""
     async with replica(redis_url, max_sessions=1, reservation_ttl_s=0.6) as edge, edge.connect() as client:
         start = await client.next()
         key, server = reservations(), edge.core.server
@@ -144,9 +144,9 @@ async def test_ready_needs_redis(standalone: Server) -> None:
 @pytest.mark.parametrize("session_id", [str(uuid.UUID(int=3, version=4)), "unknown"])
 @pytest.mark.parametrize("path", ["/v1/sessions/{}", "/v1/sessions/{}/transcript"])
 async def test_an_unknown_session_is_not_found(edge: Replica, session_id: str, path: str) -> None:
-    """A session that isn't there is a 404 with its code in JSON (STITCH-6)."""
+    """A session that doesn't exist is a 404 with its code in JSON (STITCH-6)."""
     answer = await get(edge, path.format(session_id))
-    assert (answer.status_code, answer.json()["error"]["code"]) == (404, "unknown_session")
+    assert (answer.status_code, answer.json()["code"]) == (404, "unknown_session")
 
 
 @pytest.mark.parametrize(("path", "status", "code"), [
@@ -155,15 +155,15 @@ async def test_an_unknown_session_is_not_found(edge: Replica, session_id: str, p
     ("/v1/sessions?limit=x", 400, "invalid_query"),
     ("/v1/sessions?state=asleep", 400, "invalid_query"),
 ])  # fmt: skip
-async def test_bad_requests_are_told_in_json(edge: Replica, path: str, status: int, code: str) -> None:
+async def test_invalid_requests_are_answered_in_json(edge: Replica, path: str, status: int, code: str) -> None:
     """A request that can't be answered gets a JSON error with its code."""
     answer = await get(edge, path)
-    assert (answer.status_code, answer.json()["error"]["code"]) == (status, code)
+    assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
 @pytest.mark.usefixtures("path")
 async def test_transcripts_are_read_over_http(redis_url: str) -> None:
-    """A transcript is there so far while the session lives, and whole afterwards, as JSON and as text (SESS-4)."""
+    """A transcript is readable so far while the session lives, and whole afterwards, as JSON and as text (SESS-4)."""
     async with replica(redis_url) as edge, edge.connect() as client:
         address = f"/v1/sessions/{(await client.next())['session_id']}"
         empty = (await get(edge, address + "/transcript")).json()

@@ -20,7 +20,8 @@ from tests.integration.edge.replicas import FRAME_SAMPLES, RATE_HZ, Replica, rep
 from tests.support.speaking import PCM, SECOND, chunks, client_of, refusal, speech, started
 from tests.support.waiting import eventually_async
 
-NOBODY = str(uuid.UUID(int=1, version=4))
+FORM = {"content-type": "multipart/form-data; boundary=x"}
+UNKNOWN_ID = str(uuid.UUID(int=1, version=4))
 
 
 @pytest.fixture
@@ -62,7 +63,7 @@ async def test_a_recording_alone_is_answered_with_its_results(http: httpx2.Async
 
 
 @pytest.mark.usefixtures("path")
-async def test_a_chunk_is_answered_with_all_so_far(http: httpx2.AsyncClient) -> None:
+async def test_a_chunk_is_answered_with_the_current_transcript(http: httpx2.AsyncClient) -> None:
     """A chunk that ends within an utterance is answered with it as provisional, and forces no boundary (LIVE-1)."""
     audio = speech(2)
     whole = (await http.post("/live/transcribe", content=audio, headers=PCM)).json()["results"]
@@ -83,7 +84,7 @@ async def test_a_chunk_is_answered_with_all_so_far(http: httpx2.AsyncClient) -> 
 
 
 @pytest.mark.usefixtures("path")
-async def test_a_session_goes_by_requests(http: httpx2.AsyncClient) -> None:
+async def test_a_session_runs_by_requests(http: httpx2.AsyncClient) -> None:
     """A session is started, fed, read and stopped by requests, and its end is its transcript (LIVE-2)."""
     session_id = await started(http)
     url, end = f"/live/{session_id}", 0
@@ -100,8 +101,8 @@ async def test_a_session_goes_by_requests(http: httpx2.AsyncClient) -> None:
     stopped = await http.post(f"{url}/stop")
     assert stopped.status_code in {200, 202}
     await eventually_async(lambda: _is(http, f"{url}/stop", 200))
-    told = (await http.post(f"{url}/stop")).json()
-    assert (told["reason"], told["complete"], told["results"]) == ("stop", True, await finals())
+    stopped = (await http.post(f"{url}/stop")).json()
+    assert (stopped["reason"], stopped["complete"], stopped["results"]) == ("stop", True, await finals())
     assert refusal(await http.post(f"{url}/audio", content=b"ab", headers=PCM)) == (409, "session_ended")
     assert refusal(await http.post(f"/live/transcribe?session_id={session_id}", content=b"ab")) == (
         409, "session_ended",
@@ -132,16 +133,16 @@ async def test_a_retry_changes_nothing(edge: Replica, http: httpx2.AsyncClient) 
 
 
 async def test_a_gap_is_refused(edge: Replica, http: httpx2.AsyncClient) -> None:
-    """A chunk that begins after the end of the audio is refused, and is told where that is (LIVE-2)."""
+    """A chunk that begins after the end of the audio is refused with that end (LIVE-2)."""
     session_id = await started(http)
     await http.post(f"/live/{session_id}/audio", content=bytes(3200), headers=PCM)
     answer = await http.post(f"/live/{session_id}/audio?offset=6400", content=bytes(3200), headers=PCM)
     assert refusal(answer) == (409, "invalid_offset")
-    assert "3200" in answer.json()["error"]["message"]
+    assert "3200" in answer.json()["detail"]
     assert len(await pcm_of(edge, session_id)) == 3200
 
 
-async def test_requests_at_once_interleave_whole(redis_url: str) -> None:
+async def test_concurrent_chunks_stay_whole(redis_url: str) -> None:
     """Chunks that come at the same time on several replicas are each in the log whole and once (LIVE-6)."""
     async with replica(redis_url) as one, replica(redis_url) as two, client_of(one) as here, client_of(two) as there:
         session_id = await started(here)
@@ -157,7 +158,7 @@ async def test_requests_at_once_interleave_whole(redis_url: str) -> None:
 
 
 @pytest.mark.usefixtures("path")
-async def test_replicas_behind_a_balancer_are_as_one(redis_url: str) -> None:
+async def test_replicas_behind_a_balancer_act_as_one(redis_url: str) -> None:
     """Three replicas, each request on the next of them, give the results that one gives (LIVE-6)."""
     async with (
         replica(redis_url, name="one") as one, replica(redis_url, name="two") as two,
@@ -218,7 +219,7 @@ async def _piped(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> No
     sink.close()
 
 
-async def test_status_tells_what_is(edge: Replica, http: httpx2.AsyncClient) -> None:
+async def test_status_describes_the_deployment(edge: Replica, http: httpx2.AsyncClient) -> None:
     """The status names version, engine and exactly the operations that answer, and counts live sessions (LIVE-3)."""
     await started(http)
     status = (await http.get("/live/status")).json()
@@ -226,12 +227,12 @@ async def test_status_tells_what_is(edge: Replica, http: httpx2.AsyncClient) -> 
     assert status["version"] == edge.core.settings.version
     for endpoint in status["endpoints_available"]:
         method, _, address = endpoint.partition(" ")
-        answer = await http.request(method, address.replace("{session_id}", NOBODY))
-        assert answer.status_code not in {404, 405} or answer.json()["error"]["code"] == "unknown_session", endpoint
+        answer = await http.request(method, address.replace("{session_id}", UNKNOWN_ID))
+        assert answer.status_code not in {404, 405} or answer.json()["code"] == "unknown_session", endpoint
     assert len(status["endpoints_available"]) == 6
 
 
-async def test_each_request_is_a_sign_of_life(redis_url: str) -> None:
+async def test_each_request_renews_the_session(redis_url: str) -> None:
     """A session's place is held by its requests and free after its end (SESS-6)."""
     async with replica(redis_url, max_sessions=1, session_end_timeout_s=0) as edge, client_of(edge) as client:
         session_id = await started(client)
@@ -257,7 +258,7 @@ async def test_each_request_is_a_sign_of_life(redis_url: str) -> None:
         ("/live/{known}/audio", b"ab", {"content-range": "seconds 1-2"}, (400, "invalid_request")),
         ("/live/{known}/audio?offset=2", b"ab", {"content-range": "bytes 0-1/*"}, (400, "invalid_request")),
         ("/live/{known}/audio", b"ab", {"content-type": "multipart/form-data"}, (400, "invalid_request")),
-        ("/live/{known}/audio", b"--x\r\n", {"content-type": "multipart/form-data; boundary=x"}, (400, "invalid_request")),
+        ("/live/{known}/audio", b"--x\r\n", FORM, (400, "invalid_request")),
         ("/live/start", b"[]", {}, (400, "invalid_request")),
         ("/live/start", b'{"sample_rate":11025}', {}, (400, "invalid_request")),
         ("/live/start?sample_rate=11025", b"", {}, (400, "invalid_sample_rate")),
@@ -268,25 +269,25 @@ async def test_each_request_is_a_sign_of_life(redis_url: str) -> None:
         ("/live/transcribe", b"", {"content-type": "audio/webm"}, (422, "invalid_audio")),
     ],
 )
-async def test_what_is_wrong_is_told(
+async def test_each_mistake_has_its_error_code(
     edge: Replica, address: str, content: bytes, headers: dict[str, str], refused: tuple[int, str]
 ) -> None:
     """Each malformed request is refused with its own code, and changes nothing (LIVE-2, SAFE-4)."""
     async with client_of(edge) as http:
         known = await started(http)
-        answer = await http.post(address.format(unknown=NOBODY, known=known), content=content, headers=headers)
+        answer = await http.post(address.format(unknown=UNKNOWN_ID, known=known), content=content, headers=headers)
     assert refusal(answer) == refused
     assert await pcm_of(edge, known) == b""
     assert await edge.core.reservations.held() == 1
 
 
-async def test_a_socket_s_session_is_left_alone(edge: Replica, http: httpx2.AsyncClient) -> None:
+async def test_a_socket_s_session_accepts_no_requests(edge: Replica, http: httpx2.AsyncClient) -> None:
     """Requests can't append to a session that a WebSocket feeds, which counts on being alone (SAFE-1)."""
     async with edge.connect() as client:
         session_id = (await client.next())["session_id"]
         for address in (f"/live/{session_id}/audio", f"/live/transcribe?session_id={session_id}"):
-            assert refusal(await http.post(address, content=b"ab", headers=PCM)) == (409, "websocket_session")
-        assert refusal(await http.post(f"/live/{session_id}/stop")) == (409, "websocket_session")
+            assert refusal(await http.post(address, content=b"ab", headers=PCM)) == (409, "transport_mismatch")
+        assert refusal(await http.post(f"/live/{session_id}/stop")) == (409, "transport_mismatch")
         await client.speak(1)
         await client.acked(FRAME_SAMPLES)
 
@@ -303,7 +304,7 @@ async def test_a_session_that_is_too_long_is_ended(redis_url: str) -> None:
         assert await edge.core.reservations.held() == 0
 
 
-async def test_results_of_a_session_that_an_end_came_to_are_whole(edge: Replica, http: httpx2.AsyncClient) -> None:
+async def test_results_of_a_session_that_ends_meanwhile_are_complete(edge: Replica, http: httpx2.AsyncClient) -> None:
     """A session ended from outside refuses further audio as ended (SESS-7)."""
     session_id = await started(http)
     assert await edge.log.seal(edge.core.server.keys.of(session_id), "idle") is Code.OK

@@ -1,4 +1,4 @@
-"""What an edge counts, and who may read it."""
+"""The metrics of an edge, and the callers that may read them."""
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -36,7 +36,7 @@ async def test_a_session_shows_in_the_metrics(redis_url: str) -> None:
         await eventually_async(lambda: not edge.core.connections)
         after = await scraped(edge)
     assert of(during, "stenolog_edge_connections", state="active") == 1
-    assert of(during, "stenolog_edge_sessions_opened_total", how="created") == 1
+    assert of(during, "stenolog_edge_sessions_opened_total", type="created") == 1
     assert of(during, "stenolog_edge_appended_bytes_total") == FRAMES * FRAME_SAMPLES * 2
     assert of(during, "stenolog_edge_unacked_bytes") == 0
     flushes = of(after, "stenolog_edge_append_duration_seconds_count")
@@ -47,8 +47,8 @@ async def test_a_session_shows_in_the_metrics(redis_url: str) -> None:
     assert of(after, "stenolog_edge_connections", state="active") == 0
 
 
-async def test_what_clients_are_told_of_is_counted_by_code(edge: Replica) -> None:
-    """Each error code has its counter from the start, which rises with every client that is told, by either way."""
+async def test_errors_are_counted_by_code(edge: Replica) -> None:
+    """Each error code has its counter from the start, which rises with every such error, by WebSocket or HTTP."""
     before = await scraped(edge)
     assert {code for name, labels in before if name == "stenolog_edge_errors_total" for _, code in labels} == {
         one.code for one in errors.TABLE
@@ -102,7 +102,7 @@ async def test_redis_is_seen_from_the_edge(edge: Replica) -> None:
         await client.next()
     found = await scraped(edge)
     assert of(found, "stenolog_redis_call_duration_seconds_count", call="open_session") == 1
-    assert of(found, "stenolog_redis_connections_opened_total") >= 2  # one for calls, one for bells
+    assert of(found, "stenolog_redis_connections_opened_total") >= 2  # one for calls, one for wake-ups
     assert not [name for name in names(found) if name.endswith("_created")]
 
 

@@ -37,8 +37,9 @@ PROMISED = [
 
 @contextlib.asynccontextmanager
 async def whole(redis_url: str, **settings: Any) -> AsyncIterator[Replica]:  # noqa: ANN401 - any setting
-    """An edge with everything behind it, that nobody waits for long."""
-    async with behind(redis_url), replica(redis_url, **{"session_end_timeout_s": 0.2, "result_timeout_s": 0.2, **settings}) as edge:
+    """An edge with a worker and projections, and with short timeouts."""
+    settings = {"session_end_timeout_s": 0.2, "result_timeout_s": 0.2, **settings}
+    async with behind(redis_url), replica(redis_url, **settings) as edge:
         yield edge
 
 
@@ -105,20 +106,29 @@ async def test_answers_about_a_session_are_as_documented(redis_url: str) -> None
 
 
 async def test_the_document_is_well_formed_and_whole(edge: Replica) -> None:
-    """The document is valid OpenAPI 3.1 and names every operation of the table, once, with all its troubles."""
+    """The document is valid OpenAPI 3.1 and names every operation of the table, once, with all its errors."""
     document = await fetched(edge, "/openapi.json")
     schemathesis.openapi.from_dict(document).validate()
     app = edge.serving.config.app
     assert isinstance(app, Starlette)
     operations: tuple[Operation, ...] = app.state.operations
-    told = {
+    found = {
         (method.upper(), path): one for path, methods in document["paths"].items() for method, one in methods.items()
     }
-    assert set(told) == {(one.method, one.path) for one in operations}
-    assert len({one["operationId"] for one in told.values()}) == len(operations)
+    assert set(found) == {(one.method, one.path) for one in operations}
+    assert len({one["operationId"] for one in found.values()}) == len(operations)
     for one in operations:
-        statuses = {str(trouble.status) for trouble in one.troubles if trouble.status}
-        assert statuses <= set(told[one.method, one.path]["responses"])
+        statuses = {str(error.status) for error in one.errors if error.status}
+        assert statuses <= set(found[one.method, one.path]["responses"])
+
+
+async def test_errors_are_documented_as_problems(edge: Replica) -> None:
+    """Each error response of the document refers to the Problem schema under its own media type."""
+    document = await fetched(edge, "/openapi.json")
+    for methods in document["paths"].values():
+        for one in methods.values():
+            content = one["responses"]["503"]["content"]["application/problem+json"]
+            assert {"$ref": "#/components/schemas/Problem"} in content["schema"]["allOf"]
 
 
 async def test_no_answer_is_documented_as_a_defect(edge: Replica) -> None:
@@ -151,14 +161,14 @@ async def test_a_method_that_a_path_lacks_is_refused(
     async with client_of(edge) as client:
         answer = await client.request(method, path)
     assert (answer.status_code, set(answer.headers["allow"].split(", "))) == (405, allowed)
-    assert answer.json()["error"]["code"] == errors.METHOD_NOT_ALLOWED.code
+    assert answer.json()["code"] == errors.METHOD_NOT_ALLOWED.code
 
 
 # The WebSocket
 
 
 async def messages(edge: Replica) -> list[dict[str, Any]]:
-    """Everything that clients are told in a session with two finals, bad frames, and a handshake that is refused."""
+    """All messages of a session with two finals and invalid frames, and of a refused handshake."""
     async with edge.connect("hangover_ms=300") as client:
         await client.next()
         await client.send_text("{")
@@ -171,19 +181,19 @@ async def messages(edge: Replica) -> list[dict[str, Any]]:
         await client.closed()
     async with edge.connect("sample_rate=1") as refused:
         await refused.closed()
-    return [*client.told, *refused.told]
+    return [*client.received, *refused.received]
 
 
 async def test_the_messages_of_a_session_are_as_documented(redis_url: str) -> None:
     """Each message of a real session fits its schema in the AsyncAPI document, field by field."""
     async with whole(redis_url, session_end_timeout_s=10) as edge:
         document = await fetched(edge, "/asyncapi.json")
-        told = await messages(edge)
+        found = await messages(edge)
     schemas = document["components"]["schemas"]
-    for message in told:
+    for message in found:
         schema = {**schemas[message["type"]], "components": document["components"]}
         jsonschema_rs.validate(schema, message)
-    assert {"session_start", "ack", "final", "session_end", "error"} <= {message["type"] for message in told}
+    assert {"session_start", "ack", "final", "session_end", "error"} <= {message["type"] for message in found}
 
 
 async def test_the_socket_document_is_whole(edge: Replica) -> None:

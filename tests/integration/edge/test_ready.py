@@ -1,4 +1,6 @@
-"""Readiness tells the truth: a process whose heart beats on while it does nothing isn't alive."""
+"""Readiness counts a process that writes heartbeats but does no work as dead."""
+
+import re
 
 import pytest
 
@@ -28,7 +30,7 @@ async def readiness(edge: Replica) -> dict[str, object]:
     return body
 
 
-async def test_all_alive_is_green(edge: Replica) -> None:
+async def test_a_complete_deployment_is_ready(edge: Replica) -> None:
     """With a worker and every projection at work it is green, without reason or warning (SESS-5)."""
     await beat(edge, *ALL, consumed_age_s=0.1)
     found = await readiness(edge)
@@ -38,13 +40,15 @@ async def test_all_alive_is_green(edge: Replica) -> None:
 
 @pytest.mark.parametrize(("worker", "reason"), [
     ({"consumed_age_s": 16.0}, "no worker has consumed for 15 s"),
-    ({"consumed_age_s": 0.1, "oldest_decision_s": 31.0}, "speech waits for its text for 31 s"),
+    ({"consumed_age_s": 0.1, "oldest_decision_s": 31.0}, "speech waits for its text for 3[1-9] s"),
 ])  # fmt: skip
 async def test_a_worker_that_only_beats_is_not_alive(edge: Replica, worker: dict[str, float], reason: str) -> None:
     """A worker whose reads hang, or whose recogniser does, turns it red although its heart beats (SESS-5)."""
     await beat(edge, *ALL, **worker)
     found = await readiness(edge)
-    assert (found["ready"], found["reasons"]) == (False, [reason])
+    assert not found["ready"]
+    [given] = found["reasons"]  # type: ignore[misc]
+    assert re.fullmatch(reason, given)  # type: ignore[has-type]
 
 
 @pytest.mark.parametrize("missing", ALL)
@@ -52,15 +56,15 @@ async def test_projections_are_missed_by_name(edge: Replica, missing: str) -> No
     """A projection that isn't heard of is named; without lists or feeds it is red, without others not (SESS-5)."""
     await beat(edge, *(name for name in ALL if name != missing))
     found = await readiness(edge)
-    told = [f"projection {missing} hasn't been heard of for 15 s"]
-    is_red = missing in {"lists", "feeds"}
+    reasons = [f"projection {missing} has had no heartbeat for 15 s"]
+    is_unready = missing in {"lists", "feeds"}
     assert (found["ready"], found["reasons"], found["warnings"]) == (
-        not is_red, told if is_red else [], [] if is_red else told
+        not is_unready, reasons if is_unready else [], [] if is_unready else reasons
     )  # fmt: skip
 
 
-async def test_a_session_that_nobody_takes_turns_it_red(redis_url: str) -> None:
-    """A session that waits for a worker for too long, and facts that wait for lists or feeds, are told (SESS-5)."""
+async def test_an_unclaimed_session_makes_it_unready(redis_url: str) -> None:
+    """A session that waits too long for a worker, and facts that wait for lists or feeds, are reported (SESS-5)."""
     async with replica(redis_url, ready_lag_s=0.2) as edge, edge.connect() as client:
         await Claims(edge.core.server, "w1", lease_ms=5000, session_ttl_s=60).ensure_groups()
         for name in ALL:  # as a projection's first read makes it
@@ -69,7 +73,7 @@ async def test_a_session_that_nobody_takes_turns_it_red(redis_url: str) -> None:
         await client.next()
         await beat(edge, *ALL)
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             found = await readiness(edge)
             reasons, warnings = (" ".join(map(str, found[kind] or ())) for kind in ("reasons", "warnings"))  # type: ignore[call-overload]
             assert "a session waits for a worker for" in reasons
@@ -78,7 +82,7 @@ async def test_a_session_that_nobody_takes_turns_it_red(redis_url: str) -> None:
             assert "a notice waits for projection sessions for" in warnings
             return float(str(found["lag_s"])) > 0.2
 
-        await eventually_async(told)
+        await eventually_async(is_reported)
         assert (await ask(edge, "/v1/health")).status_code == 200
 
 
@@ -95,7 +99,7 @@ async def test_work_that_is_done_leaves_no_lag(redis_url: str) -> None:
 
 
 async def test_sessions_are_counted_here_and_everywhere(redis_url: str) -> None:
-    """Both the sessions of this edge and those of all edges are told (SESS-5)."""
+    """The answer counts the sessions of this edge and those of all edges (SESS-5)."""
     async with (
         replica(redis_url, name="one") as one, replica(redis_url, name="two") as two,
         one.connect() as first, two.connect() as second, two.connect() as third,
@@ -110,21 +114,21 @@ async def test_sessions_are_counted_here_and_everywhere(redis_url: str) -> None:
         await eventually_async(counted)
 
 
-async def test_the_age_of_consumption_is_told(redis_url: str) -> None:
+async def test_a_worker_reports_the_age_of_its_last_read(redis_url: str) -> None:
     """A worker's heartbeat says when it last read and looked for claims, which it does all the time (SESS-5)."""
     async with behind(redis_url), replica(redis_url) as edge:
 
-        async def told() -> bool:
+        async def is_reported() -> bool:
             beats = await heartbeats.read_all(edge.core.server)
             [worker] = [one.payload for one in beats if one.role == "worker"]
             return bool(0 <= worker["consumed_age_s"] < 5 and worker["oldest_decision_s"] == 0)
 
-        await eventually_async(told)
+        await eventually_async(is_reported)
     assert len(edge.core.server.keys.partitions) == PARTITIONS
 
 
 async def test_a_sink_that_went_missing_is_a_warning(edge: Replica) -> None:
-    """A sink nobody runs is no trouble, one that fell silent or can't forward is a warning, and never more (SESS-5)."""
+    """A sink that never ran is no warning; one that fell silent or fails is a warning, and never more (SESS-5)."""
     await beat(edge, *ALL, consumed_age_s=0.1)
     server = edge.core.server
     await heartbeats.write(server, "projection.kafka", "left in order", {"leaving": True})
@@ -135,5 +139,5 @@ async def test_a_sink_that_went_missing_is_a_warning(edge: Replica) -> None:
     assert (found["ready"], found["reasons"]) == (True, [])
     assert found["projections"] == {**dict.fromkeys(ALL, 1), "webhooks": 1, "eventbridge": 0}
     assert set(found["warnings"]) == {  # type: ignore[call-overload]
-        "events can't be forwarded to webhooks for 31 s", "projection eventbridge hasn't been heard of for 15 s",
+        "forwarding to webhooks has failed for 31 s", "projection eventbridge has had no heartbeat for 15 s",
     }  # fmt: skip

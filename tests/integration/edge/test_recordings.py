@@ -22,7 +22,7 @@ WEBM = {"content-type": "audio/webm;codecs=opus"}
 
 
 async def only_session(edge: Replica) -> list[AudioEntry]:
-    """The stream of the one session that there is; nothing while there is none."""
+    """The stream of the only session; empty while none exists."""
     [*names] = await edge.core.server.execute("KEYS", "*:audio:*")
     if not names:
         return []
@@ -107,7 +107,7 @@ async def test_a_transcript_that_takes_long_is_fetched(redis_url: str, address: 
 
 
 @pytest.mark.parametrize("container", [True, False])
-async def test_a_client_that_leaves_takes_its_session_along(edge: Replica, *, container: bool) -> None:
+async def test_a_disconnect_erases_the_session(edge: Replica, *, container: bool) -> None:
     """A client that goes away within its recording leaves nothing behind, and no place taken (SESS-6, STITCH-5)."""
     kind = "audio/webm" if container else "audio/l16"
     _, writer = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -123,7 +123,7 @@ async def _held(edge: Replica, places: int) -> bool:
     return await edge.core.reservations.held() == places
 
 
-async def test_what_is_too_large_is_not_read(redis_url: str) -> None:
+async def test_a_too_large_recording_is_not_read(redis_url: str) -> None:
     """A recording over the bound is refused by its announced length before any of it is taken, else at the bound."""
     async with replica(redis_url, max_upload_bytes=100_000) as edge, client_of(edge) as client:
         answer = await client.post("/v1/transcribe", content=bytes(200_000), headers=PCM)
@@ -139,8 +139,8 @@ async def _slices(count: int) -> AsyncIterator[bytes]:
         yield bytes(10_000)
 
 
-async def test_nobody_is_listened_to_for_ever(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that goes on sending is told at once, and its connection closed after a bound (SESS-10)."""
+async def test_a_refused_sender_is_cut_off(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that continues to send gets the error at once, and a close after a bound (SESS-10)."""
     monkeypatch.setattr("edge.server.lingering_close.LINGER_S", 0.2)
     async with replica(redis_url, max_upload_bytes=100_000) as edge:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -152,7 +152,7 @@ async def test_nobody_is_listened_to_for_ever(redis_url: str, monkeypatch: pytes
         writer.close()
 
 
-async def test_a_client_that_falls_silent_is_given_up(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_client_is_given_up(edge: Replica, monkeypatch: pytest.MonkeyPatch) -> None:
     """A recording that stops coming is refused after a bound, and leaves nothing behind (SESS-10)."""
     monkeypatch.setattr("edge.ingest.upload_reader.SILENCE_S", 0.2)
     reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
@@ -163,7 +163,7 @@ async def test_a_client_that_falls_silent_is_given_up(edge: Replica, monkeypatch
     assert await nothing_is_left(edge)
 
 
-async def test_a_field_that_comes_too_late_is_told(edge: Replica) -> None:
+async def test_a_late_field_is_refused(edge: Replica) -> None:
     """A field behind a long recording is refused rather than ignored, one behind a short one is heeded (LIVE-1)."""
     async with client_of(edge) as client:
         for size, refused in ((2 << 20, (400, "invalid_request")), (1000, (404, "unknown_session"))):
@@ -178,16 +178,16 @@ async def test_a_field_that_comes_too_late_is_told(edge: Replica) -> None:
     assert await nothing_is_left(edge)
 
 
-async def test_a_replica_that_leaves_takes_no_recording(edge: Replica) -> None:
+async def test_a_draining_replica_refuses_recordings(edge: Replica) -> None:
     """While a replica shuts down it opens no session, and its status says so (SESS-8, LIVE-3)."""
-    edge.core.draining = True
+    edge.core.is_draining = True
     async with client_of(edge) as client:
         assert refusal(await client.post("/v1/transcribe", content=b"ab", headers=PCM)) == (503, "going_away")
         assert refusal(await client.post("/live/start")) == (503, "going_away")
         assert (await client.get("/live/status")).json()["mode"] == "draining"
 
 
-async def test_a_replica_that_leaves_ends_what_comes_in(edge: Replica) -> None:
+async def test_a_draining_replica_ends_uploads(edge: Replica) -> None:
     """A recording on its way to a replica that shuts down is refused, and leaves no session behind (SESS-8)."""
     sent = asyncio.Event()
 
@@ -195,7 +195,7 @@ async def test_a_replica_that_leaves_ends_what_comes_in(edge: Replica) -> None:
         for _ in range(3):
             yield bytes(SECOND)
         await eventually_async(lambda: _held(edge, 1))
-        edge.core.draining = True
+        edge.core.is_draining = True
         sent.set()
         yield bytes(SECOND)
 
@@ -242,7 +242,7 @@ async def test_a_full_redis_holds_the_recording(redis_url: str, monkeypatch: pyt
 
 
 async def test_a_redis_that_stays_full_ends_the_request(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Redis that takes nothing for too long is told with 503 and when to come again (SESS-10)."""
+    """A Redis that accepts no writes for too long gives 503 with `Retry-After` (SESS-10)."""
 
     async def full(_: Sequence[Append]) -> list[Appended]:
         raise LogFullError("full")
@@ -252,7 +252,7 @@ async def test_a_redis_that_stays_full_ends_the_request(redis_url: str, monkeypa
         answer = await client.post("/live/transcribe", content=bytes(SECOND), headers=PCM)
     assert refusal(answer) == (503, "log_unavailable")
     assert answer.headers["retry-after"]
-    assert json.loads(answer.text)["error"]["message"].startswith("Redis is full")
+    assert json.loads(answer.text)["detail"].startswith("Redis is full")
 
 
 @pytest.mark.usefixtures("path")
@@ -296,12 +296,12 @@ async def test_samples_of_every_rate_are_taken(redis_url: str) -> None:
 @pytest.mark.usefixtures("path")
 @pytest.mark.parametrize("address", ["/v1/transcribe", "/live/transcribe"])
 @pytest.mark.parametrize("body", [b"<html>no recording</html>", b"\x1aE\xdf\xa3" + bytes(5000)])
-async def test_what_is_no_recording_is_told(redis_url: str, address: str, body: bytes) -> None:
+async def test_an_undecodable_body_is_refused(redis_url: str, address: str, body: bytes) -> None:
     """What can't be decoded is answered with 422 and why (LIVE-5)."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         answer = await client.post(address, content=body, headers=WEBM)
         assert refusal(answer) == (422, "invalid_audio")
-        assert len(answer.json()["error"]["message"]) > 10
+        assert len(answer.json()["detail"]) > 10
         assert await edge.core.reservations.held() == 0
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from edge.session.reservations import Reservation
-from edge.streams.fan_out import Listener, Subscriber
+from edge.streams.fan_out import FeedCursor, Subscriber
 from eventlog.codec import decode_audio_event
 from eventlog.events import HoleFound
 from eventlog.keys import RunKeys, SessionKeys, reservations, tenant_reservations
@@ -77,7 +77,7 @@ async def test_the_older_connection_is_superseded(redis_url: str) -> None:
     ("", token(exp=NOW_S - 1), "unauthorized"),
 ])  # fmt: skip
 async def test_a_refused_resume_changes_nothing(redis_url: str, query: str, text: str, code: str) -> None:
-    """Whoever may not resume, or asks for something else, leaves the older connection as it was (SESS-9, SAFE-4)."""
+    """A refused client, or one that asks for other settings, leaves the older connection unchanged (SESS-9, SAFE-4)."""
     async with guarded(redis_url) as edge, edge.connect(additional_headers=bearer(token())) as older:
         start = await older.next()
         key = edge.core.server.keys.of(start["session_id"]).session
@@ -91,15 +91,15 @@ async def test_a_refused_resume_changes_nothing(redis_url: str, query: str, text
         assert await edge.core.reservations.held() == 1
 
 
-@pytest.mark.parametrize("who", [
+@pytest.mark.parametrize("caller", [
     {"sub": "bob"}, {"sub": "bob", "scope": "ingest"}, {"tenant_id": "*", "scope": "admin"},
 ])  # fmt: skip
-async def test_a_resume_token_is_good_within_its_tenant(redis_url: str, who: dict[str, str]) -> None:
-    """Whoever of the tenant has the resume token, or an operator, goes on, and the session keeps its owner (SESS-9)."""
+async def test_a_resume_token_is_good_within_its_tenant(redis_url: str, caller: dict[str, str]) -> None:
+    """A caller of the tenant with the token, or an operator, goes on, and the session keeps its owner (SESS-9)."""
     async with guarded(redis_url) as edge:
         async with edge.connect(additional_headers=bearer(token())) as client:
             start = await client.next()
-        async with edge.connect(resuming(start), additional_headers=bearer(token(**who))) as client:
+        async with edge.connect(resuming(start), additional_headers=bearer(token(**caller))) as client:
             assert (await client.next())["session_id"] == start["session_id"]
         found = await edge.log.read_position(edge.core.server.keys.of(start["session_id"]))
         assert found is not None
@@ -108,14 +108,14 @@ async def test_a_resume_token_is_good_within_its_tenant(redis_url: str, who: dic
 
 
 async def reserved(edge: Replica) -> list[Reservation]:
-    """All places that are held."""
+    """All reservations."""
     found = await edge.core.server.execute("ZRANGE", tenant_reservations("acme"), 0, -1)
     assert await edge.core.server.execute("ZCARD", reservations()) == len(found)
     return [Reservation(name.decode(), "acme") for name in found]
 
 
 async def test_a_superseded_append_is_refused(redis_url: str) -> None:
-    """An older connection that heard nothing of its successor writes nothing beside it."""
+    """An older connection that missed the message about its successor appends nothing beside it."""
     async with replica(redis_url) as first, replica(redis_url) as second:
         async with first.connect() as older:
             start = await older.next()
@@ -160,7 +160,7 @@ async def test_a_resume_hears_what_comes(edge: Replica) -> None:
 
 
 def _listens_from(edge: Replica, position: Position) -> bool:
-    return [connection.listener.position for connection in edge.core.connections] == [position]
+    return [connection.cursor.position for connection in edge.core.connections] == [position]
 
 
 async def test_a_resume_hears_what_it_asks_for(edge: Replica) -> None:
@@ -169,17 +169,17 @@ async def test_a_resume_hears_what_it_asks_for(edge: Replica) -> None:
         assert [(await client.until("final"))["utterance"] for _ in range(2)] == [1, 2]
 
 
-async def test_what_comes_while_a_resume_looks_is_heard_once(
+async def test_a_final_during_a_resume_is_sent_once(
     edge: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A final that is published while a resume looks for what was missed is told once, not from both (STITCH-7)."""
+    """A final that is published while a resume reads the missed ones is sent once, not from both (STITCH-7)."""
     async with with_feed(edge, 0) as (start, keys):
         fanout, witness = edge.core.fanout, Witness()
         looked = fanout.last_position
 
         async def late(run: RunKeys) -> Position:
             last = await looked(run)
-            fanout.add(Listener(run, last, witness))
+            fanout.add(FeedCursor(run, last, witness))
             await add_final(edge, keys, 0, publish=True)
             await eventually_async(lambda: witness.heard)
             return last
@@ -192,12 +192,12 @@ async def test_what_comes_while_a_resume_looks_is_heard_once(
 
 
 class Witness(Subscriber):
-    """Hears what any listener hears."""
+    """Keeps the position of each event that it receives."""
 
     def __init__(self) -> None:
         self.heard: list[Position] = []
 
-    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Sink`
+    def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Subscriber`
         """See `Subscriber`."""
         self.heard.append(position)
 
@@ -207,18 +207,18 @@ async def test_a_missed_message_is_read_from_the_feed(edge: Replica) -> None:
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
         await add_final(edge, keys, 0)
         await add_final(edge, keys, 1, publish=True)
         assert [(await client.until("final"))["utterance"] for _ in range(2)] == [0, 1]
 
 
 async def test_a_listener_ahead_of_the_feed_is_reset(edge: Replica) -> None:
-    """When the feed went back behind what a client heard, it gets a reset and the feed anew."""
+    """When the feed went back before a client's position, the client gets a reset and the feed from its start."""
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
         for number in range(2):
             await add_final(edge, keys, number, publish=True)
             await client.until("final")
@@ -233,7 +233,7 @@ async def test_late_partials_are_dropped(edge: Replica) -> None:
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
-        await edge.core.fanout._bells.listening()
+        await edge.core.fanout.listening()
         await add_final(edge, keys, 0, publish=True)
         for position in ("0-0", "1-0"):
             body = json.dumps({"type": "partial", "utterance": 0, "text": position})
@@ -245,7 +245,7 @@ async def test_late_partials_are_dropped(edge: Replica) -> None:
 async def test_a_stalled_redis_loses_nothing(standalone: Server) -> None:
     """While Redis stands still the edge reads no further than its bound, then goes on with nothing lost (SESS-10)."""
     frames = 400
-    async with replica(standalone.url, unacked_bytes=64_000) as edge, edge.connect() as client:
+    async with replica(standalone.url, max_unacked_bytes=64_000) as edge, edge.connect() as client:
         start = await client.next()
         [connection] = edge.core.connections
         standalone.pause_ms(2_000)
@@ -260,7 +260,7 @@ async def test_a_stalled_redis_loses_nothing(standalone: Server) -> None:
 
 
 async def test_a_redis_gone_for_long_ends_the_connection(standalone: Server) -> None:
-    """Past the bound the client is told to try again and what is durable, and it can resume from there (SAFE-1)."""
+    """Past the bound the client gets `log_unavailable` with the durable offset, and can resume from there (SAFE-1)."""
     async with replica(standalone.url, redis_outage_timeout_s=0.3, timeout_s=0.3) as edge:
         async with edge.connect() as client:
             start = await client.next()
@@ -278,8 +278,8 @@ async def test_a_redis_gone_for_long_ends_the_connection(standalone: Server) -> 
 
 async def _resumed(edge: Replica, start: dict[str, str]) -> dict[str, object]:
     async with edge.connect(resuming(start)) as client:
-        told = await client.next()
-        return told if told["type"] == "session_start" else {}
+        message = await client.next()
+        return message if message["type"] == "session_start" else {}
 
 
 async def gone_back(edge: Replica, client: Client, *, to_frames: int, of_frames: int) -> SessionKeys:
@@ -298,7 +298,7 @@ async def gone_back(edge: Replica, client: Client, *, to_frames: int, of_frames:
 
 
 async def test_a_log_that_went_back_is_filled_again(edge: Replica) -> None:
-    """What a failover lost of acked audio is appended again from what the edge kept (SAFE-1)."""
+    """Acked audio that a failover lost is appended again from the edge's resend buffer (SAFE-1)."""
     async with edge.connect() as client:
         keys = await gone_back(edge, client, to_frames=2, of_frames=6)
         await client.speak(1, first=7)
@@ -306,8 +306,8 @@ async def test_a_log_that_went_back_is_filled_again(edge: Replica) -> None:
     assert await pcm(edge, keys.session_id) == b"".join(map(frame, range(1, 8)))
 
 
-async def test_what_cannot_be_filled_is_a_hole(redis_url: str) -> None:
-    """Lost audio that isn't kept any more is told as a hole of its exact length, never stitched over."""
+async def test_audio_that_is_no_longer_kept_is_a_hole(redis_url: str) -> None:
+    """Lost audio that isn't kept any more becomes a hole of its exact length, never stitched over."""
     async with replica(redis_url, resend_buffer_s=0.0) as edge, edge.connect() as client:
         keys = await gone_back(edge, client, to_frames=2, of_frames=6)
         await client.speak(1, first=7)
@@ -339,7 +339,7 @@ async def test_a_forgotten_resume_is_made_again(edge: Replica) -> None:
 
 
 async def test_a_deleted_session_is_gone(edge: Replica) -> None:
-    """Audio for a session whose keys were deleted recreates nothing and is told as such."""
+    """Audio for a session whose keys were deleted recreates nothing and gets `session_gone`."""
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])
@@ -351,8 +351,8 @@ async def test_a_deleted_session_is_gone(edge: Replica) -> None:
 
 
 @pytest.mark.parametrize("resumes", [True, False])
-async def test_a_leaving_replica_tells_its_clients(redis_url: str, *, resumes: bool) -> None:
-    """On shutdown everything received is made durable, and the client is told to reconnect (SESS-8)."""
+async def test_a_replica_that_shuts_down_drains_its_clients(redis_url: str, *, resumes: bool) -> None:
+    """On shutdown everything received is made durable, and the client gets `going_away` (SESS-8)."""
     async with replica(redis_url) as first, replica(redis_url) as second:
         async with first.connect() as client:
             start = await client.next()
@@ -360,7 +360,7 @@ async def test_a_leaving_replica_tells_its_clients(redis_url: str, *, resumes: b
             await client.acked(2 * FRAME_SAMPLES)
             await first.leave()
             assert await client.closed() == 1012
-            assert client.told[-1]["code"] == "going_away"
+            assert client.received[-1]["code"] == "going_away"
         if resumes:
             async with second.connect(resuming(start)) as client:
                 assert (await client.next())["offset"] == 2 * FRAME_SAMPLES

@@ -14,7 +14,15 @@ from projections.runner import ProjectionRunner
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import RATE_HZ, Replica, frame, replica
 from tests.integration.projections.facts import ended, final
-from tests.support.edge_clients import Ear, Told, open_session, projecting, status_of, tell, transcript_of
+from tests.support.edge_clients import (
+    SseBlock,
+    SseClient,
+    open_session,
+    projecting,
+    status_of,
+    transcript_of,
+    write_facts,
+)
 from tests.support.waiting import eventually_async
 
 
@@ -41,10 +49,10 @@ async def test_the_headers_of_a_status_stream(edge: Replica) -> None:
             "x-accel-buffering": "no",
         }  # fmt: skip
         assert wanted.items() <= ear.answer.items()
-        assert await ear.block() == Told(retry=3000)
+        assert await ear.block() == SseBlock(retry=3000)
 
 
-async def test_silence_is_broken_by_comments(redis_url: str) -> None:
+async def test_a_silent_stream_has_comments(redis_url: str) -> None:
     """A comment goes out at every interval while nothing else does (STATUS-1)."""
     async with replica(redis_url, sse_keepalive_s=0.15) as edge:
         keys = await open_session(edge)
@@ -90,17 +98,17 @@ async def test_a_recording_is_followed_to_its_end(redis_url: str) -> None:
 
 
 @pytest.mark.usefixtures("projected")
-async def test_a_late_subscriber_is_told_the_last_status_at_once(edge: Replica) -> None:
-    """Whoever comes late gets the last status, and only that; after the end the stream then closes (STATUS-4)."""
+async def test_a_late_subscriber_gets_the_last_status_at_once(edge: Replica) -> None:
+    """A late client gets the last status alone; after the end the stream then closes (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), final(1), final(2)])
+    await write_facts(edge, keys, [final(0), final(1), final(2)])
     async with status_of(edge, keys.session_id) as early:
         while (told := await early.next()) and told.data["duration_processed"] < 3:
             pass
         async with status_of(edge, keys.session_id) as late:
             first = await late.next()
             assert first == told
-            await tell(edge, keys, [ended(3)])
+            await write_facts(edge, keys, [ended(3)])
             assert [one.data["status"] for one in await late.all()] == ["completed"]
     async with status_of(edge, keys.session_id) as latest:
         assert [one.data["status"] for one in await latest.all()] == ["completed"]
@@ -108,9 +116,9 @@ async def test_a_late_subscriber_is_told_the_last_status_at_once(edge: Replica) 
 
 @pytest.mark.usefixtures("projected")
 async def test_the_last_status_is_known_long_after_the_end(edge: Replica) -> None:
-    """When the messages have expired, 300 s after the end, the last one is made from what is kept (STATUS-5)."""
+    """When the messages have expired, 300 s after the end, the last one is made from the view (STATUS-5)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), ended(1)])
+    await write_facts(edge, keys, [final(0), ended(1)])
     async with status_of(edge, keys.session_id) as ear:
         last = (await ear.all())[-1]
     ttl_s = await edge.core.server.execute("TTL", keys.status)
@@ -125,10 +133,10 @@ async def test_the_last_status_is_known_long_after_the_end(edge: Replica) -> Non
 
 
 @pytest.mark.usefixtures("projected")
-async def test_whoever_was_told_the_end_by_the_view_is_told_no_more(edge: Replica) -> None:
-    """The id of an end made from what is kept is after every message, wherever those are still there (STATUS-4)."""
+async def test_after_the_end_by_the_view_nothing_follows(edge: Replica) -> None:
+    """The id of an end made from the view is after every message that may still exist (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), ended(1)])
+    await write_facts(edge, keys, [final(0), ended(1)])
     async with status_of(edge, keys.session_id) as ear:
         assert (await ear.all())[-1].data["status"] == "completed"
     async with status_of(edge, keys.session_id, last_event_id=str(SEALED)) as again:
@@ -136,16 +144,16 @@ async def test_whoever_was_told_the_end_by_the_view_is_told_no_more(edge: Replic
 
 
 @pytest.mark.usefixtures("projected")
-async def test_the_end_is_told_once(edge: Replica) -> None:
-    """Who resumes after the last event is answered 204, so that a browser stops asking (STATUS-4)."""
+async def test_the_end_is_sent_once(edge: Replica) -> None:
+    """A resume after the last event gets 204, so that a browser stops reconnecting (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), ended(1)])
+    await write_facts(edge, keys, [final(0), ended(1)])
     for listen in (status_of, transcript_of):
         async with listen(edge, keys.session_id) as ear:
             last = (await ear.all())[-1]
         async with listen(edge, keys.session_id, last_event_id=last.id) as again:
             assert again.status == 204
-        async with Ear(edge.port, f"{ear.path}?last_event_id={last.id}") as by_query:
+        async with SseClient(edge.port, f"{ear.path}?last_event_id={last.id}") as by_query:
             assert by_query.status == 204
 
 
@@ -153,11 +161,11 @@ async def test_the_end_is_told_once(edge: Replica) -> None:
 async def test_statuses_are_resumed_by_id(edge: Replica) -> None:
     """A status stream resumes after ``Last-Event-ID`` with the messages since, each once (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(number) for number in range(6)])
+    await write_facts(edge, keys, [final(number) for number in range(6)])
     async with status_of(edge, keys.session_id, last_event_id="0-0") as ear:
         first, second = await ear.event(), await ear.event()
     assert (first.id, second.id) == ("1-0", "2-0")
-    await tell(edge, keys, [ended(6)])
+    await write_facts(edge, keys, [ended(6)])
     async with status_of(edge, keys.session_id, last_event_id="1-0") as again:
         told = await again.all()
     assert told[0] == second
@@ -165,25 +173,25 @@ async def test_statuses_are_resumed_by_id(edge: Replica) -> None:
 
 
 @pytest.mark.parametrize("bad", ["x", "1", "1-x", "-1-0", "18446744073709551616-0", "1_0-0"])
-async def test_an_id_that_is_none_is_refused(edge: Replica, bad: str) -> None:
+async def test_a_malformed_id_is_refused(edge: Replica, bad: str) -> None:
     """A Last-Event-ID that can't be one is a 400 and begins no stream."""
     keys = await open_session(edge)
     for listen in (status_of, transcript_of):
-        async with Ear(edge.port, listen(edge, keys.session_id).path, {"last-event-id": bad}) as ear:
-            assert (ear.status, (await ear.body())["error"]["code"]) == (400, "invalid_query")
+        async with SseClient(edge.port, listen(edge, keys.session_id).path, {"last-event-id": bad}) as ear:
+            assert (ear.status, (await ear.body())["code"]) == (400, "invalid_query")
     assert edge.core.streams.count == 0
 
 
 @pytest.mark.usefixtures("projected")
-async def test_an_id_ahead_of_the_log_starts_anew(edge: Replica) -> None:
-    """A listener that has heard what the log has lost is told `reset` and gets the transcript anew (STATUS-4)."""
+async def test_an_id_ahead_of_the_log_makes_a_reset(edge: Replica) -> None:
+    """A client that received events that the log lost gets `reset` and the transcript again (STATUS-4)."""
     keys = await open_session(edge)
-    await tell(edge, keys, [final(0), final(1), ended(2)])
+    await write_facts(edge, keys, [final(0), final(1), ended(2)])
     async with transcript_of(edge, keys.session_id) as ear:
         whole = await ear.all()
     await edge.core.server.execute("DEL", keys.feed)
     other = await open_session(edge)
-    await tell(edge, other, [final(0)])
+    await write_facts(edge, other, [final(0)])
     async with transcript_of(edge, other.session_id, last_event_id="7-0") as ahead:
         reset, first = await ahead.event(), await ahead.event()
         assert (reset.kind, first.kind, first.id) == ("reset", "final", "1-0")
@@ -193,7 +201,7 @@ async def test_an_id_ahead_of_the_log_starts_anew(edge: Replica) -> None:
 
 
 async def test_partials_come_without_id(edge: Replica) -> None:
-    """Provisional texts are events without id, so that nobody resumes after one (STATUS-6)."""
+    """Provisional texts are events without id, so that no client resumes after one (STATUS-6)."""
     keys = await open_session(edge)
     async with transcript_of(edge, keys.session_id) as ear:
         await eventually_async(lambda: edge.core.fanout.count() == 1)
@@ -206,11 +214,11 @@ async def test_partials_come_without_id(edge: Replica) -> None:
 
 
 async def test_an_unknown_session_has_no_stream(edge: Replica) -> None:
-    """A session that nobody knows is a 404 before any stream begins (STATUS-2)."""
+    """An unknown session is a 404 before any stream begins (STATUS-2)."""
     for session_id in ("no-uuid", "5c1f8a9e-6f0e-4c5e-9d6e-1f1f1f1f1f1f"):
         for listen in (status_of, transcript_of):
             async with listen(edge, session_id) as ear:
-                assert (ear.status, (await ear.body())["error"]["code"]) == (404, "unknown_session")
+                assert (ear.status, (await ear.body())["code"]) == (404, "unknown_session")
 
 
 async def test_an_erased_session_ends_its_streams(edge: Replica) -> None:
@@ -225,12 +233,12 @@ async def test_an_erased_session_ends_its_streams(edge: Replica) -> None:
 
 
 @pytest.mark.usefixtures("projected")
-async def test_a_transcript_that_never_comes_is_told_by_its_address(redis_url: str) -> None:
+async def test_a_late_transcript_is_replaced_by_its_address(redis_url: str) -> None:
     """If the document lags past the bound, `session_end` has its URL instead, and the stream closes (STATUS-6)."""
     async with replica(redis_url, session_end_timeout_s=0.05) as edge:
         keys = await open_session(edge)
         await edge.core.server.execute("RPUSH", keys.document, "in the way")
-        await tell(edge, keys, [final(0), ended(1)])
+        await write_facts(edge, keys, [final(0), ended(1)])
         async with transcript_of(edge, keys.session_id) as ear:
             last = (await ear.all())[-1]
     assert (last.kind, last.id, last.data["transcript"]) == ("session_end", str(SEALED), None)
@@ -238,8 +246,8 @@ async def test_a_transcript_that_never_comes_is_told_by_its_address(redis_url: s
 
 
 async def test_head_begins_no_stream(edge: Replica) -> None:
-    """HEAD is answered with the headers alone, and nobody listens afterwards."""
+    """HEAD is answered with the headers alone, and no subscriber remains."""
     keys = await open_session(edge)
-    async with Ear(edge.port, status_of(edge, keys.session_id).path, method="HEAD") as ear:
+    async with SseClient(edge.port, status_of(edge, keys.session_id).path, method="HEAD") as ear:
         assert (ear.status, ear.answer["content-type"]) == (200, "text/event-stream")
     await eventually_async(lambda: edge.core.streams.count == 0)

@@ -1,4 +1,4 @@
-"""What listeners may cost: how many, how slow, how long, and what is left of one that has gone."""
+"""Bounds of event streams: their number, slow clients, expired tokens, and memory after a close."""
 
 import asyncio
 import socket
@@ -14,7 +14,15 @@ from projections.runner import ProjectionRunner
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import NOW_S, Clock, authenticator, bearer, token
 from tests.integration.projections.facts import ended, final
-from tests.support.edge_clients import Ear, Told, open_session, projecting, status_of, tell, transcript_of
+from tests.support.edge_clients import (
+    SseBlock,
+    SseClient,
+    open_session,
+    projecting,
+    status_of,
+    transcript_of,
+    write_facts,
+)
 from tests.support.waiting import eventually_async
 
 LONG = "many words " * 400
@@ -31,11 +39,11 @@ async def projected(redis_url: str) -> AsyncIterator[ProjectionRunner]:
 def nothing_left(edge: Replica) -> bool:
     """True once the edge holds nothing of any listener."""
     streams = edge.core.streams
-    held = [streams.count, edge.core.fanout.count(), len(streams.full), *map(len, streams._places)]
+    held = [streams.count, edge.core.fanout.count(), len(streams.full), *map(len, streams._slots)]
     return not any(held) and not streams._users and not edge.serving.server_state.connections
 
 
-async def test_a_process_has_so_many_listeners_and_no_more(redis_url: str) -> None:
+async def test_a_process_limits_its_streams(redis_url: str) -> None:
     """Past the process's bound a listener is refused with 429 and a time; a freed place is taken (STATUS-7)."""
     async with replica(redis_url, max_sse_listeners=2) as edge:
         keys = await open_session(edge)
@@ -43,28 +51,28 @@ async def test_a_process_has_so_many_listeners_and_no_more(redis_url: str) -> No
             async with transcript_of(edge, keys.session_id) as third:
                 assert third.status == 429
                 assert int(third.answer["retry-after"]) > 0
-                assert (await third.body())["error"]["code"] == "too_many_listeners"
+                assert (await third.body())["code"] == "too_many_listeners"
             second.cut()
             await eventually_async(lambda: edge.core.streams.count == 1)
             async with transcript_of(edge, keys.session_id) as again:
                 assert again.status == 200
 
 
-async def test_a_user_has_so_many_listeners_and_no_more(redis_url: str) -> None:
-    """Past a user's bound that user is refused with 429, and nobody else (STATUS-7)."""
+async def test_a_user_s_streams_are_limited(redis_url: str) -> None:
+    """Past a user's bound that user gets 429, and no other (STATUS-7)."""
     async with replica(redis_url, authenticator=authenticator(), now=Clock(), max_sse_listeners_per_user=1) as edge:
         keys = await open_session(edge, tenant_id="acme", owner_id="ana")
         ana, bea = bearer(token()), bearer(token(sub="bea"))
         async with transcript_of(edge, keys.session_id, **ana):
             async with transcript_of(edge, keys.session_id, **ana) as second:
-                assert (second.status, (await second.body())["error"]["code"]) == (429, "too_many_listeners")
+                assert (second.status, (await second.body())["code"]) == (429, "too_many_listeners")
             async with transcript_of(edge, keys.session_id, **bea) as other:
                 assert other.status == 200
         await eventually_async(lambda: nothing_left(edge))
 
 
-async def test_only_the_owner_hears_the_status(redis_url: str) -> None:
-    """Without a token 401, of somebody else's session 404, and scope admin hears all of its tenant (STATUS-2)."""
+async def test_only_the_owner_gets_the_status(redis_url: str) -> None:
+    """Without a token 401, for another's session 404, and scope admin follows all of its tenant (STATUS-2)."""
     async with replica(redis_url, authenticator=authenticator(), now=Clock()) as edge:
         keys = await open_session(edge, tenant_id="acme", owner_id="ana")
         cases = [
@@ -91,7 +99,7 @@ async def test_a_stream_outlives_its_token_by_a_bound(redis_url: str) -> None:
             assert ear.ended
 
 
-async def test_a_listener_that_leaves_frees_everything_at_once(edge: Replica) -> None:
+async def test_a_disconnect_frees_everything_at_once(edge: Replica) -> None:
     """Of listeners that are gone nothing is left, without any sweep or timer (STATUS-7)."""
     keys = await open_session(edge)
     made = [listen(edge, keys.session_id) for listen in (status_of, transcript_of) for _ in range(20)]
@@ -102,7 +110,7 @@ async def test_a_listener_that_leaves_frees_everything_at_once(edge: Replica) ->
     await eventually_async(lambda: nothing_left(edge))
 
 
-class Deaf(Ear):
+class Deaf(SseClient):
     """A listener that opens a small ear and then doesn't read."""
 
     async def __aenter__(self) -> Self:
@@ -124,7 +132,7 @@ class Deaf(Ear):
 
 
 @pytest.mark.usefixtures("projected")
-async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> None:
+async def test_a_slow_client_is_dropped_and_delays_no_other(redis_url: str) -> None:
     """One that doesn't read is dropped past the bound with a hint, and meanwhile others hear everything (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=0.3, sse_keepalive_s=0.3) as edge:
         keys = await open_session(edge)
@@ -132,7 +140,7 @@ async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> No
         async with Deaf(edge.port, path) as deaf, transcript_of(edge, keys.session_id) as quick:
             await eventually_async(lambda: edge.core.fanout.count() == 2)
             for number in range(30):
-                await tell(edge, keys, [final(number, LONG)])
+                await write_facts(edge, keys, [final(number, LONG)])
                 assert (await quick.event()).data["utterance"] == number
             await eventually_async(lambda: edge.core.streams.dropped_slow == 1)
             assert edge.core.streams.count == 1
@@ -140,31 +148,31 @@ async def test_a_slow_listener_is_dropped_and_slows_nobody(redis_url: str) -> No
             heard = await deaf.all()
             assert [told.data["utterance"] for told in heard] == list(range(len(heard)))
             assert len(heard) < 30
-            assert deaf.told[-1] == Told(retry=SLOW_RETRY_MS)
-        await tell(edge, keys, [ended(30)])
+            assert deaf.received[-1] == SseBlock(retry=SLOW_RETRY_MS)
+        await write_facts(edge, keys, [ended(30)])
         async with transcript_of(edge, keys.session_id, last_event_id=heard[-1].id) as again:
             rest = await again.all()
         assert [told.data.get("utterance") for told in rest] == [*range(len(heard), 30), None]
 
 
 @pytest.mark.usefixtures("projected")
-async def test_a_listener_that_reads_in_time_loses_nothing(redis_url: str) -> None:
+async def test_a_client_that_reads_in_time_loses_nothing(redis_url: str) -> None:
     """One that reads late, but within the bound, is held meanwhile, and then hears all that it missed (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=60) as edge:
         keys = await open_session(edge)
         async with Deaf(edge.port, transcript_of(edge, keys.session_id).path) as deaf:
             await eventually_async(lambda: edge.core.fanout.count() == 1)
             for number in range(30):
-                await tell(edge, keys, [final(number, LONG)])
+                await write_facts(edge, keys, [final(number, LONG)])
             await eventually_async(lambda: edge.core.streams.full)
-            await tell(edge, keys, [ended(30)])
+            await write_facts(edge, keys, [ended(30)])
             await deaf.listen()
             heard = await deaf.all()
     assert [told.data.get("utterance") for told in heard] == [*range(30), None]
     assert edge.core.streams.dropped_slow == 0
 
 
-async def test_a_leaving_replica_sends_its_listeners_elsewhere(redis_url: str) -> None:
+async def test_a_draining_replica_sends_its_clients_elsewhere(redis_url: str) -> None:
     """On shutdown each listener gets a hint of its own and the end of its stream; the process doesn't wait (SESS-8)."""
     async with replica(redis_url) as edge:
         keys = await open_session(edge)
@@ -175,13 +183,13 @@ async def test_a_leaving_replica_sends_its_listeners_elsewhere(redis_url: str) -
             told = [await ear.all() for ear in ears]
     assert told == [[]] * 8
     assert all(ear.ended for ear in ears)
-    hints = [[block.retry for block in ear.told] for ear in ears]
+    hints = [[block.retry for block in ear.received] for ear in ears]
     assert all(first == 3000 and DRAIN_RETRY_MS[0] <= last <= DRAIN_RETRY_MS[1] for first, last in hints)  # type: ignore[operator]
     assert len({last for _, last in hints}) > 1
 
 
 @pytest.mark.usefixtures("projected")
-async def test_any_asgi_server_will_do(redis_url: str) -> None:
+async def test_streams_run_on_any_asgi_server(redis_url: str) -> None:
     """On a server whose connections can't be taken over the streams say the same, and nothing is left of them."""
     async with replica(redis_url) as edge:
         app = edge.serving.config.app
@@ -191,12 +199,12 @@ async def test_any_asgi_server_will_do(redis_url: str) -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         keys = await open_session(edge)
         path = transcript_of(edge, keys.session_id).path
-        async with Ear(port, path) as ear, Ear(port, path) as leaving:
-            await tell(edge, keys, [final(0)])
+        async with SseClient(port, path) as ear, SseClient(port, path) as leaving:
+            await write_facts(edge, keys, [final(0)])
             assert await ear.next() == await leaving.next()
             leaving.cut()
             await eventually_async(lambda: edge.core.streams.count == 1)
-            await tell(edge, keys, [ended(1)])
+            await write_facts(edge, keys, [ended(1)])
             assert [told.kind for told in await ear.all()] == ["session_end"]
             assert ear.ended
         await eventually_async(lambda: edge.core.streams.count == edge.core.fanout.count() == 0)

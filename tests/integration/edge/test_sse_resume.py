@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from edge.streams.fan_out import FanOut, Listener
+from edge.streams.fan_out import FanOut, FeedCursor
 from eventlog.events import Fact, HoleNoted
 from eventlog.positions import SEALED, START, Position
 from eventlog.readmodel.feed import FeedMessage
@@ -17,7 +17,15 @@ from eventlog.readmodel.statuses import read_statuses
 from projections.runner import ProjectionRunner
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import ended, final
-from tests.support.edge_clients import Ear, Told, open_session, projecting, status_of, tell, transcript_of
+from tests.support.edge_clients import (
+    SseBlock,
+    SseClient,
+    open_session,
+    projecting,
+    status_of,
+    transcript_of,
+    write_facts,
+)
 
 Facts = list[tuple[Position, Fact]]
 
@@ -40,7 +48,7 @@ habits = st.builds(
 
 @st.composite
 def stories(draw: st.DrawFn) -> list[Facts]:
-    """What is said in a session, in the parts that are committed together."""
+    """The facts of a session, in the parts that are committed together."""
     facts: Facts = []
     for number in range(draw(st.integers(0, 8))):
         if draw(st.booleans()):
@@ -61,7 +69,7 @@ async def projected(redis_url: str) -> AsyncIterator[ProjectionRunner]:
 
 
 class Audience:
-    """Listeners who come, are cut off and come back, at an edge that loses messages."""
+    """Clients that connect, are cut off and reconnect, at an edge that loses messages."""
 
     def __init__(self, edge: Replica, session_id: str) -> None:
         """Of one session."""
@@ -74,16 +82,16 @@ class Audience:
         """Commits one part after the other; listeners come between them."""
         keys = self._edge.core.server.keys.of(self._session_id).run()
         for part in parts:
-            await tell(self._edge, keys, part)
+            await write_facts(self._edge, keys, part)
             async with self.more:
                 self.written += 1
                 self.more.notify_all()
 
-    async def listen(self, listen: Callable[..., Ear], habit: Habit, parts: int) -> list[Told]:
+    async def listen(self, listen: Callable[..., SseClient], habit: Habit, parts: int) -> list[SseBlock]:
         """Everything that one listener hears until the end."""
         async with self.more:
             await self.more.wait_for(lambda: self.written >= min(habit.joins_after, parts))
-        heard: list[Told] = []
+        heard: list[SseBlock] = []
         for most in (*habit.patience, None):
             last_id = next((told.id for told in reversed(heard) if told.id), "")
             async with listen(self._edge, self._session_id, **({"last_event_id": last_id} if last_id else {})) as ear:
@@ -95,8 +103,8 @@ class Audience:
         return heard
 
 
-async def _hear(ear: Ear, most: int | None, *, whole: bool) -> list[Told]:
-    heard: list[Told] = []
+async def _hear(ear: SseClient, most: int | None, *, whole: bool) -> list[SseBlock]:
+    heard: list[SseBlock] = []
     while most is None or len(heard) < most:
         if (told := await ear.next()) is None:
             return heard
@@ -129,7 +137,7 @@ async def test_nothing_is_lost_or_repeated(
     ]
     writing = asyncio.create_task(audience.write(parts))
     pending = {writing, *listening}
-    while pending:  # what nobody publishes again is found by the check
+    while pending:  # the check finds lost messages that no later one reveals
         _, pending = await asyncio.wait(pending, timeout=0.03)
         await edge.core.fanout.check(100)
     await writing
@@ -146,8 +154,8 @@ def lose_messages(edge: Replica, pattern: tuple[bool, ...]) -> None:
     """Has the edge miss messages on the channels, by turns."""
     fates, fanout = cycle(pattern), edge.core.fanout
 
-    def pass_on(listener: Listener, message: FeedMessage) -> None:
+    def pass_on(cursor: FeedCursor, message: FeedMessage) -> None:
         if not next(fates):
-            FanOut._pass_on(fanout, listener, message)
+            FanOut._pass_on(fanout, cursor, message)
 
     fanout._pass_on = pass_on  # type: ignore[method-assign]

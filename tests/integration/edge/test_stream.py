@@ -23,7 +23,7 @@ async def entries(edge: Replica, session_id: str) -> list[AudioEntry]:
 
 
 async def test_start_comes_first_with_a_fresh_id(edge: Replica) -> None:
-    """Each connection is first told a session id of its own, a UUID v4, and where it starts (STITCH-1)."""
+    """Each connection first gets a session id of its own, a UUID v4, and where it starts (STITCH-1)."""
     ids = set()
     for _ in range(3):
         async with edge.connect() as client:
@@ -36,7 +36,7 @@ async def test_start_comes_first_with_a_fresh_id(edge: Replica) -> None:
 
 
 async def test_settings_are_pinned(edge: Replica) -> None:
-    """What the query string asks for stands in the session's first event (OPS-1)."""
+    """The options of the query string stand in the session's first event (OPS-1)."""
     query = "sample_rate=48000&channels=2&language=de&encoding=linear16&hangover_ms=300"
     async with edge.connect(query) as client:
         start = await client.next()
@@ -49,11 +49,11 @@ async def test_settings_are_pinned(edge: Replica) -> None:
 
 
 async def test_acks_cover_all_and_are_never_far_apart(edge: Replica) -> None:
-    """Acks rise, come at least every 250 ms of audio, and reach what was sent (SESS-1)."""
+    """Acks rise, come at least every 250 ms of audio, and reach the end of the audio (SESS-1)."""
     async with edge.connect() as client:
         for number in range(20):
             await client.send(frame(number))
-            if number % 4 == 3:  # what is gathered in one flush is acked at once, so it is sent bit by bit
+            if number % 4 == 3:  # one flush is acked at once, so the frames are sent bit by bit
                 await client.acked((number - 1) * FRAME_SAMPLES)
         await client.acked(20 * FRAME_SAMPLES)
     offsets = [0, *(ack["offset"] for ack in client.of("ack"))]
@@ -71,7 +71,7 @@ async def test_a_single_frame_is_acked(edge: Replica) -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("seed", [1, 2])
 async def test_pieces_do_not_matter(edge: Replica, channels: int, seed: int) -> None:
-    """Bytes cut anywhere, within samples too, are in the log as they are in one piece."""
+    """Bytes cut anywhere, within samples too, are in the log as if sent in one piece."""
     chance = random.Random(seed)
     audio = chance.randbytes(40_000)
     async with edge.connect(f"channels={channels}") as client:
@@ -119,13 +119,13 @@ async def test_stop_seals(edge: Replica) -> None:
 
 
 async def test_a_stop_counts_though_its_client_leaves(edge: Replica) -> None:
-    """What a client sent before it went is in the log, its stop too, and its place is free (SAFE-1)."""
+    """Audio and stop that a client sent before it left are in the log, and its reservation is free (SAFE-1)."""
     async with edge.connect() as client:
         start = await client.next()
         await client.speak(3)
         await client.send("stop")
     await eventually_async(lambda: _sealed(edge, start["session_id"]))
-    await eventually_async(lambda: _nobody(edge))
+    await eventually_async(lambda: _is_empty(edge))
     chunks = [entry for entry in await entries(edge, start["session_id"]) if entry.pcm]
     assert b"".join(chunk.pcm or b"" for chunk in chunks) == b"".join(map(frame, range(1, 4)))
 
@@ -134,12 +134,12 @@ async def _sealed(edge: Replica, session_id: str) -> bool:
     return (await entries(edge, session_id))[-1].position == SEALED
 
 
-async def _nobody(edge: Replica) -> bool:
+async def _is_empty(edge: Replica) -> bool:
     return not edge.core.connections and await edge.core.reservations.held() == 0
 
 
 async def test_end_without_a_worker_gives_the_address(edge: Replica) -> None:
-    """If the transcript isn't there in time, the end comes with its address instead (STITCH-4)."""
+    """If the transcript isn't stitched in time, the end comes with its address instead (STITCH-4)."""
     async with edge.connect() as client:
         start = await client.next()
         await client.send("stop")
@@ -197,7 +197,7 @@ async def test_an_empty_session_ends_with_an_empty_transcript(redis_url: str) ->
 
 
 @pytest.mark.usefixtures("path")
-async def test_an_idle_end_is_told(redis_url: str) -> None:
+async def test_an_idle_session_ends_its_connection(redis_url: str) -> None:
     """A session ended from outside ends its connection with the reason and the transcript (SESS-7, STITCH-4)."""
     async with replica(redis_url) as edge, edge.connect() as client:
         start = await client.next()

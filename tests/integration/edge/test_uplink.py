@@ -40,7 +40,7 @@ class Log:
         return answers
 
     def audio(self, frame_bytes: int) -> bytes:
-        """All of it, with zeros where holes are told."""
+        """All audio, with zeros in place of holes."""
         parts = []
         for entry in self.entries:
             if entry.is_audio:
@@ -50,20 +50,20 @@ class Log:
         return b"".join(parts)
 
 
-def uplink(*, channels: int = 1, refill_bytes: int = 1 << 20) -> Uplink:
+def uplink(*, channels: int = 1, resend_buffer_bytes: int = 1 << 20) -> Uplink:
     """An uplink of a fresh session."""
-    return Uplink(KEYS, 1, OPENED, frame_bytes=2 * channels, refill_bytes=refill_bytes)
+    return Uplink(KEYS, 1, OPENED, frame_bytes=2 * channels, resend_buffer_bytes=resend_buffer_bytes)
 
 
 def drain(line: Uplink, log: Log) -> None:
     """Flushes until nothing is left."""
-    while not line.idle:
+    while line.unacked_bytes >= line.frame_bytes:
         line.settle(log.append(line.prepare()))
 
 
 @given(st.binary(max_size=4_000), st.lists(st.integers(0, 700), max_size=30), st.sampled_from([1, 2]), st.randoms())
 def test_pieces_do_not_matter(audio: bytes, cuts: list[int], channels: int, chance: random.Random) -> None:
-    """However audio is cut and flushed, the log holds its whole samples, and the uplink knows the odd rest."""
+    """However audio is cut and flushed, the log holds its whole samples, and the uplink knows the misaligned rest."""
     line, log, at = uplink(channels=channels), Log(), 0
     for cut in [*cuts, len(audio)]:
         line.add_audio(audio[at : at + cut])
@@ -73,9 +73,9 @@ def test_pieces_do_not_matter(audio: bytes, cuts: list[int], channels: int, chan
     drain(line, log)
     whole = len(audio) - len(audio) % (2 * channels)
     assert log.audio(2 * channels) == audio[:whole]
-    assert line.odd_bytes == len(audio) - whole
+    assert line.misaligned_bytes == len(audio) - whole
     assert line.acked_samples == whole // (2 * channels)
-    assert line.unacked_bytes == line.odd_bytes
+    assert line.unacked_bytes == line.misaligned_bytes
 
 
 @given(st.data())
@@ -108,9 +108,9 @@ def test_failures_lose_and_double_nothing(data: st.DataObject) -> None:
 
 
 @given(st.integers(0, 400), st.lists(st.integers(1, 40), min_size=2, max_size=20), st.data())
-def test_what_is_not_kept_is_a_hole(refill_bytes: int, sizes: list[int], data: st.DataObject) -> None:
-    """After a loss the stream's length is right: what was not kept any more is a hole of its exact length."""
-    line, log = uplink(refill_bytes=refill_bytes), Log()
+def test_audio_that_is_not_kept_is_a_hole(resend_buffer_bytes: int, sizes: list[int], data: st.DataObject) -> None:
+    """After a loss the stream's length is right: audio that was not kept any more is a hole of its exact length."""
+    line, log = uplink(resend_buffer_bytes=resend_buffer_bytes), Log()
     for number, size in enumerate(sizes, 1):
         line.add_audio(number.to_bytes(2, "little") * size)
         drain(line, log)
@@ -134,14 +134,14 @@ def test_large_frames_are_cut() -> None:
     assert log.head == Position(250_000, 0)
 
 
-def test_kept_audio_is_bounded() -> None:
-    """What is kept against a loss stays within its bound."""
-    line, log = uplink(refill_bytes=10_000), Log()
+def test_the_resend_buffer_is_bounded() -> None:
+    """The resend buffer stays within its bound."""
+    line, log = uplink(resend_buffer_bytes=10_000), Log()
     for _ in range(50):
         line.add_audio(bytes(3_200))
         drain(line, log)
-    assert line._kept_bytes <= 10_000
-    assert sum(len(entry.payload) for entry in line._kept) == line._kept_bytes
+    assert line._resendable_bytes <= 10_000
+    assert sum(len(entry.payload) for entry in line._resend_buffer) == line._resendable_bytes
 
 
 def test_waiting_control_events_count() -> None:

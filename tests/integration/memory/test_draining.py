@@ -108,13 +108,13 @@ async def test_a_full_log_drains_and_continues(node: Node) -> None:
         speakers = await begun(edge, SPEAKERS)
         node.command("CONFIG SET", "maxmemory", used(node) + ROOM_BYTES)
         talking = [asyncio.create_task(speaker.say(audio, speed=SPEED)) for speaker in speakers]
-        await eventually_async(lambda: core.pressure.level is Level.CRITICAL and core.gatherer.pressed > 0, 60)
+        await eventually_async(lambda: core.watermarks.level is Level.CRITICAL and core.batcher.throttled_sessions > 0, 60)
         async with edge.connect() as late:
             assert (await late.until("error"))["code"] == "memory_full"
         async with behind(node.url):
             await asyncio.gather(*talking)
             await whole(speakers)
-            await eventually_async(lambda: core.pressure.level is Level.NORMAL, 60)
+            await eventually_async(lambda: core.watermarks.level is Level.NORMAL, 60)
             [late_speaker] = await begun(edge, 1)
             await late_speaker.say(audio)
             await whole([late_speaker])
@@ -136,11 +136,11 @@ async def test_a_full_node_throttles_its_own_sessions(cluster: Server) -> None:
             (held if lies_on == name else there).append(speaker)
         ballast(full)
         fill(full, 95)
-        await eventually_async(lambda: core.pressure.worst is Level.CRITICAL)
+        await eventually_async(lambda: core.watermarks.worst is Level.CRITICAL)
         for speaker in (held[0], there[0]):
             await speaker.speak(1)
         await there[0].acked(FRAME_SAMPLES)
-        await eventually_async(lambda: core.gatherer.pressed == 1)
+        await eventually_async(lambda: core.batcher.throttled_sessions == 1)
         for speaker in here:
             async with speaker:
                 await speaker.begin()

@@ -116,17 +116,17 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
     assert stated == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
 
 
-async def test_a_client_is_notified_and_does_not_wait(edge: Replica, workers: Workers) -> None:
-    """SAFE-3, STATUS-3: a speaker gets `quarantined`, at stop its end at once; status and view have the cause."""
+async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Workers) -> None:
+    """SAFE-3, STATUS-3: a client gets `quarantined`, and its end at once at stop; status and view say why."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:
         session_id = (await client.until("session_start"))["session_id"]
         keys = server.keys.of(session_id).run()
         await client.send(speech(1)[: 2 * 8_000 * 3])
         await client.send("finalize")
-        error = await client.until("error")
-        assert (error["code"], error["fatal"]) == ("quarantined", False)
-        assert REASON in error["message"]
+        told = await client.until("error")
+        assert (told["code"], told["fatal"]) == ("quarantined", False)
+        assert REASON in told["message"]
         await client.send("stop")
         end = await client.until("session_end")
         assert end["transcript"] is None
@@ -195,9 +195,9 @@ async def test_requests_are_answered(edge: Replica, path: str) -> None:
     async with client_of(edge) as client:
         answer = await client.post(f"{path}?{TELEPHONE}", content=speech(1)[: 2 * 8_000 * 3], headers=PCM)
     assert refusal(answer) == (422, "quarantined")
-    [quarantined] = await listed(edge.core.server)
-    assert quarantined.keys.session_id in answer.json()["error"]["message"]
-    assert REASON in answer.json()["error"]["message"]
+    [aside] = await listed(edge.core.server)
+    assert aside.keys.session_id in answer.json()["detail"]
+    assert REASON in answer.json()["detail"]
 
 
 async def test_chunks_and_stop_are_answered(edge: Replica) -> None:
@@ -224,8 +224,8 @@ async def test_a_failed_run_fails_its_waiters(edge: Replica) -> None:
         await client.until("error")
         keys = server.keys.of(session_id).run()
         assert await acts(server).fail(await wait_quarantined(server, keys)) == Code.OK
-        error = await client.until("error")
-        assert error["code"] == "quarantined"
+        told = await client.until("error")
+        assert told["code"] == "quarantined"
         assert (await client.until("session_end"))["reason"] == "failed"
         answer = await http.get(f"/batch/{session_id}")
     assert refusal(answer) == (422, "quarantined")

@@ -18,7 +18,7 @@ SIZE_BYTES = 48 * AHEAD_BYTES
 RETENTION_S = 20
 # Samples in Redis: those kept behind the checkpoint, those decoded ahead of it, in steps of ten seconds.
 AUDIO_BYTES = (RETENTION_S + 60 + 20) * 32_000
-OVERHEAD = 1.5  # of a byte in a stream, and of what is on its way
+OVERHEAD = 1.5  # of a byte in a stream, and of bytes under way
 CLIENT_S = 170.0
 GROWTH_MIB = 24  # of a process: buffers of sockets and pipes, and the allocator's own
 
@@ -48,7 +48,7 @@ class Sending(threading.Thread):
 
 
 def words_of(found: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was said, and when."""
+    """The finals' texts and times."""
     said: list[dict[str, Any]] = found["utterances"]
     return said
 

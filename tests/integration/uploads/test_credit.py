@@ -45,8 +45,8 @@ async def credit(stage: Stage) -> int:
     return found
 
 
-async def test_credit_is_what_the_holder_says(stage: Stage) -> None:
-    """SESS-10: before anybody decodes, the edge's own bound holds; then the claim holder's, which never falls."""
+async def test_credit_is_the_claim_holder_s(stage: Stage) -> None:
+    """SESS-10: before decoding begins, the edge's own bound holds; then the claim holder's, which never falls."""
     claim = await claimed(stage)
     assert await credit(stage) == 77
     assert (await uploads(stage).start_decoding(claim)).code == Code.OK
@@ -58,7 +58,7 @@ async def test_credit_is_what_the_holder_says(stage: Stage) -> None:
 
 
 async def test_an_older_worker_bounds_nothing(stage: Stage) -> None:
-    """OPS-1: an upload that a worker decodes which knows no credit, or that has its end, waits for nobody."""
+    """OPS-1: an upload whose worker knows no credit, or that is sealed, does not wait."""
     claim = await claimed(stage)
     keys = claim.keys.session
     await stage.do("HSET", keys.session, "guard", "2 0-2")  # what such a worker's beginning leaves
@@ -84,7 +84,7 @@ async def test_what_is_freed_is_made_up_for(stage: Stage) -> None:
     assert await stage.do("EXISTS", claim.keys.session.upload.head, claim.keys.session.upload.audio) == 0
 
 
-async def test_nobody_else_frees_anything(stage: Stage) -> None:
+async def test_only_the_claim_holder_frees(stage: Stage) -> None:
     """SAFE-2: without the claim, or once it is freed, an upload's bytes, record and credit stay as they are."""
     claim = await claimed(stage)
     older = claim._replace(deliveries=2)

@@ -1,4 +1,4 @@
-"""Senders of long uploads wait for who decodes them, are told when nobody does, and lose nothing."""
+"""Senders of long uploads wait for their decoder, get an error if no worker lives, and lose nothing."""
 
 import asyncio
 from typing import Any
@@ -27,7 +27,7 @@ async def end_bytes(edge: Replica, keys: SessionKeys) -> int:
 
 
 async def only(edge: Replica) -> SessionKeys:
-    """The one session there is, once it is there."""
+    """The only session, once it exists."""
     server, found = edge.core.server, list[SessionKeys]()
 
     async def is_there() -> bool:
@@ -80,7 +80,7 @@ async def test_a_request_waits_for_its_decoder(redis_url: str) -> None:
 
 
 async def test_a_socket_is_read_no_further(redis_url: str) -> None:
-    """SESS-10: a WebSocket's upload waits at what is granted, unread, and goes on from there."""
+    """SESS-10: a WebSocket's upload waits at its credit, unread, and continues from there."""
     settings: dict[str, Any] = {"max_upload_ahead_bytes": AHEAD_BYTES, "session_end_timeout_s": 0.1}
     async with replica(redis_url, **settings) as edge, edge.connect("encoding=container") as client:
         start = await client.next()
@@ -104,14 +104,14 @@ async def test_a_socket_is_read_no_further(redis_url: str) -> None:
         await speaking
 
 
-async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """SESS-10: past a bound without a living worker a sender hears `log_unavailable` and what is durable."""
-    monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
+async def test_without_any_worker_senders_get_an_error(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SESS-10: past a bound without a living worker a sender gets `log_unavailable` and the durable offset."""
+    monkeypatch.setattr(upload_credit, "PROGRESS_TIMEOUT_S", 0.1)
     async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES) as edge:
         refused = await sending(edge)
         assert refused.status_code == 503
-        assert refused.json()["error"]["code"] == "log_unavailable"
-        assert f"durable up to offset {AHEAD_BYTES}" in refused.json()["error"]["message"]
+        assert refused.json()["code"] == "log_unavailable"
+        assert f"durable up to offset {AHEAD_BYTES}" in refused.json()["detail"]
         async with edge.connect("encoding=container") as client:
             await client.next()
             for at in range(0, AHEAD_BYTES + FRAME_BYTES, FRAME_BYTES):
@@ -123,7 +123,7 @@ async def test_without_any_worker_senders_come_again(redis_url: str, monkeypatch
 
 async def test_a_living_worker_is_waited_for(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """SESS-7, SESS-6: however slow its worker, a sender that waits keeps its session alive and its place taken."""
-    monkeypatch.setattr(upload_credit, "STANDSTILL_S", 0.1)
+    monkeypatch.setattr(upload_credit, "PROGRESS_TIMEOUT_S", 0.1)
     monkeypatch.setattr(upload_credit, "TOUCH_S", 0.1)
     settings: dict[str, Any] = {"max_upload_ahead_bytes": AHEAD_BYTES, "reservation_ttl_s": 1.0, "max_sessions": 1}
     async with replica(redis_url, **settings) as edge:
@@ -148,13 +148,13 @@ async def test_a_living_worker_is_waited_for(redis_url: str, monkeypatch: pytest
         assert await end_bytes(edge, keys) == len(WHOLE)
 
 
-async def test_a_request_that_waits_leaves_with_its_replica(redis_url: str) -> None:
+async def test_a_draining_replica_ends_a_wait(redis_url: str) -> None:
     """SESS-8: a replica that shuts down doesn't wait for a decoder; its sender goes elsewhere."""
     async with replica(redis_url, max_upload_ahead_bytes=AHEAD_BYTES) as edge:
         request = sending(edge)
         keys = await only(edge)
         await stands(edge, keys, AHEAD_BYTES)
-        edge.core.draining = True
+        edge.core.is_draining = True
         assert (await request).status_code == 503
 
 

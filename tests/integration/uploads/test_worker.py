@@ -1,4 +1,4 @@
-"""A worker and an upload that is freed behind it: nothing is missing, whoever goes on with it."""
+"""A worker and an upload that is freed behind it: no byte is missing, whichever worker continues."""
 
 import json
 import random
@@ -31,7 +31,7 @@ def long(form: Format, channels: int = 2, talks: int = 4) -> bytes:
 
 
 async def record(upload: Upload) -> dict[str, int]:
-    """What is stored for who goes on; empty if every byte is there."""
+    """The stored restart point; empty if every byte exists."""
     found = await upload._log.server.execute("HGET", upload.upload.session, "restart")
     return json.loads(found) if found else {}
 
@@ -70,7 +70,7 @@ async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None
 @pytest.mark.parametrize(
     "form", [WAV, Format("flac", "flac", 44_100), Format("matroska", "pcm_s16le", 24_000)], ids=lambda form: form.muxer
 )
-async def test_a_takeover_goes_on_in_the_middle(single: Deployment, form: Format) -> None:
+async def test_a_takeover_continues_in_the_middle(single: Deployment, form: Format) -> None:
     """SAFE-1: workers that die at any moment, the first bytes long gone, change neither a sample nor a fact."""
     data, chance = long(form, talks=8), random.Random(form.muxer)
     ends = [number * len(data) // 4 + chance.randrange(len(data) // 8) for number in range(1, 4)]
@@ -98,12 +98,14 @@ async def test_a_takeover_goes_on_in_the_middle(single: Deployment, form: Format
     await upload.seal()
     await ended([upload])
     assert await upload.pcm() == await undisturbed.pcm()
-    told = [[at for at, event in await one.events() if isinstance(event, Finalized)] for one in (upload, undisturbed)]
-    assert told[0] == told[1]
+    finalized = [
+        [at for at, event in await one.events() if isinstance(event, Finalized)] for one in (upload, undisturbed)
+    ]
+    assert finalized[0] == finalized[1]
     assert (await upload.facts())[1:] == (await undisturbed.facts())[1:]
 
 
-async def test_what_can_not_be_gone_on_with_is_bounded(single: Deployment) -> None:
+async def test_an_upload_without_restart_points_is_bounded(single: Deployment) -> None:
     """A recording that must be kept whole ends as failed, in words, once it is longer than may be kept."""
     data = long(FORMATS["mp4 with its index last"], talks=2)
     film = data[:48] + (3 << 20).to_bytes(4) + b"free" + bytes((3 << 20) - 8) + data[48:]
@@ -126,7 +128,7 @@ async def test_without_points_an_upload_is_kept_and_bounded(
     assert (await end(upload)).detail == "longer than 1 MiB in a form that can't be gone on with from its middle"
 
 
-async def test_another_version_s_record_fails_in_words(single: Deployment) -> None:
+async def test_another_version_s_record_fails_with_a_reason(single: Deployment) -> None:
     """OPS-1: a record that this version doesn't know ends its session as failed, and never as other samples."""
     upload = await opened(single)
     await upload.send(long(WAV, talks=2), PIECE_BYTES)
@@ -138,7 +140,7 @@ async def test_another_version_s_record_fails_in_words(single: Deployment) -> No
     assert await upload.pcm() == b""
 
 
-async def test_bytes_that_are_gone_fail_in_words(single: Deployment) -> None:
+async def test_missing_bytes_fail_with_a_reason(single: Deployment) -> None:
     """An upload whose first bytes went without a record ends as failed, instead of as noise."""
     upload = await opened(single)
     await upload.send(long(WAV, talks=1), PIECE_BYTES)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from edge.views import answer_cache
-from edge.views.answer_cache import Recent
+from edge.views.answer_cache import AnswerCache
 from tests.support.waiting import eventually_async
 
 
@@ -19,7 +19,7 @@ class Source:
         self.may_answer.set()
 
     async def ask(self, kind: str) -> int:
-        """How many questions there were."""
+        """Count the question, and answer with the count."""
         self.asked.append(kind)
         number = len(self.asked)
         await self.may_answer.wait()
@@ -46,11 +46,11 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return found
 
 
-async def test_those_who_ask_at_once_share_an_answer(clock: Clock) -> None:
+async def test_concurrent_callers_share_an_answer(clock: Clock) -> None:
     """However many ask for the same, it is worked out once, and again only when it has aged."""
     source = Source()
     source.may_answer.clear()
-    recent = Recent(source.ask, most=2)
+    recent = AnswerCache(source.ask, max_keys=2)
     asking = [asyncio.create_task(recent.get(kind)) for kind in "aab"]
     await eventually_async(lambda: source.asked == ["a", "b"])
     asking[0].cancel()
@@ -61,13 +61,13 @@ async def test_those_who_ask_at_once_share_an_answer(clock: Clock) -> None:
     assert await recent.get("a") == 3
 
 
-async def test_the_next_is_worked_out_ahead(clock: Clock) -> None:
-    """Who asks steadily is told the last answer while the next one is under way, but none that is too old."""
+async def test_the_next_answer_is_fetched_ahead(clock: Clock) -> None:
+    """Steady callers get the last answer while the next one is under way, but none that is too old."""
     source = Source()
-    recent = Recent(source.ask)
+    recent = AnswerCache(source.ask)
     assert await recent.get() == 1
     source.may_answer.clear()
-    clock.now_s += answer_cache.AHEAD_S
+    clock.now_s += answer_cache.REFRESH_AFTER_S
     assert await recent.get() == 1
     await eventually_async(lambda: len(source.asked) == 2)
     clock.now_s += answer_cache.FRESH_S
@@ -79,14 +79,14 @@ async def test_the_next_is_worked_out_ahead(clock: Clock) -> None:
     assert len(source.asked) == 2
 
 
-async def test_what_is_forgotten_is_asked_again(clock: Clock) -> None:
-    """After a change nothing older is told, an answer that was under way neither."""
+async def test_an_invalidated_answer_is_fetched_again(clock: Clock) -> None:
+    """After an invalidation no older answer is given, nor one that was under way."""
     source = Source()
     source.may_answer.clear()
-    recent = Recent(source.ask)
+    recent = AnswerCache(source.ask)
     older = asyncio.create_task(recent.get())
     await eventually_async(lambda: source.asked)
-    recent.forget()
+    recent.invalidate()
     source.may_answer.set()
     assert await recent.get() == 2
     assert await older == 1
@@ -94,7 +94,7 @@ async def test_what_is_forgotten_is_asked_again(clock: Clock) -> None:
     assert clock.now_s == 100.0
 
 
-async def test_a_failure_is_told_and_not_kept() -> None:
+async def test_a_failure_is_raised_and_not_cached() -> None:
     """A question that failed is asked again by the next."""
     failures = [ValueError("away")]
 
@@ -103,7 +103,7 @@ async def test_a_failure_is_told_and_not_kept() -> None:
             raise failures.pop()
         return 1
 
-    recent = Recent(ask)
+    recent = AnswerCache(ask)
     with pytest.raises(ValueError, match="away"):
         await recent.get()
     assert await recent.get() == 1

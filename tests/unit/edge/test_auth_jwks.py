@@ -85,16 +85,16 @@ class Edge:
     clock: Clock
 
     async def principal(self, text: str) -> Principal:
-        """Who a token stands for."""
+        """The principal of a token."""
         headers = [(name.encode(), value.encode()) for name, value in bearer(text).items()]
         connection = HTTPConnection({"type": "http", "headers": headers, "path": "/", "query_string": b""})
         return await TokenAuthenticator(self.keys, now=Clock()).authenticate(connection)
 
     async def refusal(self, text: str) -> str:
-        """The code of what is said of a token that isn't taken."""
+        """The error code for a refused token."""
         with pytest.raises(ApiError) as caught:
             await self.principal(text)
-        return caught.value.trouble.code
+        return caught.value.error.code
 
 
 def edge_of(source: str) -> Edge:
@@ -153,7 +153,7 @@ async def test_a_new_key_is_fetched_when_it_first_comes(issuer: Issuer) -> None:
     assert issuer.asked == 2
 
 
-async def test_many_at_once_fetch_once(issuer: Issuer) -> None:
+async def test_concurrent_callers_fetch_once(issuer: Issuer) -> None:
     """Any number of requests that need the keys at the same time cause one fetch."""
     edge = edge_of(issuer.url)
     issuer.held.clear()
@@ -165,7 +165,7 @@ async def test_many_at_once_fetch_once(issuer: Issuer) -> None:
 
 
 async def test_keys_are_kept_while_the_issuer_is_away(issuer: Issuer) -> None:
-    """Known keys go on being taken however long the issuer fails, and nobody waits for it (SAFE-4)."""
+    """Known keys stay valid however long the issuer fails, and no caller waits for it (SAFE-4)."""
     edge = edge_of(issuer.url)
     text = token(EC_KEY, "ES256", "e1")
     await edge.principal(text)
@@ -200,7 +200,7 @@ async def test_a_withdrawn_key_is_forgotten(issuer: Issuer) -> None:
     ("200 OK", b'{"keys": []}'), ("200 OK", b'{"keys": [7]}'), ("200 OK", b" " * (MOST_BYTES + 1)),
     ("200 OK", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "e1"}]}'),
 ])  # fmt: skip
-async def test_without_any_keys_clients_try_again(issuer: Issuer, status: str, body: bytes | None) -> None:
+async def test_without_any_keys_clients_get_a_retry(issuer: Issuer, status: str, body: bytes | None) -> None:
     """While no key is known yet the answer isn't that the token is bad, and a later fetch mends it."""
     edge = edge_of(issuer.url)
     issuer.status, issuer.body = status, body
@@ -212,7 +212,7 @@ async def test_without_any_keys_clients_try_again(issuer: Issuer, status: str, b
 
 
 async def test_an_unreachable_issuer_is_tried_again() -> None:
-    """A source that can't be read, whatever is wrong with it, is told as such and never as a defect."""
+    """An unreadable source is reported as such, whatever the cause, and never as a defect."""
     for source in ("http://127.0.0.1:9/jwks", "https://[", "http://", "no-such-file.json"):
         assert await edge_of(source).refusal(token(EC_KEY, "ES256", "e1")) == "log_unavailable"
 

@@ -100,22 +100,22 @@ def test_any_bytes_are_a_form_or_refused(body: bytes) -> None:
         ("audio/pcm", b"", "linear16"),
     ],
 )  # fmt: skip
-def test_recordings_are_told_from_samples(content_type: str, head: bytes, encoding: str) -> None:
+def test_recordings_are_distinguished_from_samples(content_type: str, head: bytes, encoding: str) -> None:
     """What says what it is, is taken for that; what doesn't, by its first bytes (LIVE-5)."""
-    assert formats.wanted({}, content_type, head)["encoding"] == encoding
+    assert formats.session_options({}, content_type, head)["encoding"] == encoding
 
 
-def test_what_is_asked_goes_before_what_is_guessed() -> None:
+def test_options_override_detection() -> None:
     """Options decide over the content type, whose own parameters stand in for those that are left out (LIVE-5)."""
     said = "audio/l16;rate=8000;channels=2"
-    assert formats.wanted({"sample_rate": "48000"}, said, b"") == {
+    assert formats.session_options({"sample_rate": "48000"}, said, b"") == {
         "encoding": "linear16", "sample_rate": "48000", "channels": "2",
     }  # fmt: skip
-    assert formats.wanted({"encoding": "container"}, said, b"")["encoding"] == "container"
+    assert formats.session_options({"encoding": "container"}, said, b"")["encoding"] == "container"
 
 
 @pytest.mark.parametrize("content_type", ["text/plain", "application/json", "image/png", "nonsense"])
 def test_other_content_types_are_refused(content_type: str) -> None:
     """A body that says that it is no recording isn't taken for one."""
     with pytest.raises(ApiError, match="audio/"):
-        formats.wanted({}, content_type, b"RIFF")
+        formats.session_options({}, content_type, b"RIFF")

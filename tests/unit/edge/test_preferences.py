@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.ingest.preferences import Preferences, preferred
+from edge.ingest.preferences import Preferences, parse_preferences
 
 
 @pytest.mark.parametrize(("headers", "expected"), [
@@ -29,23 +29,23 @@ from edge.ingest.preferences import Preferences, preferred
     ([',,;=,"respond-async"'], Preferences()),
 ])  # fmt: skip
 def test_preferences_are_read_as_the_standard_says(headers: list[str], expected: Preferences) -> None:
-    """Preferences are read by RFC 7240, the first of a name counts, and what is malformed is left out (BATCH-1)."""
-    assert preferred(headers) == expected
+    """Preferences are parsed by RFC 7240: the first of a name counts, and malformed ones are ignored (BATCH-1)."""
+    assert parse_preferences(headers) == expected
 
 
 @given(headers=st.lists(st.text(max_size=200), max_size=3))
 def test_no_header_is_too_odd(headers: list[str]) -> None:
     """Any text is read as some preferences."""
-    assert isinstance(preferred(headers), Preferences)
+    assert isinstance(parse_preferences(headers), Preferences)
 
 
 def test_long_headers_are_read_at_once() -> None:
     """A header as long as servers take, made to be read slowly, costs no more than its length."""
     for hostile in ('"' * 65_536, 'a="\\' * 16_384, "a" * 65_536, "wait=" + " " * 65_536 + "x", ('"' + "\\a") * 20_000):
-        assert preferred([hostile]) == Preferences()
+        assert parse_preferences([hostile]) == Preferences()
 
 
-@pytest.mark.parametrize(("preferences", "patience_s", "applied", "applied_async"), [
+@pytest.mark.parametrize(("preferences", "timeout_s", "applied", "applied_async"), [
     (Preferences(), 300, "", ""),
     (Preferences(respond_async=True), 0, "", "respond-async"),
     (Preferences(wait_s=10), 10, "wait=10", "wait=10"),
@@ -53,10 +53,10 @@ def test_long_headers_are_read_at_once() -> None:
     (Preferences(wait_s=900), 300, "", ""),
     (Preferences(wait_s=0), 0, "wait=0", "wait=0"),
 ])  # fmt: skip
-def test_what_is_heeded_is_told(
-    preferences: Preferences, patience_s: float, applied: str, applied_async: str
+def test_applied_preferences_are_named(
+    preferences: Preferences, timeout_s: float, applied: str, applied_async: str
 ) -> None:
-    """A request is held as long as it prefers, within the deployment's bound, and is told what was heeded (BATCH-1)."""
-    assert preferences.patience_s(300) == patience_s
+    """A request waits as long as it prefers, within the deployment's bound, and gets the applied ones (BATCH-1)."""
+    assert preferences.timeout_s(300) == timeout_s
     assert preferences.applied(300, is_async=False) == applied
     assert preferences.applied(300, is_async=True) == applied_async

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edge.errors import ApiError
-from edge.session.lifecycle import TABLE, Input, State, Step, diagram, step
+from edge.session.lifecycle import TABLE, Input, State, Step, render_diagram, step
 from edge.session.parameters import Parameters, parse
 from edge.websocket import messages
 from edge.websocket.outbox import Outbox
@@ -51,7 +51,7 @@ def test_nothing_is_accepted_after_stop(late: Input) -> None:
 
 def test_the_diagram_in_the_docs_is_current() -> None:
     """The documented diagram is the one made of the table."""
-    assert diagram() in DOCS.read_text(encoding="utf-8")
+    assert render_diagram() in DOCS.read_text(encoding="utf-8")
 
 
 def test_an_empty_query_leaves_everything_open() -> None:
@@ -60,31 +60,31 @@ def test_an_empty_query_leaves_everything_open() -> None:
 
 
 @given(st.binary(max_size=200))
-def test_any_query_is_taken_or_told(query: bytes) -> None:
+def test_any_query_is_taken_or_refused(query: bytes) -> None:
     """No query string does anything but parse or give an error of the table (SAFE-4)."""
-    with _told(1008):
+    with _raises_nothing_but(1008):
         parse(query)
 
 
 @given(st.text(max_size=200) | st.recursive(st.none() | st.booleans() | st.text(), st.lists).map(str))
-def test_any_text_is_taken_or_told(text: str) -> None:
+def test_any_text_is_taken_or_refused(text: str) -> None:
     """No text frame does anything but name a type or give an error that isn't fatal (SAFE-4)."""
-    with _told(0):
+    with _raises_nothing_but(0):
         assert messages.read_control(text) in messages.CONTROL_TYPES
 
 
 @contextlib.contextmanager
-def _told(close: int) -> Iterator[None]:
+def _raises_nothing_but(close: int) -> Iterator[None]:
     found = close
     try:
         yield
     except ApiError as error:
-        found = error.trouble.close
+        found = error.error.close
     assert found == close
 
 
 class Wire:
-    """Takes what an outbox sends, as soon as it is open."""
+    """Takes what an outbox sends, as soon once it is open."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []

@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import ApiError
 from edge.ingest.log_appender import LogAppender
-from eventlog.events import SessionStarted
+from eventlog.events import ProvisionalAsked, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
 from eventlog.positions import START
@@ -47,11 +47,11 @@ async def log(redis_url: str) -> AsyncIterator[LossyLog]:
     await server.close()
 
 
-async def tail_of(log: LossyLog, patience_s: float = 5.0) -> LogAppender:
-    """A tail that knows where the end is."""
-    tail = LogAppender(log, log.keys, STARTED, patience_s=patience_s)
-    await tail.look()
-    return tail
+async def appender_of(log: LossyLog, patience_s: float = 5.0) -> LogAppender:
+    """An appender that knows where the end is."""
+    appender = LogAppender(log, log.keys, STARTED, outage_timeout_s=patience_s)
+    await appender.read_end()
+    return appender
 
 
 async def pcm_in(log: LossyLog) -> bytes:
@@ -61,76 +61,76 @@ async def pcm_in(log: LossyLog) -> bytes:
 
 
 @pytest.mark.parametrize("at_bytes", [None, 0])
-async def test_an_answer_that_is_lost_doubles_nothing(log: LossyLog, at_bytes: int | None) -> None:
+async def test_a_lost_answer_duplicates_nothing(log: LossyLog, at_bytes: int | None) -> None:
     """A chunk whose append was written without an answer is in the log once (SAFE-1)."""
     log.after = [LogUnavailableError("lost")]
-    assert await (await tail_of(log)).append(CHUNK, at_bytes) == len(CHUNK)
+    assert await (await appender_of(log)).append(CHUNK, at_bytes) == len(CHUNK)
     assert await pcm_in(log) == CHUNK
 
 
-async def test_a_call_that_never_came_is_made_again(log: LossyLog) -> None:
+async def test_a_lost_call_is_repeated(log: LossyLog) -> None:
     """A chunk waits for a log that is away or full, and is then in it."""
     log.before = [LogUnavailableError("away"), LogFullError("full")]
-    assert await (await tail_of(log)).append(CHUNK) == len(CHUNK)
+    assert await (await appender_of(log)).append(CHUNK) == len(CHUNK)
     assert await pcm_in(log) == CHUNK
 
 
 async def test_another_s_entry_is_not_taken_for_one_s_own(log: LossyLog) -> None:
     """If another request's chunk of equal size took the place while the log was away, both are in it (SAFE-1)."""
-    tail, other = await tail_of(log), await tail_of(log)
+    appender, other = await appender_of(log), await appender_of(log)
     theirs = b"cd" * 50_000
     await other.append(theirs)
     log.before = [LogUnavailableError("away")]
-    assert await tail.append(CHUNK) == len(theirs) + len(CHUNK)
+    assert await appender.append(CHUNK) == len(theirs) + len(CHUNK)
     assert await pcm_in(log) == theirs + CHUNK
 
 
-async def test_a_question_that_is_asked_again_stands_once(log: LossyLog) -> None:
+async def test_a_repeated_event_is_appended_once(log: LossyLog) -> None:
     """A control event whose answer was lost is in the log once."""
-    tail = await tail_of(log)
-    await tail.append(b"ab")
+    appender = await appender_of(log)
+    await appender.append(b"ab")
     log.after = [LogUnavailableError("lost")]
-    await tail.ask("r1")
+    await appender.append_event(ProvisionalAsked(request="r1"))
     found = await log.read({log.keys: START}, max_bytes_each=1 << 20)
     assert [str(entry.position) for entry in found[log.keys]] == ["0-1", "1-0", "1-1"]
 
 
-async def test_patience_ends(log: LossyLog) -> None:
-    """A log that stays full ends the request with what is durable by then (SESS-10)."""
-    tail = await tail_of(log, patience_s=0.1)
-    await tail.append(b"abcd")
+async def test_a_log_that_stays_full_ends_the_request(log: LossyLog) -> None:
+    """A log that stays full ends the request with the durable offset (SESS-10)."""
+    appender = await appender_of(log, patience_s=0.1)
+    await appender.append(b"abcd")
     log.before = [LogFullError("full")] * 100
     with pytest.raises(ApiError, match="full now; durable up to offset 4") as refused:
-        await tail.append(b"efgh")
-    assert refused.value.trouble.status == 503
+        await appender.append(b"efgh")
+    assert refused.value.error.status == 503
 
 
-async def test_a_log_that_went_back_is_not_stitched_over(log: LossyLog) -> None:
-    """After a failover that lost audio the request is told where to go on, and nothing is appended there (SAFE-1)."""
-    tail = await tail_of(log)
-    await tail.append(b"abcd")
+async def test_audio_is_not_joined_over_a_loss(log: LossyLog) -> None:
+    """After a failover that lost audio a request gets the offset to continue from, and appends nothing (SAFE-1)."""
+    appender = await appender_of(log)
+    await appender.append(b"abcd")
     await log.server.execute("HSET", log.keys.session, "guard", "1 1-0")
     with pytest.raises(ApiError, match="after offset 2") as refused:
-        await tail.append(b"efgh")
-    assert refused.value.trouble.code == "log_unavailable"
+        await appender.append(b"efgh")
+    assert refused.value.error.code == "log_unavailable"
 
 
-async def test_what_is_there_is_not_appended_again(log: LossyLog) -> None:
-    """Of a chunk that overlaps the end only the new part is appended, whoever brought the rest meanwhile (LIVE-2)."""
-    tail, other = await tail_of(log), await tail_of(log)
+async def test_known_audio_is_not_appended_again(log: LossyLog) -> None:
+    """Of a chunk that overlaps the end only the new part is appended, whichever request appended the rest (LIVE-2)."""
+    appender, other = await appender_of(log), await appender_of(log)
     await other.append(b"abcdef")
-    assert await tail.append(b"abcdefgh", 0) == 8
-    assert await tail.append(b"ef", 4) == 6
+    assert await appender.append(b"abcdefgh", 0) == 8
+    assert await appender.append(b"ef", 4) == 6
     assert await pcm_in(log) == b"abcdefgh"
     with pytest.raises(ApiError, match="ends at 8"):
-        await tail.append(b"xy", 10)
+        await appender.append(b"xy", 10)
 
 
-async def test_an_end_is_put_once(log: LossyLog) -> None:
+async def test_a_stream_is_sealed_once(log: LossyLog) -> None:
     """Sealing twice is harmless, and nothing is appended then."""
-    tail = await tail_of(log)
-    await tail.seal("stop")
-    await tail.seal("stop")
+    appender = await appender_of(log)
+    await appender.seal("stop")
+    await appender.seal("stop")
     with pytest.raises(ApiError, match="has ended"):
-        await tail.append(b"ab")
+        await appender.append(b"ab")
     assert await log.seal(log.keys, "stop") is Code.SEALED

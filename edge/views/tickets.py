@@ -1,4 +1,4 @@
-"""Tickets for event streams: an `EventSource` can't send a token, so it shows what its page fetched with one."""
+"""Tickets for event streams: an `EventSource` cannot send a token, so it sends a ticket that its page fetched."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from starlette.responses import Response
 
 from edge import errors
 from edge.auth.access import Scope
-from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, principal_of
+from edge.contract.operations import JSON, SESSION_ID, Answer, Operation, json_response, principal_of
 from edge.core import EdgeCore
-from edge.views.health import json_response
 
 
 class Ticket(msgspec.Struct):
-    """What ``/v1/sessions/{session_id}/ticket`` says."""
+    """The answer of ``/v1/sessions/{session_id}/ticket``."""
 
     ticket: str
     """For ``?ticket=`` of the session's event streams."""
@@ -27,7 +26,7 @@ class Tickets:
     """``/v1/sessions/{session_id}/ticket``."""
 
     def __init__(self, core: EdgeCore) -> None:
-        """Issue them by the access of `core`."""
+        """Issue tickets through the access of `core`."""
         self._access = core.access
 
     def operations(self) -> Sequence[Operation]:
@@ -36,14 +35,14 @@ class Tickets:
             Operation(
                 "POST", "/v1/sessions/{session_id}/ticket", "issue_ticket", "Sessions",
                 "A short-lived ticket for the session's event streams.", self.issue, Scope.READ,
-                [Answer(200, "The ticket.", {JSON: Ticket})], [SESSION_ID], troubles=[errors.UNKNOWN_SESSION],
-                description="It opens them any number of times until it expires, and nothing else.",
+                [Answer(200, "The ticket.", {JSON: Ticket})], [SESSION_ID], errors=[errors.UNKNOWN_SESSION],
+                description="It admits to them any number of times until it expires, and to nothing else.",
             ),
         )  # fmt: skip
 
     async def issue(self, request: Request) -> Response:
-        """A ticket that allows what the caller's token allows, of this session's event streams."""
+        """Issue a ticket that admits to the event streams of this session that the caller's token admits to."""
         principal = principal_of(request)
-        found = await self._access.session(principal, request.path_params["session_id"])
-        ticket = await self._access.issue_ticket(principal, found)
+        session = await self._access.find_session(principal, request.path_params["session_id"])
+        ticket = await self._access.issue_ticket(principal, session)
         return json_response(Ticket(ticket, self._access.ticket_ttl_s))

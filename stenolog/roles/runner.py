@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import uvloop
 
+from eventlog.service import Service
 from eventlog.telemetry import error_counts
 from stenolog import logs
 from stenolog.settings import Settings
@@ -47,6 +48,28 @@ async def _served(settings: Settings, serve: Serve) -> None:
     stop = asyncio.Event()
     with stopped_by_signals(stop):
         await serve(settings, stop)
+
+
+async def serve(service: Service, stop: asyncio.Event) -> None:
+    """Run a service until the event is set, then stop it.
+
+    Raises:
+        LogUnavailableError: if it could not start.
+        Exception: the error of the service's first task to end, if one ends before the event.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await service.start()
+        ending = asyncio.create_task(service.wait())
+        try:
+            await asyncio.wait({stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                await ending
+        finally:
+            ending.cancel()
+    finally:
+        stopping.cancel()
+        await service.stop()
 
 
 @contextlib.contextmanager

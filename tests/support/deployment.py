@@ -1,6 +1,5 @@
 """A deployment to test workers in: sessions that speak, workers that live and die, and what must come of it."""
 
-import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -16,7 +15,7 @@ from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server, connect
 from eventlog.work.claims import Claims
-from processor.quarantine import SoloTrial
+from processor.quarantine import QuarantineTrial
 from processor.recognisers import Clip, Recogniser
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
@@ -122,7 +121,7 @@ class Deployment:
         self,
         recogniser: Recogniser | None = None,
         *,
-        try_alone: SoloTrial | None = None,
+        trial: QuarantineTrial | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> Worker:
         """A worker that isn't started; it is stopped at the end if need be."""
@@ -130,7 +129,7 @@ class Deployment:
             await self.connect(),
             WorkerSettings(**{"tick_ms": 5, "session_ttl_s": 1_000, **settings}),
             recogniser or MockRecogniser(),
-            try_alone=try_alone or never_tried,
+            trial=trial or never_tried,
         )
         self._stack.push_async_callback(worker.stop)
         if recogniser:
@@ -152,7 +151,7 @@ class Deployment:
 
         async def look() -> bool:
             if hurried:
-                hurried._keeper.ring()
+                hurried._keeper.wake()
             return all([await session.has_ended() for session in sessions])
 
         await eventually_async(look, message="the sessions' ends are among the facts")
@@ -165,18 +164,13 @@ async def never_tried(claim: Claim) -> bool:
 
 async def abandon(worker: Worker) -> None:
     """End a worker's work where it stands, as its death would: nothing is handed over, answers are lost."""
-    tasks, worker._tasks = worker._tasks, []
     if taking := worker._keeper._taking:
         taking.cancel()
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, left = await asyncio.wait(tasks, timeout=0.05)
-        tasks = list(left)
-    await worker._bells.stop()
+    await worker._tasks.stop()
+    await worker._wakeups.stop()
     worker._recognition.close()
-    for run in worker.holdings:
-        worker.holdings.drop(run)
+    for run in worker.active_runs:
+        worker.active_runs.remove(run)
 
 
 async def held(worker: Worker, count: int, *, hurried: bool = False) -> None:
@@ -184,8 +178,8 @@ async def held(worker: Worker, count: int, *, hurried: bool = False) -> None:
 
     def look() -> bool:
         if hurried:
-            worker._keeper.ring()
-        return len(worker.holdings) == count
+            worker._keeper.wake()
+        return len(worker.active_runs) == count
 
     await eventually_async(look, message=f"{worker.consumer} holds {count} runs")
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from processor.decoding.messages import Source, decode_source
+from processor.decoding.child_protocol import Source, decode_source
 from tests.support.tree import ROOT
 
 
@@ -28,7 +28,7 @@ class Decoded:
     @property
     def message(self) -> str:
         """What it told a person."""
-        return " ".join(one["message"] for one in self.said if one["type"] == "trouble")
+        return " ".join(one["message"] for one in self.said if one["type"] == "failure")
 
     @property
     def samples(self) -> npt.NDArray[np.int16]:

@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.decoding.messages import TROUBLE_STATUS
-from processor.decoding.restart_points import Restart, decode_restart
+from processor.decoding.child_protocol import FAILURE_STATUS, RestartPoint, decode_restart_point
 from tests.integration.decoding.children import Decoded, decoded
 from tests.integration.decoding.recordings import FORMATS, FRAGMENTED, Format, encoded, index_first
 from tests.support.pcm import talk
@@ -45,7 +44,7 @@ class Broken(NamedTuple):
 
     data: bytes
     whole: Decoded
-    points: tuple[Restart, ...]
+    points: tuple[RestartPoint, ...]
 
 
 @cache
@@ -55,18 +54,18 @@ def broken(name: str, channels: int = 1) -> Broken:
     data = encoded(np.concatenate([talk(form.rate_hz, channels)] * TALKS), form)
     if "index first" in name:
         data = index_first(data)
-    whole = decoded(data, "--marks", "--restart-bytes", str(len(data) // SHARE))
-    points = (decode_restart(json.dumps(one)) for one in whole.said if one["type"] == "restart")
+    whole = decoded(data, "--messages", "--restart-interval-bytes", str(len(data) // SHARE))
+    points = (decode_restart_point(json.dumps(one)) for one in whole.said if one["type"] == "restart")
     return Broken(data, whole, tuple(point for point in points if point is not None))
 
 
-def gone_on(recording: Broken, point: Restart, *cuts: int) -> Decoded:
+def gone_on(recording: Broken, point: RestartPoint, *cuts: int) -> Decoded:
     """What another child makes of the beginning and the rest."""
     given_bytes = recording.data[: point.head_bytes] + recording.data[point.offset_bytes :]
     record = next(json.dumps(one) for one in recording.whole.said if one.get("anchor_bytes") == point.anchor_bytes)
     assert recording.whole.source is not None
     channels = str(recording.whole.source.channels)
-    return decoded(given_bytes, "--channels", channels, "--restart", record, "--marks", cuts=cuts)
+    return decoded(given_bytes, "--channels", channels, "--restart-point", record, "--messages", cuts=cuts)
 
 
 @pytest.mark.parametrize(
@@ -90,8 +89,8 @@ def test_synthetic_noise_alone_differs(name: str) -> None:
     form = RESTARTED[name]._replace(codec_options=())
     data = encoded(np.concatenate([talk(form.rate_hz)] * TALKS), form)
     data = index_first(data) if "index first" in name else data
-    whole = decoded(data, "--marks", "--restart-bytes", str(len(data) // 3))
-    point = decode_restart(json.dumps(next(one for one in whole.said if one["type"] == "restart")))
+    whole = decoded(data, "--messages", "--restart-interval-bytes", str(len(data) // 3))
+    point = decode_restart_point(json.dumps(next(one for one in whole.said if one["type"] == "restart")))
     assert point is not None
     found = gone_on(Broken(data, whole, (point,)), point)
     rest = whole.samples[point.start_samples :].astype(np.float64)
@@ -116,20 +115,20 @@ def test_points_are_told_after_a_restart_too(name: str) -> None:
     """A chain of decoders, each of which ends soon after its first point, yields the samples of a single one."""
     recording = broken(name)
     every = str(len(recording.data) // SHARE)
-    options, given_bytes, pcm, restarts = ["--restart-bytes", every], recording.data, b"", 0
+    options, given_bytes, pcm, restarts = ["--restart-interval-bytes", every], recording.data, b"", 0
     while True:
-        found = decoded(given_bytes, "--marks", "--channels", "1", *options)
+        found = decoded(given_bytes, "--messages", "--channels", "1", *options)
         assert found.status == 0, found.said
         told = [one for one in found.said if one["type"] == "restart"]
         if not told:
             break
-        point = decode_restart(json.dumps(told[0]))
+        point = decode_restart_point(json.dumps(told[0]))
         assert point is not None
         begun = recording.whole.pcm[len(pcm) :][: len(found.pcm)]
         assert found.pcm == begun
         pcm = recording.whole.pcm[: point.start_samples * 2]
         given_bytes = recording.data[: point.head_bytes] + recording.data[point.offset_bytes :]
-        options = ["--restart-bytes", every, "--restart", json.dumps(told[0])]
+        options = ["--restart-interval-bytes", every, "--restart-point", json.dumps(told[0])]
         restarts += 1
     assert pcm + found.pcm == recording.whole.pcm
     assert restarts >= 3
@@ -143,10 +142,10 @@ def test_hostile_ends_after_a_restart_are_told_in_words(name: str) -> None:
     record = next(one for one in recording.whole.said if one.get("anchor_bytes") == point.anchor_bytes)
     noise = random.Random(name).randbytes(100_000)
     rest = recording.data[: point.head_bytes] + noise
-    strange = decoded(rest, "--channels", "1", "--restart", json.dumps(record))
-    assert strange.status in {0, TROUBLE_STATUS}
-    older = decoded(rest, "--channels", "1", "--restart", json.dumps({**record, "version": 0}))
-    assert (older.status, older.pcm) == (TROUBLE_STATUS, b"")
+    strange = decoded(rest, "--channels", "1", "--restart-point", json.dumps(record))
+    assert strange.status in {0, FAILURE_STATUS}
+    older = decoded(rest, "--channels", "1", "--restart-point", json.dumps({**record, "version": 0}))
+    assert (older.status, older.pcm) == (FAILURE_STATUS, b"")
     assert "another version" in older.message
 
 

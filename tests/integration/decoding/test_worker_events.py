@@ -107,12 +107,12 @@ async def test_another_worker_decodes_again_harmlessly(deployment: Deployment, n
             await upload.tell(Finalized())
         await asyncio.gather(*(reached(upload, Finalized, part + 1) for upload in (undisturbed, killed)))
         if part == 1:
-            [run] = mortal.holdings
+            [run] = mortal.active_runs
             first = {upload.keys.session_id: upload for upload in (undisturbed, killed)}[run.claim.keys.session_id]
             await abandon(mortal)
             heir = await deployment.started(lease_ms=LEASE_MS, capacity=1)
             await held(heir, 1, hurried=True)
-            assert first.keys.session_id == next(iter(heir.holdings)).claim.keys.session_id
+            assert first.keys.session_id == next(iter(heir.active_runs)).claim.keys.session_id
     for upload in (undisturbed, killed):
         await upload.seal()
     await ended([undisturbed, killed])

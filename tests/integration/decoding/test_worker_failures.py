@@ -12,7 +12,7 @@ from eventlog.log import Code
 from eventlog.positions import OPENED
 from eventlog.work.uploads import Uploads
 from processor.decoding import decoder_pool
-from processor.decoding.decoder_process import running
+from processor.decoding.decoder_process import run_decoder
 from processor.worker import Worker
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.hostile import NEVER_TAKEN
@@ -119,7 +119,7 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
     async def watched() -> bool:
         nonlocal furthest
         about = await single.log.whereabouts(upload.keys)
-        for run in worker.holdings:
+        for run in worker.active_runs:
             if about is not None and about.head.offset < 2**62:
                 furthest = max(furthest, about.head.offset - min(run.checkpoint.boundaries, default=0))
         return await upload.has_ended()
@@ -131,7 +131,7 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
 
 async def decoding(worker: Worker) -> int:
     """The one decoder that runs below this process, once it does."""
-    await eventually_async(lambda: worker._decoders.children == 1 and children_of(os.getpid()), 20)
+    await eventually_async(lambda: worker._decoders.child_count == 1 and children_of(os.getpid()), 20)
     [pid] = children_of(os.getpid())
     return pid
 
@@ -184,7 +184,7 @@ async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Children that keep ending for no reason they tell end the session as failed after a bound (SAFE-3)."""
-    monkeypatch.setattr(decoder_pool, "running", lambda **_: running(channels=9, max_spool_bytes=1))
+    monkeypatch.setattr(decoder_pool, "run_decoder", lambda **_: run_decoder(channels=9, max_spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
     await ended([upload])
@@ -216,14 +216,14 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
     worker = await single.started(lease_ms=300)
     await decoding(worker)
     await eventually_async(upload.pcm, 20)
-    [run] = worker.holdings
+    [run] = worker.active_runs
     thief = await single.claims("thief", lease_ms=30)
     stolen = await eventually_async(lambda: thief.take_over(10))
     begun = await Uploads(single.server).begin(stolen[0])
     await upload.send(data[len(data) // 2 :])
     await upload.seal()
     await eventually_async(lambda: children_of(os.getpid()) == [])
-    await eventually_async(lambda: worker._decoders.children == 0 and not len(worker.holdings))
+    await eventually_async(lambda: worker._decoders.child_count == 0 and not len(worker.active_runs))
     about = await single.log.whereabouts(upload.keys)
     assert about is not None
     assert (about.epoch, about.head) == (begun.epoch, begun.head)
@@ -244,12 +244,12 @@ async def test_decoders_are_bounded_and_wait_for_bytes(single: Deployment) -> No
 
     async def watched() -> bool:
         nonlocal most
-        most = max(most, worker._decoders.children)
+        most = max(most, worker._decoders.child_count)
         return all([await one.has_ended() for one in uploads])
 
     await eventually_async(watched, 60)
     assert most == 2
-    assert worker._decoders.children == 0
+    assert worker._decoders.child_count == 0
     assert [at for at, _ in await silent.events()] == [OPENED]
 
 

@@ -120,8 +120,8 @@ async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, list
     await session.say(entries[: next(number for number, one in enumerate(entries) if one.event) + 1])
     worker = await single.started(recogniser)
     await held(worker, 1)
-    [run] = worker.holdings
-    await eventually_async(lambda: any(item.decision.asked for item in run.pending))
+    [run] = worker.active_runs
+    await eventually_async(lambda: any(item.decision.request for item in run.pending))
     assert heard == {}
     recogniser.gate.set()
     [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
@@ -156,4 +156,4 @@ async def test_a_question_is_taken_once(deployment: Deployment) -> None:
     await deployment.ended(session)
     assert Position(16_000, 1) in [one.position for one in entries]
     assert await session.facts() == session.expected()
-    assert len(worker.holdings) == 0
+    assert len(worker.active_runs) == 0

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from eventlog.events import Fact, ProgressNoted, SessionEnded, SessionSealed, SourceDescribed, SourceNoted
 from eventlog.events import UtteranceFinal as Final
 from eventlog.log import AudioEntry, Checkpoint
-from eventlog.positions import SEALED, Position
-from processor.facts import MILESTONES_PERCENT, PROGRESS_S, Telling
+from eventlog.positions import OPENED, SEALED, Position
+from processor.facts import MILESTONES_PERCENT, PROGRESS_S, FactBuilder
 from processor.recognisers import Recognition
 from processor.speech import Utterance
 from processor.timeline import Decision, Timeline
@@ -28,9 +28,15 @@ HEARD = Utterance(start_samples=0, end_samples=3, decided_samples=9, pcm=b"\1\0\
 START = Story(talk()).start
 
 
-def telling(total_samples: int = 0, speaker_labels: str = "channel") -> Telling:
-    """A run's way of telling, at the beginning of all time."""
-    return Telling(msgspec.structs.replace(START, speaker_labels=speaker_labels), total_samples, lambda: 0)
+def facts_of(
+    decision: Decision, text: str | None = None, *, before_samples: int = 0, total_samples: int = 0,
+    speaker_labels: str = "channel",
+) -> list[Fact]:  # fmt: skip
+    """The facts of a run's first decision, at the wall clock's zero."""
+    builder = FactBuilder(msgspec.structs.replace(START, speaker_labels=speaker_labels), total_samples, lambda: 0)
+    recognition = None if text is None else Recognition(text=text, confidence=1.0)
+    found = builder.facts(decision, recognition, utterances=0, after=OPENED, before_samples=before_samples)
+    return [fact for _, fact in found]
 
 
 def progress(boundaries: list[int], total_samples: int, text: str = "") -> list[tuple[int, ProgressNoted]]:
@@ -38,8 +44,7 @@ def progress(boundaries: list[int], total_samples: int, text: str = "") -> list[
     found, before = [], 0
     for number, boundary in enumerate(boundaries):
         decision = Decision(Position(boundary, 0), (boundary,), utterance=HEARD)
-        recognition = Recognition(text=text, confidence=1.0)
-        facts = telling(total_samples).facts(decision, recognition, 0, before)
+        facts = facts_of(decision, text, before_samples=before, total_samples=total_samples)
         found += [(number, fact) for fact in facts if isinstance(fact, ProgressNoted)]
         before = boundary
     return found
@@ -80,20 +85,19 @@ def test_progress_is_the_same_from_any_checkpoint(
     cut = data.draw(st.integers(1, len(boundaries) - 1))
     before = boundaries[cut - 1]
     decision = Decision(Position(boundaries[cut], 0), (boundaries[cut],), utterance=HEARD)
-    facts = telling(total).facts(decision, Recognition(text=text, confidence=1.0), 0, before)
+    facts = facts_of(decision, text, before_samples=before, total_samples=total)
     assert [one for one in facts if isinstance(one, ProgressNoted)] == [fact for at, fact in whole if at == cut]
 
 
 def label(pcm: bytes, channel: int = 0, labels: str = "hash") -> str:
     """The speaker of an utterance with these samples."""
-    heard = msgspec_replaced(pcm)
-    decision = Decision(Position(9, 0), (9,) * 2, channel=channel, utterance=heard)
-    [fact] = telling(speaker_labels=labels).facts(decision, Recognition(text="words", confidence=1.0), 0, 0)
+    decision = Decision(Position(9, 0), (9,) * 2, channel=channel, utterance=utterance(pcm))
+    [fact] = facts_of(decision, "words", speaker_labels=labels)
     assert isinstance(fact, Final)
     return fact.speaker
 
 
-def msgspec_replaced(pcm: bytes) -> Utterance:
+def utterance(pcm: bytes) -> Utterance:
     """An utterance of these samples."""
     return Utterance(start_samples=0, end_samples=len(pcm) // 2, decided_samples=9, pcm=pcm, voiced_ms=900)
 
@@ -109,10 +113,7 @@ def test_a_hash_label_is_drawn_from_the_samples_alone() -> None:
 def test_labels_are_the_same_in_every_process() -> None:
     """A label doesn't depend on the process that makes it, whatever seed Python's own hash has there (LIVE-4)."""
     program = (
-        "import sys; from processor.facts import Telling; from processor.speech import Utterance; "
-        "from eventlog.events import SessionStarted as S; "
-        "t = Telling(S(session_id='s', sample_rate_hz=16000, speaker_labels='hash'), 0, lambda: 0); "
-        "print(t._speaker(0, Utterance(0, 3, 9, bytes(range(6)), 900)))"
+        "from tests.integration.processor.test_facts import label; print(label(bytes(range(6))))"
     )
     said = {
         subprocess.run(
@@ -131,7 +132,7 @@ def test_a_described_source_begins_its_facts() -> None:
     event = SourceDescribed(sample_rate_hz=RATE_HZ, channels=2, container="webm", codec="opus", duration_samples=99)
     [decision] = timeline.feed(AudioEntry(Position(0, 2), None, msgspec.json.encode(event), 0))
     assert (decision.cursor, decision.boundaries, timeline.frame_bytes) == (Position(0, 2), (0, 0), 4)
-    [fact] = telling().facts(decision, None, 0, 0)
+    [fact] = facts_of(decision)
     noted = SourceNoted(sample_rate_hz=RATE_HZ, channels=2, container="webm", codec="opus", duration_samples=99)
     assert fact == noted
 
@@ -141,14 +142,13 @@ def test_a_session_that_fails_undescribed_ends_with_its_reason() -> None:
     timeline = Timeline(msgspec.structs.replace(START, channels=0, encoding="container"), Checkpoint())
     sealed = SessionSealed(reason="failed", offset_samples=0, detail="begins like HTML")
     [decision] = timeline.feed(AudioEntry(SEALED, None, msgspec.json.encode(sealed), 0))
-    facts: list[Fact] = telling().facts(decision, None, 0, 0)
-    assert facts == [
+    assert facts_of(decision) == [
         SessionEnded(
             reason="failed", audio_samples=0, utterances=0, sample_rate_hz=RATE_HZ, ended_ms=0,
             detail="begins like HTML",
         )
     ]  # fmt: skip
-    assert timeline.ended
+    assert timeline.has_ended
 
 
 async def test_a_silent_session_tells_that_it_goes_on(deployment: Deployment) -> None:

@@ -44,7 +44,7 @@ async def test_what_waits_shows_as_lag(deployment: Deployment) -> None:
     def lagging() -> bool:
         found = scraped(worker)
         return all(of(found, f"stenolog_worker_{name}") > 0 for name in (
-            "runs", "oldest_decision_seconds", "uncommitted_audio_seconds", "held_back_runs",
+            "runs", "oldest_decision_seconds", "uncommitted_audio_seconds", "throttled_runs",
         ))  # fmt: skip
 
     await eventually_async(lagging)

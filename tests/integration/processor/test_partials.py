@@ -87,7 +87,7 @@ async def test_partials_wait_while_finals_do(single: Deployment) -> None:
     session = await single.open(Story(talk()))
     worker = await single.started(recogniser, partial_interval_ms=1, max_pending_utterances=100)
     await held(worker, 1)
-    [run] = worker.holdings
+    [run] = worker.active_runs
     await session.say(session.entries[:60])
     await eventually_async(lambda: run.waiting_utterances > 1)
     await session.say(session.entries[60:-1])
@@ -104,6 +104,6 @@ async def test_no_partials_where_none_are_wanted(deployment: Deployment) -> None
     session = await deployment.open(Story(talk(16_000, 2)))
     worker = await deployment.started(partial_interval_ms=10, partials_per_s=0)
     await session.say(session.entries[:20])
-    [run] = await eventually_async(lambda: [one for one in worker.holdings if one.timeline.open_utterances()])
+    [run] = await eventually_async(lambda: [one for one in worker.active_runs if one.timeline.open_utterances()])
     worker._partials._submit_due()
-    assert run.partial_due == 0.0, "it was never its turn"
+    assert run.partial_due_at == 0.0, "it was never its turn"

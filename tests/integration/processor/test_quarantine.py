@@ -14,7 +14,7 @@ import pytest
 
 from eventlog.log import AudioEntry, Claim, LogUnavailableError
 from eventlog.positions import Position
-from processor.quarantine_trial import claim_arguments, parse_claim, spawning
+from processor.quarantine_trial import claim_arguments, command_trial, parse_claim
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
 from tests.support.deployment import Deployment, Session, abandon, held
@@ -31,13 +31,13 @@ sys.path.insert(0, sys.argv[1])
 from eventlog.redis.server import connect
 from processor.recognisers import load
 from processor.settings import WorkerSettings
-from processor.quarantine_trial import parse_claim, run_alone
+from processor.quarantine_trial import parse_claim, run_trial
 
 async def main():
     server = await connect(sys.argv[2], partitions=int(sys.argv[3]))
     try:
         claim = parse_claim(server, sys.argv[4:])
-        return await run_alone(server, WorkerSettings(session_ttl_s=1000), load("mock"), claim)
+        return await run_trial(server, WorkerSettings(session_ttl_s=1000), load("mock"), claim)
     finally:
         await server.close()
 
@@ -109,7 +109,7 @@ async def die_over(deployment: Deployment, session: Session, deaths: int) -> Non
         doomed._committer.run = held_back  # type: ignore[method-assign]
         await doomed.start()
         await held(doomed, 1, hurried=True)
-        assert doomed.holdings.claims[0].deliveries == death + 1
+        assert doomed.active_runs.claims[0].deliveries == death + 1
         await abandon(doomed)
     assert (await session.checkpoint()).get("suspicion", "0") == str(max(0, deaths - 1))
 
@@ -124,13 +124,13 @@ async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Depl
     await die_over(single, session, 3)
     trials: list[Claim] = []
     command = [sys.executable, "-c", ALONE, str(ROOT), single.url, str(len(single.server.keys.partitions))]
-    alone = spawning(command, timeout_s=20)
+    alone = command_trial(command, timeout_s=20)
 
     async def noted(claim: Claim) -> bool:
         trials.append(claim)
         return await alone(claim)
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=noted)
+    worker = await single.started(lease_ms=LEASE_MS, trial=noted)
     await single.ended(session, hurried=worker)
     assert [one.deliveries for one in trials] == [4]
     assert await session.facts() == session.expected()
@@ -142,11 +142,11 @@ async def test_a_suspect_that_dies_alone_is_set_aside(single: Deployment) -> Non
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
-    suicide = spawning([sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"], timeout_s=20)
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=suicide)
+    suicide = command_trial([sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"], timeout_s=20)
+    worker = await single.started(lease_ms=LEASE_MS, trial=suicide)
 
     async def look() -> list[dict[str, str]]:
-        worker._keeper.ring()
+        worker._keeper.wake()
         return await set_aside(session, single)
 
     [noted] = await eventually_async(look)
@@ -167,14 +167,14 @@ async def test_two_deaths_are_no_suspicion_yet(single: Deployment) -> None:
 
 async def test_a_trial_that_hangs_counts_as_death(single: Deployment) -> None:
     """A trial that doesn't end in time is killed and judged as failed."""
-    hanging = spawning([sys.executable, "-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
+    hanging = command_trial([sys.executable, "-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
     assert await hanging(a_claim(single)) is False
 
 
 @pytest.mark.parametrize(("code", "lived"), [(0, True), (1, False)])
 async def test_a_trial_is_judged_by_its_exit_code(single: Deployment, code: int, lived: bool) -> None:  # noqa: FBT001
     """A process that ends well says that the run lived in it."""
-    assert await spawning([sys.executable, "-c", f"raise SystemExit({code})"], 20)(a_claim(single)) is lived
+    assert await command_trial([sys.executable, "-c", f"raise SystemExit({code})"], 20)(a_claim(single)) is lived
 
 
 @pytest.mark.parametrize(
@@ -185,16 +185,16 @@ async def test_a_trial_that_cannot_be_made_convicts_nobody(single: Deployment, c
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
-    alone, tries = spawning(command, timeout_s=20), list[float]()
+    alone, tries = command_trial(command, timeout_s=20), list[float]()
 
     async def counted(claim: Claim) -> bool:
         tries.append(time.monotonic())
         return await alone(claim)
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=counted)
+    worker = await single.started(lease_ms=LEASE_MS, trial=counted)
 
     def look() -> bool:
-        worker._keeper.ring()
+        worker._keeper.wake()
         return len(tries) == 3
 
     await eventually_async(look)
@@ -215,7 +215,7 @@ async def test_a_suspect_that_waits_for_its_speaker_is_tried_once(single: Deploy
         trials.append(claim)
         return True
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=quiet)
+    worker = await single.started(lease_ms=LEASE_MS, trial=quiet)
     await held(worker, 1, hurried=True)
     await session.say()
     await single.ended(session, hurried=worker)
@@ -234,7 +234,7 @@ async def test_a_defect_in_a_trial_is_logged(single: Deployment, caplog: pytest.
             raise failures.pop()
         return claim.consumer != ""
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=faulty)
+    worker = await single.started(lease_ms=LEASE_MS, trial=faulty)
     await single.ended(session, hurried=worker)
     [record] = [one for one in caplog.records if one.name == "processor.quarantine" and one.levelname == "ERROR"]
     assert record.exc_info is not None
@@ -253,7 +253,7 @@ async def test_a_trial_that_failed_while_redis_was_away_convicts_nobody(single: 
         await away.wait()
         return len(trials) > 1
 
-    worker = await single.worker(lease_ms=LEASE_MS, try_alone=outcome)
+    worker = await single.worker(lease_ms=LEASE_MS, trial=outcome)
     renew = worker._claims.renew
 
     async def failing(claims: Sequence[Claim]) -> list[Claim]:
@@ -273,7 +273,7 @@ async def test_claims_survive_the_command_line(single: Deployment, tmp_path: Pat
     """The process of its own gets exactly the claim that its parent holds."""
     claim, noted = a_claim(single), tmp_path / "arguments"
     dump = f"import json, sys; json.dump(sys.argv[1:], open({str(noted)!r}, 'w'))"
-    assert await spawning([sys.executable, "-c", dump], 20)(claim)
+    assert await command_trial([sys.executable, "-c", dump], 20)(claim)
     arguments = json.loads(noted.read_text())
     assert arguments == claim_arguments(claim)
     parsed = parse_claim(single.server, arguments)

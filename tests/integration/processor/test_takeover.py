@@ -12,7 +12,7 @@ from eventlog.keys import RunKeys
 from eventlog.log import Code, Commit, Committed
 from eventlog.positions import OPENED, Position
 from eventlog.redis.redis_log import RedisLog
-from processor.active_run import ActiveRun
+from processor.active_runs import ActiveRun
 from processor.worker import Worker
 from tests.support.deployment import Deployment, abandon, finals_in, held
 from tests.support.pcm import Story, talk
@@ -34,7 +34,7 @@ async def test_a_stopped_worker_hands_over_at_once(deployment: Deployment) -> No
         await session.say(session.entries[:30])
     first = await deployment.started(recogniser)
     await held(first, 5)
-    await eventually_async(lambda: any(run.waiting_utterances for run in first.holdings))
+    await eventually_async(lambda: any(run.waiting_utterances for run in first.active_runs))
     second = await deployment.started()
     stopped_s = time.monotonic()
     await first.stop()
@@ -55,7 +55,7 @@ async def test_sessions_wait_for_a_worker(deployment: Deployment) -> None:
         worker = await deployment.started()
         await held(worker, 1)
         await session.say(heard := session.entries[share : share + 20])
-        [run] = worker.holdings
+        [run] = worker.active_runs
         await eventually_async(partial(reached, run, heard[-1].position))
         await worker.stop()
     await deployment.ended(session)
@@ -90,7 +90,7 @@ async def test_a_worker_that_was_thought_dead_writes_nothing(deployment: Deploym
     await eventually_async(lambda: recogniser.calls)
     second = await deployment.started(lease_ms=LEASE_MS)
     await deployment.ended(session, hurried=second)
-    assert len(first.holdings) == 1, "the first still believes that it has the run"
+    assert len(first.active_runs) == 1, "the first still believes that it has the run"
     recogniser.gate.set()
     await held(first, 0)
     assert await session.facts() == session.expected()
@@ -171,7 +171,7 @@ async def test_a_run_whose_commits_went_back_is_begun_anew_at_once(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a failover took back of the facts is decided again at once, not after a lease, and is the same (SAFE-1)."""
-    monkeypatch.setattr("processor.active_run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.active_runs.MAX_DECISIONS_PER_COMMIT", 1)
     session = await deployment.spoken(EVENTFUL)
     worker = await deployment.worker(lease_ms=600_000)
     log = Forgetful(worker, session.run)
@@ -185,7 +185,7 @@ async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether an unanswered commit was written or not, each fact is there once in the end (SAFE-1)."""
-    monkeypatch.setattr("processor.active_run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.active_runs.MAX_DECISIONS_PER_COMMIT", 1)
     monkeypatch.setattr("processor.committer.RETRY_S", 0.001)
     sessions = [await deployment.spoken(EVENTFUL), await deployment.spoken(Story(talk()))]
     worker = await deployment.worker()
@@ -199,7 +199,7 @@ async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
 
 async def test_death_at_every_commit_changes_nothing(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers that each die right after one commit, its answer unheard, write together what one would (SAFE-1)."""
-    monkeypatch.setattr("processor.active_run.MERGED_DECISIONS", 1)
+    monkeypatch.setattr("processor.active_runs.MAX_DECISIONS_PER_COMMIT", 1)
     session = await deployment.spoken(EVENTFUL)
     deaths = 0
     while not await session.has_ended():
@@ -208,7 +208,7 @@ async def test_death_at_every_commit_changes_nothing(deployment: Deployment, mon
         await worker.start()
 
         def look(worker: Worker = worker, last: LastBreath = last) -> bool:
-            worker._keeper.ring()
+            worker._keeper.wake()
             return last.breathed.is_set()
 
         await eventually_async(look)
@@ -223,16 +223,16 @@ async def test_death_before_a_commit_changes_nothing(deployment: Deployment) -> 
     """A commit that was never sent is made by the next holder from the checkpoint before it (SAFE-1)."""
     session = await deployment.spoken(EVENTFUL)
     first = await deployment.worker(lease_ms=100)
-    asked = asyncio.Event()
+    is_committing = asyncio.Event()
 
-    async def unheard(commits: Sequence[Commit]) -> list[Committed]:
-        asked.set()
+    async def unanswered(commits: Sequence[Commit]) -> list[Committed]:
+        is_committing.set()
         await asyncio.Event().wait()
         raise AssertionError(len(commits))
 
-    first._committer._commit = unheard  # type: ignore[method-assign]
+    first._log.commit = unanswered  # type: ignore[method-assign]
     await first.start()
-    await asyncio.wait_for(asked.wait(), 10)
+    await asyncio.wait_for(is_committing.wait(), 10)
     await abandon(first)
     assert [at for at, _ in await session.facts()] == [OPENED]
     await deployment.ended(session, hurried=await deployment.started(lease_ms=100))
@@ -246,9 +246,9 @@ async def test_nobody_steals_from_the_living_while_redis_stalls(server: Server, 
     for worker in workers:
         await held(worker, 3)
     for worker in workers:
-        worker.holdings.capacity = 10  # room enough to steal
-    before = [{claim.keys.member: claim for claim in worker.holdings.claims} for worker in workers]
-    await eventually_async(lambda: all(worker._keeper._calm_from < time.monotonic() for worker in workers))
+        worker.active_runs.capacity = 10  # room enough to steal
+    before = [{claim.keys.member: claim for claim in worker.active_runs.claims} for worker in workers]
+    await eventually_async(lambda: all(worker._keeper._grace_until < time.monotonic() for worker in workers))
     server.pause_ms(900)
     for session in sessions:
         await session.say()
@@ -269,16 +269,16 @@ async def test_a_worker_takes_over_nothing_for_a_lease_after_its_start(deploymen
     worker = await deployment.worker(lease_ms=60_000)
     await worker.start()
     await worker._keeper.take(deployment.server.keys.partitions)
-    assert len(worker.holdings) == 0
+    assert len(worker.active_runs) == 0
     worker._claims.lease_ms = 30
 
     async def look() -> int:
-        worker._keeper._calm_from = 0.0
+        worker._keeper._grace_until = 0.0
         await worker._keeper.take([])
-        return len(worker.holdings)
+        return len(worker.active_runs)
 
     await eventually_async(look)
-    assert [one.deliveries for one in worker.holdings.claims] == [claim.deliveries + 1]
+    assert [one.deliveries for one in worker.active_runs.claims] == [claim.deliveries + 1]
 
 
 @pytest.mark.parametrize("slow", ["take_new", "renew", "take_over"])
@@ -294,10 +294,10 @@ async def test_a_slow_call_makes_a_worker_calm(single: Deployment, slow: str) ->
         await eventually_async(lambda: time.monotonic() > deadline_s)
         return await original(*arguments)
 
-    keeper._calm_from = 0.0
+    keeper._grace_until = 0.0
     setattr(worker._claims, slow, stalled)
     await (keeper.renew() if slow == "renew" else keeper.take(single.server.keys.partitions))
-    assert keeper._calm_from > time.monotonic()
+    assert keeper._grace_until > time.monotonic()
 
 
 async def test_a_clock_step_makes_a_worker_calm(single: Deployment) -> None:
@@ -306,13 +306,13 @@ async def test_a_clock_step_makes_a_worker_calm(single: Deployment) -> None:
     await worker._claims.ensure_groups()
     keeper = worker._keeper
     await keeper.renew()
-    keeper._calm_from = 0.0
+    keeper._grace_until = 0.0
     await keeper.renew()
-    assert keeper._calm_from == 0.0
+    assert keeper._grace_until == 0.0
     assert keeper._clock_offset_ms is not None
     keeper._clock_offset_ms -= 60_000
     await keeper.renew()
-    assert keeper._calm_from > time.monotonic()
+    assert keeper._grace_until > time.monotonic()
 
 
 async def test_stop_and_start_may_race(deployment: Deployment) -> None:
@@ -327,7 +327,7 @@ async def test_stop_and_start_may_race(deployment: Deployment) -> None:
         await worker.stop()
         pending = await deployment.server.execute("XPENDING", session.keys.partition.sessions, "processor")
         assert pending[0] == 0
-        assert len(worker.holdings) == 0
+        assert len(worker.active_runs) == 0
     await deployment.started()
     await deployment.ended(session)
     assert await session.facts() == session.expected()
@@ -341,8 +341,8 @@ async def test_one_session_is_in_one_place(deployment: Deployment) -> None:
     """Several workers share many sessions, each in one worker, and every fact is there once."""
     workers = [await deployment.started(capacity=4) for _ in range(3)]
     sessions = [await deployment.open(Story(np.roll(talk(), 1_600 * number, axis=0))) for number in range(10)]
-    await eventually_async(lambda: sum(len(worker.holdings) for worker in workers) == 10)
-    members = [claim.keys.member for worker in workers for claim in worker.holdings.claims]
+    await eventually_async(lambda: sum(len(worker.active_runs) for worker in workers) == 10)
+    members = [claim.keys.member for worker in workers for claim in worker.active_runs.claims]
     assert sorted(members) == sorted(session.run.member for session in sessions)
     for session in sessions:
         await session.say()

@@ -96,10 +96,10 @@ async def test_a_worker_holds_no_more_than_its_capacity(deployment: Deployment) 
     await held(first, 2)
     second = await deployment.started(capacity=3)
     await held(second, 3)
-    assert len(first.holdings) == 2
-    [run, _] = first.holdings
+    assert len(first.active_runs) == 2
+    [run, _] = first.active_runs
     await next(one for one in sessions if one.run.member == run.claim.keys.member).say()
-    await eventually_async(lambda: run.claim.keys.member not in first.holdings)
+    await eventually_async(lambda: run.claim.keys.member not in first.active_runs)
     await held(first, 2, hurried=True)
     third = await deployment.started()
     await held(third, 1)
@@ -167,7 +167,7 @@ async def test_a_session_ends_while_much_of_it_waits(deployment: Deployment) -> 
     session = await deployment.spoken(Story(np.concatenate([talk()] * 3)))
     worker = await deployment.started(recogniser, max_pending_utterances=2, max_read_bytes=32_000)
     await held(worker, 1)
-    [run] = worker.holdings
+    [run] = worker.active_runs
     await eventually_async(lambda: run.waiting_utterances >= 2)
     assert run.timeline.cursor.offset < len(session.story.samples)
     recogniser.gate.set()

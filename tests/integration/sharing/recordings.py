@@ -40,20 +40,20 @@ def live(repeats: int = 1) -> Story:
 
 def sharing(worker: Worker) -> Sharer:
     """A worker's sharing role."""
-    assert worker._sharing is not None
-    return worker._sharing
+    assert worker._sharer is not None
+    return worker._sharer
 
 
 def offered(worker: Worker) -> int:
     """How many utterances a worker has offered and has no results of."""
-    return sharing(worker).offering.waiting
+    return sharing(worker).offered_utterances
 
 
 async def looking(worker: Worker) -> None:
     """Return when a worker has said to the others that it looks for work."""
 
     async def look() -> bool:
-        recognising = sharing(worker).taking._recognising
+        recognising = sharing(worker)._taker._shared
         return await worker._server.execute("ZSCORE", recognising._recognisers, worker.consumer) is not None
 
     await eventually_async(look, message=f"{worker.consumer} looks for work")
@@ -61,7 +61,7 @@ async def looking(worker: Worker) -> None:
 
 async def left(worker: Worker) -> int:
     """How many entries are on the stream of utterances."""
-    recognising = sharing(worker).offering._recognising
+    recognising = sharing(worker)._offerer._shared
     try:
         return int(await worker._server.execute("XLEN", recognising._stream))
     except LogUnavailableError:

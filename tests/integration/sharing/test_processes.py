@@ -48,7 +48,7 @@ async def main():
     server = await connect(sys.argv[2], partitions=int(sys.argv[3]))
     settings = WorkerSettings(
         tick_ms=5, session_ttl_s=1000, lease_ms=500, shared_recognition_lease_ms=1000, capacity=int(sys.argv[4]))
-    worker = Worker(server, settings, Counted(), try_alone=never)
+    worker = Worker(server, settings, Counted(), trial=never)
     await worker.start()
     print("ready", flush=True)
     await worker.wait()

@@ -11,7 +11,7 @@ from eventlog.events import Finalized
 from eventlog.telemetry import heartbeats
 from eventlog.work.uploads import WORKER, credits_of
 from processor.decoding import decoder_pool
-from processor.decoding.restart_points import UNKNOWN_RECORD
+from processor.decoding.child_protocol import UNKNOWN_RESTART_POINT
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.recordings import FORMATS, Format, encoded
 from tests.integration.decoding.test_worker_failures import end
@@ -118,7 +118,7 @@ async def test_without_points_an_upload_is_kept_and_bounded(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SESS-10: a decoder that finds no place to go on from never fills Redis: past the bound its session fails."""
-    monkeypatch.setattr(decoder_pool, "RESTART_BYTES", 0)
+    monkeypatch.setattr(decoder_pool, "RESTART_INTERVAL_BYTES", 0)
     upload = await sent(single, long(WAV))
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES, max_spool_bytes=AHEAD_BYTES)
     await ended([upload])
@@ -134,7 +134,7 @@ async def test_another_version_s_record_fails_in_words(single: Deployment) -> No
     await upload.seal()
     await single.started()
     await ended([upload])
-    assert ((await end(upload)).reason, (await end(upload)).detail) == ("failed", UNKNOWN_RECORD)
+    assert ((await end(upload)).reason, (await end(upload)).detail) == ("failed", UNKNOWN_RESTART_POINT)
     assert await upload.pcm() == b""
 
 

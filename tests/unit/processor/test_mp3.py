@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.decoding.mp3 import mp3_duration_s
+from processor.decoding.containers import mp3_duration_s
 from tests.integration.decoding.recordings import Format, encoded
 from tests.support.pcm import talk
 

@@ -6,7 +6,7 @@ import pytest
 
 from eventlog.work.shared_recognition import Reference
 from processor.recognisers import Clip, RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue, Recorded
+from processor.recognition_queue import Job, RecognitionQueue, RecordedUtterance
 from tests.support.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 
@@ -34,8 +34,8 @@ def queue_of() -> Iterator[Queues]:
 def job(number: int, kind: str = "recorded", samples: int = 4_800) -> Job:
     """One of many different clips."""
     clip = Clip(pcm=bytes([number, 1]) * samples, sample_rate_hz=16_000, partial=kind == "partial")
-    recorded = Recorded(None, REFERENCE) if kind == "recorded" else None
-    return Job(clip, ignored, lambda: True, recorded=recorded)
+    recorded = RecordedUtterance(None, REFERENCE) if kind == "recorded" else None
+    return Job(clip, ignored, lambda: False, recorded=recorded)
 
 
 def ignored(_: Recognition | RecogniserError) -> None:
@@ -148,18 +148,18 @@ async def test_what_was_settled_elsewhere_is_left_out(queue_of: Queues) -> None:
     """An utterance whose result came from another worker is not recognised here, and hears of one result only."""
     recogniser = HeldRecogniser(max_batch=1)
     queue = queue_of(recogniser)
-    told: list[Recognition | RecogniserError] = []
+    results: list[Recognition | RecogniserError] = []
     jobs = [job(number) for number in range(3)]
     for one in jobs:
-        one.done = told.append
+        one.on_result = results.append
     queue.submit(*jobs)
     await eventually_async(lambda: recogniser.calls)
     for one in jobs[:2]:
         one.settle(Recognition(text="from elsewhere", confidence=1.0))
     recogniser.gate.set()
-    await eventually_async(lambda: len(told) == 3)
+    await eventually_async(lambda: len(results) == 3)
     assert [numbers(call) for call in recogniser.calls] == [[0], [2]]
-    assert [one.text for one in told if isinstance(one, Recognition)][:2] == ["from elsewhere"] * 2
+    assert [one.text for one in results if isinstance(one, Recognition)][:2] == ["from elsewhere"] * 2
 
 
 async def test_what_comes_back_goes_first(queue_of: Queues) -> None:
@@ -168,7 +168,7 @@ async def test_what_comes_back_goes_first(queue_of: Queues) -> None:
     queue = queue_of(recogniser)
     queue.submit(*map(job, range(3)))
     await eventually_async(lambda: recogniser.calls)
-    queue.submit_first([job(10), job(11)])
+    queue.return_recorded([job(10), job(11)])
     recogniser.gate.set()
     await eventually_async(lambda: len(recogniser.calls) == 5)
     assert [numbers(call) for call in recogniser.calls] == [[0], [10], [11], [1], [2]]

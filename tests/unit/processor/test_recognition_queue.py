@@ -37,9 +37,9 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 class Answers(list[Recognition | RecogniserError]):
     """What the jobs were told, in the order told."""
 
-    def job(self, clip: Clip, wanted: Callable[[], bool] = lambda: True) -> Job:
+    def job(self, clip: Clip, is_cancelled: Callable[[], bool] = lambda: False) -> Job:
         """A job that answers here."""
-        return Job(clip, self.append, wanted)
+        return Job(clip, self.append, is_cancelled)
 
 
 def clip(number: int, *, is_partial: bool = False) -> Clip:
@@ -144,12 +144,12 @@ async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
             raise RecogniserError("unreadable", retryable=False)
 
     recogniser.fail = fail
-    told: dict[int, Recognition | RecogniserError] = {}
+    results: dict[int, Recognition | RecogniserError] = {}
     queue_of(recogniser).submit(
-        *(Job(clip(number), partial(told.__setitem__, number), lambda: True) for number in range(4))
+        *(Job(clip(number), partial(results.__setitem__, number), lambda: False) for number in range(4))
     )
-    await eventually_async(lambda: len(told) == 4)
-    assert [number for number, one in told.items() if isinstance(one, RecogniserError)] == [2]
+    await eventually_async(lambda: len(results) == 4)
+    assert [number for number, one in results.items() if isinstance(one, RecogniserError)] == [2]
 
 
 async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
@@ -173,13 +173,13 @@ async def test_dropped_runs_are_not_recognised(queue_of: Queues) -> None:
     """A clip that nobody waits for any more when its turn comes is left out."""
     recogniser, answers = HeldRecogniser(), Answers()
 
-    def wanted(number: int) -> bool:
-        return number not in {1, 2, 3, 5}
+    def is_cancelled(number: int) -> bool:
+        return number in {1, 2, 3, 5}
 
     queue = queue_of(recogniser)
     queue.submit(answers.job(clip(0)))
     await eventually_async(lambda: recogniser.calls)
-    queue.submit(*(answers.job(clip(number), partial(wanted, number)) for number in range(1, 7)))
+    queue.submit(*(answers.job(clip(number), partial(is_cancelled, number)) for number in range(1, 7)))
     recogniser.gate.set()
     await eventually_async(lambda: len(answers) == 3)
     assert [numbers(call) for call in recogniser.calls] == [[0], [4, 6]]
@@ -195,10 +195,10 @@ async def test_a_dropped_run_is_not_tried_again(queue_of: Queues) -> None:
 
     recogniser.fail = fail
     queue = queue_of(recogniser)
-    queue.submit(answers.job(clip(0), lambda: failing))
+    queue.submit(answers.job(clip(0), lambda: not failing))
     await eventually_async(lambda: len(recogniser.calls) > 1)
     failing = False
-    await eventually_async(lambda: not queue._running and not queue._timers)
+    await eventually_async(lambda: not queue._running and not queue._retry_timers)
     assert answers == []
 
 
@@ -212,11 +212,11 @@ async def test_whatever_a_recogniser_raises_becomes_its_error(queue_of: Queues, 
 
     recogniser.fail = fail
     queue_of(recogniser).submit(answers.job(clip(0)))
-    [told] = await eventually_async(lambda: answers)
-    assert isinstance(told, RecogniserError)
-    assert not told.retryable
-    assert type(error).__name__ in str(told)
-    assert "spoken" not in str(told)
+    [reported] = await eventually_async(lambda: answers)
+    assert isinstance(reported, RecogniserError)
+    assert not reported.retryable
+    assert type(error).__name__ in str(reported)
+    assert "spoken" not in str(reported)
 
 
 class ShortRecogniser(HeldRecogniser):

@@ -249,7 +249,7 @@ class ActiveRuns:
 
     @property
     def has_live(self) -> bool:
-        """Whether one of them has a speaker who waits for captions."""
+        """Whether a speaker waits for the captions of one of them."""
         return any(not run.is_recorded for run in self._runs.values())
 
     @property

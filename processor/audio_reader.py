@@ -108,7 +108,7 @@ class AudioReader:
                 yield run
 
     async def _process_archived(self, due: Sequence[ActiveRun]) -> bool:
-        """Process what was prefetched of archived runs; returns whether anything was."""
+        """Process the prefetched batches of archived runs; returns whether any had arrived."""
         batches = self._archive.take(run for run in due if run.source != LOG)
         for batch in batches:
             if batch.error:

@@ -15,7 +15,7 @@ COMMIT_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 
 """Round trips of many commits each."""
 
 FINAL_BUCKETS_S = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0)
-"""The wait of a person who reads captions: below a second they seem live."""
+"""A reader's wait for captions: below a second they seem live."""
 
 
 class WorkerMetrics:

@@ -24,7 +24,7 @@ LOOK_S = 0.05
 
 
 class Partials:
-    """Recognises open utterances about once per interval while there is room, and publishes the texts."""
+    """Recognises open utterances about once per interval while the recogniser has room, and publishes the texts."""
 
     def __init__(
         self, server: Server, runs: ActiveRuns, recognition: RecognitionQueue, settings: WorkerSettings

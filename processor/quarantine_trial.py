@@ -50,7 +50,7 @@ def parse_claim(server: Server, arguments: Sequence[str]) -> Claim:
     """The claim that `claim_arguments` wrote.
 
     Raises:
-        ValueError: if there aren't six, or the last but one is no number.
+        ValueError: if they are not six, or the last but one is no number.
     """
     session_id, run, entry_id, consumer, deliveries, queue = arguments
     return Claim(server.keys.of(session_id).run(run), entry_id, consumer, int(deliveries), queue)
@@ -67,7 +67,9 @@ def command_trial(command: Sequence[str], timeout_s: float) -> QuarantineTrial:
         try:
             status = await asyncio.wait_for(process.wait(), timeout_s)
         except TimeoutError:
-            log.warning("quarantine trial timed out; process killed", extra={"run": claim.keys.member, "timeout_s": timeout_s})
+            log.warning(
+                "quarantine trial timed out; process killed", extra={"run": claim.keys.member, "timeout_s": timeout_s}
+            )
             return False
         finally:
             with contextlib.suppress(ProcessLookupError):

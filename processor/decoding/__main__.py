@@ -142,10 +142,10 @@ def _report_failure(message: str, status: int) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
-    parser.add_argument("--channels", type=int, default=0, choices=(0, 1, 2), help="of the output; 0: two if they differ")
+    parser.add_argument("--channels", type=int, default=0, choices=(0, 1, 2), help="of the output; 0: two if different")
     parser.add_argument("--max-spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
     parser.add_argument("--restart-point", default="", help="from an earlier child's message, to begin at")
-    parser.add_argument("--restart-interval-bytes", type=int, default=0, help="between restart points")
+    parser.add_argument("--restart-interval-bytes", type=int, default=0, help="of input between points")
     parser.add_argument("--messages", action="store_true", help="report on standard error when input runs dry")
     parser.add_argument("--parent", type=int, default=0, help="process id; end unless that is the parent")
     return parser.parse_args()

@@ -19,7 +19,7 @@ class LogMel:
     """Turns samples into log-mel frames of 10 ms.
 
     Args:
-        filters: The model's filterbank, one row a mel, one column a frequency; every row holds something.
+        filters: The model's filterbank, one row a mel, one column a frequency; no row is empty.
     """
 
     def __init__(self, filters: Floats) -> None:

@@ -1,11 +1,11 @@
-"""From 16-bit PCM at a session's rate to what recognisers take: float samples at 16 kHz."""
+"""From 16-bit PCM at a session's rate to a recogniser's input: float samples at 16 kHz."""
 
 import numpy as np
 import numpy.typing as npt
 import soxr
 
 RECOGNISER_RATE_HZ = 16_000
-"""What Whisper and most other speech models were trained on."""
+"""The rate that Whisper and most other speech models were trained on."""
 
 _FULL_SCALE = 32_768.0  # 16-bit samples as fractions of full scale
 

@@ -145,7 +145,7 @@ class Segmenter:
         The next boundary is the first multiple of 10 ms from there; samples before it are dropped when they arrive.
 
         Raises:
-            ValueError: The position lies behind what was already fed.
+            ValueError: The position lies before the end of the fed audio.
         """
         if position_samples < self.position_samples:
             message = f"hole ends at {position_samples}, before the position {self.position_samples}"

@@ -31,8 +31,8 @@ def cli() -> None:
 
 
 for _command in (
-    up, edge, worker, quarantine_trial, projector, transcribe, batch, sessions, export, doctor, token, aws, dead_letters,
-    quarantine, rebuild, replay, diff, promote, archive, backup, restore, nodes,
+    up, edge, worker, quarantine_trial, projector, transcribe, batch, sessions, export, doctor, token, aws,
+    dead_letters, quarantine, rebuild, replay, diff, promote, archive, backup, restore, nodes,
 ):
     cli.add_command(_command)
 

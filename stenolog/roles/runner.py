@@ -1,4 +1,4 @@
-"""Runs one role in this process until it is told to stop."""
+"""Runs one role in this process until it is stopped."""
 
 import asyncio
 import contextlib
@@ -38,7 +38,7 @@ def run(role: str, settings: Settings, serve: Serve, *, follow_parent: bool = Fa
     if follow_parent:
         threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
     gc.collect()
-    gc.freeze()  # what is imported stays; no look at it is ever worth it
+    gc.freeze()  # imported modules stay; collecting them is never worth it
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_PASSES, MIDDLE_PASSES)
     uvloop.run(_served(settings, serve))
     logger.info("stopped")

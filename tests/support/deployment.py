@@ -62,7 +62,7 @@ class Session:
         return bool(last) and Position.parse(last[0][0]) == SEALED
 
     async def finals(self) -> int:
-        """How many finals there are so far."""
+        """How many finals it has so far."""
         return sum(at.offset > 0 and at.sequence == 0 for at, _ in await self.facts())
 
     async def checkpoint(self) -> dict[str, str]:
@@ -81,7 +81,7 @@ class Session:
 
 
 class Deployment:
-    """One log, and everybody who works on it."""
+    """One log, and its workers."""
 
     def __init__(self, url: str) -> None:
         """Use the empty Redis at `url`."""
@@ -143,7 +143,7 @@ class Deployment:
         return worker
 
     async def claims(self, consumer: str, lease_ms: int) -> Claims:
-        """Somebody else's dealings with claims."""
+        """Claims of another consumer."""
         return Claims(await self.connect(), consumer, lease_ms=lease_ms, session_ttl_s=1_000)
 
     async def ended(self, *sessions: Session, hurried: Worker | None = None) -> None:
@@ -159,7 +159,7 @@ class Deployment:
 
 async def never_tried(claim: Claim) -> bool:
     """A trial that must not happen."""
-    raise AssertionError(f"{claim.keys.member} was tried alone")
+    raise AssertionError(f"{claim.keys.member} got a trial")
 
 
 async def abandon(worker: Worker) -> None:
@@ -195,7 +195,7 @@ def expected(story: Story, session_id: str) -> Facts:
     found: list[tuple[Position, Fact]] = [(OPENED, opened)]
     count, rate_hz, passed = 0, start.sample_rate_hz, 0
     for decision in decisions:
-        told = len(found)
+        stated = len(found)
         if heard := decision.utterance:
             [recognition] = MockRecogniser().recognise([Clip(pcm=heard.pcm, sample_rate_hz=rate_hz)])
             final = UtteranceFinal(
@@ -224,7 +224,7 @@ def expected(story: Story, session_id: str) -> Facts:
             )
             found.append((SEALED, end))
         before, passed = passed, min(decision.boundaries) // (5 * rate_hz)
-        if passed > before and len(found) == told:
+        if passed > before and len(found) == stated:
             progress = ProgressNoted(
                 processed_samples=min(decision.boundaries), total_samples=0, sample_rate_hz=rate_hz
             )

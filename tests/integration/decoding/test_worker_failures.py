@@ -1,4 +1,4 @@
-"""What can't be decoded, is too long, or goes wrong around a decoder: the session ends in words, others go on."""
+"""Undecodable, overlong and crashing recordings: each session ends with a sentence, and others go on."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually_async
 
 async def end(upload: Upload) -> SessionEnded:
     """Its last fact."""
-    [*_, (_, last)] = await upload.told()
+    [*_, (_, last)] = await upload.decoded_facts()
     assert isinstance(last, SessionEnded)
     return last
 
@@ -63,7 +63,7 @@ async def test_a_file_that_is_no_recording_fails_in_words(deployment: Deployment
 
 
 async def test_a_failure_ends_the_upload_too(single: Deployment) -> None:
-    """A client that goes on sending after its file was refused hears that the session has its end."""
+    """A client that goes on sending after its file was refused learns that the session has ended."""
     upload = await opened(single)
     await single.started()
     await upload.send(NEVER_TAKEN["HTML"])
@@ -87,7 +87,7 @@ async def test_a_cut_off_recording_keeps_its_words(single: Deployment) -> None:
 
 
 async def test_a_mislabelled_file_is_known_by_its_bytes(single: Deployment) -> None:
-    """Nobody asks what a client calls its file: the bytes say what it is."""
+    """A file's name and type do not matter: its bytes decide."""
     uploads = [await sent(single, recording(name)) for name in ("flac", "wav of 24 bit", "mp4 with its index last")]
     await single.started()
     await ended(uploads)
@@ -109,7 +109,7 @@ async def test_a_recording_that_is_too_long_is_ended_at_the_limit(single: Deploy
 
 
 async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
-    """A long recording is decoded no further ahead of what is transcribed than the bound, and yet to its end."""
+    """A long recording is decoded no further ahead of the checkpoint than the bound, and yet to its end."""
     form = FORMATS["flac at 8 kHz"]
     data = encoded(np.concatenate([talk(8_000)] * 12), form)
     upload = await sent(single, data)
@@ -137,7 +137,7 @@ async def decoding(worker: Worker) -> int:
 
 
 async def test_a_decoder_that_is_killed_is_started_again(single: Deployment) -> None:
-    """A child that the system killed says nothing about the file: decoding begins anew, and nothing differs."""
+    """A child that the system killed says nothing about the file: decoding starts again, and nothing differs."""
     data = recording("webm as recorded")
     upload = await opened(single)
     await upload.send(data[: len(data) // 2])
@@ -162,7 +162,7 @@ async def test_a_decoder_that_is_killed_is_started_again(single: Deployment) -> 
 async def test_a_decoder_that_crashes_fails_its_session(
     single: Deployment, number: signal.Signals, detail: str
 ) -> None:
-    """A child that native code brought down ends its session as failed, with what was decoded before (SAFE-3)."""
+    """A child that native code brought down ends its session as failed, with the text decoded before (SAFE-3)."""
     data = recording("webm as recorded")
     upload = await opened(single)
     await upload.send(data[: len(data) // 2])
@@ -177,13 +177,13 @@ async def test_a_decoder_that_crashes_fails_its_session(
 
 
 async def _has_finals(upload: Upload) -> bool:
-    return any(isinstance(fact, UtteranceFinal) for _, fact in await upload.told())
+    return any(isinstance(fact, UtteranceFinal) for _, fact in await upload.decoded_facts())
 
 
 async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Children that keep ending for no reason they tell end the session as failed after a bound (SAFE-3)."""
+    """Children that keep ending without a reported reason end the session as failed after a bound (SAFE-3)."""
     monkeypatch.setattr(decoder_pool, "run_decoder", lambda **_: run_decoder(channels=9, max_spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
@@ -235,7 +235,7 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
 
 
 async def test_decoders_are_bounded_and_wait_for_bytes(single: Deployment) -> None:
-    """No more children run at once than may, the others wait in line, and a session without bytes takes no place."""
+    """No more children run at once than may, the others wait, and a session without bytes takes no slot."""
     silent = await opened(single)
     data = recording("ogg")
     uploads = [await sent(single, data) for _ in range(5)]

@@ -1,4 +1,4 @@
-"""What decisions state: progress, labels, sources and ends, the same from any checkpoint."""
+"""The facts of decisions: progress, labels, sources and ends, the same from any checkpoint."""
 
 import hashlib
 import os
@@ -24,7 +24,7 @@ from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
 RATE_HZ = 16_000
-HEARD = Utterance(start_samples=0, end_samples=3, decided_samples=9, pcm=b"\1\0\2\0\3\0", voiced_ms=900)
+SPEECH = Utterance(start_samples=0, end_samples=3, decided_samples=9, pcm=b"\1\0\2\0\3\0", voiced_ms=900)
 START = Story(talk()).start
 
 
@@ -40,30 +40,30 @@ def facts_of(
 
 
 def progress(boundaries: list[int], total_samples: int, text: str = "") -> list[tuple[int, ProgressNoted]]:
-    """What is told of progress at a run's boundaries: (number of the boundary, fact)."""
+    """The progress facts at a run's boundaries: (number of the boundary, fact)."""
     found, before = [], 0
     for number, boundary in enumerate(boundaries):
-        decision = Decision(Position(boundary, 0), (boundary,), utterance=HEARD)
+        decision = Decision(Position(boundary, 0), (boundary,), utterance=SPEECH)
         facts = facts_of(decision, text, before_samples=before, total_samples=total_samples)
         found += [(number, fact) for fact in facts if isinstance(fact, ProgressNoted)]
         before = boundary
     return found
 
 
-def test_each_milestone_of_a_recording_is_told_once() -> None:
-    """A recording's progress is told at the first boundary at or past 10, 25, 50, 75 and 90 % (STATUS-3)."""
-    told = progress(list(range(10_000, 1_000_001, 10_000)), 1_000_000, "words")
-    assert [fact.processed_samples // 10_000 for _, fact in told] == list(MILESTONES_PERCENT)
-    assert {fact.total_samples for _, fact in told} == {1_000_000}
+def test_each_milestone_of_a_recording_is_stated_once() -> None:
+    """A recording's progress is stated at the first boundary at or past 10, 25, 50, 75 and 90 % (STATUS-3)."""
+    found = progress(list(range(10_000, 1_000_001, 10_000)), 1_000_000, "words")
+    assert [fact.processed_samples // 10_000 for _, fact in found] == list(MILESTONES_PERCENT)
+    assert {fact.total_samples for _, fact in found} == {1_000_000}
 
 
-def test_milestones_passed_at_once_are_told_once() -> None:
+def test_milestones_passed_at_once_are_stated_once() -> None:
     """One boundary that passes several milestones states one fact, which says how far it is (STATUS-3)."""
     [(_, fact)] = progress([800_000], 1_000_000)
     assert fact.processed_samples == 800_000
 
 
-def test_a_live_stream_tells_progress_where_nothing_else_is_said() -> None:
+def test_a_live_stream_states_progress_without_another_fact() -> None:
     """Without a known length, every few seconds at a boundary that states nothing else, and never beside a final."""
     grid = PROGRESS_S * RATE_HZ
     boundaries = [grid // 2, grid, grid + 160, 2 * grid - 160, 3 * grid + 160]
@@ -78,13 +78,13 @@ def test_a_live_stream_tells_progress_where_nothing_else_is_said() -> None:
 def test_progress_is_the_same_from_any_checkpoint(
     steps: list[int], total: int, spoken: bool, data: st.DataObject  # noqa: FBT001
 ) -> None:
-    """Whoever goes on from a checkpoint states the progress that an undisturbed run states after it."""
+    """A worker that resumes from a checkpoint states the progress that an undisturbed run states after it."""
     boundaries = [int(one) for one in np.cumsum(steps)]
     text = "words" if spoken else ""
     whole = progress(boundaries, total, text)
     cut = data.draw(st.integers(1, len(boundaries) - 1))
     before = boundaries[cut - 1]
-    decision = Decision(Position(boundaries[cut], 0), (boundaries[cut],), utterance=HEARD)
+    decision = Decision(Position(boundaries[cut], 0), (boundaries[cut],), utterance=SPEECH)
     facts = facts_of(decision, text, before_samples=before, total_samples=total)
     assert [one for one in facts if isinstance(one, ProgressNoted)] == [fact for at, fact in whole if at == cut]
 
@@ -126,7 +126,7 @@ def test_labels_are_the_same_in_every_process() -> None:
 
 
 def test_a_described_source_begins_its_facts() -> None:
-    """The description is the first decision, says how many channels there are, and becomes the first fact."""
+    """The description is the first decision, states the number of channels, and becomes the first fact."""
     start = msgspec.structs.replace(START, channels=0, encoding="container")
     timeline = Timeline(start, Checkpoint())
     event = SourceDescribed(sample_rate_hz=RATE_HZ, channels=2, container="webm", codec="opus", duration_samples=99)
@@ -151,14 +151,14 @@ def test_a_session_that_fails_undescribed_ends_with_its_reason() -> None:
     assert timeline.has_ended
 
 
-async def test_a_silent_session_tells_that_it_goes_on(deployment: Deployment) -> None:
-    """A live session in which nobody speaks states every few seconds that it was heard (STATUS-3)."""
+async def test_a_silent_session_states_its_progress(deployment: Deployment) -> None:
+    """A live session without speech states its progress every few seconds (STATUS-3)."""
     session = await deployment.open(Story(np.zeros((16_000 * 12, 1), np.int16), sealed=False))
     await deployment.started()
     await session.say()
 
-    async def told() -> bool:
+    async def has_progress() -> bool:
         return len(await session.facts()) == 3
 
-    await eventually_async(told)
+    await eventually_async(has_progress)
     assert await session.facts() == session.expected()

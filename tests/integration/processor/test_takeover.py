@@ -22,7 +22,7 @@ from tests.support.waiting import eventually_async
 
 EVENTFUL = Story(talk(16_000, 2), finalized=[33_333, 70_001], holes=[(100_000, 110_005)])
 
-# Short, so that a takeover costs a test little; the tests that need nobody to take over have the default of seconds.
+# Short, so that a takeover costs a test little; the tests without a takeover have the default of seconds.
 LEASE_MS = 250
 
 
@@ -49,7 +49,7 @@ async def test_a_stopped_worker_hands_over_at_once(deployment: Deployment) -> No
 
 
 async def test_sessions_wait_for_a_worker(deployment: Deployment) -> None:
-    """Handed over with nobody there, sessions wait, and the next worker goes on where the last one stood."""
+    """Handed over without another worker, sessions wait, and the next worker resumes at the last one's checkpoint."""
     session = await deployment.open(EVENTFUL)
     for share in range(0, len(session.entries), 20):
         worker = await deployment.started()
@@ -68,7 +68,7 @@ def reached(run: ActiveRun, position: Position) -> bool:
 
 
 async def test_a_dead_workers_sessions_are_taken_over_after_the_lease(deployment: Deployment) -> None:
-    """What a dead worker decided and didn't commit, its successor decides again, once (SAFE-1)."""
+    """A dead worker's uncommitted decisions are made again by its successor, once (SAFE-1)."""
     session = await deployment.open(EVENTFUL)
     await session.say(session.entries[:50])
     first = await deployment.started(lease_ms=LEASE_MS)
@@ -100,32 +100,32 @@ async def forgotten() -> None:
     """Renewals that never reach Redis."""
 
 
-class LastBreath(RedisLog):
+class UnansweredLog(RedisLog):
     """A log whose first commit is written, and whose answer never comes."""
 
     def __init__(self, worker: Worker) -> None:
         """Stand between `worker` and its log."""
         super().__init__(worker._server, session_ttl_s=1_000)
-        self.breathed = asyncio.Event()
+        self.has_committed = asyncio.Event()
         worker._committer._log = self
 
     async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
-        """Commit, say so, and never return."""
+        """Commit, and never return."""
         answers = await super().commit(commits)
         assert [one.code for one in answers] == [Code.OK]
-        self.breathed.set()
+        self.has_committed.set()
         await asyncio.Event().wait()
         return answers
 
 
-class Mumbling(RedisLog):
+class LossyLog(RedisLog):
     """A log that gives no answer to some commits at their first try: some of these are written, some aren't."""
 
     def __init__(self, worker: Worker) -> None:
         """Stand between `worker` and its log."""
         super().__init__(worker._server, session_ttl_s=1_000)
-        self.unheard: dict[tuple[str, int], Commit] = {}
-        self.asked_again = 0
+        self.lost_commits: dict[tuple[str, int], Commit] = {}
+        self.retried = 0
         worker._committer._log = self
 
     async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
@@ -133,11 +133,11 @@ class Mumbling(RedisLog):
         answers = []
         for commit in commits:
             name = (commit.claim.keys.member, commit.checkpoint.serial)
-            first = name not in self.unheard
+            first = name not in self.lost_commits
             if not first:
-                assert commit is self.unheard[name], "the very same commit"
-                self.asked_again += 1
-            self.unheard[name] = commit
+                assert commit is self.lost_commits[name], "the very same commit"
+                self.retried += 1
+            self.lost_commits[name] = commit
             is_lost = first and commit.checkpoint.serial % 2 == 0
             answer = Committed(Code.UNKNOWN) if is_lost else (await super().commit([commit]))[0]
             answers.append(Committed(Code.UNKNOWN) if first else answer)
@@ -145,10 +145,10 @@ class Mumbling(RedisLog):
 
 
 class Forgetful(RedisLog):
-    """A log that takes its second commit back before the third, as a failover does that hadn't got it yet."""
+    """A log that rolls its second commit back before the third, as a failover does."""
 
     def __init__(self, worker: Worker, run: RunKeys) -> None:
-        """Stand between `worker` and its log; what is taken back is of `run`."""
+        """Stand between `worker` and its log; roll back commits of `run`."""
         super().__init__(worker._server, session_ttl_s=1_000)
         self.forgot = False
         self._keys = (run.transcript, run.checkpoint)
@@ -156,7 +156,7 @@ class Forgetful(RedisLog):
         worker._committer._log = self
 
     async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
-        """Commit, on what is left of it."""
+        """Commit, after a rollback if one is due."""
         [commit] = commits
         if commit.checkpoint.serial == 2:
             self._before = await self.server.execute_many([("DUMP", key) for key in self._keys])
@@ -167,10 +167,10 @@ class Forgetful(RedisLog):
         return await super().commit(commits)
 
 
-async def test_a_run_whose_commits_went_back_is_begun_anew_at_once(
+async def test_a_run_whose_commits_were_rolled_back_is_taken_again_at_once(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What a failover took back of the facts is decided again at once, not after a lease, and is the same (SAFE-1)."""
+    """Facts that a failover rolled back are decided again at once, not after a lease, and are the same (SAFE-1)."""
     monkeypatch.setattr("processor.active_runs.MAX_DECISIONS_PER_COMMIT", 1)
     session = await deployment.spoken(EVENTFUL)
     worker = await deployment.worker(lease_ms=600_000)
@@ -181,7 +181,7 @@ async def test_a_run_whose_commits_went_back_is_begun_anew_at_once(
     assert await session.facts() == session.expected()
 
 
-async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
+async def test_a_commit_without_an_answer_is_retried_as_it_was(
     deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whether an unanswered commit was written or not, each fact is there once in the end (SAFE-1)."""
@@ -189,27 +189,27 @@ async def test_a_commit_without_an_answer_is_asked_again_as_it_was(
     monkeypatch.setattr("processor.committer.RETRY_S", 0.001)
     sessions = [await deployment.spoken(EVENTFUL), await deployment.spoken(Story(talk()))]
     worker = await deployment.worker()
-    log = Mumbling(worker)
+    log = LossyLog(worker)
     await worker.start()
     await deployment.ended(*sessions)
-    assert log.asked_again == len(log.unheard) > 2
+    assert log.retried == len(log.lost_commits) > 2
     for session in sessions:
         assert await session.facts() == session.expected()
 
 
 async def test_death_at_every_commit_changes_nothing(deployment: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that each die right after one commit, its answer unheard, write together what one would (SAFE-1)."""
+    """Workers that each die right after one commit, its answer lost, write together the facts of one (SAFE-1)."""
     monkeypatch.setattr("processor.active_runs.MAX_DECISIONS_PER_COMMIT", 1)
     session = await deployment.spoken(EVENTFUL)
     deaths = 0
     while not await session.has_ended():
         worker = await deployment.worker(lease_ms=100)
-        last = LastBreath(worker)
+        last = UnansweredLog(worker)
         await worker.start()
 
-        def look(worker: Worker = worker, last: LastBreath = last) -> bool:
+        def look(worker: Worker = worker, last: UnansweredLog = last) -> bool:
             worker._keeper.wake()
-            return last.breathed.is_set()
+            return last.has_committed.is_set()
 
         await eventually_async(look)
         await abandon(worker)
@@ -239,7 +239,7 @@ async def test_death_before_a_commit_changes_nothing(deployment: Deployment) -> 
     assert await session.facts() == session.expected()
 
 
-async def test_nobody_steals_from_the_living_while_redis_stalls(server: Server, deployment: Deployment) -> None:
+async def test_no_live_holder_loses_a_run_while_redis_stalls(server: Server, deployment: Deployment) -> None:
     """After a stall of Redis longer than the lease every worker still has its own sessions, none doubled or lost."""
     sessions = [await deployment.open(Story(talk())) for _ in range(6)]
     workers = [await deployment.started(lease_ms=600, capacity=3) for _ in range(2)]
@@ -282,8 +282,8 @@ async def test_a_worker_takes_over_nothing_for_a_lease_after_its_start(deploymen
 
 
 @pytest.mark.parametrize("slow", ["take_new", "renew", "take_over"])
-async def test_a_slow_call_makes_a_worker_calm(single: Deployment, slow: str) -> None:
-    """A call that took longer than a third of the lease ends every takeover for one lease."""
+async def test_a_slow_call_begins_a_grace_period(single: Deployment, slow: str) -> None:
+    """A call that took longer than a third of the lease stops takeovers for one lease."""
     worker = await single.worker(lease_ms=30)
     await worker._claims.ensure_groups()
     keeper = worker._keeper
@@ -300,8 +300,8 @@ async def test_a_slow_call_makes_a_worker_calm(single: Deployment, slow: str) ->
     assert keeper._grace_until > time.monotonic()
 
 
-async def test_a_clock_step_makes_a_worker_calm(single: Deployment) -> None:
-    """When Redis's clock steps against one's own, idle times lie, so nothing is taken over for one lease."""
+async def test_a_clock_step_begins_a_grace_period(single: Deployment) -> None:
+    """When Redis's clock steps against the worker's, idle times are wrong, so nothing is taken over for one lease."""
     worker = await single.worker()
     await worker._claims.ensure_groups()
     keeper = worker._keeper
@@ -316,15 +316,17 @@ async def test_a_clock_step_makes_a_worker_calm(single: Deployment) -> None:
 
 
 async def test_stop_and_start_may_race(deployment: Deployment) -> None:
-    """A worker stopped at any moment after its start leaves no claim behind and no task running."""
+    """A worker stopped at any moment of its start or after it leaves no claim behind and no task running."""
     session = await deployment.spoken(Story(talk()))
     for pauses in range(12):
         worker = await deployment.worker()
-        await worker.start()
+        starting = asyncio.create_task(worker.start())
         for _ in range(pauses * 3):
             await asyncio.wait([asyncio.create_task(nothing())])
+        await asyncio.gather(worker.stop(), worker.stop())
+        await starting
         await worker.stop()
-        await worker.stop()
+        assert [task for task in asyncio.all_tasks() if task.get_name().startswith("worker ")] == []
         pending = await deployment.server.execute("XPENDING", session.keys.partition.sessions, "processor")
         assert pending[0] == 0
         assert len(worker.active_runs) == 0

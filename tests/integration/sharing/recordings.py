@@ -1,4 +1,4 @@
-"""Recordings to be shared, and what must come of them."""
+"""Recordings to be shared, and their expected finals."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tests.support.deployment import Session, finals_in
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
 
-# Many, so that there is work for several workers; short cuts make eight of nine seconds.
+# Many, so that several workers have work; short cuts make eight of nine seconds.
 REPEATS = 6
 
 
@@ -34,7 +34,7 @@ def recording(repeats: int = REPEATS, channels: int = 1) -> Recording:
 
 
 def live(repeats: int = 1) -> Story:
-    """The same, said by somebody who waits for captions."""
+    """The same as a live session."""
     return Story(np.tile(talk(), (repeats, 1)))
 
 
@@ -69,5 +69,5 @@ async def left(worker: Worker) -> int:
 
 
 async def is_as_undisturbed(session: Session) -> None:
-    """A recording's finals, in order and once each, are those of a run that nothing happened to."""
+    """A recording's finals, in order and once each, are those of a undisturbed run."""
     assert finals_in(await session.facts()) == finals_in(session.expected())

@@ -114,7 +114,7 @@ async def recognised(session: Session) -> int:
 
 @pytest.mark.parametrize("victim", ["taker", "holder"])
 async def test_a_kill_in_the_middle_changes_no_final(single: Deployment, victim: str) -> None:
-    """SAFE-1: whoever of two workers that share a recording is killed, its finals are those of an undisturbed run."""
+    """SAFE-1: whichever of two workers that share a recording is killed, its finals are those of an undisturbed run."""
     session = await single.open(recording())
     async with working(single, 1) as holder:
         await session.say()

@@ -9,9 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from processor.recognisers.base import Clip, RecogniserError, Recognition
-from processor.speech.features import LogMel
+from processor.speech.features import RECOGNISER_RATE_HZ, LogMel, to_recogniser_rate
 from processor.speech.guards import Decoded, better, is_doubtful, is_silence, most_tokens
-from processor.speech.resampling import RECOGNISER_RATE_HZ, to_recogniser_rate
 
 WINDOW_S = 30.0
 """The window that Whisper was trained on; no clip can be longer."""

@@ -25,11 +25,11 @@ async def test_a_container_becomes_the_facts_of_its_samples(deployment: Deployme
     finals = [one for one in facts if one[0].sequence == 0]
     assert finals == [one for one in expected(story, upload.keys.session_id) if one[0].sequence == 0]
     assert len(finals) > 3
-    facts = [fact for _, fact in await upload.decoded_facts()]
-    assert isinstance(facts[1], SourceNoted)
-    assert (facts[1].container, facts[1].codec, facts[1].channels) == ("webm", "opus", channels)
-    assert isinstance(facts[-1], SessionEnded)
-    assert (facts[-1].reason, facts[-1].audio_samples) == ("stop", len(found.samples))
+    noted = [fact for _, fact in await upload.decoded_facts()]
+    assert isinstance(noted[1], SourceNoted)
+    assert (noted[1].container, noted[1].codec, noted[1].channels) == ("webm", "opus", channels)
+    assert isinstance(noted[-1], SessionEnded)
+    assert (noted[-1].reason, noted[-1].audio_samples) == ("stop", len(found.samples))
     assert await upload.pcm() == found.pcm
     await eventually_async(upload.is_freed)
 

@@ -91,7 +91,8 @@ async def test_a_mislabelled_file_is_known_by_its_bytes(single: Deployment) -> N
     uploads = [await sent(single, recording(name)) for name in ("flac", "wav of 24 bit", "mp4 with its index last")]
     await single.started()
     await ended(uploads)
-    finals = [[fact.text for _, fact in await one.told() if isinstance(fact, UtteranceFinal)] for one in uploads]
+    facts = [await one.decoded_facts() for one in uploads]
+    finals = [[fact.text for _, fact in found if isinstance(fact, UtteranceFinal)] for found in facts]
     assert all(len(one) > 2 for one in finals)
 
 

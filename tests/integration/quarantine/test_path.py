@@ -258,5 +258,5 @@ async def test_recordings_are_tried_alone_too(single: Deployment) -> None:
     trials = [await run_trial(single.server, settings, deadly, claim) for _ in range(2)]
     assert deadly.tried > 0
     assert trials[1] is False
-    assert [type(fact) for _, fact in await upload.told()] == [SessionOpened, SourceNoted]
+    assert [type(fact) for _, fact in await upload.decoded_facts()] == [SessionOpened, SourceNoted]
     assert await run_trial(single.server, settings, MockRecogniser(), claim)

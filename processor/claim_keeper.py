@@ -214,7 +214,7 @@ class ClaimKeeper:
         offset_ms = await self._claims.server.time_ms() - time.monotonic_ns() // 1_000_000
         before, self._clock_offset_ms = self._clock_offset_ms, offset_ms
         if before is not None and abs(offset_ms - before) > self._settings.lease_ms / 3:
-            log.warning("clock stepped; no takeovers for a lease", extra={"step_ms": offset_ms - before})
+            log.warning("clock step; no takeovers for a lease", extra={"step_ms": offset_ms - before})
             self.begin_grace_period()
 
     async def _renew_ttls(self, now: float) -> None:

@@ -105,7 +105,7 @@ def test_a_decoder_dies_with_its_parent() -> None:
         assert parent.stdout is not None
         assert parent.stderr is not None
         pid = int(parent.stdout.readline())
-        assert b'"mark"' in parent.stderr.readline(), "it waits for input, confined"
+        assert b'"input_consumed"' in parent.stderr.readline(), "it waits for input, confined"
         parent.kill()
         eventually(lambda: not Path(f"/proc/{pid}").exists())
 

@@ -240,7 +240,7 @@ async def test_decoders_are_bounded_and_wait_for_bytes(single: Deployment) -> No
     silent = await opened(single)
     data = recording("ogg")
     uploads = [await sent(single, data) for _ in range(5)]
-    worker = await single.started(decoders=2)
+    worker = await single.started(max_decoders=2)
     most = 0
 
     async def watched() -> bool:

@@ -99,7 +99,7 @@ class ArchivePrefetch:
             one.entries, one.retry_at = None, time.monotonic() + RETRY_S
             return None
         except MissingObjectError:
-            return Batch(run, [], "it is no longer in the archive")
+            return Batch(run, [], "it is not in the archive any more")
         except (DamagedArchiveError, UndecodableEventError) as error:
             return Batch(run, [], f"its archive is damaged: {error}")
         except Exception as error:

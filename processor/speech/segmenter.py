@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SegmenterSettings
-from processor.speech.vad import fresh_detector
+from processor.speech.vad import FrameTest, fresh_detector
 
 _SAMPLE_BYTES = 2  # 16-bit PCM
 
@@ -73,6 +73,20 @@ class Segmenter:
         self._warmup_frames = _frames(settings.warmup_ms)
         self._keep_bytes = self._preroll_bytes + self._window_frames * self._frame_bytes
         self._restart(boundary_samples, bytearray())
+
+    _boundary: int
+    _base: int  # position of the first sample in the buffer
+    _audio: bytearray
+    _cursor: int  # bytes of the buffer that were scanned
+    _is_voiced: FrameTest
+    _pending_drop: int  # samples still to be dropped behind a hole
+    _is_speaking: bool
+    _history: int  # the last frames of the trigger's window, a bit each, the newest lowest
+    _frames: int  # scanned while waiting for speech
+    _start: int  # of the open utterance, in bytes of the buffer, as the next
+    _voiced_end: int
+    _pause: int  # unvoiced frames since
+    _voiced_frames: int
 
     @property
     def boundary_samples(self) -> int:
@@ -232,16 +246,13 @@ class Segmenter:
 
     def _restart(self, boundary_samples: int, audio: bytearray) -> None:
         """Start from a clean slate at a boundary: audio before it has no influence."""
-        self._boundary = self._base = boundary_samples  # the base is the position of the buffer's first sample
+        self._boundary = self._base = boundary_samples
         self._audio = audio
-        self._cursor = 0  # bytes of the buffer that were scanned
+        self._cursor = self._pending_drop = 0
         self._is_voiced = fresh_detector(self._vad_mode, self._rate_hz)
-        self._pending_drop = 0  # samples still to be dropped behind a hole
         self._is_speaking = False
-        self._history = 0  # the last frames of the trigger's window, a bit each, the newest lowest
-        self._frames = 0  # scanned while waiting for speech
-        self._start = self._voiced_end = 0  # of the open utterance, in bytes of the buffer
-        self._pause = self._voiced_frames = 0  # unvoiced frames since; voiced frames of the open utterance
+        self._history = self._frames = 0
+        self._start = self._voiced_end = self._pause = self._voiced_frames = 0
 
     def _bytes(self, duration_ms: int) -> int:
         return _frames(duration_ms) * self._frame_bytes

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 from eventlog.log import Code, Commit, Committed, EventLog, LogUnavailableError
-from eventlog.telemetry.metering import Timer
+from eventlog.telemetry.metering import Timed
+from processor.active_runs import ActiveRun, ActiveRuns
 from processor.metrics import WorkerMetrics
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from processor.active_run import ActiveRun
-    from processor.active_runs import ActiveRuns
 
 log = logging.getLogger(__name__)
 
@@ -29,21 +24,21 @@ class Committer:
     """Takes runs with ready decisions and writes them; the only writer of facts in a worker."""
 
     def __init__(
-        self, log_: EventLog, holdings: ActiveRuns, *, audio_retention_s: int, on_trouble: Callable[[], None],
+        self, log_: EventLog, runs: ActiveRuns, *, audio_retention_s: int, on_log_error: Callable[[], None],
         on_answers: Callable[[ActiveRun], None], metrics: WorkerMetrics | None = None, keeps_unarchived: bool = False,
         on_stale: Callable[[ActiveRun], None] = lambda _: None,
     ) -> None:  # fmt: skip
-        """Commit through `log_`; `on_trouble` is called when the log couldn't be reached.
+        """Commit through `log_`; `on_log_error` is called when the log could not be reached.
 
-        `on_answers` gets a run with answers to questions that nothing undecided lies before any more. With
-        `keeps_unarchived` audio is freed only once an archive has it too. `on_stale` gets a run that is still held,
-        but whose commits a failover has taken back.
+        `on_answers` receives a run with answers to requests, once every decision before them is committed. With
+        `keeps_unarchived` audio is freed only once an archive has it too. `on_stale` receives a run that is still
+        held, but whose commits a failover has rolled back.
         """
         self._log = log_
-        self._holdings = holdings
+        self._runs = runs
         self._retention_s = audio_retention_s
         self._keeps_unarchived = keeps_unarchived
-        self._on_trouble = on_trouble
+        self._on_log_error = on_log_error
         self._on_answers = on_answers
         self._on_stale = on_stale
         self._metrics = metrics or WorkerMetrics()
@@ -52,55 +47,54 @@ class Committer:
     async def run(self) -> None:
         """Commit until cancelled."""
         while True:
-            await self._holdings.wake_committer.wait()
-            await self.round()
+            await self._runs.wake_committer.wait()
+            await self.commit_ready()
 
-    async def round(self) -> None:
-        """Commit what is ready now, a bounded part of it."""
-        ready = self._holdings.ready
-        commits, self._unanswered = [one for one in self._unanswered if one[0].held], []
+    async def commit_ready(self) -> None:
+        """Commit the decisions that are ready now, of a bounded number of runs."""
+        ready = self._runs.ready
+        commits, self._unanswered = [one for one in self._unanswered if one[0].is_held], []
         while ready and len(commits) < RUNS_PER_ROUND:
             run = ready.pop(next(iter(ready)))
-            if commit := run.next_commit(self._retention_s * run.start.sample_rate_hz):
-                commits.append((run, commit._replace(keeps_unarchived=self._keeps_unarchived)))
+            retention_samples = self._retention_s * run.start.sample_rate_hz
+            if commit := run.next_commit(
+                retention_samples=retention_samples, keeps_unarchived=self._keeps_unarchived
+            ):
+                commits.append((run, commit))
         if not ready:
-            self._holdings.wake_committer.clear()
+            self._runs.wake_committer.clear()
         if commits:
-            answers = await self._commit([commit for _, commit in commits])
+            try:
+                with Timed(self._metrics.commit_s.observe):
+                    answers = await self._log.commit([commit for _, commit in commits])
+            except LogUnavailableError as error:
+                log.warning("commits not answered; retrying", extra={"error": error, "commits": len(commits)})
+                answers = [Committed(Code.UNKNOWN)] * len(commits)
             for (run, commit), answer in zip(commits, answers, strict=True):
-                self._judge(run, commit, answer)
+                self._on_answer(run, commit, answer)
         if self._unanswered:
-            self._on_trouble()
+            self._on_log_error()
             if len(self._unanswered) == len(commits):
-                await asyncio.sleep(RETRY_S)  # nobody answers: others' turn won't come sooner by asking harder
-            self._holdings.wake_committer.set()
+                await asyncio.sleep(RETRY_S)  # no node answers, so an immediate retry would not help other runs
+            self._runs.wake_committer.set()
 
-    async def _commit(self, commits: list[Commit]) -> list[Committed]:
-        """Each one's answer; UNKNOWN where there was none."""
-        try:
-            with Timer(self._metrics.commit_s.observe):
-                return await self._log.commit(commits)
-        except LogUnavailableError as error:
-            log.warning("commits not answered, asking again", extra={"error": error, "commits": len(commits)})
-            return [Committed(Code.UNKNOWN)] * len(commits)
-
-    def _judge(self, run: ActiveRun, commit: Commit, answer: Committed) -> None:
-        self._metrics.committed(answer.code)
+    def _on_answer(self, run: ActiveRun, commit: Commit, answer: Committed) -> None:
+        self._metrics.count_commit(answer.code)
         if answer.code == Code.UNKNOWN:
             self._unanswered.append((run, commit))  # the same one again: it may be written already
         elif answer.code == Code.OK:
-            self._metrics.finals(run.committed(commit))
+            self._metrics.observe_finals(run.apply_commit(commit))
             if run.answers:
                 self._on_answers(run)
             if commit.ends:
-                self._holdings.drop(run)
+                self._runs.remove(run)
             else:
-                self._holdings.mark_ready(run)
+                self._runs.mark_ready(run)
         else:
             log.warning(
-                "run let go: commit refused",
+                "commit refused; run dropped",
                 extra={"run": run.claim.keys.member, "code": answer.code.name, "holder": answer.holder},
             )
-            self._holdings.drop(run)
+            self._runs.remove(run)
             if answer.code == Code.STALE:
                 self._on_stale(run)

@@ -1,27 +1,23 @@
-"""Ends idle sessions, offers again what lost its entry, deletes silent consumers, trims notices: any worker does it."""
+"""Ends idle sessions, restores lost entries, deletes silent consumers, trims notices: every worker does it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
-from eventlog.keys import LIVE_RUN
+from eventlog.keys import LIVE_RUN, PartitionKeys, SessionKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.projection.projection_log import trim_changes
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from eventlog.keys import PartitionKeys, SessionKeys
-    from eventlog.redis.redis_log import RedisLog
-    from eventlog.work.claims import Claims
-    from processor.settings import WorkerSettings
+from eventlog.redis.redis_log import RedisLog
+from eventlog.service import periodically
+from eventlog.work.claims import Claims
+from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 SPREAD = 0.25
-"""Share of the time between two sweeps that one takes; ends are punctual to that."""
+"""Share of the time between two sweeps that one takes; sessions end punctually to that."""
 
 SILENT_LEASES = 60
 """A consumer is deleted after this many leases of silence: long after its claims were taken over."""
@@ -31,22 +27,17 @@ class Janitor:
     """Sweeps over all partitions; every step is harmless when several workers do it at once."""
 
     def __init__(self, log_: RedisLog, claims: Claims, settings: WorkerSettings) -> None:
-        """Seal through `log_`, look at entries through `claims`."""
+        """Seal through `log_`, sweep entries through `claims`."""
         self._log = log_
         self._claims = claims
         self._settings = settings
 
     async def run(self) -> None:
-        """Sweep at each interval until cancelled."""
-        while True:
-            await asyncio.sleep(self._settings.sweep_s)
-            try:
-                await self.sweep()
-            except LogUnavailableError as error:
-                log.warning("sweep broken off", extra={"error": error})
+        """Sweep periodically until cancelled."""
+        await periodically(self._settings.sweep_s, self.sweep, name="sweep")
 
     async def sweep(self) -> None:
-        """One sweep over everything."""
+        """Sweep all partitions once."""
         server = self._claims.server
         for partition in server.keys.partitions:
             try:
@@ -55,15 +46,15 @@ class Janitor:
                 if not server.is_cluster:
                     raise
                 log.info("partition not swept", extra={"partition": partition.number, "error": error})
-            # Thousands of sessions in one go would hold up their audio for a noticeable time.
+            # Thousands of sessions at once would delay their audio for a noticeable time.
             await asyncio.sleep(SPREAD * self._settings.sweep_s / len(server.keys.partitions))
         if self._claims.queue:
             await self._claims.ensure_groups()  # keeps the queue alive
         await self._forget_expired()
         walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
         if walking:
-            log.warning("projections fell behind the bound on notices and walk", extra={"partitions": walking})
-        retired = await self._claims.delete_silent_consumers(SILENT_LEASES * self._settings.lease_ms)
+            log.warning("notices trimmed unread; projections walk the index", extra={"partitions": walking})
+        retired = await self._claims.retire_silent(SILENT_LEASES * self._settings.lease_ms)
         if retired:
             log.info("silent consumers deleted", extra={"consumers": retired})
 
@@ -72,14 +63,14 @@ class Janitor:
         while True:
             swept = await self._claims.reoffer_missing(partition, cursor)
             if swept.offered:
-                log.warning("runs without entry offered again", extra={"runs": swept.offered})
+                log.warning("runs without entry restored", extra={"runs": swept.offered})
             await self._end_idle(swept.members)
             cursor = swept.cursor
             if cursor == "0":
                 return
 
     async def _forget_expired(self) -> None:
-        """Take runs off the index whose keys have all expired: nothing of them was renewed for a TTL."""
+        """Remove runs from the index whose keys have all expired: none was renewed for a TTL."""
         server = self._claims.server
         oldest_ms = await server.time_ms() - self._settings.session_ttl_s * 1000
         commands: list[tuple[str | int, ...]] = []
@@ -91,7 +82,7 @@ class Janitor:
     async def _end_idle(self, members: Sequence[str]) -> None:
         runs = map(self._claims.server.keys.of_run, members)
         sessions = [run.session for run in runs if run.run == LIVE_RUN]
-        # With an upload, the audio's end is its decoder's to tell: there may be hours of it to come yet.
+        # With an upload, its decoder seals the audio, hours of which may still have to be decoded.
         codes = await self._seal([keys.upload for keys in sessions])
         await self._seal([keys for keys, code in zip(sessions, codes, strict=True) if code == Code.GONE])
 

@@ -5,38 +5,33 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
+from eventlog.redis.server import Server
+from processor.active_runs import ActiveRun, ActiveRuns
 from processor.recognisers import RecogniserError, Recognition
 from processor.recognition_queue import Job, RecognitionQueue
-from processor.speech import SHORTEST_MS
-
-if TYPE_CHECKING:
-    from eventlog.redis.server import Server
-    from processor.active_run import ActiveRun
-    from processor.active_runs import ActiveRuns
-    from processor.settings import WorkerSettings
-    from processor.speech import Utterance
+from processor.settings import WorkerSettings
+from processor.speech import SHORTEST_MS, Utterance
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
-"""Between two looks for partials that are due: short against the interval, long against the cost of a thousand runs."""
+"""Between two rounds of partials: short against the interval, long against the cost of a thousand runs."""
 
 
 class Partials:
-    """Recognises open utterances about once per interval while there is room, and publishes the texts."""
+    """Recognises open utterances about once per interval while the recogniser has room, and publishes the texts."""
 
     def __init__(
-        self, server: Server, holdings: ActiveRuns, recognition: RecognitionQueue, settings: WorkerSettings
+        self, server: Server, runs: ActiveRuns, recognition: RecognitionQueue, settings: WorkerSettings
     ) -> None:
         """Publish through `server`."""
         self._server = server
-        self._holdings = holdings
+        self._runs = runs
         self._recognition = recognition
         self._interval_s = settings.partial_interval_ms / 1000
         self._per_round = settings.partials_per_s * LOOK_S
@@ -44,7 +39,7 @@ class Partials:
         self._texts: list[tuple[str, bytes]] = []
 
     async def run(self) -> None:
-        """Go on until cancelled."""
+        """Submit and publish until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
             self._submit_due()
@@ -52,11 +47,11 @@ class Partials:
 
     def _submit_due(self) -> None:
         now = time.monotonic()
-        # Of a recording the open utterance is one that finals will come to long after.
-        due = [run for run in self._holdings if run.partial_due <= now and not run.is_recorded]
-        # Whoever waited longest comes first; under load everybody's partials thin out alike.
-        due.sort(key=lambda run: run.partial_due)
-        # What the rate allows carries over to the next round as a fraction only: unused room is no right to a burst.
+        # A recording's finals reach its open utterance long after.
+        due = [run for run in self._runs if run.partial_due_at <= now and not run.is_recorded]
+        # The run that waited longest comes first; under load the partials of all runs thin out alike.
+        due.sort(key=lambda run: run.partial_due_at)
+        # Only a fraction of the rate carries over to the next round: unused room allows no burst.
         self._allowed = self._per_round + self._allowed % 1
         room = min(int(self._allowed), self._recognition.room_for_partials)
         jobs: list[Job] = []
@@ -68,16 +63,16 @@ class Partials:
                 for channel, utterance in run.timeline.open_utterances()
                 if utterance.voiced_ms >= SHORTEST_MS
             ]
-            run.partial_due = now + self._interval_s
+            run.partial_due_at = now + self._interval_s
         self._recognition.submit(*jobs)
 
     def _job(self, run: ActiveRun, channel: int, utterance: Utterance) -> Job:
         rate_hz = run.start.sample_rate_hz
         number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
 
-        def done(result: Recognition | RecogniserError) -> None:
-            # Superseded by its final, or nothing to say: best effort means silence then.
-            if isinstance(result, RecogniserError) or not result.text or not run.held:
+        def publish(result: Recognition | RecogniserError) -> None:
+            # Failed, without text, or of a lost run: best effort means that no partial is published.
+            if isinstance(result, RecogniserError) or not result.text or not run.is_held:
                 return
             body = {
                 "type": "partial",
@@ -91,11 +86,11 @@ class Partials:
             message = FeedMessage(FeedKind.PARTIAL, keys.member, str(after), "", msgspec.json.encode(body).decode())
             self._texts.append((keys.partition.feed_channel, encode_message(message)))
 
-        return Job(run.clip(utterance, partial=True), done, lambda: run.held)
+        return Job(run.clip(utterance, partial=True), publish, lambda: not run.is_held)
 
     async def _publish(self) -> None:
         texts, self._texts = self._texts, []
         try:
             await self._server.execute_many([("SPUBLISH", channel, text) for channel, text in texts])
         except LogUnavailableError:
-            log.info("partials dropped: log unreachable", extra={"partials": len(texts)})
+            log.info("partials dropped: log unavailable", extra={"partials": len(texts)})

@@ -1,4 +1,4 @@
-"""Trying one suspected run in a process of its own: both sides of it."""
+"""The trial of one suspected run in a process of its own: its parent's side, and its own."""
 
 from __future__ import annotations
 
@@ -6,46 +6,42 @@ import asyncio
 import contextlib
 import logging
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
 from eventlog.events import CONTAINER
 from eventlog.log import Claim, Code
 from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server
+from eventlog.service import ServiceTasks
 from eventlog.work.claims import Claims
 from eventlog.work.uploads import Uploads
-from processor.active_run import ActiveRun
-from processor.active_runs import ActiveRuns
-from processor.audio_reader import Reader
+from processor.active_runs import ActiveRun, ActiveRuns
+from processor.audio_reader import AudioReader
 from processor.committer import Committer
 from processor.decoding.decoder_pool import DecoderPool
-from processor.quarantine import SoloTrial, UntriedError
+from processor.quarantine import QuarantineTrial, TrialNotMadeError
+from processor.recognisers import Recogniser
 from processor.recognition_queue import RecognitionQueue
+from processor.settings import WorkerSettings
 from processor.timeline import Timeline
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from eventlog.redis.server import Server
-    from processor.recognisers import Recogniser
-    from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 QUIET_S = 5.0
-"""A suspect that has read all its audio and waits for more this long has survived what killed its workers."""
+"""A suspect that has read all its audio and waits for more this long has survived the cause of its workers' deaths."""
 
 DECODING_QUIET_S = 15.0
 """The same of a recording: the process that decodes it takes a second or two to start, on a busy machine several."""
 
 UNABLE_STATUS = 2
-"""Exit status of a command that can't be used as it is called or set: it never came to try anything."""
+"""Exit status of a command with unusable arguments or settings: it never made the trial."""
 
 LOOK_S = 0.05
-"""How often the trial is looked at; it takes seconds."""
+"""Between two checks of a trial, which takes seconds."""
 
 
 def claim_arguments(claim: Claim) -> list[str]:
-    """The claim as command-line arguments, for `parse_claim` on the other side."""
+    """The claim as command-line arguments, for `parse_claim` in the child."""
     deliveries = str(claim.deliveries)
     return [claim.keys.session_id, claim.keys.run, claim.entry_id, claim.consumer, deliveries, claim.queue]
 
@@ -54,40 +50,42 @@ def parse_claim(server: Server, arguments: Sequence[str]) -> Claim:
     """The claim that `claim_arguments` wrote.
 
     Raises:
-        ValueError: if there aren't six, or the last but one is no number.
+        ValueError: if they are not six, or the last but one is no number.
     """
     session_id, run, entry_id, consumer, deliveries, queue = arguments
     return Claim(server.keys.of(session_id).run(run), entry_id, consumer, int(deliveries), queue)
 
 
-def spawning(command: Sequence[str], timeout_s: float) -> SoloTrial:
-    """A trial that runs `command` with the claim's arguments and judges by its exit status: 0 is life, 2 no answer."""
+def command_trial(command: Sequence[str], timeout_s: float) -> QuarantineTrial:
+    """A trial that runs `command` with the claim's arguments; exit status 0: it lived, 2: no trial was made."""
 
-    async def trial(claim: Claim) -> bool:
+    async def run_command(claim: Claim) -> bool:
         try:
             process = await asyncio.create_subprocess_exec(*command, *claim_arguments(claim))
         except OSError as error:
-            raise UntriedError(f"no process could be started to try a run alone: {error}") from error
+            raise TrialNotMadeError(f"no process could be started for a quarantine trial: {error}") from error
         try:
             status = await asyncio.wait_for(process.wait(), timeout_s)
         except TimeoutError:
-            log.warning("solo trial took too long", extra={"run": claim.keys.member, "timeout_s": timeout_s})
+            log.warning(
+                "quarantine trial timed out; process killed", extra={"run": claim.keys.member, "timeout_s": timeout_s}
+            )
             return False
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
         if status == UNABLE_STATUS:
-            raise UntriedError("the process that should have tried a run alone could not be used as it is set")
+            raise TrialNotMadeError("the process for a quarantine trial refused its arguments or settings")
         return status == 0
 
-    return trial
+    return run_command
 
 
-async def run_alone(server: Server, settings: WorkerSettings, recogniser: Recogniser, claim: Claim) -> bool:
-    """Process one run until its next commit, its end, or until it has nothing more to do; whether that worked.
+async def run_trial(server: Server, settings: WorkerSettings, recogniser: Recogniser, claim: Claim) -> bool:
+    """Process one run until its next commit, its end, or until it is idle; returns whether it lived.
 
-    The parent holds and renews the claim; dying in here is the answer that it waits for.
+    The parent holds and renews the claim; the death of this process is an answer too.
     """
     claims = Claims(
         server, claim.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s, queue=claim.queue
@@ -95,50 +93,53 @@ async def run_alone(server: Server, settings: WorkerSettings, recogniser: Recogn
     [began] = await claims.load([claim])
     if began.code != Code.OK or began.start is None:
         return began.code in {Code.GONE, Code.SEALED}
-    run = ActiveRun(claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint))
-    run.total_samples, run.source = began.total_samples, began.source
+    run = ActiveRun(
+        claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint),
+        began.total_samples, began.source,
+    )  # fmt: skip
     return await _process(RedisLog(server, session_ttl_s=settings.session_ttl_s), settings, recogniser, run)
 
 
 async def _process(log_: RedisLog, settings: WorkerSettings, recogniser: Recogniser, run: ActiveRun) -> bool:
-    holdings = ActiveRuns(1)
-    holdings.add(run)
-    failed: list[str] = []
+    runs = ActiveRuns(1)
+    runs.add(run)
+    poison_reasons: list[str] = []
     recognition = RecognitionQueue(recogniser)
-    reader = Reader(
-        log_, holdings, recognition, settings, on_trouble=_ignore, on_poison=lambda _run, reason: failed.append(reason)
-    )
-    committer = Committer(
-        log_, holdings, audio_retention_s=settings.audio_retention_s, on_trouble=_ignore,
-        keeps_unarchived=settings.keeps_unarchived,
-        on_answers=lambda run: run.answers.clear(),
+    reader = AudioReader(
+        log_, runs, recognition, settings, on_log_error=_ignore,
+        on_poison=lambda _run, reason: poison_reasons.append(reason),
     )  # fmt: skip
-    # Without it a recording would be tried no further than those got who died of it.
+    committer = Committer(
+        log_, runs, audio_retention_s=settings.audio_retention_s, on_log_error=_ignore,
+        keeps_unarchived=settings.keeps_unarchived, on_answers=lambda run: run.answers.clear(),
+    )  # fmt: skip
+    # Without it a recording would be tried no further than the workers that died of it had decoded it.
     uploads = Uploads(log_.server, ahead_bytes=settings.max_upload_ahead_bytes, session_ttl_s=settings.session_ttl_s)
     decoders = DecoderPool(
-        log_, uploads, holdings, settings, on_trouble=_ignore, on_answers=lambda run: run.answers.clear()
+        log_, uploads, runs, settings, on_log_error=_ignore, on_answers=lambda run: run.answers.clear()
     )
-    tasks = [asyncio.create_task(work) for work in (reader.run(), committer.run(), decoders.run())]
+    tasks = ServiceTasks()
+    for name, work in (("reader", reader.run()), ("committer", committer.run()), ("decoders", decoders.run())):
+        tasks.spawn(name, work)
     try:
-        await _settled(run, failed, tasks)
+        await _wait_for_progress(run, lambda: bool(poison_reasons) or tasks.has_failed)
+        return not poison_reasons and not tasks.has_failed
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await tasks.stop()
         recognition.close()
-    return not failed and not any(task.done() and not task.cancelled() and task.exception() for task in tasks)
 
 
-async def _settled(run: ActiveRun, failed: list[str], tasks: Sequence[asyncio.Task[None]]) -> None:
-    serial, cursor, moved = run.checkpoint.serial, run.timeline.cursor, time.monotonic()
+async def _wait_for_progress(run: ActiveRun, has_failed: Callable[[], bool]) -> None:
+    """Return at the run's next commit or end, when it has been quiet for long, or when it has failed."""
+    serial, cursor, active_at = run.checkpoint.serial, run.timeline.cursor, time.monotonic()
     quiet_s = DECODING_QUIET_S if run.start.encoding == CONTAINER else QUIET_S
-    while run.held and run.checkpoint.serial == serial and not failed and not any(task.done() for task in tasks):
+    while run.is_held and run.checkpoint.serial == serial and not has_failed():
         await asyncio.sleep(LOOK_S)
         if run.timeline.cursor != cursor or run.pending:
-            cursor, moved = run.timeline.cursor, time.monotonic()
-        if time.monotonic() - moved > quiet_s:
+            cursor, active_at = run.timeline.cursor, time.monotonic()
+        if time.monotonic() - active_at > quiet_s:
             return
 
 
 def _ignore() -> None:
-    """Nothing to unsettle: this process takes over nothing."""
+    """Begin no grace period: this process takes over nothing."""

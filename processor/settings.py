@@ -1,4 +1,4 @@
-"""What a worker can be told; `stenolog.settings` holds the defaults' reasons for operators."""
+"""A worker's settings; `stenolog.settings` holds the defaults' reasons for operators."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         capacity: How many runs it holds at most.
         tick_ms: How often the audio streams are read.
         max_read_bytes: About how much audio one read takes per stream; bounds a catch-up's reply and its work.
-        max_pending_utterances: How many utterances of one run may wait for recognition; past it the run is read no further.
+        max_pending_utterances: How many utterances of one run may wait for recognition; past it the run is throttled.
         partial_interval_ms: How often an open utterance is recognised provisionally.
         partials_per_s: How many partials the whole worker publishes at most; past it they thin out.
         idle_ms: A session without audio or keepalive for this long is ended.
-        sweep_s: How often idle sessions, missing entries and silent consumers are looked for.
+        sweep_s: How often the janitor looks for idle sessions, missing entries and silent consumers.
         audio_retention_s: How much processed audio stays behind the checkpoint.
-        keeps_unarchived: Whether audio stays that isn't archived yet.
-        memory_high_watermark_percent: How full a node is when no processed audio is kept any longer.
-        memory_limit_bytes: What that counts by where Redis tells no bound.
-        archive: Where archived sessions are, for replays of them; None for nowhere.
+        keeps_unarchived: Whether audio stays until it is archived.
+        memory_high_watermark_percent: How full a node may be before processed audio is freed early.
+        memory_limit_bytes: The total for that percentage where Redis has no `maxmemory`.
+        archive: Where archived sessions are, for replays of them; None if they are not available.
         session_ttl_s: Time to live of every per-session key.
         changes_max_notices: Bound on each partition's `changes` stream.
-        suspicion_limit: Deaths over one run without a commit after which it is tried alone.
-        quarantine_trial_timeout_s: How long that try may take.
-        max_decoders: How many containers it decodes at once at most; the others wait in line.
+        suspicion_limit: Deaths over one run without a commit after which it gets a quarantine trial.
+        quarantine_trial_timeout_s: How long that trial may take.
+        max_decoders: How many containers it decodes at once at most; the others wait in a queue.
         max_decode_ahead_s: How far decoding may be ahead of the checkpoint.
-        max_spool_bytes: How long an MP4 may be whose index comes last, and which is kept on disk meanwhile.
-        max_upload_ahead_bytes: How much of an upload may be in the log that its decoder hasn't taken.
+        max_spool_bytes: Bound on an MP4 with its index last, which is kept on disk until it is complete.
+        max_upload_ahead_bytes: Bound on the bytes of an upload in the log that its decoder has not taken.
         engine: Names engine and model: workers of the same name share recognition; empty for the recogniser's name.
-        shared_recognition: Whether utterances of recordings are offered to other workers, and theirs taken.
-        max_shared_utterances: As `max_pending_utterances`, of all recordings together that are past that, if they are shared.
-        shared_recognition_lease_ms: After which an utterance that another worker took is offered again.
-        queue: Which runs it works on, see `eventlog.keys.QueueKeys`: those of clients if empty.
+        shared_recognition: Whether it offers utterances of recordings to other workers, and takes theirs.
+        max_shared_utterances: Bound on the sum of recordings past `max_pending_utterances`, if they are shared.
+        shared_recognition_lease_ms: After this an utterance that another worker took is offered again.
+        queue: The queue of its runs, see `eventlog.keys.QueueKeys`: clients' live runs if empty.
         max_session_s: Audio of one container after which its session is ended.
     """
 

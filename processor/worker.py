@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from typing import TYPE_CHECKING
 
 from eventlog.log import LogUnavailableError
 from eventlog.redis.redis_log import RedisLog
+from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
+from eventlog.service import ServiceTasks, periodically
+from eventlog.telemetry.heartbeats import process_name
+from eventlog.telemetry.heartbeats import write as write_heartbeat
 from eventlog.work.claims import Claims
 from eventlog.work.heartbeats import process_name
 from eventlog.work.heartbeats import write as write_heartbeat
 from eventlog.work.shared_recognition import SharedRecognition
 from eventlog.work.uploads import RESTARTS, Uploads
-from processor.active_runs import ActiveRuns
-from processor.audio_reader import Reader
+from processor.active_runs import ActiveRun, ActiveRuns
+from processor.audio_reader import AudioReader
 from processor.claim_keeper import ClaimKeeper
+from processor.collector import WorkerCollector
 from processor.committer import Committer
 from processor.decoding.decoder_pool import DecoderPool
 from processor.early_trimmer import EarlyTrimmer
 from processor.janitor import Janitor
-from processor.metrics import WorkerCollector, WorkerMetrics
+from processor.metrics import WorkerMetrics
 from processor.partials import Partials
 from processor.provisional_answers import ProvisionalAnswers
-from processor.quarantine import Quarantine, SoloTrial
+from processor.quarantine import Quarantine, QuarantineTrial
+from processor.recognisers import Recogniser
 from processor.recognition_queue import RecognitionQueue
+from processor.settings import WorkerSettings
 from processor.sharing.sharer import Sharer
-
-if TYPE_CHECKING:
-    from eventlog.redis.server import Server
-    from processor.active_run import ActiveRun
-    from processor.recognisers import Recogniser
-    from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
 HEARTBEAT_S = 3.0
-"""Readiness turns red after 15 s of silence; a few lost beats shall not do that."""
+"""Readiness turns red after 15 s of silence; a few lost heartbeats must not cause that."""
 
 
 class Worker:
-    """One worker process's processing side."""
+    """The service of one worker process; see `eventlog.service.Service`."""
 
     def __init__(
         self,
@@ -50,10 +49,10 @@ class Worker:
         settings: WorkerSettings,
         recogniser: Recogniser,
         *,
-        try_alone: SoloTrial,
+        trial: QuarantineTrial,
         consumer: str | None = None,
     ) -> None:
-        """Work for the deployment in `server`; `try_alone` tries a suspected run in a process of its own.
+        """Work for the deployment in `server`; `trial` tries a suspected run in a process of its own.
 
         The caller closes `server` and `recogniser` after `stop`.
         """
@@ -66,133 +65,123 @@ class Worker:
             queue=settings.queue,
         )
         self._claims = claims
-        self.holdings = ActiveRuns(settings.capacity)
+        self.active_runs = ActiveRuns(settings.capacity)
         metrics = WorkerMetrics(server.meter.registry)
-        self._recognition = RecognitionQueue(recogniser, metrics, has_live=lambda: self.holdings.has_live)
-        self._sharing = self._shares(settings.engine or recogniser.name, metrics) if settings.shared_recognition else None
-        self._quarantine = Quarantine(claims, self.holdings, try_alone, metrics)
+        self._recognition = RecognitionQueue(recogniser, metrics, has_live=lambda: self.active_runs.has_live)
+        self._sharer = self._make_sharer(settings.engine or recogniser.name, metrics)
+        self._quarantine = Quarantine(claims, trial, metrics)
         self._keeper = ClaimKeeper(
-            claims, self.holdings, settings, on_suspect=self._quarantine.admit, on_poison=self._quarantine.quarantine,
-            metrics=metrics,
+            claims, self.active_runs, settings, on_suspect=self._quarantine.try_suspect,
+            on_poison=self._quarantine.quarantine, metrics=metrics,
         )  # fmt: skip
         self._answers = ProvisionalAnswers(server)
         self._decoders = DecoderPool(
-            RedisLog(server, session_ttl_s=settings.session_ttl_s), self._uploads(), self.holdings, settings,
-            on_trouble=self._keeper.troubled, on_answers=self._answers.take,
+            RedisLog(server, session_ttl_s=settings.session_ttl_s),
+            Uploads(server, ahead_bytes=settings.max_upload_ahead_bytes, session_ttl_s=settings.session_ttl_s),
+            self.active_runs, settings, on_log_error=self._keeper.report_error, on_answers=self._answers.publish,
         )  # fmt: skip
         self._committer = Committer(
-            self._log, self.holdings, audio_retention_s=settings.audio_retention_s,
-            keeps_unarchived=settings.keeps_unarchived, on_trouble=self._keeper.troubled,
-            on_answers=self._answers.take, on_stale=self._keeper.offer_again, metrics=metrics,
+            self._log, self.active_runs, audio_retention_s=settings.audio_retention_s,
+            keeps_unarchived=settings.keeps_unarchived, on_log_error=self._keeper.report_error,
+            on_answers=self._answers.publish, on_stale=self._keeper.offer_again, metrics=metrics,
         )  # fmt: skip
-        self._reader = Reader(
-            self._log, self.holdings, self._recognition, settings,
-            on_trouble=self._keeper.troubled, on_poison=self._poisoned,
+        self._reader = AudioReader(
+            self._log, self.active_runs, self._recognition, settings,
+            on_log_error=self._keeper.report_error, on_poison=self._on_poison,
         )  # fmt: skip
-        self._partials = Partials(server, self.holdings, self._recognition, settings)
-        server.meter.add_reader(
+        self._partials = Partials(server, self.active_runs, self._recognition, settings)
+        server.meter.read_when_asked(
             WorkerCollector(
-                self.holdings, self._recognition, self._reader, self._decoders,
-                sharing=self._sharing, most_waiting=settings.max_pending_utterances,
+                self.active_runs, self._recognition, self._reader, self._decoders,
+                sharer=self._sharer, max_pending_utterances=settings.max_pending_utterances,
             )
         )
         self._janitor = Janitor(self._log, claims, settings)
-        self._by_bell = {keys.queue(settings.queue).wakeup: keys for keys in server.keys.partitions}
-        shared = [self._sharing.bell] if self._sharing else []
-        self._bells = Wakeups(server, [*self._by_bell, *shared], self._on_bell, self._keeper.ring)
-        self._tasks: list[asyncio.Task[None]] = []
+        self._trimmer = EarlyTrimmer(server, settings)
+        self._partitions_by_channel = {keys.queue(settings.queue).bell: keys for keys in server.keys.partitions}
+        channels = [*self._partitions_by_channel, *([self._sharer.wake_channel] if self._sharer else [])]
+        self._wakeups = Wakeups(server, channels, self._on_wakeup, self._keeper.wake)
+        self._tasks = ServiceTasks()
+        self._is_stopped = False
 
     async def start(self) -> None:
-        """Begin to claim and work.
+        """Begin to claim and work; does nothing if `stop` was called meanwhile.
 
         Raises:
-            LogUnavailableError: if Redis can't be reached now; nothing was started.
+            LogUnavailableError: if Redis cannot be reached now; nothing was started.
         """
         await self._claims.ensure_groups()
-        self._keeper.unsettle()  # that call may have waited in a stall of Redis for longer than a new worker is calm
-        await self._bells.start()
-        self._tasks = [
-            asyncio.create_task(work, name=f"worker {name}")
-            for name, work in (
-                ("claims", self._keeper.run_taking()),
-                ("renewal", self._keeper.run_renewing()),
-                ("reader", self._reader.run()),
-                ("committer", self._committer.run()),
-                ("partials", self._partials.run()),
-                ("decoders", self._decoders.run()),
-                ("answers", self._answers.run()),
-                ("janitor", self._janitor.run()),
-                ("relief", EarlyTrimmer(self._server, self._settings).run()),
-                ("heartbeat", self._beat()),
-                *([("sharing", self._sharing.run())] if self._sharing else []),
-            )
-        ]
-        self._keeper.ring()
+        # That call may have waited in a stall of Redis for longer than a new worker's grace period.
+        self._keeper.begin_grace_period()
+        if self._is_stopped:
+            return
+        await self._wakeups.start()
+        for name, work in (
+            ("claims", self._keeper.run_taking()),
+            ("renewal", self._keeper.run_renewing()),
+            ("reader", self._reader.run()),
+            ("committer", self._committer.run()),
+            ("partials", self._partials.run()),
+            ("decoders", self._decoders.run()),
+            ("answers", self._answers.run()),
+            ("janitor", self._janitor.run()),
+            ("early trim", self._trimmer.run()),
+            ("heartbeat", periodically(HEARTBEAT_S, self._write_heartbeat, name="heartbeat", at_once=True)),
+            *([("sharing", self._sharer.run())] if self._sharer else []),
+        ):
+            self._tasks.spawn(f"worker {name}", work)
+        self._keeper.wake()
         log.info("worker started", extra={"consumer": self.consumer})
 
     async def wait(self) -> None:
-        """Return, or raise what went wrong, as soon as any of the worker's tasks ends; none should."""
-        done, _ = await asyncio.wait(self._tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            if not task.cancelled():
-                task.result()
+        """Return once stopped; raise the cause if one of the worker's tasks ends before."""
+        await self._tasks.wait()
 
     async def stop(self) -> None:
         """Stop working and hand every run over; safe to call twice, or before `start` has ended."""
-        tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        self._is_stopped = True
+        await self._tasks.stop()
         await self._keeper.finish_taking()
         await self._quarantine.stop()
-        await self._bells.stop()
-        if self._sharing:
-            await self._sharing.stop()
+        await self._wakeups.stop()
+        if self._sharer:
+            await self._sharer.stop()
         self._recognition.close()
         try:
             await self._keeper.hand_over_all()
         except LogUnavailableError as error:
-            log.warning("runs not handed over; others take them after the lease", extra={"error": error})
+            log.warning("runs not handed over; their claims expire", extra={"error": error})
         log.info("worker stopped", extra={"consumer": self.consumer})
 
-    def _shares(self, engine: str, metrics: WorkerMetrics) -> Sharer:
+    def _make_sharer(self, engine: str, metrics: WorkerMetrics) -> Sharer | None:
+        if not self._settings.shared_recognition:
+            return None
         lease_ms = self._settings.shared_recognition_lease_ms
-        recognising = SharedRecognition(self._server, engine, self.consumer, lease_ms=lease_ms)
-        return Sharer(recognising, self._recognition, metrics)
+        shared = SharedRecognition(self._server, engine, self.consumer, lease_ms=lease_ms)
+        return Sharer(shared, self._recognition, metrics)
 
-    def _uploads(self) -> Uploads:
-        settings = self._settings
-        return Uploads(
-            self._server, ahead_bytes=settings.max_upload_ahead_bytes, session_ttl_s=settings.session_ttl_s
-        )
+    def _on_wakeup(self, channel: str, _member: bytes) -> None:
+        if partition := self._partitions_by_channel.get(channel):
+            self._keeper.wake(partition)
+        elif self._sharer:
+            self._sharer.wake()
 
-    def _on_bell(self, channel: str, _member: bytes) -> None:
-        if partition := self._by_bell.get(channel):
-            self._keeper.ring(partition)
-        elif self._sharing:
-            self._sharing.ring()
-
-    def _poisoned(self, run: ActiveRun, reason: str) -> None:
-        self.holdings.drop(run)
+    def _on_poison(self, run: ActiveRun, reason: str) -> None:
+        self.active_runs.remove(run)
         self._quarantine.quarantine(run.claim, reason)
 
-    async def _beat(self) -> None:
+    async def _write_heartbeat(self) -> None:
         role = "replayer" if self._settings.queue else "worker"
-        while True:
-            now = time.monotonic()
-            waits_since = min((run.waits_since for run in self.holdings), default=now)
-            signs = {
-                "runs": len(self.holdings),
-                "capacity": self.holdings.capacity,
-                "waiting_utterances": self._recognition.waiting,
-                "decoders": self._decoders.children,
-                RESTARTS: 1,
-                # This task lives on when the loops hang that do the work; readiness asks for them.
-                "consumed_age_s": round(now - min(self._reader.consumed_at, self._keeper.looked_at), 3),
-                "oldest_decision_s": round(max(0.0, now - waits_since), 3),
-            }
-            try:
-                await write_heartbeat(self._server, role, self.consumer, signs)
-            except LogUnavailableError as error:
-                log.warning("heartbeat not written", extra={"error": error})
-            await asyncio.sleep(HEARTBEAT_S)
+        now = time.monotonic()
+        waits_since = min((run.waits_since for run in self.active_runs), default=now)
+        signs = {
+            "runs": len(self.active_runs),
+            "capacity": self.active_runs.capacity,
+            "waiting_utterances": self._recognition.waiting,
+            "decoders": self._decoders.child_count,
+            RESTARTS: 1,
+            # This task lives on when the main loops hang; readiness asks for their age.
+            "consumed_age_s": round(now - min(self._reader.consumed_at, self._keeper.taken_at), 3),
+            "oldest_decision_s": round(max(0.0, now - waits_since), 3),
+        }
+        await write_heartbeat(self._server, role, self.consumer, signs)

@@ -13,12 +13,11 @@ from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
 
-from processor.decoding.container_sniffer import WAV, Kind
+from processor.decoding.child_protocol import SAMPLE_BYTES, SAMPLE_RATE_HZ, SETTLE_SAMPLES, RestartPoint, Source
+from processor.decoding.child_streams import SparseFile
+from processor.decoding.containers import WAV, Container, RefusedError
 from processor.decoding.dual_mono import DualMonoDetector, channels_of
-from processor.decoding.messages import SAMPLE_BYTES, SAMPLE_RATE_HZ, RefusedError, Source
-from processor.decoding.restart_points import SETTLE_SAMPLES, Restart
-from processor.decoding.seek_points import Packet, SeekPoints
-from processor.decoding.sparse_file import SparseFile
+from processor.decoding.restart_points import Packet, RestartPointFinder
 
 CODECS = (
     "opus", "vorbis", "aac", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac",
@@ -30,10 +29,10 @@ RATES_HZ = (4_000, 384_000)
 """Below it a few bytes would claim hours of audio; above it is no sound card."""
 
 LONGEST_CLAIM_S = 360_000
-"""A header that claims more than a hundred hours is taken for one that doesn't know."""
+"""A header that claims more than a hundred hours counts as one that states no length."""
 
 SMALL_BUFFER_BYTES = 4_096
-"""PyAV asks for so much at a time, and gets what there is."""
+"""PyAV asks for so much at a time, and gets the bytes that have arrived."""
 
 OPTIONS = {
     # No address, no second file, whatever the container refers to.
@@ -46,7 +45,7 @@ OPTIONS = {
 
 
 class Readable(Protocol):
-    """What PyAV reads from."""
+    """The input of PyAV."""
 
     def read(self, count: int, /) -> bytes:
         """The next bytes; none at the end."""
@@ -54,38 +53,38 @@ class Readable(Protocol):
 
 
 class Decoder:
-    """Decodes one audio track; everything that can't be read is left out, as far as the rest can."""
+    """Decodes one audio track; unreadable parts are left out, as far as the rest is readable."""
 
     def __init__(
-        self, file: Readable | IO[bytes], kind: Kind, *, channels: int, duration_s: float | None = None,
-        points: SeekPoints | None = None, restart: Restart | None = None,
+        self, file: Readable | IO[bytes], container: Container, *, channels: int, duration_s: float | None = None,
+        finder: RestartPointFinder | None = None, restart: RestartPoint | None = None,
     ) -> None:  # fmt: skip
-        """Open `file`, which is of `kind`; more than two channels become one, and so do any with `channels` 1.
+        """Open `file` as `container`; more than two channels become one, and so do any with `channels` 1.
 
-        With `channels` 0 two become one if they are the same (see `twins`), with 2 they stay apart.
+        With `channels` 0 two become one if they are the same (see `dual_mono`), with 2 they stay apart.
 
-        With `restart` the file is its first bytes and those from the restart's offset on, and `pcm` begins there;
-        `points` is shown every packet.
+        With `restart` the file is its first bytes and those from the restart point's offset on, and `pcm` begins
+        there; `finder` gets every packet.
 
-        `duration_s` is what its header was already seen to say, 0 for nothing; None: what the library finds.
+        `duration_s` is the length by its header, 0 if that states none; None: the library finds it.
 
         Raises:
-            RefusedError: if there is no audio in it that is taken.
+            RefusedError: if it holds no supported audio.
         """
-        self._kind = kind
+        self._format = container
         self._channels_wanted = channels
         self._duration_s = duration_s
-        self._points = points
+        self._finder = finder
         self._restart = restart
-        options = {**OPTIONS, "format_whitelist": kind.demuxer}
-        if restart is not None and kind == WAV:
-            options["ignore_length"] = "1"  # it counts from the beginning
+        options = {**OPTIONS, "format_whitelist": container.demuxer}
+        if restart is not None and container == WAV:
+            options["ignore_length"] = "1"  # the length counts from the file's beginning
         try:
             self._container: InputContainer = av.open(
-                file, "r", format=kind.demuxer, options=options, buffer_size=SMALL_BUFFER_BYTES
+                file, "r", format=container.demuxer, options=options, buffer_size=SMALL_BUFFER_BYTES
             )
         except (av.error.FFmpegError, MemoryError) as error:
-            raise RefusedError(f"{kind.name} whose beginning can't be read: {_reason(error)}") from error
+            raise RefusedError(f"{container.name} whose beginning can't be read: {_reason(error)}") from error
         self._stream = self._audio_stream()
         if isinstance(file, SparseFile) and restart is not None and restart.pts is not None:
             file.is_open = True
@@ -93,10 +92,10 @@ class Decoder:
         self._resampler: AudioResampler | None = None
         self._template: tuple[str, str, int] = ("", "", 0)
         self.source: Source | None = None
-        """What the recording is; known from the first sample on."""
+        """The recording's description; known from the first sample on."""
         self.decoded_samples = 0
-        self._heard = 0  # samples that the present resampler was given
-        self._made = 0  # samples that came before those of the present resampler
+        self._consumed = 0  # samples that the present resampler consumed
+        self._produced = 0  # samples of the output before the present resampler's
         self._resampled_samples = 0
         self._to_skip = 0
         self._to_settle = 0
@@ -106,21 +105,21 @@ class Decoder:
             self._resampled_samples = restart.output_samples
             self._to_skip, self._to_settle = restart.skip_samples, SETTLE_SAMPLES
         self.cut_off: str = ""
-        """Why it ended before its end, if it did."""
+        """Why decoding ended before the recording's end, if it did."""
 
     def pcm(self, on_source: Callable[[Source], None]) -> Iterator[bytes]:
-        """The samples, interleaved, as they can be had; `on_source` is called before the first.
+        """The samples, interleaved, as they are decoded; `on_source` is called before the first.
 
         Raises:
-            RefusedError: if there was nothing to decode.
+            RefusedError: if no audio could be decoded.
         """
-        twins, held = DualMonoDetector(), list[AudioFrame]()
+        detector, held = DualMonoDetector(), list[AudioFrame]()
         if self.source is not None:
             on_source(self.source)
         for frame in self._resampled_frames():
             if self.source is None:
                 held.append(frame)
-                channels = self._channels(frame, twins)
+                channels = self._channels(frame, detector)
                 if channels is None:
                     continue
                 self._describe(channels, on_source)
@@ -129,17 +128,17 @@ class Decoder:
             else:
                 yield self._samples(frame)
         if held:
-            self._describe(1 if twins.verdict() else 2, on_source)
+            self._describe(1 if detector.is_dual_mono() else 2, on_source)
             yield from map(self._samples, held)
         if self.source is None:
-            raise RefusedError(f"{self._kind.name} in which no audio could be decoded")
+            raise RefusedError(f"{self._format.name} in which no audio could be decoded")
 
-    def _channels(self, frame: AudioFrame, twins: DualMonoDetector) -> int | None:
-        """How many channels are worth being kept; None: not known yet."""
+    def _channels(self, frame: AudioFrame, detector: DualMonoDetector) -> int | None:
+        """How many channels to keep; None: not known yet."""
         has = frame.layout.nb_channels
         if has == 2 and self._channels_wanted == 0:  # noqa: PLR2004 -- a pair
-            same = twins.are_one(_interleaved(frame))
-            return None if same is None else 1 if same else 2
+            is_dual_mono = detector.add(_interleaved(frame))
+            return None if is_dual_mono is None else 1 if is_dual_mono else 2
         return has if has <= min(2, self._channels_wanted or 2) else 1
 
     def _audio_stream(self) -> AudioStream:
@@ -156,7 +155,7 @@ class Decoder:
         raise RefusedError("holds no audio track")
 
     def _frames(self) -> Iterator[AudioFrame]:
-        """Every frame, after a restart those that were not decoded before it."""
+        """Every frame; after a restart those from its anchor on."""
         is_warm = self._restart is None
         packets = self._container.demux(self._stream)
         while True:
@@ -169,9 +168,9 @@ class Decoder:
                 packet = None
             if packet is not None and packet.size:
                 is_warm = is_warm or self._is_anchor(packet)
-                if self._points is not None and is_warm:
+                if self._finder is not None and is_warm:
                     rate_hz = self._template[2]
-                    self._points.packet(packet, self._heard, self._made, rate_hz, self.source)
+                    self._finder.add_packet(packet, self._consumed, self._produced, rate_hz, self.source)
             try:
                 frames = self._stream.codec_context.decode(packet)
                 if is_warm:
@@ -188,18 +187,18 @@ class Decoder:
         """Whether a restart's samples begin with this packet.
 
         Raises:
-            RefusedError: if they begin with one that isn't there.
+            RefusedError: if that packet does not exist.
         """
         assert self._restart is not None  # noqa: S101 -- else it is warm from the start
-        if packet.pos is None or (at := self._restart.position(packet.pos)) < self._restart.anchor_bytes:
+        if packet.pos is None or (at := self._restart.file_offset(packet.pos)) < self._restart.anchor_bytes:
             return False
         if at > self._restart.anchor_bytes:
-            raise RefusedError(f"{self._kind.name} that can't be gone on with in its middle")
+            raise RefusedError(f"{self._format.name} that can't be gone on with in its middle")
         return True
 
     def _describe(self, channels: int, on_source: Callable[[Source], None]) -> None:
         self.source = Source(
-            container=self._kind.name,
+            container=self._format.name,
             codec=self._stream.codec_context.name.removesuffix("float"),
             channels=channels,
             duration_samples=self._duration_samples(),
@@ -224,7 +223,7 @@ class Decoder:
             yield from self._counted(self._resampler.resample(None))
 
     def _after_skip(self, frame: AudioFrame) -> AudioFrame | None:
-        """What of a frame comes after a restart's first sample."""
+        """The part of a frame from a restart's first sample on."""
         skipped = min(self._to_skip, frame.samples)
         if not skipped:
             return frame
@@ -247,14 +246,14 @@ class Decoder:
         left: list[AudioFrame] = []
         if template != self._template:  # at the start, and where recordings were joined
             left = self._counted(self._resampler.resample(None)) if self._resampler else []
-            self._heard, self._made = 0, self._resampled_samples
-            if self._points is not None:
-                self._points.begin_again()
+            self._consumed, self._produced = 0, self._resampled_samples
+            if self._finder is not None:
+                self._finder.reset()
             self._resampler = AudioResampler(format="s16", rate=SAMPLE_RATE_HZ)
             self._template = template
         assert self._resampler is not None  # noqa: S101 -- made above with the first template
         frame.pts = None  # timestamps that jump must not stretch anything
-        self._heard += frame.samples
+        self._consumed += frame.samples
         return [*left, *self._counted(self._resampler.resample(frame))]
 
     def _samples(self, frame: AudioFrame) -> bytes:
@@ -281,7 +280,7 @@ def _interleaved(frame: AudioFrame) -> bytes:
 
 
 def _reason(error: Exception) -> str:
-    """Why, for a person; never the name that the library gave to our input."""
+    """The reason, for a person; never the name that the library gave to the input."""
     match error:
         case MemoryError():
             return "it needs too much memory"

@@ -1,4 +1,4 @@
-"""The worker's role that decodes: a pump for every upload it holds, a bounded number of children, one read for all."""
+"""The worker's role that decodes: a pipeline for every upload, a bounded number of children, one read for all."""
 
 from __future__ import annotations
 
@@ -6,68 +6,72 @@ import asyncio
 import logging
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from eventlog.events import ProvisionalAsked
 from eventlog.keys import SessionKeys
-from eventlog.log import AudioEntry, Code, EventLog, LogUnavailableError
+from eventlog.log import AudioEntry, Claim, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.feed import ProvisionalAnswer
-from eventlog.work.uploads import DecodingStart, TrimPoint, Uploads
-from processor.decoding.decode_pipeline import AHEAD_LOOK_S, Bounds, DecodePipeline, FailedError, LimitReachedError
-from processor.decoding.decoder_process import running
-from processor.decoding.messages import SAMPLE_RATE_HZ
-from processor.decoding.pcm_appender import RETRY_S, AgainError, PcmAppender, insisted
-from processor.decoding.restart_points import UNKNOWN_RECORD, Restart, decode_restart
-
-if TYPE_CHECKING:
-    from eventlog.log import Claim
-    from processor.active_run import ActiveRun
-    from processor.active_runs import ActiveRuns
-    from processor.settings import WorkerSettings
+from eventlog.work.uploads import Begun, Freed, Uploads
+from processor.active_runs import ActiveRun, ActiveRuns
+from processor.decoding.child_protocol import (
+    SAMPLE_RATE_HZ,
+    UNKNOWN_RESTART_POINT,
+    RestartPoint,
+    decode_restart_point,
+)
+from processor.decoding.decode_pipeline import DecodeLimits, DecodePipeline, DecodingFailedError, TooLongError
+from processor.decoding.decoder_process import run_decoder
+from processor.decoding.pcm_appender import RETRY_S, LogMovedError, PcmAppender, retry_until_answered
+from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
 
-MOST_CRASHES = 3
+MAX_CRASHES = 3
 """Children that ended for want of memory or by a defect, after which the recording is given up: two may be chance."""
 
-RESTART_BYTES = 4 << 20
-"""Between two points from which a recording can be gone on with: seconds of samples, minutes of compressed speech; few
-beside what may be ahead, and each a single call."""
+RESTART_INTERVAL_BYTES = 4 << 20
+"""Between two restart points: seconds of samples, minutes of compressed speech; few beside the credit, and each costs a
+single call."""
 
 NO_PROCESS_S = 1.0
-"""Pause when no child can be started: the system is short of something, and others need it too."""
+"""Pause when no child can be started: the system is short of some resource, and others need it too."""
+
+ROOM_CHECK_S = 0.05
+"""Between two checks whether the checkpoint has come nearer: tens of seconds of audio are still to be processed."""
 
 
-class _Storing:
-    """What one decoding leaves for the next, before it frees what that would have read."""
+class _UploadTrimmer:
+    """Stores restart points with an upload, and frees the bytes before them."""
 
     def __init__(
-        self, claim: Claim, uploads: Uploads, log_: EventLog, on_trouble: Callable[[], None], *, is_head_stored: bool
+        self, claim: Claim, uploads: Uploads, log_: EventLog, on_log_error: Callable[[], None], *, is_head_stored: bool
     ) -> None:
         self._claim = claim
         self._uploads = uploads
         self._log = log_
-        self._on_trouble = on_trouble
+        self._on_log_error = on_log_error
         self._is_head_stored = is_head_stored
 
-    async def go_on(self, credit_bytes: int, restart: Restart | None) -> bool:
-        """See `pump.Bounds`; False if nothing may be freed yet.
+    async def grant_credit(self, credit_bytes: int, restart: RestartPoint | None) -> bool:
+        """See `DecodeLimits`; False if no bytes may be freed yet.
 
         Raises:
-            AgainError: if the upload is somebody else's now.
+            LogMovedError: if another worker has the upload now.
         """
         freed = None
         if restart is not None:
-            if not await insisted(self._uploads.may_be_trimmed, self._on_trouble):
+            if not await retry_until_answered(self._uploads.may_be_trimmed, self._on_log_error):
                 return False
             first = b"" if self._is_head_stored else await self._first_bytes(restart.head_bytes)
-            freed = TrimPoint(msgspec.json.encode(restart), restart.offset_bytes, first)
-        code = await insisted(lambda: self._uploads.grant_credit(self._claim, credit_bytes, freed), self._on_trouble)
+            freed = Freed(msgspec.json.encode(restart), restart.offset_bytes, first)
+        code = await retry_until_answered(
+            lambda: self._uploads.go_on(self._claim, credit_bytes, freed), self._on_log_error
+        )
         if code != Code.OK:
-            raise AgainError(code)
+            raise LogMovedError(code)
         self._is_head_stored |= freed is not None
         return True
 
@@ -75,9 +79,9 @@ class _Storing:
         upload, found, cursor = self._claim.keys.session.upload, bytearray(), OPENED
         while len(found) < count:
             read = partial(self._log.read, {upload: cursor}, max_bytes_each=count - len(found))
-            entries = (await insisted(read, self._on_trouble)).get(upload)
+            entries = (await retry_until_answered(read, self._on_log_error)).get(upload)
             if not entries:
-                raise AgainError(Code.GONE)
+                raise LogMovedError(Code.GONE)
             for entry in entries:
                 found += (entry.pcm or b"")[max(0, len(found) + len(entry.pcm or b"") - entry.position.offset) :]
                 cursor = entry.position
@@ -85,182 +89,185 @@ class _Storing:
 
 
 class DecoderPool:
-    """Starts and ends pumps as runs are taken and let go; sits beside the reader, which reads what they append."""
+    """Starts and ends pipelines as runs are taken and lost; works beside the reader, which reads their output."""
 
     def __init__(
         self,
         log_: EventLog,
         uploads: Uploads,
-        holdings: ActiveRuns,
+        runs: ActiveRuns,
         settings: WorkerSettings,
         *,
-        on_trouble: Callable[[], None],
+        on_log_error: Callable[[], None],
         on_answers: Callable[[ActiveRun], None],
     ) -> None:
         """Read and append through `log_`, which should be another than the reader's: it learns the chunks' size."""
         self._log = log_
         self._uploads = uploads
-        self._holdings = holdings
+        self._runs = runs
         self._settings = settings
-        self._on_trouble = on_trouble
+        self._on_log_error = on_log_error
         self._on_answers = on_answers
-        self._places = asyncio.Semaphore(settings.max_decoders)
-        self._pumps: dict[str, tuple[ActiveRun, asyncio.Task[None]]] = {}
-        self._wanted: dict[SessionKeys, tuple[Position, asyncio.Future[list[AudioEntry]]]] = {}
+        self._slots = asyncio.Semaphore(settings.max_decoders)
+        self._decodings: dict[str, tuple[ActiveRun, asyncio.Task[None]]] = {}
+        self._waiting: dict[SessionKeys, tuple[Position, asyncio.Future[list[AudioEntry]]]] = {}
         self._freeing: set[str] = set()
-        self.children = 0
+        self.child_count = 0
         """How many decoders run now."""
 
     async def run(self) -> None:
-        """Go on until cancelled; then no child is left."""
+        """Decode until cancelled; then no child is left."""
         try:
             while True:
                 self._start_and_stop()
                 await self._read()
                 await asyncio.sleep(self._settings.tick_ms / 1000)
         finally:
-            tasks = [task for _, task in self._pumps.values()]
+            tasks = [task for _, task in self._decodings.values()]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            self._pumps.clear()
+            self._decodings.clear()
 
     def _start_and_stop(self) -> None:
-        for member, (run, task) in list(self._pumps.items()):
-            if task.done() and not run.held:
-                del self._pumps[member]
-            elif not run.held and member not in self._freeing:
+        for member, (run, task) in list(self._decodings.items()):
+            if task.done() and not run.is_held:
+                del self._decodings[member]
+            elif not run.is_held and member not in self._freeing:
                 task.cancel()
-        for member, run in self._holdings.uploads.items():
-            if member not in self._pumps:
-                self._pumps[member] = run, asyncio.create_task(self._decode(run), name=f"decode {member}")
+        for member, run in self._runs.uploads.items():
+            if member not in self._decodings:
+                self._decodings[member] = run, asyncio.create_task(self._decode(run), name=f"decode {member}")
 
     async def _read(self) -> None:
-        """Read once for all pumps that wait for entries."""
-        if not self._wanted:
+        """Read once for all pipelines that wait for entries."""
+        if not self._waiting:
             return
-        cursors = {keys: cursor for keys, (cursor, _) in self._wanted.items()}
+        cursors = {keys: cursor for keys, (cursor, _) in self._waiting.items()}
         try:
             found = await self._log.read(cursors, max_bytes_each=self._settings.max_read_bytes)
         except LogUnavailableError as error:
-            log.warning("uploads not read, trying again", extra={"error": error})
-            self._on_trouble()
+            log.warning("uploads not read; retrying", extra={"error": error})
+            self._on_log_error()
             await asyncio.sleep(RETRY_S)
             return
         for keys, entries in found.items():
-            if entries and keys in self._wanted and self._wanted[keys][0] == cursors[keys]:
-                _, future = self._wanted.pop(keys)
+            if entries and keys in self._waiting and self._waiting[keys][0] == cursors[keys]:
+                _, future = self._waiting.pop(keys)
                 if not future.done():
                     future.set_result(entries)
 
     async def _next_entries(self, keys: SessionKeys, after: Position) -> list[AudioEntry]:
         future: asyncio.Future[list[AudioEntry]] = asyncio.get_running_loop().create_future()
-        self._wanted[keys] = after, future
+        self._waiting[keys] = after, future
         try:
             return await future
         finally:
-            if self._wanted.get(keys, (after, None))[1] is future:
-                del self._wanted[keys]
+            if self._waiting.get(keys, (after, None))[1] is future:
+                del self._waiting[keys]
 
     async def _decode(self, run: ActiveRun) -> None:
-        """Decode a run's upload to its end, from the beginning again if the log or a child fails."""
+        """Decode a run's upload to its end, again from the start if the log or a child fails."""
         crashes = 0
-        while run.held:
+        while run.is_held:
             try:
-                if not await self._decoded(run, given_up=crashes >= MOST_CRASHES):
+                if not await self._try_decoding(run, is_given_up=crashes >= MAX_CRASHES):
                     return
                 break
-            except AgainError as again:
-                # Gone, and yet its guard is there: the stream isn't as the guard believes, and won't be next time.
-                crashes += again.code == Code.GONE
+            except LogMovedError as error:
+                # Gone although its guard exists: the stream does not match the guard, and will not next time.
+                crashes += error.code == Code.GONE
                 await asyncio.sleep(RETRY_S)
             except OSError as error:
-                log.warning("no decoder could be started, trying again", extra={"error": error})
+                log.warning("decoder not started; retrying", extra={"error": error})
                 await asyncio.sleep(NO_PROCESS_S)
             except Exception:  # one recording must not end the worker, nor stay without an end
                 crashes += 1
                 log.exception("decoding failed", extra={"run": run.claim.keys.member, "crashes": crashes})
                 await asyncio.sleep(RETRY_S)
         else:
-            return  # whoever has the run now needs the upload
+            return  # the run's new holder needs the upload
         # The run's end, which the seal brings about, must not keep the upload from being freed.
         self._freeing.add(run.claim.keys.member)
         try:
-            await insisted(lambda: self._uploads.free(run.claim.keys.session), self._on_trouble)
+            await retry_until_answered(lambda: self._uploads.free(run.claim.keys.session), self._on_log_error)
         finally:
             self._freeing.discard(run.claim.keys.member)
 
-    async def _decoded(self, run: ActiveRun, *, given_up: bool) -> bool:
-        """Whether the audio has its end now; if not, the session is gone, or somebody else's."""
-        begun = await insisted(lambda: self._uploads.start_decoding(run.claim), self._on_trouble)
-        if begun.code == Code.OK and begun.start is not None:
-            await self._attempt(run, begun, given_up=given_up)
-            return True
-        return begun.code == Code.SEALED
-
-    async def _attempt(self, run: ActiveRun, begun: DecodingStart, *, given_up: bool) -> None:
-        """Decode once and seal the audio."""
-        uplink = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, self._on_trouble)
+    async def _try_decoding(self, run: ActiveRun, *, is_given_up: bool) -> bool:
+        """Decode once and seal the audio; returns False if the session is gone, or another worker's."""
+        begun = await retry_until_answered(lambda: self._uploads.begin(run.claim), self._on_log_error)
+        if begun.code != Code.OK or begun.start is None:
+            return begun.code == Code.SEALED
+        appender = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, self._on_log_error)
         reason, detail = "failed", "could not be decoded"
-        if not given_up:
-            reason, detail = await self._pumped(run, begun, uplink)
-        await uplink.seal(reason, detail)
+        if not is_given_up:
+            reason, detail = await self._run_pipeline(run, begun, appender)
+        await appender.seal(reason, detail)
         log.info(
             "upload decoded",
-            extra={"run": run.claim.keys.member, "reason": reason, "detail": detail, "samples": uplink.at.offset},
-        )
+            extra={
+                "run": run.claim.keys.member, "reason": reason, "detail": detail,
+                "samples": appender.position.offset,
+            },
+        )  # fmt: skip
+        return True
 
-    async def _pumped(self, run: ActiveRun, begun: DecodingStart, uplink: PcmAppender) -> tuple[str, str]:
-        """The reason and the detail with which the audio ends."""
+    async def _run_pipeline(self, run: ActiveRun, begun: Begun, appender: PcmAppender) -> tuple[str, str]:
+        """Decode once; returns the reason and the detail with which the audio ends."""
         settings = self._settings
-        restart = decode_restart(begun.restart) if begun.restart else None
+        restart = decode_restart_point(begun.restart) if begun.restart else None
         if begun.restart and (restart is None or len(begun.first_bytes) != restart.head_bytes):
-            return "failed", UNKNOWN_RECORD
-        storing = _Storing(run.claim, self._uploads, self._log, self._on_trouble, is_head_stored=restart is not None)
-        bounds = Bounds(
-            most_samples=int(self._settings.max_session_s * SAMPLE_RATE_HZ),
-            may_go_on=lambda samples: self._may_go_on(run, samples),
-            nothing_yet=lambda asked: self._nothing_yet(run, asked),
+            return "failed", UNKNOWN_RESTART_POINT
+        trimmer = _UploadTrimmer(
+            run.claim, self._uploads, self._log, self._on_log_error, is_head_stored=restart is not None
+        )
+        limits = DecodeLimits(
+            max_samples=int(settings.max_session_s * SAMPLE_RATE_HZ),
+            wait_for_room=lambda samples: self._wait_for_room(run, samples),
+            answer_empty=lambda request: self._answer_empty(run, request),
             ahead_bytes=settings.max_upload_ahead_bytes,
             kept_bytes=max(settings.max_spool_bytes, settings.max_upload_ahead_bytes),
-            go_on=storing.go_on,
+            grant_credit=trimmer.grant_credit,
         )
-        pump = DecodePipeline(
-            run.claim.keys.session.upload, uplink, self._next_entries, bounds,
+        pipeline = DecodePipeline(
+            run.claim.keys.session.upload, appender, self._next_entries, limits,
             restart=restart, first_bytes=begun.first_bytes,
         )  # fmt: skip
-        await pump.wait_for_bytes()
+        await pipeline.wait_for_bytes()
         channels = 0 if begun.start is None else begun.start.channels
-        async with self._places:
-            self.children += 1
+        async with self._slots:
+            self.child_count += 1
             try:
-                sealed = await pump.run(
-                    lambda: running(
+                sealed = await pipeline.run(
+                    lambda: run_decoder(
                         channels=channels, max_spool_bytes=settings.max_spool_bytes,
-                        restart_bytes=min(RESTART_BYTES, settings.max_upload_ahead_bytes // 4),
-                        restart=begun.restart.decode() if restart else "",
+                        restart_interval_bytes=min(RESTART_INTERVAL_BYTES, settings.max_upload_ahead_bytes // 4),
+                        restart_point=begun.restart.decode() if restart else "",
                     )
                 )  # fmt: skip
-            except FailedError as error:
-                return pump.reason_without_bytes or "failed", "" if pump.reason_without_bytes else str(error)
-            except LimitReachedError:
-                return "limit", f"longer than {self._settings.max_session_s:g} s"
+            except DecodingFailedError as error:
+                if pipeline.reason_without_bytes:
+                    return pipeline.reason_without_bytes, ""
+                return "failed", str(error)
+            except TooLongError:
+                return "limit", f"longer than {settings.max_session_s:g} s"
             finally:
-                self.children -= 1
+                self.child_count -= 1
         return sealed.reason, sealed.detail
 
-    def _nothing_yet(self, run: ActiveRun, asked: ProvisionalAsked) -> None:
-        run.answers.append(ProvisionalAnswer(request=asked.request, utterances=0, provisional=[]))
+    def _answer_empty(self, run: ActiveRun, request: ProvisionalAsked) -> None:
+        run.answers.append(ProvisionalAnswer(request=request.request, utterances=0, provisional=[]))
         self._on_answers(run)
 
-    async def _may_go_on(self, run: ActiveRun, samples: int) -> None:
-        """Wait while so many samples are too far ahead of the checkpoint, and the run has still to work on them."""
+    async def _wait_for_room(self, run: ActiveRun, samples: int) -> None:
+        """Wait while so many samples are too far ahead of the checkpoint, and the run still has some to process."""
         ahead_samples = self._settings.max_decode_ahead_s * SAMPLE_RATE_HZ
 
         def is_ahead() -> bool:
             is_far = samples - min(run.checkpoint.boundaries, default=0) > ahead_samples
-            # With nothing left to work on, only more audio moves the checkpoint.
+            # With no audio left to process, only more audio moves the checkpoint.
             return is_far and bool(run.pending or run.timeline.cursor.offset < samples)
 
-        while run.held and is_ahead():  # noqa: ASYNC110 -- what is waited for changes in four places
-            await asyncio.sleep(AHEAD_LOOK_S)
+        while run.is_held and is_ahead():  # noqa: ASYNC110 -- the condition changes in four places
+            await asyncio.sleep(ROOM_CHECK_S)

@@ -1,4 +1,4 @@
-"""A decoder child as its parent sees it: bytes in, samples out, marks, and how it ended."""
+"""A decoder child as its parent sees it: bytes in, samples and messages out, and its outcome."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import processor
-from processor.decoding.messages import TROUBLE_STATUS, Mark, Trouble
-from processor.decoding.restart_points import Restart, decode_said
+from processor.decoding.child_protocol import FAILURE_STATUS, Failure, InputConsumed, RestartPoint, decode_message
 
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
-"""Of the environment; addresses and secrets are nothing that a decoder of strangers' files should know."""
+"""Of the environment; a decoder of untrusted files gets no addresses and no secrets."""
 
 _ROOT = Path(processor.__file__).parents[1]
 
-_LAST_WORDS = 10
-"""Lines of a crash that are kept for the log: the end of a traceback."""
+_KEPT_LINES = 10
+"""Lines of a crash kept for the log: the end of a traceback."""
 
 _DRAINED_BYTES = 65_536
 
@@ -41,29 +40,29 @@ class Outcome(NamedTuple):
     """How a child ended.
 
     Attributes:
-        trouble: For a person; empty if everything there was is decoded.
+        failure: For a person; empty if the whole recording is decoded.
         is_final: Whether another try would end the same way.
-        last_words: For the log.
+        diagnostics: For the log.
     """
 
-    trouble: str = ""
+    failure: str = ""
     is_final: bool = True
-    last_words: str = ""
+    diagnostics: str = ""
 
 
 class DecoderProcess:
-    """One running decoder; made by `running`."""
+    """One running decoder; made by `run_decoder`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         """Bind to a process whose three standard streams are pipes."""
         self._process = process
-        self._mark = Mark(read_bytes=-1, written_bytes=0)
-        self._news = asyncio.Event()
-        self._troubles: list[str] = []
-        self._words: list[str] = []
-        self.restarts: deque[Restart] = deque()
-        """Points that it told, the oldest first; for the reader to take."""
-        self._listening = asyncio.create_task(self._listen())
+        self._consumed = InputConsumed(read_bytes=-1, written_bytes=0)
+        self._changed = asyncio.Event()
+        self._failures: list[str] = []
+        self._other_lines: list[str] = []
+        self.restart_points: deque[RestartPoint] = deque()
+        """Reported by the child, the oldest first; their reader removes them."""
+        self._reading = asyncio.create_task(self._read_messages())
 
     @property
     def output(self) -> asyncio.StreamReader:
@@ -77,7 +76,7 @@ class DecoderProcess:
         return self._process.pid
 
     async def feed(self, data: bytes) -> bool:
-        """Hand in bytes, as fast as it takes them; whether it took them: it may have ended, and say so itself."""
+        """Write bytes, as fast as it takes them; returns False if it has ended, whose reason is its outcome."""
         assert self._process.stdin is not None  # noqa: S101 -- asked for as a pipe
         try:
             self._process.stdin.write(data)
@@ -87,23 +86,24 @@ class DecoderProcess:
         return True
 
     async def finish(self) -> None:
-        """Tell it that there is no more."""
+        """End its input."""
         assert self._process.stdin is not None  # noqa: S101 -- asked for as a pipe
         self._process.stdin.close()
-        # Shielded: asyncio 3.11 sets the outcome of this wait without asking whether it was cancelled meanwhile.
+        # Shielded: asyncio 3.11 sets the outcome of this wait even if it was cancelled meanwhile.
         closing = asyncio.ensure_future(self._process.stdin.wait_closed())
-        closing.add_done_callback(lambda done: done.cancelled() or done.exception())  # nobody need ask for it then
+        # Its error is retrieved, so that asyncio does not log it.
+        closing.add_done_callback(lambda done: done.cancelled() or done.exception())
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             await asyncio.shield(closing)
 
-    async def drained(self, read_bytes: int) -> int | None:
-        """Wait until it has made all it can of `read_bytes`; how much it has written then. None: it has ended."""
-        while self._mark.read_bytes < read_bytes:
-            if self._listening.done():
+    async def wait_consumed(self, read_bytes: int) -> int | None:
+        """Wait until it has decoded `read_bytes`; returns how much it has written by then, or None if it has ended."""
+        while self._consumed.read_bytes < read_bytes:
+            if self._reading.done():
                 return None
-            self._news.clear()
-            await self._news.wait()
-        return self._mark.written_bytes
+            self._changed.clear()
+            await self._changed.wait()
+        return self._consumed.written_bytes
 
     def kill(self) -> None:
         """End it at once."""
@@ -111,52 +111,52 @@ class DecoderProcess:
             self._process.kill()
 
     async def outcome(self) -> Outcome:
-        """How it ended; to be asked when its output has ended."""
-        await self._listening
+        """How it ended; to be called when its output has ended."""
+        await self._reading
         status = await self._process.wait()
         if status == 0:
-            return Outcome(last_words="; ".join(self._troubles))
-        if status == TROUBLE_STATUS and self._troubles:
-            return Outcome(self._troubles[-1])
+            return Outcome(diagnostics="; ".join(self._failures))
+        if status == FAILURE_STATUS and self._failures:
+            return Outcome(self._failures[-1])
         if crash := _CRASHES.get(signal.Signals(-status)) if status < 0 else None:
-            return Outcome(crash, last_words=f"signal {-status}")
-        return Outcome("could not be decoded", is_final=False, last_words=f"status {status}: {self._words}")
+            return Outcome(crash, diagnostics=f"signal {-status}")
+        return Outcome("could not be decoded", is_final=False, diagnostics=f"status {status}: {self._other_lines}")
 
-    async def _listen(self) -> None:
+    async def _read_messages(self) -> None:
         assert self._process.stderr is not None  # noqa: S101 -- asked for as a pipe
         try:
             while line := await _line(self._process.stderr):
-                self._hear(line)
+                self._handle_line(line)
         finally:
-            self._news.set()
+            self._changed.set()
 
-    def _hear(self, line: bytes) -> None:
-        match decode_said(line):
-            case Mark() as mark:
-                self._mark = mark
-                self._news.set()
-            case Restart() as restart:
-                self.restarts.append(restart)
-            case Trouble(message=message):
-                self._troubles.append(message)
+    def _handle_line(self, line: bytes) -> None:
+        match decode_message(line):
+            case InputConsumed() as consumed:
+                self._consumed = consumed
+                self._changed.set()
+            case RestartPoint() as point:
+                self.restart_points.append(point)
+            case Failure(message=message):
+                self._failures.append(message)
             case None:
-                self._words = [*self._words[1 - _LAST_WORDS :], line.decode(errors="replace").strip()]
+                self._other_lines = [*self._other_lines[1 - _KEPT_LINES :], line.decode(errors="replace").strip()]
 
     async def close(self) -> None:
-        """End it if it lives, and return when nothing of it is left."""
+        """End it if it lives, and return when its process is gone and its pipes are closed."""
         self.kill()
-        # Its end isn't told before that of its output, and asyncio reads none while its buffer is full.
+        # asyncio reports its end only after that of its output, and reads no output while its buffer is full.
         while await self.output.read(_DRAINED_BYTES):
             pass
         await self._process.wait()
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
         if self._process.stdin is not None:
             self._process.stdin.close()
 
 
 async def _line(stream: asyncio.StreamReader) -> bytes:
-    """The next line, or what there is of one that is longer than any of ours; empty at the end."""
+    """The next line, or a note if it is longer than any message; empty at the end."""
     try:
         return await stream.readline()
     except ValueError:  # beyond the reader's limit, and thrown away by it
@@ -164,21 +164,21 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 
 @contextlib.asynccontextmanager
-async def running(
-    *, channels: int, max_spool_bytes: int, restart_bytes: int = 0, restart: str = ""
+async def run_decoder(
+    *, channels: int, max_spool_bytes: int, restart_interval_bytes: int = 0, restart_point: str = ""
 ) -> AsyncIterator[DecoderProcess]:
     """A child that makes `channels` channels (0: two if they differ), which ends with the block.
 
-    Every `restart_bytes` or so it tells a point from which a new one could go on, as this one does from `restart`.
+    About every `restart_interval_bytes` it reports a restart point; it begins at `restart_point`, if not empty.
 
     Raises:
         OSError: if no process can be started now.
     """
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-B", "-s", "-m", "processor.decoding", "--marks", "--parent", str(os.getpid()),
+        sys.executable, "-B", "-s", "-m", "processor.decoding", "--messages", "--parent", str(os.getpid()),
         "--channels", str(channels), "--max-spool-bytes", str(max_spool_bytes),
-        "--restart-bytes", str(restart_bytes), "--restart", restart,
+        "--restart-interval-bytes", str(restart_interval_bytes), "--restart-point", restart_point,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=_ROOT, env=environment | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,
     )  # fmt: skip

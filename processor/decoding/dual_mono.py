@@ -1,47 +1,47 @@
-"""Whether a recording's two channels are one: browsers and phones make stereo files of a single microphone. Pure."""
+"""Detects dual mono: browsers and phones make stereo files of a single microphone. Pure."""
 
 from __future__ import annotations
 
 from array import array
 
-from processor.decoding.messages import SAMPLE_BYTES, SAMPLE_RATE_HZ
+from processor.decoding.child_protocol import SAMPLE_BYTES, SAMPLE_RATE_HZ
 
 LOUD = 100
-"""Of 32,768: -50 dB, below which no speech is; what comes before the first such sample tells nothing."""
+"""Of 32,768: -50 dB, below which no speech is; samples before the first such one decide nothing."""
 
 WINDOW_SAMPLES = SAMPLE_RATE_HZ
-"""How much is compared from there on: a second, in which a caller and a called one have yet to speak alike."""
+"""Compared from there on: a second, in which two speakers of a call never sound alike."""
 
-MOST_SAMPLES = 60 * SAMPLE_RATE_HZ
-"""Silence after which nothing louder is waited for: four megabytes are held until then."""
+MAX_SAMPLES = 60 * SAMPLE_RATE_HZ
+"""Silence after which it decides without any louder sample: four megabytes are held until then."""
 
 LIKENESS_DB = 40
-"""How far the difference lies below the sum where channels are one; what lossy codecs add to each lies lower."""
+"""How far the difference lies below the sum in dual mono; the noise that lossy codecs add to each lies lower."""
 
 _FRAME_BYTES = 2 * SAMPLE_BYTES
 
 
 class DualMonoDetector:
-    """Takes the beginning of a recording in any pieces, and says what its channels are as soon as that is known."""
+    """Takes the beginning of a recording in any pieces, and decides as soon as it can."""
 
     def __init__(self) -> None:
-        """Nothing is known yet."""
+        """Begin without samples."""
         self._held = bytearray()
         self._searched_samples = 0
         self._loud_at: int | None = None
 
-    def are_one(self, pcm: bytes) -> bool | None:
-        """Whether both channels are the same, after the next interleaved samples; None: not known yet."""
+    def add(self, pcm: bytes) -> bool | None:
+        """Whether it is dual mono, after the next interleaved samples; None: not known yet."""
         self._held += pcm
         known_samples = len(self._held) // _FRAME_BYTES
         if self._loud_at is None:
             self._loud_at = self._first_loud(known_samples)
         if self._loud_at is None:
-            return self.verdict() if known_samples >= MOST_SAMPLES else None
-        return self.verdict() if known_samples >= self._loud_at + WINDOW_SAMPLES else None
+            return self.is_dual_mono() if known_samples >= MAX_SAMPLES else None
+        return self.is_dual_mono() if known_samples >= self._loud_at + WINDOW_SAMPLES else None
 
-    def verdict(self) -> bool:
-        """What there is says so; if nothing was ever loud, that there is one channel of silence."""
+    def is_dual_mono(self) -> bool:
+        """Whether the samples so far are dual mono; silence is."""
         if self._loud_at is None:
             return True
         window = self._held[self._loud_at * _FRAME_BYTES : (self._loud_at + WINDOW_SAMPLES) * _FRAME_BYTES]

@@ -1,4 +1,4 @@
-"""The decoder's way into the audio log: positions that are drawn again after a takeover, guarded by epoch and head."""
+"""Appends decoded samples to the audio log: at the same positions after a takeover, guarded by epoch and head."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from eventlog.events import AudioEvent, SessionSealed, SessionStarted, SourceDes
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.work.uploads import DecodingStart, Uploads
-from processor.decoding.messages import SAMPLE_BYTES, Source
+from eventlog.work.uploads import Begun, Uploads
+from processor.decoding.child_protocol import SAMPLE_BYTES, Source
 
 log = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ RETRY_S = 0.2
 Answer = TypeVar("Answer")
 
 
-class AgainError(Exception):
-    """The log isn't where it was believed to be: begin anew, which repeats harmlessly, or learn that it is over.
+class LogMovedError(Exception):
+    """The log's head is not the expected one: decode again from the start, which is harmless, or find the end sealed.
 
     Attributes:
-        code: What the log said.
+        code: The log's answer.
     """
 
     def __init__(self, code: Code) -> None:
@@ -37,24 +37,24 @@ class AgainError(Exception):
         self.code = code
 
 
-async def insisted(call: Callable[[], Awaitable[Answer]], on_trouble: Callable[[], None]) -> Answer:
-    """The answer of `call`, asked until there is one; every call here may be made again."""
+async def retry_until_answered(call: Callable[[], Awaitable[Answer]], on_log_error: Callable[[], None]) -> Answer:
+    """Repeat `call` until the log answers; every call here may be repeated."""
     while True:
         try:
             return await call()
         except LogUnavailableError as error:
-            log.info("decoding waits for the log", extra={"error": error})
-            on_trouble()
+            log.info("decoding waits: log unavailable", extra={"error": error})
+            on_log_error()
             await asyncio.sleep(RETRY_S)
 
 
 class PcmAppender:
-    """Appends one decoding's samples and events, and skips what an earlier one of the same bytes has appended."""
+    """Appends one decoding's samples and events, except those that an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart, on_trouble: Callable[[], None]
+        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: Begun, on_log_error: Callable[[], None]
     ) -> None:
-        """Go on at the head that `begun` says."""
+        """Continue at the head that `begun` states."""
         assert begun.start is not None  # noqa: S101 -- callers asked for code OK
         self._log = log_
         self._uploads = uploads
@@ -62,9 +62,9 @@ class PcmAppender:
         self._epoch = begun.epoch
         self._head = begun.head
         self._start: SessionStarted = begun.start
-        self._on_trouble = on_trouble
-        self.at = OPENED
-        """Up to where this decoding has come, though it be behind the head."""
+        self._on_log_error = on_log_error
+        self.position = OPENED
+        """Where this decoding stands, perhaps behind the head."""
         self.channels = 0
         """Known once described."""
 
@@ -73,57 +73,57 @@ class PcmAppender:
         """Up to where the audio is in the log."""
         return self._head.offset
 
-    def go_on_at(self, samples: int) -> None:
-        """Take what comes for what stands there: this decoding didn't begin at the first sample."""
-        self.at = Position(samples, 0)
+    def start_at(self, samples: int) -> None:
+        """Continue from sample `samples`: this decoding began at a restart point."""
+        self.position = Position(samples, 0)
 
     async def describe(self, source: Source) -> None:
-        """State what the container holds, once."""
+        """Append the recording's description, once."""
         self.channels = source.channels
-        self.at = OPENED.control()
-        if self._head >= self.at:
+        self.position = OPENED.control()
+        if self._head >= self.position:
             return
         event = SourceDescribed(
             sample_rate_hz=source.sample_rate_hz, channels=source.channels, container=source.container,
             codec=source.codec, duration_samples=source.duration_samples,
         )  # fmt: skip
         start = msgspec.structs.replace(self._start, channels=source.channels, sample_rate_hz=source.sample_rate_hz)
-        answer = await insisted(
-            lambda: self._uploads.describe(self._keys, self._epoch, start, event), self._on_trouble
+        answer = await retry_until_answered(
+            lambda: self._uploads.describe(self._keys, self._epoch, start, event), self._on_log_error
         )
-        if answer.code != Code.OK and not (answer.code == Code.MISPLACED and answer.head >= self.at):
-            raise AgainError(answer.code)
-        self._head = self.at
+        if answer.code != Code.OK and not (answer.code == Code.MISPLACED and answer.head >= self.position):
+            raise LogMovedError(answer.code)
+        self._head = self.position
 
-    async def audio(self, pcm: bytes) -> None:
+    async def append_audio(self, pcm: bytes) -> None:
         """Append whole samples."""
         frame_bytes = SAMPLE_BYTES * self.channels
-        before, self.at = self.at, self.at.advanced(len(pcm) // frame_bytes)
+        before, self.position = self.position, self.position.advanced(len(pcm) // frame_bytes)
         known = self._head.offset - before.offset
-        if self.at.offset <= self._head.offset:
+        if self.position.offset <= self._head.offset:
             return
-        await self._append(self.at, pcm[known * frame_bytes :] if known > 0 else pcm, is_audio=True)
+        await self._append(self.position, pcm[known * frame_bytes :] if known > 0 else pcm, is_audio=True)
 
-    async def event(self, event: AudioEvent) -> None:
+    async def append_event(self, event: AudioEvent) -> None:
         """Append a control event at this point."""
-        self.at = self.at.control()
-        if self.at > self._head:
-            await self._append(self.at, encode(event), is_audio=False)
+        self.position = self.position.control()
+        if self.position > self._head:
+            await self._append(self.position, encode(event), is_audio=False)
 
     async def seal(self, reason: str, detail: str = "") -> None:
         """End the audio."""
-        event = SessionSealed(reason=reason, offset_samples=max(self.at, self._head).offset, detail=detail)
+        event = SessionSealed(reason=reason, offset_samples=max(self.position, self._head).offset, detail=detail)
         await self._append(SEALED, encode(event), is_audio=False)
 
     async def _append(self, position: Position, payload: bytes, *, is_audio: bool) -> None:
         one = Append(self._keys, self._epoch, self._head, position, payload, is_audio)
         while True:
-            [answer] = await insisted(lambda: self._log.append([one]), self._on_trouble)
+            [answer] = await retry_until_answered(lambda: self._log.append([one]), self._on_log_error)
             if answer.code != Code.UNKNOWN:
                 break
-            self._on_trouble()
+            self._on_log_error()
             await asyncio.sleep(RETRY_S)
         # An earlier try may have been written although its answer was lost.
         if answer.code != Code.OK and not (answer.code == Code.MISPLACED and answer.head == position):
-            raise AgainError(answer.code)
+            raise LogMovedError(answer.code)
         self._head = position

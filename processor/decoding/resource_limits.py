@@ -1,4 +1,4 @@
-"""What a decoder child may use: native code that meets a hostile file must hurt nobody but itself."""
+"""Limits of a decoder child: native code that reads a hostile file must harm no other process."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ ADDRESS_SPACE_BYTES = 768 << 20
 """PyAV alone maps about 120 MiB, its decoders a few more; the rest is for big cover art and bad luck."""
 
 OPEN_FILES = 32
-"""Standard streams, the spool, and what Python's imports open meanwhile."""
+"""Standard streams, the spool, and files that Python's imports open meanwhile."""
 
 CPU_BASE_S = 20
-"""For starting, and for a file from which nothing comes: a slow core needs less than 2 s."""
+"""For starting, and for a file without samples: a slow core needs less than 2 s."""
 
 CPU_SHARE = 0.2
 """Of a second of CPU per second of audio on top; decoding takes about a hundredth."""
 
 NICENESS = 5
-"""Live sessions come first: a recording's decoder runs on what they leave."""
+"""Live sessions come first: a recording's decoder runs on the cores' spare time."""
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
@@ -42,7 +42,7 @@ def confine(*, parent: int, file_bytes: int) -> None:
     os.nice(NICENESS)
     allow_cpu(0.0)
     if os.getppid() != parent:
-        sys.exit("the process that started this one is gone")
+        sys.exit("parent process is gone")
 
 
 def allow_cpu(audio_s: float) -> None:

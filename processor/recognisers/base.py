@@ -1,4 +1,4 @@
-"""What every recogniser takes, gives and promises."""
+"""The contract of every recogniser: its input, its output and its promises."""
 
 from collections.abc import Sequence
 from typing import Protocol
@@ -25,10 +25,10 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Recognition(msgspec.Struct, frozen=True, kw_only=True):
-    """What a clip was heard to say.
+    """The recognised text of a clip.
 
     Attributes:
-        text: The words; empty if there was no speech.
+        text: The words; empty without speech.
         confidence: 0 to 1; how sure the recogniser is, or 0 for empty text.
         decodes: How many times the clip was decoded: more than once if a guard doubted the first text.
     """

@@ -1,4 +1,4 @@
-"""Finds recognisers by name: the built-in ones, and those that installed packages offer as entry points."""
+"""Finds recognisers by name: the built-in ones, and those that installed packages declare as entry points."""
 
 from collections.abc import Callable
 from importlib import import_module
@@ -9,7 +9,7 @@ from processor.recognisers.base import Recogniser, RecogniserError
 ENTRY_POINT_GROUP = "stenolog.recognisers"
 """An entry point in this group names a callable that takes settings as keywords and returns a Recogniser."""
 
-# Modules by name, imported when asked for: a worker with `openai` needs no Whisper installed.
+# Modules by name, imported on demand: a worker with `openai` needs no Whisper installed.
 _BUILT_IN = {
     "mock": ("processor.recognisers.mock", "MockRecogniser"),
     "openai": ("processor.recognisers.openai", "OpenAIRecogniser"),
@@ -38,7 +38,7 @@ def _factory(name: str) -> Callable[..., Recogniser]:
         return factory
     offered = {point.name: point for point in entry_points(group=ENTRY_POINT_GROUP)}
     if name not in offered:
-        message = f"no recogniser named {name}; there are {', '.join(sorted({*_BUILT_IN, *offered}))}"
+        message = f"no recogniser named {name}; known: {', '.join(sorted({*_BUILT_IN, *offered}))}"
         raise RecogniserError(message, retryable=False)
     plugged_in: Callable[..., Recogniser] = offered[name].load()
     return plugged_in

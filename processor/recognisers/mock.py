@@ -23,14 +23,14 @@ class MockRecogniser:
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return one recognition per clip, in order."""
-        return [Recognition(text=_text(clip), confidence=1.0 if clip.pcm else 0.0) for clip in clips]
+        recognitions: list[Recognition] = []
+        for clip in clips:
+            count = -(-len(clip.pcm) // (2 * clip.sample_rate_hz * _WORD_MS // 1000))
+            digest = blake2b(clip.pcm, digest_size=32).digest()
+            words = [_WORDS[digest[index % len(digest)] % len(_WORDS)] for index in range(count)]
+            text = " ".join(words).capitalize() + "." if words else ""
+            recognitions.append(Recognition(text=text, confidence=1.0 if clip.pcm else 0.0))
+        return recognitions
 
     def close(self) -> None:
-        """There is nothing to free."""
-
-
-def _text(clip: Clip) -> str:
-    count = -(-len(clip.pcm) // (2 * clip.sample_rate_hz * _WORD_MS // 1000))
-    digest = blake2b(clip.pcm, digest_size=32).digest()
-    words = [_WORDS[digest[index % len(digest)] % len(_WORDS)] for index in range(count)]
-    return " ".join(words).capitalize() + "." if words else ""
+        """Free nothing."""

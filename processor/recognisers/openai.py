@@ -28,11 +28,11 @@ _RETRYABLE = frozenset(
     }
 )
 
-_UNKNOWN_CONFIDENCE = 0.5  # the endpoint's plain answer has text alone; neither sure nor unsure
+_UNKNOWN_CONFIDENCE = 0.5  # the endpoint's plain response has text alone; neither sure nor unsure
 
 
 class _Answer(msgspec.Struct):
-    """What is read of an answer; the format has more."""
+    """The part of a response that is read; the format has more."""
 
     text: str
 
@@ -98,7 +98,7 @@ class OpenAIRecogniser:
             try:
                 return self._attempt(clip)
             except _TryAgainError as error:
-                # Random, so that workers that were refused together do not come back together.
+                # Random, so that workers that were refused together do not retry together.
                 backoff_s = _FIRST_PAUSE_S * 2 ** (attempt - 1) * (0.5 + random.random())  # noqa: S311 -- no secret
                 self._pause(min(_LONGEST_PAUSE_S, max(backoff_s, error.retry_after_s)))
         return self._attempt(clip)
@@ -119,7 +119,7 @@ class OpenAIRecogniser:
         try:
             return msgspec.json.decode(response.content, type=_Answer).text.strip()
         except msgspec.DecodeError as error:
-            message = "transcription endpoint answered with something that is not a transcription"
+            message = "transcription endpoint returned no transcription"
             raise RecogniserError(message, retryable=False) from error
 
 
@@ -132,7 +132,7 @@ class _TryAgainError(RecogniserError):
 
 
 def _refusal(response: httpx2.Response) -> RecogniserError:
-    message = f"transcription endpoint answered {response.status_code}"
+    message = f"transcription endpoint returned {response.status_code}"
     if response.status_code in _RETRYABLE or response.status_code >= HTTPStatus.INTERNAL_SERVER_ERROR:
         retry_after = response.headers.get("Retry-After", "")
         return _TryAgainError(message, float(retry_after) if retry_after.isdigit() else 0.0)

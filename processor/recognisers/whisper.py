@@ -9,12 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from processor.recognisers.base import Clip, RecogniserError, Recognition
-from processor.speech.features import LogMel
+from processor.speech.features import RECOGNISER_RATE_HZ, LogMel, to_recogniser_rate
 from processor.speech.guards import Decoded, better, is_doubtful, is_silence, most_tokens
-from processor.speech.resampling import RECOGNISER_RATE_HZ, to_recogniser_rate
 
 WINDOW_S = 30.0
-"""What Whisper was trained on; no clip can be longer."""
+"""The window that Whisper was trained on; no clip can be longer."""
 
 _PADDING_S, _LEAST_CONTEXT_S = 4.0, 12.0
 """Silence behind a clip, and the shortest window. Measured on clips under 2 s: 19 % errors with 7 s, 13 % with 12 s,
@@ -28,7 +27,7 @@ _BEAM = 5
 
 _PARTIAL_BEAM = 1  # the next partial or the final replaces it within a second
 
-_SECOND_LOOK_NO_REPEAT = 5  # tokens: no phrase of five is said twice in a second look, so no loop survives it
+_SECOND_LOOK_NO_REPEAT = 5  # tokens: no phrase of five occurs twice in a second look, so no loop survives it
 
 _GROUP_SPREAD = 0.75  # within a batch the shortest context is at least this part of the longest: little is padding
 
@@ -37,7 +36,7 @@ _FRAMES_PER_S = 100  # of Whisper's features, whose number must be even: the enc
 
 @dataclass(slots=True)
 class _Job:
-    """A clip on its way: what it holds, and how often it was decoded with what result."""
+    """A clip on its way: its features, and how often it was decoded with which result."""
 
     clip: Clip
     clip_s: float
@@ -159,10 +158,10 @@ class WhisperRecogniser:
 
 
 class _Prompts:
-    """The tokens around a text: what the decoder is asked, what it may not say, and how to read what it said."""
+    """The tokens around a text: the decoder's prompts, its suppressed tokens, and the reading of its results."""
 
     def __init__(self, model: Any) -> None:  # noqa: ANN401 -- faster-whisper has no types
-        from faster_whisper.tokenizer import Tokenizer  # noqa: PLC0415 -- an extra; _load_model has told if it is missing
+        from faster_whisper.tokenizer import Tokenizer  # noqa: PLC0415 -- an extra; _load_model reports if it is missing
 
         self._model = model.model
         self._token_id: Callable[[str], int | None] = model.hf_tokenizer.token_to_id
@@ -172,11 +171,11 @@ class _Prompts:
         self._no_timestamps = self._require("<|notimestamps|>")
         self._is_multilingual: bool = self._model.is_multilingual
         symbols = Tokenizer(model.hf_tokenizer, multilingual=False).non_speech_tokens
-        # Everything from the end token on is markup; only the end itself may be said.
+        # All tokens from the end token on are markup; only the end itself may be written.
         self.suppressed = [-1, *symbols, self._start]
 
     def for_clips(self, clips: list[Clip], encoded: Any) -> list[list[int]]:  # noqa: ANN401 -- ctranslate2 has no types
-        """Return a prompt for each clip; a multilingual model is told the language, detected if need be."""
+        """Return a prompt for each clip; a multilingual model's names the language, detected if need be."""
         if not self._is_multilingual:
             return [[self._start, self._no_timestamps] for _ in clips]
         tokens = [self._token_id(f"<|{clip.language.lower().split('-')[0]}|>") for clip in clips]

@@ -1,1 +1,1 @@
-"""Recognition shared among workers: utterances of recordings are offered to whoever has nothing better to do."""
+"""Shared recognition: a busy worker offers utterances of recordings, and idle workers recognise them."""

@@ -1,66 +1,68 @@
-"""The worker's role that shares recognition: one task, which offers, takes, and hands results over."""
+"""The worker's role that shares recognition: one task, which offers, takes, and reports results."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING
 
 from eventlog.log import LogUnavailableError
+from eventlog.work.shared_recognition import SharedRecognition
+from processor.metrics import WorkerMetrics
+from processor.recognition_queue import RecognitionQueue
 from processor.sharing.offerer import Offerer
 from processor.sharing.taker import Taker
 
-if TYPE_CHECKING:
-    from eventlog.work.shared_recognition import SharedRecognition
-    from processor.metrics import WorkerMetrics
-    from processor.recognition_queue import RecognitionQueue
-
 log = logging.getLogger(__name__)
 
-LOOK_S = 0.05
+ROUND_S = 0.05
 """Between two rounds: short against a recognition, and most rounds of a worker without recordings ask Redis nothing."""
 
-TROUBLE_S = 1.0
-"""Pause after Redis couldn't be reached: what is recognised here goes on without it."""
+RETRY_S = 1.0
+"""Pause after Redis could not be reached: this worker's own recognition continues without it."""
 
 
 class Sharer:
     """Shares the queue of one worker with all that have the same engine."""
 
-    def __init__(self, recognising: SharedRecognition, queue: RecognitionQueue, metrics: WorkerMetrics) -> None:
-        """Offer what waits in `queue`, and recognise by it what others offer."""
-        self.offering = Offerer(recognising, queue, metrics)
-        self.taking = Taker(recognising, queue, self.offering, metrics)
-        self.bell = recognising.wakeup
-        """Rung when others have work to give."""
+    def __init__(self, shared: SharedRecognition, queue: RecognitionQueue, metrics: WorkerMetrics) -> None:
+        """Offer utterances that wait in `queue`, and recognise by it the offers of others."""
+        self._offerer = Offerer(shared, queue, metrics)
+        self._taker = Taker(shared, queue, self._offerer, metrics)
+        self.wake_channel = shared.bell
+        """Published to when others offer work."""
+
+    @property
+    def offered_utterances(self) -> int:
+        """How many of this worker's utterances wait for a result from another one."""
+        return self._offerer.waiting
 
     async def run(self) -> None:
         """Share until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(ROUND_S)
             try:
-                await self.round()
+                await self.do_round()
             except LogUnavailableError as error:
-                log.warning("recognition isn't shared for now", extra={"error": error})
-                await asyncio.sleep(TROUBLE_S)
+                log.warning("recognition not shared; retrying", extra={"error": error})
+                await asyncio.sleep(RETRY_S)
 
-    async def round(self) -> None:
-        """Once all there is to do.
+    async def do_round(self) -> None:
+        """Offer, take, and report results once.
 
         Raises:
-            LogUnavailableError: if Redis can't be reached; the next round goes on from there.
+            LogUnavailableError: if Redis cannot be reached; the next round continues from there.
         """
-        await self.offering.round()
-        await self.taking.round()
+        await self._offerer.do_round()
+        await self._taker.do_round()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Look for work in the next round."""
-        self.taking.ring()
+        self._taker.wake()
 
     async def stop(self) -> None:
-        """Let others have what was taken, and take back what was offered; after `run` was cancelled."""
+        """Release taken utterances, and withdraw offered ones; to be called after `run` was cancelled."""
         try:
-            await self.taking.release()
-            await self.offering.withdraw()
+            await self._taker.release()
+            await self._offerer.withdraw()
         except LogUnavailableError as error:
-            log.warning("shared utterances not given back; others take them after the lease", extra={"error": error})
+            log.warning("shared utterances not released; their leases expire", extra={"error": error})

@@ -1,4 +1,4 @@
-"""Whisper's input: the log-mel spectrogram, computed without a matrix product.
+"""A recogniser's input: float samples at 16 kHz, and Whisper's log-mel spectrogram without a matrix product.
 
 A mel filterbank is nearly empty: each frequency belongs to two filters at most. Multiplying it in full wakes the BLAS
 threads, which then spin for longer than the whole recognition of a short clip takes.
@@ -6,6 +6,12 @@ threads, which then spin for longer than the whole recognition of a short clip t
 
 import numpy as np
 import numpy.typing as npt
+import soxr
+
+RECOGNISER_RATE_HZ = 16_000
+"""The rate that Whisper and most other speech models were trained on."""
+
+_FULL_SCALE = 32_768.0  # 16-bit samples as fractions of full scale
 
 _FFT_SAMPLES = 400  # 25 ms at 16 kHz: Whisper's window
 _HOP_SAMPLES = 160  # 10 ms: Whisper's step
@@ -15,11 +21,20 @@ _DYNAMIC_RANGE = 8.0  # decades below the loudest that Whisper was trained to se
 Floats = npt.NDArray[np.float32]
 
 
+def to_recogniser_rate(pcm: bytes, sample_rate_hz: int) -> Floats:
+    """Return the samples as floats from -1 to 1 at 16 kHz, resampled as a whole if need be."""
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32) / np.float32(_FULL_SCALE)
+    if sample_rate_hz == RECOGNISER_RATE_HZ or not samples.size:
+        return samples
+    resampled: Floats = soxr.resample(samples, sample_rate_hz, RECOGNISER_RATE_HZ)
+    return resampled
+
+
 class LogMel:
     """Turns samples into log-mel frames of 10 ms.
 
     Args:
-        filters: The model's filterbank, one row a mel, one column a frequency; every row holds something.
+        filters: The model's filterbank, one row a mel, one column a frequency; no row is empty.
     """
 
     def __init__(self, filters: Floats) -> None:

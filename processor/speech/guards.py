@@ -1,7 +1,7 @@
-"""Judges what a Whisper decoder wrote: silence, credible, or worth a second look.
+"""Judges the text of a Whisper decoder: silence, credible, or worth a second look.
 
 Whisper was trained on 30 s windows. Fed less, it is cheaper by far and right almost always, but now and then it loops,
-stops early or invents words. The marks of that show in the decoded text itself.
+stops early or invents words. The decoded text itself shows that.
 """
 
 import zlib
@@ -32,7 +32,7 @@ _SPARE_TOKENS, _LEAST_TOKENS_PER_VOICED_S = 3, 1.2
 """Slow reading has three tokens a second; the detector hears noise as voice, hence the slack."""
 
 _LOOP_REPEATS = 3
-"""A phrase said three times in a row; twice is common in speech."""
+"""A phrase three times in a row; twice is common in speech."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Decoded:
         text: The words.
         tokens: How many tokens they took.
         mean_logprob: Mean natural log probability of a token.
-        silence_probability: The model's probability that there is no speech.
+        silence_probability: The model's probability that the clip holds no speech.
     """
 
     text: str
@@ -53,17 +53,17 @@ class Decoded:
 
 
 def is_silence(decoded: Decoded) -> bool:
-    """Tell whether there is nothing in the clip to be written down."""
+    """Return whether the clip holds no words."""
     return not any(character.isalnum() for character in decoded.text) or (
         decoded.silence_probability > _SILENCE_PROBABILITY and decoded.mean_logprob < _SILENCE_MEAN_LOGPROB
     )
 
 
 def is_doubtful(decoded: Decoded, clip_s: float, voiced_s: float | None) -> bool:
-    """Tell whether a decoding should not be believed without a second look.
+    """Return whether a decoding needs a second look.
 
     Args:
-        decoded: What the decoder wrote.
+        decoded: The decoder's result.
         clip_s: The clip's length.
         voiced_s: How much of it a detector took for speech; None if unknown.
     """
@@ -76,7 +76,7 @@ def is_doubtful(decoded: Decoded, clip_s: float, voiced_s: float | None) -> bool
 
 
 def is_looping(text: str) -> bool:
-    """Tell whether a text says the same over and over."""
+    """Return whether a text repeats itself over and over."""
     encoded = text.encode()
     return len(encoded) > _MOST_COMPRESSION * len(zlib.compress(encoded)) or _repeats_phrase(text.lower().split())
 
@@ -94,7 +94,7 @@ def better(first: Decoded, second: Decoded) -> Decoded:
 
 
 def _repeats_phrase(words: list[str]) -> bool:
-    """Tell whether any phrase of two words or more occurs three times in a row."""
+    """Return whether any phrase of two words or more occurs three times in a row."""
     for length in range(2, len(words) // _LOOP_REPEATS + 1):
         same = 0
         for index in range(length, len(words)):

@@ -29,7 +29,7 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A position from which segmenting can start afresh, and the utterance that it closed, if any."""
+    """A position from which segmenting can start from a clean slate, and the utterance that it closed, if any."""
 
     position_samples: int
     utterance: Utterance | None
@@ -77,12 +77,12 @@ class Segmenter:
     _boundary: int
     _base: int  # position of the first sample in the buffer
     _audio: bytearray
-    _cursor: int  # bytes of the buffer that were looked at
+    _cursor: int  # bytes of the buffer that were scanned
     _is_voiced: FrameTest
     _pending_drop: int  # samples still to be dropped behind a hole
-    _speaking: bool
+    _is_speaking: bool
     _history: int  # the last frames of the trigger's window, a bit each, the newest lowest
-    _frames: int  # looked at while waiting for speech
+    _frames: int  # scanned while waiting for speech
     _start: int  # of the open utterance, in bytes of the buffer, as the next
     _voiced_end: int
     _pause: int  # unvoiced frames since
@@ -95,7 +95,7 @@ class Segmenter:
 
     @property
     def position_samples(self) -> int:
-        """The next sample that is expected; ahead of it, audio is missing, behind it, already known."""
+        """The next expected sample: later audio leaves a hole, earlier audio is already known."""
         return self._base + len(self._audio) // _SAMPLE_BYTES - self._pending_drop
 
     def feed(self, pcm: bytes | bytearray | memoryview) -> list[Boundary]:
@@ -113,22 +113,26 @@ class Segmenter:
             pcm = pcm[drop * _SAMPLE_BYTES :]
         self._audio += pcm
         boundaries: list[Boundary] = []
-        while (end := self._scan()) is not None:
-            boundaries.append(self._decide(end))
+        while True:
+            end = None if self._is_speaking else self._scan_silence()
+            if self._is_speaking:
+                end = self._scan_speech()
+            if end is None:
+                return boundaries
+            boundaries.append(Boundary(end, self._utterance(end)))
             self._restart(end, self._audio[self._cursor :])
-        return boundaries
 
     def flush(self) -> list[Boundary]:
-        """Set a boundary now, at the last multiple of 10 ms; the rest stays for the next utterance."""
+        """Set a boundary now, at the last multiple of 10 ms; the samples after it belong to the next utterance."""
         end = self.position_samples // self._grid_samples * self._grid_samples
         if end <= self._boundary:
             return []
-        boundary = self._decide(end)
+        boundary = Boundary(end, self._utterance(end))
         self._restart(end, self._audio[(end - self._base) * _SAMPLE_BYTES :])
         return [boundary]
 
     def close(self) -> list[Boundary]:
-        """Decide everything that is left, the last incomplete 10 ms included, at the end of the audio."""
+        """Decide all remaining audio at its end, the last incomplete 10 ms included."""
         position = self.position_samples
         boundaries = self._decide_all()
         grid_end = position // self._grid_samples * self._grid_samples
@@ -136,39 +140,29 @@ class Segmenter:
         return boundaries
 
     def skip_to(self, position_samples: int) -> list[Boundary]:
-        """Take a hole in the audio, up to a position: decide what is open and go on after the hole.
+        """Skip a hole in the audio: decide the open utterance and continue after the hole.
 
-        The next boundary is the first multiple of 10 ms from there; samples before it are dropped as they come.
+        The next boundary is the first multiple of 10 ms from there; samples before it are dropped when they arrive.
 
         Raises:
-            ValueError: The position lies behind what was already fed.
+            ValueError: The position lies before the end of the fed audio.
         """
         if position_samples < self.position_samples:
             message = f"hole ends at {position_samples}, before the position {self.position_samples}"
             raise ValueError(message)
         boundaries = self._decide_all()
-        known = boundaries[-1].position_samples if boundaries else self._boundary
+        latest = boundaries[-1].position_samples if boundaries else self._boundary
         after = -(-position_samples // self._grid_samples) * self._grid_samples
         self._restart(after, bytearray())
         self._pending_drop = after - position_samples
-        return [*boundaries, Boundary(after, None)] if after > known else boundaries
+        return [*boundaries, Boundary(after, None)] if after > latest else boundaries
 
     def open_utterance(self) -> Utterance | None:
-        """Return the utterance heard so far, undecided, or None between utterances."""
-        if not self._speaking:
-            return None
+        """Return the open utterance up to the last sample, or None between utterances."""
         return self._utterance(self.position_samples)
 
-    def _scan(self) -> int | None:
-        """Look at the frames not looked at yet; return the position of the next boundary once it is known."""
-        if not self._speaking:
-            silence_end = self._scan_silence()
-            if not self._speaking:
-                return silence_end
-        return self._scan_speech()
-
     def _scan_silence(self) -> int | None:
-        """Look for the start of speech, or for silence long enough to set a boundary at its end."""
+        """Scan for the start of speech, or for silence long enough to set a boundary at its end."""
         audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
         samples = size // _SAMPLE_BYTES
         history, frames, warmup_frames = self._history, self._frames, self._warmup_frames
@@ -190,19 +184,23 @@ class Segmenter:
                 self._cursor = cursor
                 return self._base + cursor // _SAMPLE_BYTES
         self._cursor, self._history, self._frames = cursor, history, frames
-        self._forget()
+        unreachable = cursor - self._keep_bytes  # by any pre-roll
+        if unreachable > 0:
+            del self._audio[:unreachable]
+            self._base += unreachable // _SAMPLE_BYTES
+            self._cursor -= unreachable
         return None
 
     def _open(self, cursor: int, history: int) -> None:
         """Start an utterance at the first voiced frame of the window, pre-roll before it."""
         onset = cursor - history.bit_length() * self._frame_bytes
-        self._speaking, self._cursor = True, cursor
+        self._is_speaking, self._cursor = True, cursor
         self._start = max(0, onset - self._preroll_bytes)
         self._voiced_end = cursor
         self._voiced_frames = history.bit_count()
 
     def _scan_speech(self) -> int | None:
-        """Look for the end of the open utterance."""
+        """Scan for the end of the open utterance."""
         audio, cursor, size, is_voiced = self._audio, self._cursor, self._frame_bytes, self._is_voiced
         samples = size // _SAMPLE_BYTES
         pause, voiced_frames, voiced_end = self._pause, self._voiced_frames, self._voiced_end
@@ -227,16 +225,16 @@ class Segmenter:
         return self._base + cursor // _SAMPLE_BYTES if decided else None
 
     def _decide_all(self) -> list[Boundary]:
-        """Return a boundary for what lies since the last one, its utterance up to the last sample."""
+        """Return a boundary for the audio since the last one, its utterance up to the last sample."""
         grid_end = self.position_samples // self._grid_samples * self._grid_samples
         if grid_end <= self._boundary:
             return []
-        return [Boundary(grid_end, self._utterance(self.position_samples) if self._speaking else None)]
+        return [Boundary(grid_end, self._utterance(self.position_samples))]
 
-    def _decide(self, end_samples: int) -> Boundary:
-        return Boundary(end_samples, self._utterance(end_samples) if self._speaking else None)
-
-    def _utterance(self, decided_samples: int) -> Utterance:
+    def _utterance(self, decided_samples: int) -> Utterance | None:
+        """Return the open utterance if it ends at `decided_samples`, or None between utterances."""
+        if not self._is_speaking:
+            return None
         end = min(self._voiced_end + self._postroll_bytes, (decided_samples - self._base) * _SAMPLE_BYTES)
         return Utterance(
             start_samples=self._base + self._start // _SAMPLE_BYTES,
@@ -246,27 +244,15 @@ class Segmenter:
             voiced_ms=self._voiced_frames * FRAME_MS,
         )
 
-    def _forget(self) -> None:
-        """Drop the silence that no pre-roll can reach any more."""
-        excess = self._cursor - self._keep_bytes
-        if excess > 0:
-            del self._audio[:excess]
-            self._base += excess // _SAMPLE_BYTES
-            self._cursor -= excess
-
     def _restart(self, boundary_samples: int, audio: bytearray) -> None:
-        """Begin anew at a boundary: nothing from before it has any influence."""
-        self._boundary = boundary_samples
-        self._base = boundary_samples
+        """Start from a clean slate at a boundary: audio before it has no influence."""
+        self._boundary = self._base = boundary_samples
         self._audio = audio
-        self._cursor = 0
+        self._cursor = self._pending_drop = 0
         self._is_voiced = fresh_detector(self._vad_mode, self._rate_hz)
-        self._pending_drop = 0
-        self._speaking = False
-        self._history = 0
-        self._frames = 0
-        self._start = self._voiced_end = 0
-        self._pause = self._voiced_frames = 0
+        self._is_speaking = False
+        self._history = self._frames = 0
+        self._start = self._voiced_end = self._pause = self._voiced_frames = 0
 
     def _bytes(self, duration_ms: int) -> int:
         return _frames(duration_ms) * self._frame_bytes

@@ -12,7 +12,7 @@ FRAME_MS = 30
 """The longest frame that webrtcvad takes: the fewest calls per second of audio."""
 
 SHORTEST_MS = 300
-"""Less speech than this rarely holds a word, and Whisper invents one: nothing provisional is made of it."""
+"""Less speech than this rarely holds a word, and Whisper invents one: it gets no partial."""
 
 BOUNDARY_GRID_MS = 10
 """Boundaries are multiples of this: whole samples at every rate, 44.1 kHz included."""
@@ -32,9 +32,9 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True):
         trigger_voiced_ms: Voiced audio within the window that opens an utterance; shorter hears clicks as speech.
         trigger_window_ms: The window in which the trigger counts voiced audio.
         warmup_ms: Start of each clean slate in which voice opens nothing yet: a fresh detector takes 150 ms to tell
-            steady noise from voice. Speech that goes on is caught behind it, and the pre-roll reaches back over it.
+            steady noise from voice. Speech that continues is found behind it, and the pre-roll reaches back over it.
         soft_cut_ms: Length from which the first short pause ends an utterance, since Whisper hears 30 s at most.
-        soft_pause_ms: What counts as a short pause there: a breath, longer than a stop consonant's closure.
+        soft_pause_ms: Length of a short pause there: a breath, longer than a stop consonant's closure.
         hard_cut_ms: Length at which an utterance ends without any pause; it leaves Whisper's window room for padding.
         silence_ms: Silence after which a boundary without utterance is set, so that a restart rereads little.
     """
@@ -53,7 +53,7 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True):
     silence_ms: int = 10_000
 
     def __post_init__(self) -> None:
-        """Refuse what the segmenter could not honour.
+        """Refuse values that the segmenter cannot honour.
 
         Raises:
             ValueError: A setting is out of its range; the message names it.

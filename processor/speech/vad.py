@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from functools import partial
 
-# The extension itself: the wrapper `webrtcvad.Vad` adds a call and checks of what is right by construction here, which
-# cost a quarter of a frame, 33 times a second and session.
+# The extension itself: the wrapper `webrtcvad.Vad` adds a call and checks that hold by construction here, which cost a
+# quarter of a frame, 33 times a second and session.
 import _webrtcvad
 import numpy as np
 import numpy.typing as npt
 
-_DETECTOR_RATE_HZ = 8_000  # webrtcvad works at 8 kHz inside, whatever it is given
+_DETECTOR_RATE_HZ = 8_000  # webrtcvad works at 8 kHz inside, whatever its input's rate
 _NATIVE_RATES_HZ = (8_000, 16_000)  # it takes 48 kHz as well, at 28 us a frame; averaging first takes 8 us
 _DETECTOR_FRAME_SAMPLES = _DETECTOR_RATE_HZ * 30 // 1000
 
 FrameTest = Callable[[bytes | bytearray, int], bool]
-"""From a 30 ms frame of s16le PCM and its samples to "is it voiced"."""
+"""From a 30 ms frame of s16le PCM and its number of samples to whether it is voiced."""
 
 
 def fresh_detector(vad_mode: int, sample_rate_hz: int) -> FrameTest:
@@ -22,7 +22,7 @@ def fresh_detector(vad_mode: int, sample_rate_hz: int) -> FrameTest:
 
     Args:
         vad_mode: webrtcvad's aggressiveness, 0 to 3.
-        sample_rate_hz: The rate of the frames it will be given.
+        sample_rate_hz: The rate of its frames.
     """
     detector = _webrtcvad.create()
     _webrtcvad.init(detector)

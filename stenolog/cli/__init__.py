@@ -15,7 +15,7 @@ from stenolog.cli.commands.quarantine import quarantine
 from stenolog.cli.commands.rebuild import rebuild
 from stenolog.cli.commands.replay import replay
 from stenolog.cli.commands.runs import diff, promote
-from stenolog.cli.commands.serving import edge, projector, solo, up, worker
+from stenolog.cli.commands.serving import edge, projector, quarantine_trial, up, worker
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C: 128 + SIGINT, as shells have it."""
@@ -31,8 +31,8 @@ def cli() -> None:
 
 
 for _command in (
-    up, edge, worker, solo, projector, transcribe, batch, sessions, export, doctor, token, aws, dead_letters,
-    quarantine, rebuild, replay, diff, promote, archive, backup, restore, nodes,
+    up, edge, worker, quarantine_trial, projector, transcribe, batch, sessions, export, doctor, token, aws,
+    dead_letters, quarantine, rebuild, replay, diff, promote, archive, backup, restore, nodes,
 ):
     cli.add_command(_command)
 

@@ -35,13 +35,13 @@ def run_worker(overrides: Mapping[str, Any], *, replays: bool, follow_parent: bo
         runner.run(role, settings, serve, follow_parent=follow_parent)
 
 
-def run_solo(overrides: Mapping[str, Any], claim: Sequence[str]) -> None:
-    """Try one suspected session; exit status 0 says that it was processed."""
+def run_quarantine_trial(overrides: Mapping[str, Any], claim: Sequence[str]) -> None:
+    """Try one suspected run; exit status 0 means that it was processed."""
     with told():
         settings = load(**overrides)
-        from stenolog.roles.worker import try_alone  # noqa: PLC0415
+        from stenolog.roles import worker  # noqa: PLC0415
 
-        runner.run("solo", settings, lambda found, _: try_alone(found, claim))
+        runner.run("quarantine-trial", settings, lambda found, _: worker.run_quarantine_trial(found, claim))
 
 
 def run_projector(overrides: Mapping[str, Any], *, follow_parent: bool) -> None:

@@ -1,4 +1,4 @@
-"""Runs one role in this process until it is told to stop."""
+"""Runs one role in this process until it is stopped."""
 
 import asyncio
 import contextlib
@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 import uvloop
 
+from eventlog.service import Service
 from eventlog.telemetry import error_counts
 from stenolog import logs
 from stenolog.settings import Settings
@@ -37,7 +38,7 @@ def run(role: str, settings: Settings, serve: Serve, *, follow_parent: bool = Fa
     if follow_parent:
         threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
     gc.collect()
-    gc.freeze()  # what is imported stays; no look at it is ever worth it
+    gc.freeze()  # imported modules stay; collecting them is never worth it
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_PASSES, MIDDLE_PASSES)
     uvloop.run(_served(settings, serve))
     logger.info("stopped")
@@ -47,6 +48,28 @@ async def _served(settings: Settings, serve: Serve) -> None:
     stop = asyncio.Event()
     with stopped_by_signals(stop):
         await serve(settings, stop)
+
+
+async def serve(service: Service, stop: asyncio.Event) -> None:
+    """Run a service until the event is set, then stop it.
+
+    Raises:
+        LogUnavailableError: if it could not start.
+        Exception: the error of the service's first task to end, if one ends before the event.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        await service.start()
+        ending = asyncio.create_task(service.wait())
+        try:
+            await asyncio.wait({stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if ending.done():
+                await ending
+        finally:
+            ending.cancel()
+    finally:
+        stopping.cancel()
+        await service.stop()
 
 
 @contextlib.contextmanager

@@ -17,13 +17,13 @@ from tests.chaos.store import PROBE, Client
 RESERVED_MS = 60_000
 """The longest that a reservation may count without being renewed."""
 
-TRIED = re.compile(r"Error: (session \S+ live could not be processed|Redis can't be used)")
+TRIED = re.compile(r"Error: (run \S+ live could not be processed|Redis can't be used)")
 """What a trial says of itself in a line; whether anybody was convicted by it is looked at apart."""
 
-SUSPECTED = "run killed workers repeatedly"
+SUSPECTED = "run killed workers"
 """How a worker's log says that it tries a session alone."""
 
-EXPLAINED = frozenset({"run set aside"})
+EXPLAINED = frozenset({"run quarantined"})
 """Errors that a poisoned session is told by."""
 
 

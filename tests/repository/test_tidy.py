@@ -29,7 +29,7 @@ LAYERS = {
 }
 # What computes only: given the same, it answers the same.
 PURE = re.compile(
-    r"processor/(speech/.*|decoding/(container_sniffer|dual_mono|mp3|restart_points|seek_points)\.py|(timeline|facts)\.py)"
+    r"processor/(speech/.*|decoding/(child_protocol|containers|dual_mono|restart_points)\.py|(timeline|facts)\.py)"
     r"|edge/(session/(lifecycle|uplink|parameters)|websocket/messages|views/exports)\.py"
     r"|edge/ingest/(multipart|formats|identity|preferences)\.py"
     r"|projections/eventbridge/(bodies|entries|responses)\.py"

@@ -132,7 +132,7 @@ class Monitor:
             process.thaw(self._network.loop.random.choice(THAWED_AFTER_S))
         if process.is_dead or process.disturbed_until_s > self._network.loop.time() - EXCUSED_S:
             return
-        if any(run.claim.keys.member == member and run.claim.entry_id.encode() == entry for run in worker.holdings):
+        if any(run.claim.keys.member == member and run.claim.entry_id.encode() == entry for run in worker.active_runs):
             self.trouble(f"{taker} takes {member} from {holder}, which lives and works on it")
 
     def _judge_suspicion(self, member: str, checkpoint: str) -> None:

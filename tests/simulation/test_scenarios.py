@@ -32,7 +32,7 @@ def holder(world: World) -> Process:
 
     def found() -> list[Process]:
         alive = [one for one in world.alive(world.worker_processes) if one in world.workers]
-        return [one for one in alive if member in world.workers[one].holdings]
+        return [one for one in alive if member in world.workers[one].active_runs]
 
     assert world.loop.run_until(lambda: bool(found()), SOON_S)
     return found()[0]
@@ -93,7 +93,7 @@ def test_a_take_over_that_waits_in_a_stall_takes_nothing_of_the_living(kind: str
         world.start_worker()
     world.start_projector()
     world.loop.run_for(LEASE_S + 3)
-    victim = max(world.worker_processes, key=lambda one: len(world.workers[one].holdings))
+    victim = max(world.worker_processes, key=lambda one: len(world.workers[one].active_runs))
     for process in set(world.worker_processes) - {victim}:
         world.network.plan(process, Planned(Fate.STALLED, kind, 2 * LEASE_S))
     victim.kill()

@@ -121,7 +121,7 @@ class World:
         self.poisoned_rates: set[int] = set()
         self.poisoned: set[str] = set()
         self._stack = ExitStack()
-        self._stack.enter_context(mock.patch("processor.worker.Bells", SimulatedBells))
+        self._stack.enter_context(mock.patch("processor.worker.Wakeups", SimulatedBells))
         # Looks that find nothing are most of what a simulation costs: partials don't matter here, and no more slices of
         # a sweep are of use than there are partitions.
         self._stack.enter_context(mock.patch("processor.partials.LOOK_S", 2.0))
@@ -152,7 +152,7 @@ class World:
 
     async def _work(self, process: Process, server: SimulatedServer) -> None:
         worker = Worker(
-            server, self.settings, Poison(self.poisoned_rates, process), try_alone=self._tried,
+            server, self.settings, Poison(self.poisoned_rates, process), trial=self._tried,
             consumer=process.name,
         )  # fmt: skip
         self.workers[process] = worker

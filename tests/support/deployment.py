@@ -1,6 +1,5 @@
 """A deployment to test workers in: sessions that speak, workers that live and die, and what must come of it."""
 
-import asyncio
 import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
@@ -16,7 +15,7 @@ from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server, connect
 from eventlog.work.claims import Claims
-from processor.quarantine import SoloTrial
+from processor.quarantine import QuarantineTrial
 from processor.recognisers import Clip, Recogniser
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
@@ -63,7 +62,7 @@ class Session:
         return bool(last) and Position.parse(last[0][0]) == SEALED
 
     async def finals(self) -> int:
-        """How many finals there are so far."""
+        """How many finals it has so far."""
         return sum(at.offset > 0 and at.sequence == 0 for at, _ in await self.facts())
 
     async def checkpoint(self) -> dict[str, str]:
@@ -82,7 +81,7 @@ class Session:
 
 
 class Deployment:
-    """One log, and everybody who works on it."""
+    """One log, and its workers."""
 
     def __init__(self, url: str) -> None:
         """Use the empty Redis at `url`."""
@@ -122,7 +121,7 @@ class Deployment:
         self,
         recogniser: Recogniser | None = None,
         *,
-        try_alone: SoloTrial | None = None,
+        trial: QuarantineTrial | None = None,
         **settings: Any,  # noqa: ANN401
     ) -> Worker:
         """A worker that isn't started; it is stopped at the end if need be."""
@@ -130,7 +129,7 @@ class Deployment:
             await self.connect(),
             WorkerSettings(**{"tick_ms": 5, "session_ttl_s": 1_000, **settings}),
             recogniser or MockRecogniser(),
-            try_alone=try_alone or never_tried,
+            trial=trial or never_tried,
         )
         self._stack.push_async_callback(worker.stop)
         if recogniser:
@@ -144,7 +143,7 @@ class Deployment:
         return worker
 
     async def claims(self, consumer: str, lease_ms: int) -> Claims:
-        """Somebody else's dealings with claims."""
+        """Claims of another consumer."""
         return Claims(await self.connect(), consumer, lease_ms=lease_ms, session_ttl_s=1_000)
 
     async def ended(self, *sessions: Session, hurried: Worker | None = None) -> None:
@@ -152,7 +151,7 @@ class Deployment:
 
         async def look() -> bool:
             if hurried:
-                hurried._keeper.ring()
+                hurried._keeper.wake()
             return all([await session.has_ended() for session in sessions])
 
         await eventually_async(look, message="the sessions' ends are among the facts")
@@ -160,23 +159,18 @@ class Deployment:
 
 async def never_tried(claim: Claim) -> bool:
     """A trial that must not happen."""
-    raise AssertionError(f"{claim.keys.member} was tried alone")
+    raise AssertionError(f"{claim.keys.member} got a trial")
 
 
 async def abandon(worker: Worker) -> None:
     """End a worker's work where it stands, as its death would: nothing is handed over, answers are lost."""
-    tasks, worker._tasks = worker._tasks, []
     if taking := worker._keeper._taking:
         taking.cancel()
-    while tasks:
-        for task in tasks:
-            task.cancel()
-        _, left = await asyncio.wait(tasks, timeout=0.05)
-        tasks = list(left)
-    await worker._bells.stop()
+    await worker._tasks.stop()
+    await worker._wakeups.stop()
     worker._recognition.close()
-    for run in worker.holdings:
-        worker.holdings.drop(run)
+    for run in worker.active_runs:
+        worker.active_runs.remove(run)
 
 
 async def held(worker: Worker, count: int, *, hurried: bool = False) -> None:
@@ -184,8 +178,8 @@ async def held(worker: Worker, count: int, *, hurried: bool = False) -> None:
 
     def look() -> bool:
         if hurried:
-            worker._keeper.ring()
-        return len(worker.holdings) == count
+            worker._keeper.wake()
+        return len(worker.active_runs) == count
 
     await eventually_async(look, message=f"{worker.consumer} holds {count} runs")
 
@@ -201,7 +195,7 @@ def expected(story: Story, session_id: str) -> Facts:
     found: list[tuple[Position, Fact]] = [(OPENED, opened)]
     count, rate_hz, passed = 0, start.sample_rate_hz, 0
     for decision in decisions:
-        told = len(found)
+        stated = len(found)
         if heard := decision.utterance:
             [recognition] = MockRecogniser().recognise([Clip(pcm=heard.pcm, sample_rate_hz=rate_hz)])
             final = UtteranceFinal(
@@ -230,7 +224,7 @@ def expected(story: Story, session_id: str) -> Facts:
             )
             found.append((SEALED, end))
         before, passed = passed, min(decision.boundaries) // (5 * rate_hz)
-        if passed > before and len(found) == told:
+        if passed > before and len(found) == stated:
             progress = ProgressNoted(
                 processed_samples=min(decision.boundaries), total_samples=0, sample_rate_hz=rate_hz
             )

@@ -26,7 +26,7 @@ class Workers:
     """`stenolog worker` with the mock recogniser, started again whenever it died."""
 
     def __init__(self, redis_url: str, directory: Path, *, clip: str) -> None:
-        """Work on `redis_url`; a clip of which the expression `clip` is true kills whoever recognises it."""
+        """Work on `redis_url`; a clip of which the expression `clip` is true kills its recogniser's process."""
         _install(directory, clip)
         self.deaths = 0
         self.variables = {

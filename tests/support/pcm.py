@@ -45,14 +45,14 @@ def talk(sample_rate_hz: int = 16_000, channels: int = 1) -> Samples:
 
 @dataclass
 class Story:
-    """What happened in a session.
+    """The course of a session: its audio and its events.
 
     Attributes:
-        samples: All the audio there was, shape (samples, channels).
+        samples: All its audio, shape (samples, channels).
         sample_rate_hz: Its rate.
         finalized: Offsets at which the client asked for a boundary.
         holes: (start, end) of audio that never came into the log.
-        told: Whether the edge told them by an event.
+        has_hole_events: Whether an event in the log marks each hole.
         sealed: Whether the session has ended.
         segmenter: The settings pinned at its start.
     """
@@ -61,7 +61,7 @@ class Story:
     sample_rate_hz: int = 16_000
     finalized: Sequence[int] = ()
     holes: Sequence[tuple[int, int]] = ()
-    told: bool = True
+    has_hole_events: bool = True
     sealed: bool = True
     segmenter: dict[str, Any] = field(default_factory=lambda: dict(msgspec.to_builtins(SETTINGS)))
 
@@ -97,7 +97,7 @@ class Story:
     def _events(self, offset: int, after: Position) -> list[AudioEntry]:
         found: list[AudioEntry] = []
         for start, end in self.holes:
-            if end == offset and self.told:
+            if end == offset and self.has_hole_events:
                 after = Position(offset, 0)
                 found.append(AudioEntry(after, None, encode(HoleFound(samples=end - start)), 0))
         for _ in range(list(self.finalized).count(offset)):

@@ -1,4 +1,4 @@
-"""Recognisers that a test holds back and makes fail: real objects of the protocol, called in real threads."""
+"""Recognisers that a test blocks and makes fail: real objects of the protocol, called in real threads."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -11,7 +11,7 @@ STUCK_S = 20.0
 
 
 class HeldRecogniser:
-    """The mock recogniser behind a gate, which notes what it was asked.
+    """The mock recogniser behind a gate, which notes its calls.
 
     Attributes:
         calls: The clips of each call, in order, noted as it begins.
@@ -37,7 +37,7 @@ class HeldRecogniser:
             self.gate.set()
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """Wait for the gate, then hear what the mock hears."""
+        """Wait for the gate, then return the mock's text."""
         with self._lock:
             self.calls.append(list(clips))
             self._inside += 1
@@ -51,5 +51,5 @@ class HeldRecogniser:
                 self._inside -= 1
 
     def close(self) -> None:
-        """Let go of whoever waits."""
+        """Open the gate for waiting calls."""
         self.gate.set()

@@ -61,15 +61,15 @@ def worker(*, follow_parent: bool, replays: bool, **overrides: Any) -> None:  # 
     run_worker(overrides, replays=replays, follow_parent=follow_parent)
 
 
-@click.command(hidden=True)
+@click.command("quarantine-trial", hidden=True)
 @click.argument("claim", nargs=6)
 @options("data", "engine")
 @click.option("--model", hidden=True)
-def solo(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
-    """Process one session that kept killing workers, in this process alone; a worker starts it."""
-    from stenolog.cli.roles import run_solo  # noqa: PLC0415
+def quarantine_trial(*, claim: tuple[str, ...], **overrides: Any) -> None:  # noqa: ANN401
+    """Process one run that kept killing workers, in this process alone; a worker starts it."""
+    from stenolog.cli.roles import run_quarantine_trial  # noqa: PLC0415
 
-    run_solo(overrides, claim)
+    run_quarantine_trial(overrides, claim)
 
 
 @click.command(cls=Examples, epilog="stenolog projector\nREDIS_URL=redis://db:6379 stenolog projector lists feeds")

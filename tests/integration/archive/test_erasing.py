@@ -144,9 +144,9 @@ async def test_replays_of_a_deleted_session_end(single: Deployment, tmp_path: Pa
     keys = again.keys.partition.queue(QUEUE)
 
     async def over() -> bool:
-        worker._keeper.ring()
+        worker._keeper.wake()
         return bool(await single.server.execute("XLEN", keys.sessions) == 0)
 
     await eventually_async(over, message="nothing of it is on offer")
-    assert len(worker.holdings) == 0
+    assert len(worker.active_runs) == 0
     assert await single.log.facts(again.run, START) == []

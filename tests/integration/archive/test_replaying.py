@@ -12,7 +12,7 @@ from eventlog.archive.manifest import Manifest
 from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
-from processor import archive_prefetch as archived_audio
+from processor import archive_prefetch
 from processor.recognition_queue import Job, RecognitionQueue
 from tests.integration.archive.archiving import (
     PART_S,
@@ -120,14 +120,14 @@ async def test_an_unreachable_archive_is_waited_for(
 ) -> None:
     """A replay continues once the archive can be reached again, and has lost nothing."""
     session, manifest = await kept(single, tmp_path)
-    monkeypatch.setattr(archived_audio, "RETRY_S", 0.01)
+    monkeypatch.setattr(archive_prefetch, "RETRY_S", 0.01)
     folder = tmp_path / "archive" / "sessions"
     folder.rename(tmp_path / "away")
     folder.write_bytes(b"")
     monkeypatch.setattr(DirectoryStore, "get", _refuse_files(DirectoryStore.get))
     again = await replay(single, manifest)
     worker = await single.started(queue=QUEUE, archive=at(tmp_path))
-    await eventually_async(lambda: any(one.retry_at for one in worker._reader._archived._open.values()))
+    await eventually_async(lambda: any(one.retry_at for one in worker._reader._archive._open.values()))
     folder.unlink()
     (tmp_path / "away").rename(folder)
     await single.ended(again)
@@ -173,7 +173,7 @@ async def test_other_workers_are_offered_nothing_of_it(
     submit = RecognitionQueue.submit
 
     def watched(queue: RecognitionQueue, *jobs: Job) -> None:
-        may_leave.extend(job.recorded.may_leave for job in jobs if job.recorded)
+        may_leave.extend(job.recorded.may_be_offered for job in jobs if job.recorded)
         submit(queue, *jobs)
 
     monkeypatch.setattr(RecognitionQueue, "submit", watched)
@@ -185,7 +185,7 @@ async def test_other_workers_are_offered_nothing_of_it(
 async def test_more_runs_than_are_read_at_once_all_end(single: Deployment, tmp_path: Path) -> None:
     """Runs beyond those that are read at once wait for their turn, and each has its own words."""
     session, manifest = await kept(single, tmp_path)
-    runs = [await replay(single, manifest, f"again-{number}") for number in range(archived_audio.MOST_OPEN + 3)]
+    runs = [await replay(single, manifest, f"again-{number}") for number in range(archive_prefetch.MAX_OPEN + 3)]
     await single.started(queue=QUEUE, archive=at(tmp_path))
     await single.ended(*runs)
     for again in runs:

@@ -37,7 +37,7 @@ def test_help_is_instant_and_lists_the_commands(tmp_path: Path) -> None:
     assert min(took_s) < HELP_S
     for command in (b"up", b"edge", b"worker", b"projector", b"transcribe", b"sessions"):
         assert b"\n  " + command in done.stdout
-    assert b"solo" not in done.stdout
+    assert b"quarantine-trial" not in done.stdout
 
 
 @pytest.mark.parametrize("arguments", [("nonsense",), ("up", "--nonsense"), ("up", "--once"), ("transcribe",)])

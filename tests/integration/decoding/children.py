@@ -1,4 +1,4 @@
-"""A decoder child run by itself: bytes in, everything it says out."""
+"""A decoder child run by itself: bytes in, samples and messages out."""
 
 import json
 import os
@@ -12,23 +12,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from processor.decoding.messages import Source, decode_source
+from processor.decoding.child_protocol import Source, decode_source
 from tests.support.tree import ROOT
 
 
 @dataclass(frozen=True)
 class Decoded:
-    """What a child made of its input."""
+    """A child's output."""
 
     status: int
     source: Source | None
     pcm: bytes
-    said: list[dict[str, Any]]
+    messages: list[dict[str, Any]]
 
     @property
     def message(self) -> str:
-        """What it told a person."""
-        return " ".join(one["message"] for one in self.said if one["type"] == "trouble")
+        """Its failures, for a person."""
+        return " ".join(one["message"] for one in self.messages if one["type"] == "failure")
 
     @property
     def samples(self) -> npt.NDArray[np.int16]:
@@ -43,16 +43,16 @@ def command(*options: str) -> list[str]:
 
 
 def decoded(data: bytes, *options: str, cuts: Iterable[int] = ()) -> Decoded:
-    """What a child makes of `data`, handed in in pieces that end at `cuts`."""
+    """A child's output for `data`, written in pieces that end at `cuts`."""
     child = subprocess.Popen(
         command(*options), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT, bufsize=0
     )
     assert child.stdin is not None
     assert child.stdout is not None
     assert child.stderr is not None
-    heard = [bytearray(), bytearray()]
+    outputs = [bytearray(), bytearray()]
     streams = (child.stdout, child.stderr)
-    threads = [threading.Thread(target=_drain, args=pair) for pair in zip(streams, heard, strict=True)]
+    threads = [threading.Thread(target=_drain, args=pair) for pair in zip(streams, outputs, strict=True)]
     for thread in threads:
         thread.start()
     try:
@@ -61,16 +61,16 @@ def decoded(data: bytes, *options: str, cuts: Iterable[int] = ()) -> Decoded:
             child.stdin.write(data[at:end])
             at = end
     except BrokenPipeError:
-        pass  # it had heard enough
+        pass  # it has ended
     child.stdin.close()
     for thread in threads:
         thread.join()
     _, status, _ = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
-    line, _, pcm = bytes(heard[0]).partition(b"\n")
+    line, _, pcm = bytes(outputs[0]).partition(b"\n")
     return Decoded(
         child.returncode, decode_source(line + b"\n") if line else None, pcm,
-        [json.loads(one) for one in heard[1].splitlines() if one.startswith(b"{")],
+        [json.loads(one) for one in outputs[1].splitlines() if one.startswith(b"{")],
     )  # fmt: skip
 
 

@@ -15,7 +15,7 @@ MOST_ADDED = 3_500
 def test_a_recording_decodes_to_what_was_recorded(name: str, channels: int) -> None:
     """Each format at its rate gives 16 kHz PCM of the same length and sound, channels apart (LIVE-5)."""
     found = decoded(recording(name, channels))
-    assert found.status == 0, found.said
+    assert found.status == 0, found.messages
     assert found.source is not None
     assert (found.source.channels, found.source.sample_rate_hz) == (channels, 16_000)
     meant = talk(16_000, channels)

@@ -64,7 +64,7 @@ async def test_a_killed_worker_takes_its_decoder_along(single: Deployment, tmp_p
 
 
 async def _has_final(upload: Upload) -> bool:
-    return any(isinstance(fact, UtteranceFinal) for _, fact in await upload.told())
+    return any(isinstance(fact, UtteranceFinal) for _, fact in await upload.decoded_facts())
 
 
 def at_rate(pcm: bytes, rate_hz: int) -> Samples:
@@ -82,5 +82,5 @@ async def test_a_recording_is_heard_as_its_samples_are(single: Deployment, name:
     upload = await sent(single, encoded(samples, FORMATS[name]), segmenter=segmenter)
     await single.started(load("whisper", max_parallel=2))
     await ended([upload], 120)
-    heard = " ".join(fact.text for _, fact in await upload.told() if isinstance(fact, UtteranceFinal))
+    heard = " ".join(fact.text for _, fact in await upload.decoded_facts() if isinstance(fact, UtteranceFinal))
     assert word_error_rate([(conversation.words, heard)]) < 0.08

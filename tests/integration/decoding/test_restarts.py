@@ -1,4 +1,4 @@
-"""A recording is gone on with from its middle as if it had never been broken off."""
+"""A recording whose decoding restarts in its middle yields the samples of an undisturbed one."""
 
 import json
 import random
@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.decoding.messages import TROUBLE_STATUS
-from processor.decoding.restart_points import Restart, decode_restart
+from processor.decoding.child_protocol import FAILURE_STATUS, RestartPoint, decode_restart_point
 from tests.integration.decoding.children import Decoded, decoded
 from tests.integration.decoding.recordings import FORMATS, FRAGMENTED, Format, encoded, index_first
 from tests.support.pcm import talk
@@ -37,48 +36,48 @@ RESTARTED = {
 STEREO = ("ogg", "mp3", "wav of 24 bit")
 TALKS = 2
 SHARE = 5
-"""Of a recording between two points."""
+"""Of a recording between two restart points."""
 
 
 class Broken(NamedTuple):
-    """A recording, what a child makes of it, and where others could go on."""
+    """A recording, a child's output for it, and its restart points."""
 
     data: bytes
     whole: Decoded
-    points: tuple[Restart, ...]
+    points: tuple[RestartPoint, ...]
 
 
 @cache
 def broken(name: str, channels: int = 1) -> Broken:
-    """Some twenty seconds of a format, decoded once with some points told."""
+    """Some twenty seconds of a format, decoded once with some restart points."""
     form = RESTARTED[name]
     data = encoded(np.concatenate([talk(form.rate_hz, channels)] * TALKS), form)
     if "index first" in name:
         data = index_first(data)
-    whole = decoded(data, "--marks", "--restart-bytes", str(len(data) // SHARE))
-    points = (decode_restart(json.dumps(one)) for one in whole.said if one["type"] == "restart")
+    whole = decoded(data, "--messages", "--restart-interval-bytes", str(len(data) // SHARE))
+    points = (decode_restart_point(json.dumps(one)) for one in whole.messages if one["type"] == "restart")
     return Broken(data, whole, tuple(point for point in points if point is not None))
 
 
-def gone_on(recording: Broken, point: Restart, *cuts: int) -> Decoded:
-    """What another child makes of the beginning and the rest."""
+def restarted(recording: Broken, point: RestartPoint, *cuts: int) -> Decoded:
+    """Another child's output for the beginning and the rest."""
     given_bytes = recording.data[: point.head_bytes] + recording.data[point.offset_bytes :]
-    record = next(json.dumps(one) for one in recording.whole.said if one.get("anchor_bytes") == point.anchor_bytes)
+    record = next(json.dumps(one) for one in recording.whole.messages if one.get("anchor_bytes") == point.anchor_bytes)
     assert recording.whole.source is not None
     channels = str(recording.whole.source.channels)
-    return decoded(given_bytes, "--channels", channels, "--restart", record, "--marks", cuts=cuts)
+    return decoded(given_bytes, "--channels", channels, "--restart-point", record, "--messages", cuts=cuts)
 
 
 @pytest.mark.parametrize(
     ("name", "channels"), [*((name, 1) for name in RESTARTED), *((name, 2) for name in STEREO)]
 )
 def test_every_point_gives_the_same_samples(name: str, channels: int) -> None:
-    """SAFE-1: from each point that its decoder told, a new one yields exactly what the older one would have."""
+    """SAFE-1: from each restart point of its decoder, a new one yields exactly the samples of the older one."""
     recording = broken(name, channels)
     assert len(recording.points) >= 3
     assert recording.points[-1].offset_bytes > len(recording.data) // 2
     for point in recording.points:
-        found = gone_on(recording, point)
+        found = restarted(recording, point)
         assert (found.status, found.source) == (0, recording.whole.source)
         rest = recording.whole.samples[point.start_samples :]
         assert np.array_equal(found.samples, rest), point
@@ -90,10 +89,10 @@ def test_synthetic_noise_alone_differs(name: str) -> None:
     form = RESTARTED[name]._replace(codec_options=())
     data = encoded(np.concatenate([talk(form.rate_hz)] * TALKS), form)
     data = index_first(data) if "index first" in name else data
-    whole = decoded(data, "--marks", "--restart-bytes", str(len(data) // 3))
-    point = decode_restart(json.dumps(next(one for one in whole.said if one["type"] == "restart")))
+    whole = decoded(data, "--messages", "--restart-interval-bytes", str(len(data) // 3))
+    point = decode_restart_point(json.dumps(next(one for one in whole.messages if one["type"] == "restart")))
     assert point is not None
-    found = gone_on(Broken(data, whole, (point,)), point)
+    found = restarted(Broken(data, whole, (point,)), point)
     rest = whole.samples[point.start_samples :].astype(np.float64)
     assert len(found.samples) == len(rest)
     error = found.samples - rest
@@ -108,53 +107,53 @@ def test_pieces_never_matter_after_a_restart(name: str, data: st.DataObject) -> 
     point = data.draw(st.sampled_from(recording.points))
     length = point.head_bytes + len(recording.data) - point.offset_bytes
     cuts = data.draw(st.lists(st.integers(1, length - 1), max_size=30))
-    assert gone_on(recording, point, *cuts).pcm == gone_on(recording, point).pcm
+    assert restarted(recording, point, *cuts).pcm == restarted(recording, point).pcm
 
 
 @pytest.mark.parametrize("name", ["ogg", "mp3", "wav of 24 bit", "mp4 with its index first", "webm"])
-def test_points_are_told_after_a_restart_too(name: str) -> None:
+def test_points_are_found_after_a_restart_too(name: str) -> None:
     """A chain of decoders, each of which ends soon after its first point, yields the samples of a single one."""
     recording = broken(name)
     every = str(len(recording.data) // SHARE)
-    options, given_bytes, pcm, restarts = ["--restart-bytes", every], recording.data, b"", 0
+    options, given_bytes, pcm, restarts = ["--restart-interval-bytes", every], recording.data, b"", 0
     while True:
-        found = decoded(given_bytes, "--marks", "--channels", "1", *options)
-        assert found.status == 0, found.said
-        told = [one for one in found.said if one["type"] == "restart"]
-        if not told:
+        found = decoded(given_bytes, "--messages", "--channels", "1", *options)
+        assert found.status == 0, found.messages
+        points = [one for one in found.messages if one["type"] == "restart"]
+        if not points:
             break
-        point = decode_restart(json.dumps(told[0]))
+        point = decode_restart_point(json.dumps(points[0]))
         assert point is not None
         begun = recording.whole.pcm[len(pcm) :][: len(found.pcm)]
         assert found.pcm == begun
         pcm = recording.whole.pcm[: point.start_samples * 2]
         given_bytes = recording.data[: point.head_bytes] + recording.data[point.offset_bytes :]
-        options = ["--restart-bytes", every, "--restart", json.dumps(told[0])]
+        options = ["--restart-interval-bytes", every, "--restart-point", json.dumps(points[0])]
         restarts += 1
     assert pcm + found.pcm == recording.whole.pcm
     assert restarts >= 3
 
 
 @pytest.mark.parametrize("name", ["wav of 16 bit", "ogg", "mp4 with its index first", "flac"])
-def test_hostile_ends_after_a_restart_are_told_in_words(name: str) -> None:
-    """What doesn't fit to its record, or is another version's, ends the decoder with a sentence and no sample."""
+def test_hostile_ends_after_a_restart_fail_in_words(name: str) -> None:
+    """Bytes that do not match their restart point, and another version's point, end the decoder with a sentence."""
     recording = broken(name)
     point = recording.points[1]
-    record = next(one for one in recording.whole.said if one.get("anchor_bytes") == point.anchor_bytes)
+    record = next(one for one in recording.whole.messages if one.get("anchor_bytes") == point.anchor_bytes)
     noise = random.Random(name).randbytes(100_000)
     rest = recording.data[: point.head_bytes] + noise
-    strange = decoded(rest, "--channels", "1", "--restart", json.dumps(record))
-    assert strange.status in {0, TROUBLE_STATUS}
-    older = decoded(rest, "--channels", "1", "--restart", json.dumps({**record, "version": 0}))
-    assert (older.status, older.pcm) == (TROUBLE_STATUS, b"")
+    strange = decoded(rest, "--channels", "1", "--restart-point", json.dumps(record))
+    assert strange.status in {0, FAILURE_STATUS}
+    older = decoded(rest, "--channels", "1", "--restart-point", json.dumps({**record, "version": 0}))
+    assert (older.status, older.pcm) == (FAILURE_STATUS, b"")
     assert "another version" in older.message
 
 
-def test_what_follows_the_samples_of_a_wav_is_none() -> None:
+def test_bytes_after_the_samples_of_a_wav_are_skipped() -> None:
     """Tags that stand behind a WAV's samples are no sound, after a restart as before it."""
     recording = broken("wav of 16 bit")
     tags = b"LIST" + (50_000).to_bytes(4, "little") + bytes(range(250)) * 200
     tagged = recording._replace(data=recording.data + tags)
     assert decoded(tagged.data).pcm == recording.whole.pcm
     point = recording.points[0]
-    assert np.array_equal(gone_on(tagged, point).samples, recording.whole.samples[point.start_samples :])
+    assert np.array_equal(restarted(tagged, point).samples, recording.whole.samples[point.start_samples :])

@@ -19,18 +19,18 @@ async def test_a_container_becomes_the_facts_of_its_samples(deployment: Deployme
     upload = await sent(deployment, data)
     await deployment.started()
     await ended([upload])
-    heard = decoded(data)
-    story = Story(heard.samples)
+    found = decoded(data)
+    story = Story(found.samples)
     facts = await upload.facts()
     finals = [one for one in facts if one[0].sequence == 0]
     assert finals == [one for one in expected(story, upload.keys.session_id) if one[0].sequence == 0]
     assert len(finals) > 3
-    told = [fact for _, fact in await upload.told()]
-    assert isinstance(told[1], SourceNoted)
-    assert (told[1].container, told[1].codec, told[1].channels) == ("webm", "opus", channels)
-    assert isinstance(told[-1], SessionEnded)
-    assert (told[-1].reason, told[-1].audio_samples) == ("stop", len(heard.samples))
-    assert await upload.pcm() == heard.pcm
+    noted = [fact for _, fact in await upload.decoded_facts()]
+    assert isinstance(noted[1], SourceNoted)
+    assert (noted[1].container, noted[1].codec, noted[1].channels) == ("webm", "opus", channels)
+    assert isinstance(noted[-1], SessionEnded)
+    assert (noted[-1].reason, noted[-1].audio_samples) == ("stop", len(found.samples))
+    assert await upload.pcm() == found.pcm
     await eventually_async(upload.is_freed)
 
 
@@ -57,10 +57,10 @@ async def test_audio_comes_while_the_client_goes_on(single: Deployment) -> None:
     half = len(data) // 2
     await upload.send(data[:half])
 
-    async def heard() -> bool:
-        return any(at.offset and not at.sequence for at, _ in await upload.told())
+    async def has_final() -> bool:
+        return any(at.offset and not at.sequence for at, _ in await upload.decoded_facts())
 
-    await eventually_async(heard, 20)
+    await eventually_async(has_final, 20)
     assert not await upload.has_ended()
     await upload.send(data[half:])
     await upload.seal()

@@ -1,4 +1,4 @@
-"""Control events in an upload keep their place in the audio, whoever decodes."""
+"""Control events in an upload keep their place in the audio, whichever worker decodes."""
 
 import asyncio
 
@@ -24,7 +24,7 @@ LEASE_MS = 250
 
 
 async def reached(upload: Upload, kind: type, count: int = 1) -> list[Position]:
-    """Where the audio's events of a kind stand, once there are so many."""
+    """The positions of the audio's events of a kind, once it has so many."""
 
     async def look() -> list[Position] | None:
         found = [at for at, event in await upload.events() if isinstance(event, kind)]
@@ -35,7 +35,7 @@ async def reached(upload: Upload, kind: type, count: int = 1) -> list[Position]:
     return found
 
 
-async def test_an_event_comes_after_what_was_decoded_before_it(deployment: Deployment) -> None:
+async def test_an_event_comes_after_the_audio_before_it(deployment: Deployment) -> None:
     """A finalize amid a container stands behind the audio of the bytes before it, within a codec's delay."""
     data = recording("webm as recorded")
     upload = await opened(deployment)
@@ -52,12 +52,12 @@ async def test_an_event_comes_after_what_was_decoded_before_it(deployment: Deplo
     await ended([upload])
     assert any(
         isinstance(fact, UtteranceFinal) and fact.decided_samples == at.offset // 160 * 160
-        for _, fact in await upload.told()
+        for _, fact in await upload.decoded_facts()
     )
 
 
 async def test_an_early_event_waits_for_the_description(single: Deployment) -> None:
-    """What came before anything could be decoded comes right after the description, which is always second."""
+    """An event before any decodable byte comes right after the description, which is always second."""
     data = recording("ogg")
     upload = await opened(single)
     await upload.tell(Finalized())
@@ -73,8 +73,8 @@ async def test_an_early_event_waits_for_the_description(single: Deployment) -> N
     ]  # fmt: skip
 
 
-async def test_lost_bytes_are_told_as_a_hole(single: Deployment) -> None:
-    """Where bytes of a container were lost a hole is noted, though nobody knows its length, and decoding goes on."""
+async def test_lost_bytes_are_a_hole(single: Deployment) -> None:
+    """Where bytes of a container were lost a hole is noted, though its length is unknown, and decoding goes on."""
     data = recording("ogg")
     third = len(data) // 3
     upload = await opened(single)
@@ -87,7 +87,7 @@ async def test_lost_bytes_are_told_as_a_hole(single: Deployment) -> None:
     await ended([upload])
     [(at, samples)] = [(at, event.samples) for at, event in await upload.events() if isinstance(event, HoleFound)]
     assert samples == 0
-    [noted] = [fact for _, fact in await upload.told() if isinstance(fact, HoleNoted)]
+    [noted] = [fact for _, fact in await upload.decoded_facts() if isinstance(fact, HoleNoted)]
     assert noted.start_samples == noted.end_samples == at.offset
     assert 80_000 < len(await upload.pcm()) < 250_000
 
@@ -107,12 +107,12 @@ async def test_another_worker_decodes_again_harmlessly(deployment: Deployment, n
             await upload.tell(Finalized())
         await asyncio.gather(*(reached(upload, Finalized, part + 1) for upload in (undisturbed, killed)))
         if part == 1:
-            [run] = mortal.holdings
+            [run] = mortal.active_runs
             first = {upload.keys.session_id: upload for upload in (undisturbed, killed)}[run.claim.keys.session_id]
             await abandon(mortal)
             heir = await deployment.started(lease_ms=LEASE_MS, capacity=1)
             await held(heir, 1, hurried=True)
-            assert first.keys.session_id == next(iter(heir.holdings)).claim.keys.session_id
+            assert first.keys.session_id == next(iter(heir.active_runs)).claim.keys.session_id
     for upload in (undisturbed, killed):
         await upload.seal()
     await ended([undisturbed, killed])
@@ -143,6 +143,6 @@ async def test_lost_answers_only_delay(standalone: Server, single: Deployment) -
     await eventually_async(look, 60)
     assert breaks > 3
     assert await upload.pcm() == decoded(data).pcm
-    *_, (_, last) = await upload.told()
+    *_, (_, last) = await upload.decoded_facts()
     assert isinstance(last, SessionEnded)
     assert (last.reason, last.audio_samples) == ("stop", len(decoded(data).samples))

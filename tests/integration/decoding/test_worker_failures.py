@@ -1,4 +1,4 @@
-"""What can't be decoded, is too long, or goes wrong around a decoder: the session ends in words, others go on."""
+"""Undecodable, overlong and crashing recordings: each session ends with a sentence, and others go on."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from eventlog.log import Code
 from eventlog.positions import OPENED
 from eventlog.work.uploads import Uploads
 from processor.decoding import decoder_pool
-from processor.decoding.decoder_process import running
+from processor.decoding.decoder_process import run_decoder
 from processor.worker import Worker
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.hostile import NEVER_TAKEN
@@ -25,7 +25,7 @@ from tests.support.waiting import eventually_async
 
 async def end(upload: Upload) -> SessionEnded:
     """Its last fact."""
-    [*_, (_, last)] = await upload.told()
+    [*_, (_, last)] = await upload.decoded_facts()
     assert isinstance(last, SessionEnded)
     return last
 
@@ -63,7 +63,7 @@ async def test_a_file_that_is_no_recording_fails_in_words(deployment: Deployment
 
 
 async def test_a_failure_ends_the_upload_too(single: Deployment) -> None:
-    """A client that goes on sending after its file was refused hears that the session has its end."""
+    """A client that goes on sending after its file was refused learns that the session has ended."""
     upload = await opened(single)
     await single.started()
     await upload.send(NEVER_TAKEN["HTML"])
@@ -87,11 +87,12 @@ async def test_a_cut_off_recording_keeps_its_words(single: Deployment) -> None:
 
 
 async def test_a_mislabelled_file_is_known_by_its_bytes(single: Deployment) -> None:
-    """Nobody asks what a client calls its file: the bytes say what it is."""
+    """A file's name and type do not matter: its bytes decide."""
     uploads = [await sent(single, recording(name)) for name in ("flac", "wav of 24 bit", "mp4 with its index last")]
     await single.started()
     await ended(uploads)
-    finals = [[fact.text for _, fact in await one.told() if isinstance(fact, UtteranceFinal)] for one in uploads]
+    facts = [await one.decoded_facts() for one in uploads]
+    finals = [[fact.text for _, fact in found if isinstance(fact, UtteranceFinal)] for found in facts]
     assert all(len(one) > 2 for one in finals)
 
 
@@ -109,7 +110,7 @@ async def test_a_recording_that_is_too_long_is_ended_at_the_limit(single: Deploy
 
 
 async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
-    """A long recording is decoded no further ahead of what is transcribed than the bound, and yet to its end."""
+    """A long recording is decoded no further ahead of the checkpoint than the bound, and yet to its end."""
     form = FORMATS["flac at 8 kHz"]
     data = encoded(np.concatenate([talk(8_000)] * 12), form)
     upload = await sent(single, data)
@@ -118,8 +119,8 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
 
     async def watched() -> bool:
         nonlocal furthest
-        about = await single.log.read_position(upload.keys)
-        for run in worker.holdings:
+        about = await single.log.whereabouts(upload.keys)
+        for run in worker.active_runs:
             if about is not None and about.head.offset < 2**62:
                 furthest = max(furthest, about.head.offset - min(run.checkpoint.boundaries, default=0))
         return await upload.has_ended()
@@ -131,13 +132,13 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
 
 async def decoding(worker: Worker) -> int:
     """The one decoder that runs below this process, once it does."""
-    await eventually_async(lambda: worker._decoders.children == 1 and children_of(os.getpid()), 20)
+    await eventually_async(lambda: worker._decoders.child_count == 1 and children_of(os.getpid()), 20)
     [pid] = children_of(os.getpid())
     return pid
 
 
 async def test_a_decoder_that_is_killed_is_started_again(single: Deployment) -> None:
-    """A child that the system killed says nothing about the file: decoding begins anew, and nothing differs."""
+    """A child that the system killed says nothing about the file: decoding starts again, and nothing differs."""
     data = recording("webm as recorded")
     upload = await opened(single)
     await upload.send(data[: len(data) // 2])
@@ -162,7 +163,7 @@ async def test_a_decoder_that_is_killed_is_started_again(single: Deployment) -> 
 async def test_a_decoder_that_crashes_fails_its_session(
     single: Deployment, number: signal.Signals, detail: str
 ) -> None:
-    """A child that native code brought down ends its session as failed, with what was decoded before (SAFE-3)."""
+    """A child that native code brought down ends its session as failed, with the text decoded before (SAFE-3)."""
     data = recording("webm as recorded")
     upload = await opened(single)
     await upload.send(data[: len(data) // 2])
@@ -177,14 +178,14 @@ async def test_a_decoder_that_crashes_fails_its_session(
 
 
 async def _has_finals(upload: Upload) -> bool:
-    return any(isinstance(fact, UtteranceFinal) for _, fact in await upload.told())
+    return any(isinstance(fact, UtteranceFinal) for _, fact in await upload.decoded_facts())
 
 
 async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Children that keep ending for no reason they tell end the session as failed after a bound (SAFE-3)."""
-    monkeypatch.setattr(decoder_pool, "running", lambda **_: running(channels=9, max_spool_bytes=1))
+    """Children that keep ending without a reported reason end the session as failed after a bound (SAFE-3)."""
+    monkeypatch.setattr(decoder_pool, "run_decoder", lambda **_: run_decoder(channels=9, max_spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
     await ended([upload])
@@ -216,15 +217,15 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
     worker = await single.started(lease_ms=300)
     await decoding(worker)
     await eventually_async(upload.pcm, 20)
-    [run] = worker.holdings
+    [run] = worker.active_runs
     thief = await single.claims("thief", lease_ms=30)
     stolen = await eventually_async(lambda: thief.take_over(10))
     begun = await Uploads(single.server).start_decoding(stolen[0])
     await upload.send(data[len(data) // 2 :])
     await upload.seal()
     await eventually_async(lambda: children_of(os.getpid()) == [])
-    await eventually_async(lambda: worker._decoders.children == 0 and not len(worker.holdings))
-    about = await single.log.read_position(upload.keys)
+    await eventually_async(lambda: worker._decoders.child_count == 0 and not len(worker.active_runs))
+    about = await single.log.whereabouts(upload.keys)
     assert about is not None
     assert (about.epoch, about.head) == (begun.epoch, begun.head)
     await worker._decoders._decode(run)
@@ -235,21 +236,21 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
 
 
 async def test_decoders_are_bounded_and_wait_for_bytes(single: Deployment) -> None:
-    """No more children run at once than may, the others wait in line, and a session without bytes takes no place."""
+    """No more children run at once than may, the others wait, and a session without bytes takes no slot."""
     silent = await opened(single)
     data = recording("ogg")
     uploads = [await sent(single, data) for _ in range(5)]
-    worker = await single.started(decoders=2)
+    worker = await single.started(max_decoders=2)
     most = 0
 
     async def watched() -> bool:
         nonlocal most
-        most = max(most, worker._decoders.children)
+        most = max(most, worker._decoders.child_count)
         return all([await one.has_ended() for one in uploads])
 
     await eventually_async(watched, 60)
     assert most == 2
-    assert worker._decoders.children == 0
+    assert worker._decoders.child_count == 0
     assert [at for at, _ in await silent.events()] == [OPENED]
 
 

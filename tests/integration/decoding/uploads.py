@@ -45,7 +45,7 @@ class Upload:
         await self._append(SEALED, encode(sealed), is_audio=False)
 
     async def entries(self) -> list[tuple[Position, bytes, bytes]]:
-        """What the audio stream holds: id, kind of payload, payload."""
+        """The audio stream's entries: id, kind of payload, payload."""
         found = await self._log.server.execute("XRANGE", self.keys.audio, "-", "+")
         return [(Position.parse(entry_id), fields[0], fields[1]) for entry_id, fields in found]
 
@@ -59,9 +59,9 @@ class Upload:
 
     async def facts(self) -> Facts:
         """Its facts so far, the wall clock left out of them."""
-        return [(at, timeless(fact)) for at, fact in await self.told()]
+        return [(at, timeless(fact)) for at, fact in await self.decoded_facts()]
 
-    async def told(self) -> list[tuple[Position, Fact]]:
+    async def decoded_facts(self) -> list[tuple[Position, Fact]]:
         """Its facts so far."""
         return [(at, decode_fact(fact)) for at, fact in await self._log.facts(self.run, START)]
 

@@ -40,7 +40,7 @@ async def behind(redis_url: str) -> AsyncIterator[None]:
     projections: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S), Status()]
     runner = ProjectionRunner(server, projections, "test", session_ttl_s=TTL_S)
     await Claims(server, "test", lease_ms=5000, session_ttl_s=TTL_S).ensure_groups()
-    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), try_alone=_never_alone)
+    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), trial=_never_alone)
     await runner.start()
     await worker.start()
     try:

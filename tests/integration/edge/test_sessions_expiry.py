@@ -21,7 +21,7 @@ async def short_lived_worker(redis_url: str) -> AsyncIterator[Server]:
     """A worker that gives keys a short time to live."""
     server = await connect(redis_url, partitions=PARTITIONS)
     settings = WorkerSettings(session_ttl_s=SHORT_TTL_S, lease_ms=1500)
-    worker = Worker(server, settings, load("mock"), try_alone=_never_alone)
+    worker = Worker(server, settings, load("mock"), trial=_never_alone)
     await worker.start()
     try:
         yield server

@@ -57,7 +57,7 @@ async def behind(redis_url: str, *, audio_retention_s: int = 0) -> AsyncIterator
     runner = ProjectionRunner(server, models, "test", session_ttl_s=TTL_S)
     await Claims(server, "test", lease_ms=5000, session_ttl_s=TTL_S).ensure_groups()
     settings = WorkerSettings(session_ttl_s=TTL_S, audio_retention_s=audio_retention_s)
-    worker = Worker(server, settings, load("mock"), try_alone=_never)
+    worker = Worker(server, settings, load("mock"), trial=_never)
     await runner.start()
     await worker.start()
     try:

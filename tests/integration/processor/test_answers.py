@@ -1,4 +1,4 @@
-"""Questions about an open utterance: answered once all before them is committed, without a boundary or a fact."""
+"""Requests for an open utterance's text: answered once all before them is committed, without a boundary or a fact."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -25,7 +25,7 @@ Listen = Callable[[Deployment], Awaitable[Heard]]
 
 @pytest.fixture
 async def listen() -> AsyncIterator[Listen]:
-    """Begins to hear every answer of a deployment, by run."""
+    """Begins to collect every answer of a deployment, by run."""
     started: list[Wakeups] = []
 
     async def begin(deployment: Deployment) -> Heard:
@@ -48,7 +48,7 @@ async def listen() -> AsyncIterator[Listen]:
 
 
 def asked(session: Session, *places: tuple[int, str]) -> list[AudioEntry]:
-    """The session's entries with questions put in: (after which audio offset, its name), each at a chunk's end."""
+    """The session's entries with requests inserted: (after which audio offset, its name), each at a chunk's end."""
     entries = list(session.entries)
     for offset, request in places:
         number = next(number for number, one in enumerate(entries) if one.position.offset > offset)
@@ -57,8 +57,8 @@ def asked(session: Session, *places: tuple[int, str]) -> list[AudioEntry]:
     return entries
 
 
-async def test_a_question_is_answered_with_the_open_utterance(deployment: Deployment, listen: Listen) -> None:
-    """The answer counts the finals before it and tells the open utterance as it would read now (LIVE-1)."""
+async def test_a_request_is_answered_with_the_open_utterance(deployment: Deployment, listen: Listen) -> None:
+    """The answer counts the finals before it and has the open utterance's text so far (LIVE-1)."""
     heard = await listen(deployment)
     session = await deployment.open(Story(talk()))
     recogniser = HeldRecogniser(is_open=True)
@@ -93,8 +93,8 @@ async def _has(session: Session, finals: int) -> bool:
     return await session.finals() == finals
 
 
-async def test_every_question_is_answered(deployment: Deployment, listen: Listen) -> None:
-    """In silence, twice at one place and before any audio there is an answer to each question, in their order."""
+async def test_every_request_is_answered(deployment: Deployment, listen: Listen) -> None:
+    """In silence, twice at one place and before any audio each request gets an answer, in order."""
     heard = await listen(deployment)
     session = await deployment.open(Story(talk(16_000, 2)))
     entries = asked(session, (0, "first"), (50_000, "twice"), (50_000, "and again"), (140_000, "last"))
@@ -112,7 +112,7 @@ async def test_every_question_is_answered(deployment: Deployment, listen: Listen
 
 
 async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, listen: Listen) -> None:
-    """Nothing is answered while an utterance before the question is still being recognised."""
+    """Nothing is answered while an utterance before the request is still being recognised."""
     heard = await listen(single)
     recogniser = HeldRecogniser(max_batch=1)
     session = await single.open(Story(talk()))
@@ -120,15 +120,15 @@ async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, list
     await session.say(entries[: next(number for number, one in enumerate(entries) if one.event) + 1])
     worker = await single.started(recogniser)
     await held(worker, 1)
-    [run] = worker.holdings
-    await eventually_async(lambda: any(item.decision.asked for item in run.pending))
+    [run] = worker.active_runs
+    await eventually_async(lambda: any(item.decision.request for item in run.pending))
     assert heard == {}
     recogniser.gate.set()
     [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
     assert answer.utterances == await session.finals() > 0
 
 
-async def test_a_question_is_answered_although_the_engine_fails(single: Deployment, listen: Listen) -> None:
+async def test_a_request_is_answered_although_the_engine_fails(single: Deployment, listen: Listen) -> None:
     """Where the open utterance can't be recognised the answer goes without it, and holds nothing up."""
 
     def refuse(clips: Sequence[Clip]) -> None:
@@ -147,8 +147,8 @@ async def test_a_question_is_answered_although_the_engine_fails(single: Deployme
     assert await session.facts() == session.expected()
 
 
-async def test_a_question_is_taken_once(deployment: Deployment) -> None:
-    """A question behind the checkpoint isn't a decision again when its audio is read again."""
+async def test_a_request_is_taken_once(deployment: Deployment) -> None:
+    """A request before the checkpoint isn't a decision again when its audio is read again."""
     session = await deployment.open(Story(talk()))
     entries = asked(session, (16_000, "early"))
     await session.say(entries)
@@ -156,4 +156,4 @@ async def test_a_question_is_taken_once(deployment: Deployment) -> None:
     await deployment.ended(session)
     assert Position(16_000, 1) in [one.position for one in entries]
     assert await session.facts() == session.expected()
-    assert len(worker.holdings) == 0
+    assert len(worker.active_runs) == 0

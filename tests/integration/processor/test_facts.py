@@ -1,4 +1,4 @@
-"""What decisions state: progress, labels, sources and ends, the same from any checkpoint."""
+"""The facts of decisions: progress, labels, sources and ends, the same from any checkpoint."""
 
 import hashlib
 import os
@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from eventlog.events import Fact, ProgressNoted, SessionEnded, SessionSealed, SourceDescribed, SourceNoted
 from eventlog.events import UtteranceFinal as Final
 from eventlog.log import AudioEntry, Checkpoint
-from eventlog.positions import SEALED, Position
-from processor.facts import MILESTONES_PERCENT, PROGRESS_S, Telling
+from eventlog.positions import OPENED, SEALED, Position
+from processor.facts import MILESTONES_PERCENT, PROGRESS_S, FactBuilder
 from processor.recognisers import Recognition
 from processor.speech import Utterance
 from processor.timeline import Decision, Timeline
@@ -24,41 +24,46 @@ from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
 RATE_HZ = 16_000
-HEARD = Utterance(start_samples=0, end_samples=3, decided_samples=9, pcm=b"\1\0\2\0\3\0", voiced_ms=900)
+SPEECH = Utterance(start_samples=0, end_samples=3, decided_samples=9, pcm=b"\1\0\2\0\3\0", voiced_ms=900)
 START = Story(talk()).start
 
 
-def telling(total_samples: int = 0, speaker_labels: str = "channel") -> Telling:
-    """A run's way of telling, at the beginning of all time."""
-    return Telling(msgspec.structs.replace(START, speaker_labels=speaker_labels), total_samples, lambda: 0)
+def facts_of(
+    decision: Decision, text: str | None = None, *, before_samples: int = 0, total_samples: int = 0,
+    speaker_labels: str = "channel",
+) -> list[Fact]:  # fmt: skip
+    """The facts of a run's first decision, at the wall clock's zero."""
+    builder = FactBuilder(msgspec.structs.replace(START, speaker_labels=speaker_labels), total_samples, lambda: 0)
+    recognition = None if text is None else Recognition(text=text, confidence=1.0)
+    found = builder.facts(decision, recognition, utterances=0, after=OPENED, before_samples=before_samples)
+    return [fact for _, fact in found]
 
 
 def progress(boundaries: list[int], total_samples: int, text: str = "") -> list[tuple[int, ProgressNoted]]:
-    """What is told of progress at a run's boundaries: (number of the boundary, fact)."""
+    """The progress facts at a run's boundaries: (number of the boundary, fact)."""
     found, before = [], 0
     for number, boundary in enumerate(boundaries):
-        decision = Decision(Position(boundary, 0), (boundary,), utterance=HEARD)
-        recognition = Recognition(text=text, confidence=1.0)
-        facts = telling(total_samples).facts(decision, recognition, 0, before)
+        decision = Decision(Position(boundary, 0), (boundary,), utterance=SPEECH)
+        facts = facts_of(decision, text, before_samples=before, total_samples=total_samples)
         found += [(number, fact) for fact in facts if isinstance(fact, ProgressNoted)]
         before = boundary
     return found
 
 
-def test_each_milestone_of_a_recording_is_told_once() -> None:
-    """A recording's progress is told at the first boundary at or past 10, 25, 50, 75 and 90 % (STATUS-3)."""
-    told = progress(list(range(10_000, 1_000_001, 10_000)), 1_000_000, "words")
-    assert [fact.processed_samples // 10_000 for _, fact in told] == list(MILESTONES_PERCENT)
-    assert {fact.total_samples for _, fact in told} == {1_000_000}
+def test_each_milestone_of_a_recording_is_stated_once() -> None:
+    """A recording's progress is stated at the first boundary at or past 10, 25, 50, 75 and 90 % (STATUS-3)."""
+    found = progress(list(range(10_000, 1_000_001, 10_000)), 1_000_000, "words")
+    assert [fact.processed_samples // 10_000 for _, fact in found] == list(MILESTONES_PERCENT)
+    assert {fact.total_samples for _, fact in found} == {1_000_000}
 
 
-def test_milestones_passed_at_once_are_told_once() -> None:
+def test_milestones_passed_at_once_are_stated_once() -> None:
     """One boundary that passes several milestones states one fact, which says how far it is (STATUS-3)."""
     [(_, fact)] = progress([800_000], 1_000_000)
     assert fact.processed_samples == 800_000
 
 
-def test_a_live_stream_tells_progress_where_nothing_else_is_said() -> None:
+def test_a_live_stream_states_progress_without_another_fact() -> None:
     """Without a known length, every few seconds at a boundary that states nothing else, and never beside a final."""
     grid = PROGRESS_S * RATE_HZ
     boundaries = [grid // 2, grid, grid + 160, 2 * grid - 160, 3 * grid + 160]
@@ -73,27 +78,26 @@ def test_a_live_stream_tells_progress_where_nothing_else_is_said() -> None:
 def test_progress_is_the_same_from_any_checkpoint(
     steps: list[int], total: int, spoken: bool, data: st.DataObject  # noqa: FBT001
 ) -> None:
-    """Whoever goes on from a checkpoint states the progress that an undisturbed run states after it."""
+    """A worker that resumes from a checkpoint states the progress that an undisturbed run states after it."""
     boundaries = [int(one) for one in np.cumsum(steps)]
     text = "words" if spoken else ""
     whole = progress(boundaries, total, text)
     cut = data.draw(st.integers(1, len(boundaries) - 1))
     before = boundaries[cut - 1]
-    decision = Decision(Position(boundaries[cut], 0), (boundaries[cut],), utterance=HEARD)
-    facts = telling(total).facts(decision, Recognition(text=text, confidence=1.0), 0, before)
+    decision = Decision(Position(boundaries[cut], 0), (boundaries[cut],), utterance=SPEECH)
+    facts = facts_of(decision, text, before_samples=before, total_samples=total)
     assert [one for one in facts if isinstance(one, ProgressNoted)] == [fact for at, fact in whole if at == cut]
 
 
 def label(pcm: bytes, channel: int = 0, labels: str = "hash") -> str:
     """The speaker of an utterance with these samples."""
-    heard = msgspec_replaced(pcm)
-    decision = Decision(Position(9, 0), (9,) * 2, channel=channel, utterance=heard)
-    [fact] = telling(speaker_labels=labels).facts(decision, Recognition(text="words", confidence=1.0), 0, 0)
+    decision = Decision(Position(9, 0), (9,) * 2, channel=channel, utterance=utterance(pcm))
+    [fact] = facts_of(decision, "words", speaker_labels=labels)
     assert isinstance(fact, Final)
     return fact.speaker
 
 
-def msgspec_replaced(pcm: bytes) -> Utterance:
+def utterance(pcm: bytes) -> Utterance:
     """An utterance of these samples."""
     return Utterance(start_samples=0, end_samples=len(pcm) // 2, decided_samples=9, pcm=pcm, voiced_ms=900)
 
@@ -109,10 +113,7 @@ def test_a_hash_label_is_drawn_from_the_samples_alone() -> None:
 def test_labels_are_the_same_in_every_process() -> None:
     """A label doesn't depend on the process that makes it, whatever seed Python's own hash has there (LIVE-4)."""
     program = (
-        "import sys; from processor.facts import Telling; from processor.speech import Utterance; "
-        "from eventlog.events import SessionStarted as S; "
-        "t = Telling(S(session_id='s', sample_rate_hz=16000, speaker_labels='hash'), 0, lambda: 0); "
-        "print(t._speaker(0, Utterance(0, 3, 9, bytes(range(6)), 900)))"
+        "from tests.integration.processor.test_facts import label; print(label(bytes(range(6))))"
     )
     said = {
         subprocess.run(
@@ -125,13 +126,13 @@ def test_labels_are_the_same_in_every_process() -> None:
 
 
 def test_a_described_source_begins_its_facts() -> None:
-    """The description is the first decision, says how many channels there are, and becomes the first fact."""
+    """The description is the first decision, states the number of channels, and becomes the first fact."""
     start = msgspec.structs.replace(START, channels=0, encoding="container")
     timeline = Timeline(start, Checkpoint())
     event = SourceDescribed(sample_rate_hz=RATE_HZ, channels=2, container="webm", codec="opus", duration_samples=99)
     [decision] = timeline.feed(AudioEntry(Position(0, 2), None, msgspec.json.encode(event), 0))
     assert (decision.cursor, decision.boundaries, timeline.frame_bytes) == (Position(0, 2), (0, 0), 4)
-    [fact] = telling().facts(decision, None, 0, 0)
+    [fact] = facts_of(decision)
     noted = SourceNoted(sample_rate_hz=RATE_HZ, channels=2, container="webm", codec="opus", duration_samples=99)
     assert fact == noted
 
@@ -141,24 +142,23 @@ def test_a_session_that_fails_undescribed_ends_with_its_reason() -> None:
     timeline = Timeline(msgspec.structs.replace(START, channels=0, encoding="container"), Checkpoint())
     sealed = SessionSealed(reason="failed", offset_samples=0, detail="begins like HTML")
     [decision] = timeline.feed(AudioEntry(SEALED, None, msgspec.json.encode(sealed), 0))
-    facts: list[Fact] = telling().facts(decision, None, 0, 0)
-    assert facts == [
+    assert facts_of(decision) == [
         SessionEnded(
             reason="failed", audio_samples=0, utterances=0, sample_rate_hz=RATE_HZ, ended_ms=0,
             detail="begins like HTML",
         )
     ]  # fmt: skip
-    assert timeline.ended
+    assert timeline.has_ended
 
 
-async def test_a_silent_session_tells_that_it_goes_on(deployment: Deployment) -> None:
-    """A live session in which nobody speaks states every few seconds that it was heard (STATUS-3)."""
+async def test_a_silent_session_states_its_progress(deployment: Deployment) -> None:
+    """A live session without speech states its progress every few seconds (STATUS-3)."""
     session = await deployment.open(Story(np.zeros((16_000 * 12, 1), np.int16), sealed=False))
     await deployment.started()
     await session.say()
 
-    async def told() -> bool:
+    async def has_progress() -> bool:
         return len(await session.facts()) == 3
 
-    await eventually_async(told)
+    await eventually_async(has_progress)
     assert await session.facts() == session.expected()

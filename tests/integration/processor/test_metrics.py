@@ -1,4 +1,4 @@
-"""What a worker counts."""
+"""A worker's metrics."""
 
 from collections.abc import Sequence
 
@@ -35,8 +35,8 @@ async def test_a_run_shows_in_the_metrics(deployment: Deployment) -> None:
     assert of(found, "stenolog_worker_oldest_decision_seconds") == 0
 
 
-async def test_what_waits_shows_as_lag(deployment: Deployment) -> None:
-    """While recognition is held up, what waits and for how long can be seen, and whose audio is left alone (OPS-3)."""
+async def test_waiting_decisions_show_as_lag(deployment: Deployment) -> None:
+    """While recognition is held up, the waiting decisions' age shows, and so do throttled runs (OPS-3)."""
     recogniser = HeldRecogniser(max_batch=1)
     worker = await deployment.started(recogniser, max_pending_utterances=1)
     await deployment.spoken(Story(talk(16_000, 4)))
@@ -44,7 +44,7 @@ async def test_what_waits_shows_as_lag(deployment: Deployment) -> None:
     def lagging() -> bool:
         found = scraped(worker)
         return all(of(found, f"stenolog_worker_{name}") > 0 for name in (
-            "runs", "oldest_decision_seconds", "uncommitted_audio_seconds", "held_back_runs",
+            "runs", "oldest_decision_seconds", "uncommitted_audio_seconds", "throttled_runs",
         ))  # fmt: skip
 
     await eventually_async(lagging)
@@ -62,8 +62,8 @@ async def test_takeovers_are_counted(deployment: Deployment) -> None:
     assert of(scraped(first), "stenolog_worker_takeovers_total") == 0
 
 
-async def test_runs_that_are_set_aside_are_counted(deployment: Deployment) -> None:
-    """A run that can't be processed and is set aside is counted (SAFE-3, OPS-3)."""
+async def test_quarantined_runs_are_counted(deployment: Deployment) -> None:
+    """A run that cannot be processed is quarantined and counted (SAFE-3, OPS-3)."""
     def refuse(_: Sequence[Clip]) -> None:
         raise RecogniserError("no", retryable=False)
 

@@ -13,14 +13,14 @@ from tests.support.waiting import eventually_async
 
 
 class Listener:
-    """Whoever listens to a session's partition, as an edge does."""
+    """Listens to a session's partition, as an edge does."""
 
     def __init__(self, deployment: Deployment, session: Session) -> None:
         """Bind to the session's channel."""
-        self.heard: list[FeedMessage] = []
+        self.messages: list[FeedMessage] = []
         channel = session.run.partition.feed_channel
         self.bells = Wakeups(
-            deployment.server, [channel], lambda _, data: self.heard.append(decode_message(data)), lambda: None
+            deployment.server, [channel], lambda _, data: self.messages.append(decode_message(data)), lambda: None
         )
 
     async def start(self) -> None:
@@ -29,7 +29,7 @@ class Listener:
         await self.bells.listening()
 
 
-async def test_an_open_utterance_is_told_while_it_goes_on(deployment: Deployment) -> None:
+async def test_an_open_utterance_has_partials(deployment: Deployment) -> None:
     """A partial carries the words so far, where they stand in the audio, and the position of the last fact."""
     session = await deployment.open(Story(talk(16_000, 2)))
     listener = Listener(deployment, session)
@@ -40,10 +40,10 @@ async def test_an_open_utterance_is_told_while_it_goes_on(deployment: Deployment
         upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= final.end_samples - 16_000)
         await session.say(session.entries[:upto])
         heard_samples = session.entries[upto - 1].position.offset
-        await eventually_async(lambda: len(listener.heard) > 2)
+        await eventually_async(lambda: len(listener.messages) > 2)
     finally:
         await listener.bells.stop()
-    message = listener.heard[-1]
+    message = listener.messages[-1]
     assert (message.kind, message.member, message.position) == (FeedKind.PARTIAL, session.run.member, "0-1")
     body = msgspec.json.decode(message.body)
     assert (body["type"], body["utterance"], body["channel"]) == ("partial", 0, 0)
@@ -55,7 +55,7 @@ async def test_an_open_utterance_is_told_while_it_goes_on(deployment: Deployment
 
 
 async def test_partials_name_the_last_fact(deployment: Deployment) -> None:
-    """A partial after a final carries that final's position, so that a listener can drop what is older."""
+    """A partial after a final carries that final's position, so that a listener can drop older ones."""
     session = await deployment.open(Story(talk()))
     listener = Listener(deployment, session)
     await listener.start()
@@ -64,15 +64,15 @@ async def test_partials_name_the_last_fact(deployment: Deployment) -> None:
         second = finals_in(session.expected())[1]
         upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= second.end_samples - 6_000)
         await session.say(session.entries[:upto])
-        await eventually_async(lambda: any(one.position == "1-0" for one in listener.heard))
+        await eventually_async(lambda: any(one.position == "1-0" for one in listener.messages))
     finally:
         await listener.bells.stop()
-    last = next(one for one in listener.heard if one.position == "1-0")
+    last = next(one for one in listener.messages if one.position == "1-0")
     assert msgspec.json.decode(last.body)["utterance"] == 1
 
 
 async def test_partials_are_no_facts(deployment: Deployment) -> None:
-    """However many partials there were, the log has finals only, those of a run without partials."""
+    """The log has finals only, those of a run without partials."""
     session = await deployment.open(Story(talk()))
     await deployment.started(partial_interval_ms=1)
     for first in range(0, len(session.entries), 7):
@@ -82,12 +82,12 @@ async def test_partials_are_no_facts(deployment: Deployment) -> None:
 
 
 async def test_partials_wait_while_finals_do(single: Deployment) -> None:
-    """While the recogniser is busy with finals, partials aren't even asked for."""
+    """While the recogniser is busy with finals, no partial is requested."""
     recogniser = HeldRecogniser(max_batch=1)
     session = await single.open(Story(talk()))
     worker = await single.started(recogniser, partial_interval_ms=1, max_pending_utterances=100)
     await held(worker, 1)
-    [run] = worker.holdings
+    [run] = worker.active_runs
     await session.say(session.entries[:60])
     await eventually_async(lambda: run.waiting_utterances > 1)
     await session.say(session.entries[60:-1])
@@ -99,11 +99,11 @@ async def test_partials_wait_while_finals_do(single: Deployment) -> None:
     await single.ended(session)
 
 
-async def test_no_partials_where_none_are_wanted(deployment: Deployment) -> None:
+async def test_a_rate_of_zero_disables_partials(deployment: Deployment) -> None:
     """With a rate of zero an open utterance is never recognised provisionally."""
     session = await deployment.open(Story(talk(16_000, 2)))
     worker = await deployment.started(partial_interval_ms=10, partials_per_s=0)
     await session.say(session.entries[:20])
-    [run] = await eventually_async(lambda: [one for one in worker.holdings if one.timeline.open_utterances()])
+    [run] = await eventually_async(lambda: [one for one in worker.active_runs if one.timeline.open_utterances()])
     worker._partials._submit_due()
-    assert run.partial_due == 0.0, "it was never its turn"
+    assert run.partial_due_at == 0.0, "it was never its turn"

@@ -14,7 +14,7 @@ import pytest
 
 from eventlog.log import AudioEntry, Claim, LogUnavailableError
 from eventlog.positions import Position
-from processor.quarantine_trial import claim_arguments, parse_claim, spawning
+from processor.quarantine_trial import claim_arguments, command_trial, parse_claim
 from processor.recognisers import Clip, RecogniserError, Recognition
 from processor.recognisers.mock import MockRecogniser
 from tests.support.deployment import Deployment, Session, abandon, held
@@ -31,13 +31,13 @@ sys.path.insert(0, sys.argv[1])
 from eventlog.redis.server import connect
 from processor.recognisers import load
 from processor.settings import WorkerSettings
-from processor.quarantine_trial import parse_claim, run_alone
+from processor.quarantine_trial import parse_claim, run_trial
 
 async def main():
     server = await connect(sys.argv[2], partitions=int(sys.argv[3]))
     try:
         claim = parse_claim(server, sys.argv[4:])
-        return await run_alone(server, WorkerSettings(session_ttl_s=1000), load("mock"), claim)
+        return await run_trial(server, WorkerSettings(session_ttl_s=1000), load("mock"), claim)
     finally:
         await server.close()
 
@@ -45,23 +45,23 @@ sys.exit(0 if asyncio.run(main()) else 1)
 """
 
 
-async def set_aside(session: Session, deployment: Deployment) -> list[dict[str, str]]:
-    """What stands in the list of runs set aside in a session's partition."""
+async def quarantined(session: Session, deployment: Deployment) -> list[dict[str, str]]:
+    """The quarantined runs of a session's partition."""
     entries = await deployment.server.execute("XRANGE", session.keys.partition.quarantined, "-", "+")
     texts = [[part.decode() for part in fields] for _, fields in entries]
     return [dict(zip(fields[::2], fields[1::2], strict=True)) for fields in texts]
 
 
 @pytest.mark.parametrize("event", [b"not an event", b'{"event":"unheard_of.v9"}'])
-async def test_an_undecodable_event_sets_the_session_aside(deployment: Deployment, event: bytes) -> None:
-    """A run with an event that nobody can decode is set aside with the reason, and its neighbours go on."""
+async def test_an_undecodable_event_quarantines_the_session(deployment: Deployment, event: bytes) -> None:
+    """A run with an undecodable event is quarantined with the reason, and its neighbours go on."""
     story = Story(talk())
     poisoned, well = await deployment.open(story), await deployment.spoken(story)
     end = poisoned.entries[9].position
     await poisoned.say([*poisoned.entries[:10], AudioEntry(end.control(), None, event, 0)])
     worker = await deployment.started()
     await deployment.ended(well)
-    [noted] = await eventually_async(lambda: set_aside(poisoned, deployment))
+    [noted] = await eventually_async(lambda: quarantined(poisoned, deployment))
     assert noted["run"] == poisoned.run.member
     assert noted["consumer"] == worker.consumer
     assert f"entry {end.control()}" in noted["reason"]
@@ -72,13 +72,13 @@ async def test_an_undecodable_event_sets_the_session_aside(deployment: Deploymen
     assert pending[0] == 0
 
 
-async def test_settings_of_another_build_set_the_session_aside(deployment: Deployment) -> None:
-    """A session pinned to settings that this build doesn't have is set aside, and a session beside it goes on."""
+async def test_settings_of_another_build_quarantine_the_session(deployment: Deployment) -> None:
+    """A session pinned to settings that this build doesn't have is quarantined, and a session beside it goes on."""
     session = await deployment.open(Story(talk(), segmenter={"version": 999}))
     well = await deployment.spoken(Story(talk()))
     await deployment.started()
     await deployment.ended(well)
-    [noted] = await eventually_async(lambda: set_aside(session, deployment))
+    [noted] = await eventually_async(lambda: quarantined(session, deployment))
     assert "version" in noted["reason"]
 
 
@@ -92,12 +92,12 @@ class PickyRecogniser(MockRecogniser):
         return super().recognise(clips)
 
 
-async def test_a_clip_that_no_retry_mends_sets_the_session_aside(deployment: Deployment) -> None:
-    """A recogniser that refuses a session's audio for good has it set aside, and shares of its batches go on."""
+async def test_a_clip_that_no_retry_fixes_quarantines_the_session(deployment: Deployment) -> None:
+    """A recogniser that refuses a session's audio for good has it quarantined, and other clips of its batches go on."""
     refused, well = await deployment.spoken(Story(talk(8_000), 8_000)), await deployment.spoken(Story(talk()))
     await deployment.started(PickyRecogniser())
     await deployment.ended(well)
-    [noted] = await eventually_async(lambda: set_aside(refused, deployment))
+    [noted] = await eventually_async(lambda: quarantined(refused, deployment))
     assert "can't take this rate" in noted["reason"]
     assert await well.facts() == well.expected()
 
@@ -109,7 +109,7 @@ async def die_over(deployment: Deployment, session: Session, deaths: int) -> Non
         doomed._committer.run = held_back  # type: ignore[method-assign]
         await doomed.start()
         await held(doomed, 1, hurried=True)
-        assert doomed.holdings.claims[0].deliveries == death + 1
+        assert doomed.active_runs.claims[0].deliveries == death + 1
         await abandon(doomed)
     assert (await session.checkpoint()).get("suspicion", "0") == str(max(0, deaths - 1))
 
@@ -124,30 +124,31 @@ async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Depl
     await die_over(single, session, 3)
     trials: list[Claim] = []
     command = [sys.executable, "-c", ALONE, str(ROOT), single.url, str(len(single.server.keys.partitions))]
-    alone = spawning(command, timeout_s=20)
+    alone = command_trial(command, timeout_s=20)
 
     async def noted(claim: Claim) -> bool:
         trials.append(claim)
         return await alone(claim)
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=noted)
+    worker = await single.started(lease_ms=LEASE_MS, trial=noted)
     await single.ended(session, hurried=worker)
     assert [one.deliveries for one in trials] == [4]
     assert await session.facts() == session.expected()
-    assert await set_aside(session, single) == []
+    assert await quarantined(session, single) == []
 
 
-async def test_a_suspect_that_dies_alone_is_set_aside(single: Deployment) -> None:
-    """A run that kills a process of its own, too, is set aside with its reason, and its neighbour goes on (SAFE-3)."""
+async def test_a_suspect_that_dies_alone_is_quarantined(single: Deployment) -> None:
+    """A run that kills a process of its own, too, is quarantined with its reason, and others go on (SAFE-3)."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
-    suicide = spawning([sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"], timeout_s=20)
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=suicide)
+    command = [sys.executable, "-c", f"import os; os.kill(os.getpid(), {signal.SIGKILL:d})"]
+    suicide = command_trial(command, timeout_s=20)
+    worker = await single.started(lease_ms=LEASE_MS, trial=suicide)
 
     async def look() -> list[dict[str, str]]:
-        worker._keeper.ring()
-        return await set_aside(session, single)
+        worker._keeper.wake()
+        return await quarantined(session, single)
 
     [noted] = await eventually_async(look)
     assert noted["run"] == session.run.member
@@ -167,46 +168,46 @@ async def test_two_deaths_are_no_suspicion_yet(single: Deployment) -> None:
 
 async def test_a_trial_that_hangs_counts_as_death(single: Deployment) -> None:
     """A trial that doesn't end in time is killed and judged as failed."""
-    hanging = spawning([sys.executable, "-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
+    hanging = command_trial([sys.executable, "-c", "import threading; threading.Event().wait()"], timeout_s=0.1)
     assert await hanging(a_claim(single)) is False
 
 
 @pytest.mark.parametrize(("code", "lived"), [(0, True), (1, False)])
 async def test_a_trial_is_judged_by_its_exit_code(single: Deployment, code: int, lived: bool) -> None:  # noqa: FBT001
     """A process that ends well says that the run lived in it."""
-    assert await spawning([sys.executable, "-c", f"raise SystemExit({code})"], 20)(a_claim(single)) is lived
+    assert await command_trial([sys.executable, "-c", f"raise SystemExit({code})"], 20)(a_claim(single)) is lived
 
 
 @pytest.mark.parametrize(
     "command", [["/nonexistent/command"], [sys.executable, "-c", "raise SystemExit(2)"]], ids=["missing", "unable"]
 )
-async def test_a_trial_that_cannot_be_made_convicts_nobody(single: Deployment, command: list[str]) -> None:
-    """When no process can be started, or it can't be used as it is set, a suspect is neither set aside nor lost."""
+async def test_a_trial_that_cannot_be_made_quarantines_no_run(single: Deployment, command: list[str]) -> None:
+    """When no process can be started, or it refuses its settings, a suspect is neither quarantined nor lost."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
-    alone, tries = spawning(command, timeout_s=20), list[float]()
+    alone, tries = command_trial(command, timeout_s=20), list[float]()
 
     async def counted(claim: Claim) -> bool:
         tries.append(time.monotonic())
         return await alone(claim)
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=counted)
+    worker = await single.started(lease_ms=LEASE_MS, trial=counted)
 
     def look() -> bool:
-        worker._keeper.ring()
+        worker._keeper.wake()
         return len(tries) == 3
 
     await eventually_async(look)
     pauses_s = [after - before for before, after in itertools.pairwise(tries)]
-    assert min(pauses_s) >= LEASE_MS / 1000, "not in a tight loop, though the bell rang all the time"
+    assert min(pauses_s) >= LEASE_MS / 1000, "not in a tight loop, though wake-ups came all the time"
     await single.ended(well)
-    assert await set_aside(session, single) == []
+    assert await quarantined(session, single) == []
     assert session.run.member in await session.hash(session.keys.partition.entries)
 
 
 async def test_a_suspect_that_waits_for_its_speaker_is_tried_once(single: Deployment) -> None:
-    """A run that lived alone without a commit, for nothing was said, goes on in an ordinary worker (SAFE-3)."""
+    """A run that lived alone without a commit, without speech, goes on in an ordinary worker (SAFE-3)."""
     session = await single.open(Story(talk()))
     await die_over(single, session, 3)
     trials: list[Claim] = []
@@ -215,7 +216,7 @@ async def test_a_suspect_that_waits_for_its_speaker_is_tried_once(single: Deploy
         trials.append(claim)
         return True
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=quiet)
+    worker = await single.started(lease_ms=LEASE_MS, trial=quiet)
     await held(worker, 1, hurried=True)
     await session.say()
     await single.ended(session, hurried=worker)
@@ -234,16 +235,16 @@ async def test_a_defect_in_a_trial_is_logged(single: Deployment, caplog: pytest.
             raise failures.pop()
         return claim.consumer != ""
 
-    worker = await single.started(lease_ms=LEASE_MS, try_alone=faulty)
+    worker = await single.started(lease_ms=LEASE_MS, trial=faulty)
     await single.ended(session, hurried=worker)
     [record] = [one for one in caplog.records if one.name == "processor.quarantine" and one.levelname == "ERROR"]
     assert record.exc_info is not None
     assert record.exc_info[0] is ZeroDivisionError
-    assert await set_aside(session, single) == []
+    assert await quarantined(session, single) == []
 
 
-async def test_a_trial_that_failed_while_redis_was_away_convicts_nobody(single: Deployment) -> None:
-    """A trial during which the claim couldn't be renewed says nothing: it is made again, and the run goes on."""
+async def test_a_trial_that_failed_while_redis_was_away_quarantines_no_run(single: Deployment) -> None:
+    """A trial during which the claim could not be renewed does not count: it is repeated, and the run goes on."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     away, trials = asyncio.Event(), list[Claim]()
@@ -253,7 +254,7 @@ async def test_a_trial_that_failed_while_redis_was_away_convicts_nobody(single: 
         await away.wait()
         return len(trials) > 1
 
-    worker = await single.worker(lease_ms=LEASE_MS, try_alone=outcome)
+    worker = await single.worker(lease_ms=LEASE_MS, trial=outcome)
     renew = worker._claims.renew
 
     async def failing(claims: Sequence[Claim]) -> list[Claim]:
@@ -273,7 +274,7 @@ async def test_claims_survive_the_command_line(single: Deployment, tmp_path: Pat
     """The process of its own gets exactly the claim that its parent holds."""
     claim, noted = a_claim(single), tmp_path / "arguments"
     dump = f"import json, sys; json.dump(sys.argv[1:], open({str(noted)!r}, 'w'))"
-    assert await spawning([sys.executable, "-c", dump], 20)(claim)
+    assert await command_trial([sys.executable, "-c", dump], 20)(claim)
     arguments = json.loads(noted.read_text())
     assert arguments == claim_arguments(claim)
     parsed = parse_claim(single.server, arguments)

@@ -30,7 +30,7 @@ STORIES = {
     "telephone": Story(talk(8_000), 8_000),
     "stereo": Story(talk(16_000, 2), finalized=[33_333, 33_333, 70_001]),
     "holes": Story(talk(16_000, 2), holes=[(20_005, 30_007), (100_000, 110_000)], finalized=[30_007]),
-    "silent hole": Story(talk(44_100), 44_100, holes=[(50_005, 70_007)], told=False),
+    "silent hole": Story(talk(44_100), 44_100, holes=[(50_005, 70_007)], has_hole_events=False),
 }
 
 
@@ -64,13 +64,13 @@ async def test_finals_come_while_the_speaker_goes_on(deployment: Deployment) -> 
     """Each utterance's final is there as soon as the audio up to its boundary is, without any audio after it."""
     session = await deployment.open(Story(talk()))
     await deployment.started()
-    told = 0
+    said = 0
     for number, final in enumerate(finals_in(session.expected()), 1):
         upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= final.decided_samples) + 1
-        await session.say(session.entries[told:upto])
-        told = upto
+        await session.say(session.entries[said:upto])
+        said = upto
         await eventually_async(partial(has_finals, session, number))
-    await session.say(session.entries[told:])
+    await session.say(session.entries[said:])
     await deployment.ended(session)
     assert await session.facts() == session.expected()
 
@@ -96,10 +96,10 @@ async def test_a_worker_holds_no_more_than_its_capacity(deployment: Deployment) 
     await held(first, 2)
     second = await deployment.started(capacity=3)
     await held(second, 3)
-    assert len(first.holdings) == 2
-    [run, _] = first.holdings
+    assert len(first.active_runs) == 2
+    [run, _] = first.active_runs
     await next(one for one in sessions if one.run.member == run.claim.keys.member).say()
-    await eventually_async(lambda: run.claim.keys.member not in first.holdings)
+    await eventually_async(lambda: run.claim.keys.member not in first.active_runs)
     await held(first, 2, hurried=True)
     third = await deployment.started()
     await held(third, 1)
@@ -118,7 +118,7 @@ class NoiseRecogniser(MockRecogniser):
 
 
 async def test_empty_recognitions_are_no_facts(deployment: Deployment) -> None:
-    """Noise in which nobody spoke makes no final, and utterance numbers count the finals that are there."""
+    """Noise without speech makes no final, and utterance numbers count finals only."""
     session = await deployment.spoken(Story(talk()))
     await deployment.started(NoiseRecogniser())
     await deployment.ended(session)
@@ -167,7 +167,7 @@ async def test_a_session_ends_while_much_of_it_waits(deployment: Deployment) -> 
     session = await deployment.spoken(Story(np.concatenate([talk()] * 3)))
     worker = await deployment.started(recogniser, max_pending_utterances=2, max_read_bytes=32_000)
     await held(worker, 1)
-    [run] = worker.holdings
+    [run] = worker.active_runs
     await eventually_async(lambda: run.waiting_utterances >= 2)
     assert run.timeline.cursor.offset < len(session.story.samples)
     recogniser.gate.set()
@@ -176,7 +176,7 @@ async def test_a_session_ends_while_much_of_it_waits(deployment: Deployment) -> 
 
 
 async def test_a_lost_claim_drops_the_run(deployment: Deployment) -> None:
-    """When somebody else has a run's claim, its holder lets go of it, and what waited isn't recognised."""
+    """When another worker has a run's claim, its holder drops it, and its waiting utterances are not recognised."""
     recogniser = HeldRecogniser(max_batch=1)
     session = await deployment.spoken(Story(talk()))
     worker = await deployment.started(recogniser, lease_ms=300)

@@ -13,7 +13,7 @@ from eventlog.log import Code
 from eventlog.readmodel import statuses, views
 from eventlog.redis.server import connect
 from eventlog.work.claims import Claims
-from processor.quarantine_trial import run_alone
+from processor.quarantine_trial import run_trial
 from processor.recognisers import Clip, Recogniser, Recognition
 from processor.recognisers.mock import MockRecogniser
 from processor.settings import WorkerSettings
@@ -68,7 +68,7 @@ class Workers:
         server = await connect(self._url, partitions=PARTITIONS)
         self._stack.push_async_callback(server.close)
         settings = WorkerSettings(session_ttl_s=TTL_S, tick_ms=5)
-        worker = Worker(server, settings, recogniser, try_alone=never_tried)
+        worker = Worker(server, settings, recogniser, trial=never_tried)
         await worker.start()
         self._stack.push_async_callback(worker.stop)
 
@@ -255,8 +255,8 @@ async def test_recordings_are_tried_alone_too(single: Deployment) -> None:
     deadly = DeadlyRecogniser()
     settings = WorkerSettings(session_ttl_s=TTL_S)
     # One may end with a first commit, which says what the recording is and nothing more.
-    trials = [await run_alone(single.server, settings, deadly, claim) for _ in range(2)]
+    trials = [await run_trial(single.server, settings, deadly, claim) for _ in range(2)]
     assert deadly.tried > 0
     assert trials[1] is False
-    assert [type(fact) for _, fact in await upload.told()] == [SessionOpened, SourceNoted]
-    assert await run_alone(single.server, settings, MockRecogniser(), claim)
+    assert [type(fact) for _, fact in await upload.decoded_facts()] == [SessionOpened, SourceNoted]
+    assert await run_trial(single.server, settings, MockRecogniser(), claim)

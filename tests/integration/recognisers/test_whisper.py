@@ -9,8 +9,8 @@ from benchmarks import clips
 from benchmarks.wer import word_error_rate
 from processor.recognisers import Clip, Recogniser, RecogniserError, load
 from processor.speech import Segmenter, SegmenterSettings
+from processor.speech.features import RECOGNISER_RATE_HZ
 from processor.speech.guards import Decoded
-from processor.speech.resampling import RECOGNISER_RATE_HZ
 
 SENTENCES = clips.sentences()
 

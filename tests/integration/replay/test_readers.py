@@ -52,7 +52,7 @@ async def edge(redis_url: str) -> AsyncIterator[Replica]:
 async def replaying(redis_url: str) -> AsyncIterator[None]:
     """A worker of the replays' queue."""
     server = await connect(redis_url, partitions=PARTITIONS)
-    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S, queue=QUEUE), Other(), try_alone=never_tried)
+    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S, queue=QUEUE), Other(), trial=never_tried)
     await worker.start()
     try:
         yield

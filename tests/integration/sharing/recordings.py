@@ -1,4 +1,4 @@
-"""Recordings to be shared, and what must come of them."""
+"""Recordings to be shared, and their expected finals."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from tests.support.deployment import Session, finals_in
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
 
-# Many, so that there is work for several workers; short cuts make eight of nine seconds.
+# Many, so that several workers have work; short cuts make eight of nine seconds.
 REPEATS = 6
 
 
@@ -34,26 +34,26 @@ def recording(repeats: int = REPEATS, channels: int = 1) -> Recording:
 
 
 def live(repeats: int = 1) -> Story:
-    """The same, said by somebody who waits for captions."""
+    """The same as a live session."""
     return Story(np.tile(talk(), (repeats, 1)))
 
 
 def sharing(worker: Worker) -> Sharer:
     """A worker's sharing role."""
-    assert worker._sharing is not None
-    return worker._sharing
+    assert worker._sharer is not None
+    return worker._sharer
 
 
 def offered(worker: Worker) -> int:
     """How many utterances a worker has offered and has no results of."""
-    return sharing(worker).offering.waiting
+    return sharing(worker).offered_utterances
 
 
 async def looking(worker: Worker) -> None:
     """Return when a worker has said to the others that it looks for work."""
 
     async def look() -> bool:
-        recognising = sharing(worker).taking._recognising
+        recognising = sharing(worker)._taker._shared
         return await worker._server.execute("ZSCORE", recognising._recognisers, worker.consumer) is not None
 
     await eventually_async(look, message=f"{worker.consumer} looks for work")
@@ -61,7 +61,7 @@ async def looking(worker: Worker) -> None:
 
 async def left(worker: Worker) -> int:
     """How many entries are on the stream of utterances."""
-    recognising = sharing(worker).offering._recognising
+    recognising = sharing(worker)._offerer._shared
     try:
         return int(await worker._server.execute("XLEN", recognising._stream))
     except LogUnavailableError:
@@ -69,5 +69,5 @@ async def left(worker: Worker) -> int:
 
 
 async def is_as_undisturbed(session: Session) -> None:
-    """A recording's finals, in order and once each, are those of a run that nothing happened to."""
+    """A recording's finals, in order and once each, are those of a undisturbed run."""
     assert finals_in(await session.facts()) == finals_in(session.expected())

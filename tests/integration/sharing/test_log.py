@@ -1,4 +1,4 @@
-"""Shared recognition on the log's side: who may take what, what is kept, what nobody needs any more."""
+"""Shared recognition on the log's side: taking, leases, results, and stale utterances."""
 
 import asyncio
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ LONG_MS = 60_000
 
 
 async def worker(deployment: Deployment, name: str, lease_ms: int = LONG_MS) -> SharedRecognition:
-    """One worker's dealings."""
+    """One worker's view of the stream."""
     return SharedRecognition(await deployment.connect(), "mock", name, lease_ms=lease_ms)
 
 
@@ -45,7 +45,7 @@ def starts(taken: Sequence[Taken]) -> list[int]:
     return [one.reference.start_samples // 1_000 for one in taken]
 
 
-async def test_nothing_is_offered_while_nobody_looks(deployment: Deployment) -> None:
+async def test_nothing_is_offered_while_no_other_worker_looks(deployment: Deployment) -> None:
     """A worker alone offers nothing, though it looks for work itself; what it offers once another looks is there."""
     one, other = await worker(deployment, "one"), await worker(deployment, "other")
     session = await deployment.spoken(Story(talk()))
@@ -59,7 +59,7 @@ async def test_nothing_is_offered_while_nobody_looks(deployment: Deployment) -> 
     assert await deployment.server.execute("TTL", one._recognisers) > 0
 
 
-async def test_who_fell_silent_is_offered_nothing(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_worker_is_offered_nothing(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """A worker that has not looked for work for a while is thought busy or gone."""
     one, other = await worker(single, "one"), await worker(single, "other")
     session = await single.spoken(Story(talk()))
@@ -95,7 +95,7 @@ async def test_a_full_stream_takes_no_more(single: Deployment, monkeypatch: pyte
 
 
 async def test_a_silent_takers_utterances_go_to_another_twice_at_most(deployment: Deployment) -> None:
-    """What two takers fell silent over is off the stream, for its holder to see; what is renewed stays its taker's."""
+    """An utterance over which two takers fell silent is off the stream; a renewed one stays its taker's."""
     first, second = await worker(deployment, "first", LEASE_MS), await worker(deployment, "second", LEASE_MS)
     session = await deployment.spoken(Story(talk()))
     await second.take(1)
@@ -117,7 +117,7 @@ async def test_a_silent_takers_utterances_go_to_another_twice_at_most(deployment
 
 
 async def pending(one: SharedRecognition) -> int:
-    """How many utterances are with somebody."""
+    """How many utterances are with a taker."""
     found: int = (await one._server.execute("XPENDING", one._stream, RECOGNISERS))[0]
     return found
 
@@ -135,7 +135,7 @@ async def test_renewed_utterances_stay_and_released_ones_go(single: Deployment) 
 
 
 async def test_settled_utterances_are_not_renewed(single: Deployment) -> None:
-    """What was settled, or lost with the whole stream, is not brought back by a late renewal."""
+    """A late renewal brings no utterance back that was settled, or lost with the whole stream."""
     one, other = await worker(single, "one"), await worker(single, "other")
     session = await single.spoken(Story(talk()))
     await other.take(1)
@@ -181,7 +181,7 @@ async def test_audio_is_cut_out_of_the_chunks_that_hold_it(deployment: Deploymen
 
 
 async def claimed(deployment: Deployment, session: Session) -> Claim:
-    """Its claim, held by somebody."""
+    """Its claim, held by another worker."""
     claims = await deployment.claims("holder", 5_000)
     await claims.ensure_groups()
     [claim] = await claims.take_new([session.keys.partition], 1)
@@ -190,12 +190,12 @@ async def claimed(deployment: Deployment, session: Session) -> Claim:
 
 
 async def stale(one: SharedRecognition, run: RunKeys, *references: Reference) -> list[int]:
-    """Which of them nobody needs."""
-    fetched = await one.read_audio([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
+    """The stale ones of them."""
+    fetched = await one.fetch([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
     return [int(entry_id.partition("-")[0]) for entry_id in fetched.stale]
 
 
-async def test_what_nobody_needs_is_stale(deployment: Deployment) -> None:
+async def test_useless_utterances_are_stale(deployment: Deployment) -> None:
     """An utterance that is committed, recognised, beyond the audio, of an ended run or an erased session is stale."""
     one = await worker(deployment, "one")
     session = await deployment.spoken(Story(talk(), holes=[(30_000, 34_000)]))

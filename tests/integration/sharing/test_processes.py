@@ -48,7 +48,7 @@ async def main():
     server = await connect(sys.argv[2], partitions=int(sys.argv[3]))
     settings = WorkerSettings(
         tick_ms=5, session_ttl_s=1000, lease_ms=500, shared_recognition_lease_ms=1000, capacity=int(sys.argv[4]))
-    worker = Worker(server, settings, Counted(), try_alone=never)
+    worker = Worker(server, settings, Counted(), trial=never)
     await worker.start()
     print("ready", flush=True)
     await worker.wait()
@@ -114,7 +114,7 @@ async def recognised(session: Session) -> int:
 
 @pytest.mark.parametrize("victim", ["taker", "holder"])
 async def test_a_kill_in_the_middle_changes_no_final(single: Deployment, victim: str) -> None:
-    """SAFE-1: whoever of two workers that share a recording is killed, its finals are those of an undisturbed run."""
+    """SAFE-1: whichever of two workers that share a recording is killed, its finals are those of an undisturbed run."""
     session = await single.open(recording())
     async with working(single, 1) as holder:
         await session.say()

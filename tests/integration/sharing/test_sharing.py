@@ -28,18 +28,18 @@ WAIT_S = 30.0
 
 @pytest.fixture(autouse=True)
 def _often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is looked for each second is looked for all the time."""
-    monkeypatch.setattr(role, "LOOK_S", 0.005)
-    monkeypatch.setattr(role, "TROUBLE_S", 0.02)
+    """Make checks of each second run all the time."""
+    monkeypatch.setattr(role, "ROUND_S", 0.005)
+    monkeypatch.setattr(role, "RETRY_S", 0.02)
     monkeypatch.setattr(taking, "ASK_S", 0.02)
     monkeypatch.setattr(offerer, "ASK_S", 0.02)
-    monkeypatch.setattr(offerer, "TIDY_S", 0.02)
+    monkeypatch.setattr(offerer, "CHECK_S", 0.02)
 
 
 def counted(worker: Worker, name: str) -> float:
     """One of a worker's counters of utterances."""
     found = samples(worker._server.meter.exposition("")[0].decode())
-    return of(found, f"stenolog_worker_utterances_{name}_total")
+    return of(found, f"stenolog_worker_shared_utterances_{name}_total")
 
 
 def given(recogniser: HeldRecogniser) -> int:
@@ -83,7 +83,7 @@ async def test_others_recognise_what_the_holder_has_no_time_for(deployment: Depl
     await ended(session)
     await is_as_undisturbed(session)
     assert given(slow) == 2
-    for worker, name in ((holder, "offered"), (other, "taken"), (other, "recognised_for_others")):
+    for worker, name in ((holder, "offered"), (other, "taken"), (other, "recognised")):
         assert counted(worker, name) == count - 2
     assert await left(holder) == 0
 
@@ -110,7 +110,7 @@ async def test_a_worker_alone_shares_nothing(deployment: Deployment) -> None:
     recogniser = one_by_one()
     worker = await deployment.started(recogniser)
     session = await deployment.spoken(recording())
-    await eventually_async(lambda: len(sharing(worker).offering._queue.recorded) > 20, WAIT_S)
+    await eventually_async(lambda: len(sharing(worker)._offerer._queue.recorded) > 20, WAIT_S)
     await looking(worker)
     assert offered(worker) == 0
     recogniser.gate.set()
@@ -121,7 +121,7 @@ async def test_a_worker_alone_shares_nothing(deployment: Deployment) -> None:
 
 
 async def test_live_sessions_are_not_shared(single: Deployment) -> None:
-    """What somebody waits for stays with its holder, however much of it there is."""
+    """A live session's utterances stay with its holder, however many wait."""
     slow, quick = one_by_one(), one_by_one(is_open=True)
     await taker(single, quick)
     worker = await single.started(slow)
@@ -142,7 +142,7 @@ async def test_who_does_not_share_neither_offers_nor_takes(single: Deployment, s
     await single.started(quick, capacity=0, **settings)
     second = await single.started(one_by_one(is_open=True), capacity=0, shared_recognition=False)
     await eventually_async(lambda: len(worker._recognition.recorded) > 20, WAIT_S)
-    assert second._sharing is None
+    assert second._sharer is None
     slow.gate.set()
     await ended(session)
     await is_as_undisturbed(session)
@@ -153,16 +153,17 @@ async def test_without_sharing_a_recording_is_read_no_further_ahead(single: Depl
     """With sharing off as few utterances wait as of a live session; with it, as many as all recordings may have."""
     alone, ahead = one_by_one(), one_by_one()
     sessions = [await single.spoken(recording()) for _ in range(3)]
-    first = await single.started(alone, shared_recognition=False, max_pending_utterances=3, capacity=1, max_read_bytes=8_192)
+    bounds = {"max_pending_utterances": 3, "max_read_bytes": 8_192}
+    first = await single.started(alone, shared_recognition=False, capacity=1, **bounds)
     await held(first, 1)
-    second = await single.started(ahead, max_pending_utterances=3, max_shared_utterances=20, capacity=2, max_read_bytes=8_192)
+    second = await single.started(ahead, max_shared_utterances=20, capacity=2, **bounds)
     await held(second, 2)
 
     def waiting(worker: Worker) -> list[int]:
-        return [run.waiting_utterances for run in worker.holdings]
+        return [run.waiting_utterances for run in worker.active_runs]
 
     await eventually_async(lambda: waiting(first) == [3], WAIT_S)
-    # The one that was past its own share first took what there was.
+    # The one that was past its own share first took the rest.
     await eventually_async(lambda: 20 <= sum(waiting(second)) <= 20 + 2 * 3, WAIT_S)
     assert min(waiting(second)) >= 3
     alone.gate.set()
@@ -206,7 +207,7 @@ class Choking(HeldRecogniser):
 
 
 async def test_what_kills_its_takers_comes_back_to_its_holder(single: Deployment) -> None:
-    """After two takers died over it, an utterance is taken by nobody, and its holder recognises it (SAFE-3)."""
+    """After two takers died over it, an utterance is taken by no other, and its holder recognises it (SAFE-3)."""
     story = recording()
     deadly = finals_in(expected(story, ""))[9]
     pcm = story.samples[deadly.start_samples : deadly.end_samples].tobytes()
@@ -228,7 +229,7 @@ async def test_what_kills_its_takers_comes_back_to_its_holder(single: Deployment
 
 
 async def test_what_a_taker_cannot_recognise_its_holder_judges(single: Deployment) -> None:
-    """A taker's error sets nobody's session aside: the holder tries for itself, and succeeds."""
+    """A taker's error quarantines no session: the holder tries for itself, and succeeds."""
     slow, broken = one_by_one(), one_by_one(is_open=True)
 
     def fail(_: Sequence[Clip]) -> None:
@@ -257,10 +258,10 @@ async def test_a_dead_holders_successor_finds_what_was_recognised(
     await eventually_async(lambda: offered(holder) == 0, WAIT_S)
     await abandon(other)
     await abandon(holder)
-    monkeypatch.setattr(log_side, "SILENT_MS", -1_000)  # nobody is left who could be offered anything
+    monkeypatch.setattr(log_side, "SILENT_MS", -1_000)  # no worker is left to be offered anything
     successor = await deployment.started(last, lease_ms=LEASE_MS)
     await held(successor, 1, hurried=True)
-    [run] = successor.holdings
+    [run] = successor.active_runs
     await eventually_async(lambda: sum(one.recognition is not None for one in run.pending) == count - 2, WAIT_S)
     last.gate.set()
     await ended(session)
@@ -270,7 +271,7 @@ async def test_a_dead_holders_successor_finds_what_was_recognised(
 
 
 async def test_a_stopped_worker_gives_back_what_it_took_and_offered(single: Deployment) -> None:
-    """A graceful stop of taker or holder leaves nobody waiting for a lease (SESS-8)."""
+    """A graceful stop of taker or holder makes no worker wait for a lease (SESS-8)."""
     first, second, quick = one_by_one(), one_by_one(), one_by_one(is_open=True)
     leaving = await taker(single, first, shared_recognition_lease_ms=LONG_MS)
     holder = await single.started(second, shared_recognition_lease_ms=LONG_MS)
@@ -361,12 +362,12 @@ async def test_lost_answers_cost_time_only(single: Deployment) -> None:
     holder = await single.worker(slow, shared_recognition_lease_ms=LEASE_MS)
     for worker in (other, holder):
         lossy = Lossy(worker._server, "held", worker.consumer, lease_ms=LEASE_MS)
-        for part in (sharing(worker).offering, sharing(worker).taking):
-            part._recognising = lossy
+        for part in (sharing(worker)._offerer, sharing(worker)._taker):
+            part._shared = lossy
     slow.gate.clear()
     await holder.start()
     session = await single.spoken(recording())
-    await eventually_async(lambda: counted(other, "recognised_for_others") > 1, WAIT_S)
+    await eventually_async(lambda: counted(other, "recognised") > 1, WAIT_S)
     slow.gate.set()
     await ended(session)
     await is_as_undisturbed(session)

@@ -233,7 +233,7 @@ async def running(
         found: Sequence[Projection] = projections or all_projections()
         runner = ProjectionRunner(server, found, "test", session_ttl_s=TTL_S)
         worker = Worker(
-            server, WorkerSettings(session_ttl_s=TTL_S, tick_ms=5), MockRecogniser(), try_alone=never_tried
+            server, WorkerSettings(session_ttl_s=TTL_S, tick_ms=5), MockRecogniser(), trial=never_tried
         )
         stack.push_async_callback(worker.stop)
         stack.push_async_callback(runner.stop)

@@ -1,4 +1,4 @@
-"""A worker and an upload that is freed behind it: no byte is missing, whichever worker continues."""
+"""A worker and an upload that is freed behind it: nothing is missing after a takeover."""
 
 import json
 import random
@@ -11,7 +11,7 @@ from eventlog.events import Finalized
 from eventlog.work import heartbeats
 from eventlog.work.uploads import WORKER, read_credits
 from processor.decoding import decoder_pool
-from processor.decoding.restart_points import UNKNOWN_RECORD
+from processor.decoding.child_protocol import UNKNOWN_RESTART_POINT
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.recordings import FORMATS, Format, encoded
 from tests.integration.decoding.test_worker_failures import end
@@ -31,7 +31,7 @@ def long(form: Format, channels: int = 2, talks: int = 4) -> bytes:
 
 
 async def record(upload: Upload) -> dict[str, int]:
-    """The stored restart point; empty if every byte exists."""
+    """The stored restart point; empty if every byte is there."""
     found = await upload._log.server.execute("HGET", upload.upload.session, "restart")
     return json.loads(found) if found else {}
 
@@ -43,7 +43,7 @@ async def kept_bytes(upload: Upload) -> int:
 
 
 async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None:
-    """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender is let go on."""
+    """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender may go on."""
     data = long(WAV)
     upload = await opened(single)
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
@@ -105,7 +105,7 @@ async def test_a_takeover_continues_in_the_middle(single: Deployment, form: Form
     assert (await upload.facts())[1:] == (await undisturbed.facts())[1:]
 
 
-async def test_an_upload_without_restart_points_is_bounded(single: Deployment) -> None:
+async def test_a_recording_without_restart_points_is_bounded(single: Deployment) -> None:
     """A recording that must be kept whole ends as failed, in words, once it is longer than may be kept."""
     data = long(FORMATS["mp4 with its index last"], talks=2)
     film = data[:48] + (3 << 20).to_bytes(4) + b"free" + bytes((3 << 20) - 8) + data[48:]
@@ -119,8 +119,8 @@ async def test_an_upload_without_restart_points_is_bounded(single: Deployment) -
 async def test_without_points_an_upload_is_kept_and_bounded(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SESS-10: a decoder that finds no place to go on from never fills Redis: past the bound its session fails."""
-    monkeypatch.setattr(decoder_pool, "RESTART_BYTES", 0)
+    """SESS-10: a decoder without restart points never fills Redis: past the bound its session fails."""
+    monkeypatch.setattr(decoder_pool, "RESTART_INTERVAL_BYTES", 0)
     upload = await sent(single, long(WAV))
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES, max_spool_bytes=AHEAD_BYTES)
     await ended([upload])
@@ -136,7 +136,7 @@ async def test_another_version_s_record_fails_with_a_reason(single: Deployment) 
     await upload.seal()
     await single.started()
     await ended([upload])
-    assert ((await end(upload)).reason, (await end(upload)).detail) == ("failed", UNKNOWN_RECORD)
+    assert ((await end(upload)).reason, (await end(upload)).detail) == ("failed", UNKNOWN_RESTART_POINT)
     assert await upload.pcm() == b""
 
 

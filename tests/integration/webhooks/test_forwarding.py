@@ -54,7 +54,7 @@ async def edge(redis_url: str) -> AsyncIterator[Replica]:
     """An edge and a worker with the mock recogniser."""
     server = await connect(redis_url, partitions=PARTITIONS)
     await Claims(server, "test", lease_ms=5000, session_ttl_s=TTL_S).ensure_groups()
-    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), try_alone=_never_alone)
+    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), trial=_never_alone)
     await worker.start()
     try:
         async with replica(redis_url, webhook_allow_private=True, result_timeout_s=WAIT_S, batch_timeout_s=WAIT_S) as running:

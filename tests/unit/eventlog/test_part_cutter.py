@@ -21,7 +21,8 @@ def stories(draw: st.DrawFn) -> Story:
     holes = tuple(zip(edges[::2], edges[1::2], strict=False))
     finalized = tuple(draw(st.lists(st.integers(0, LENGTH), max_size=4)))
     channels = draw(st.sampled_from([1, 2]))
-    return Story(talk(channels=channels)[:LENGTH], finalized=finalized, holes=holes, told=draw(st.booleans()))
+    samples = talk(channels=channels)[:LENGTH]
+    return Story(samples, finalized=finalized, holes=holes, has_hole_events=draw(st.booleans()))
 
 
 def described(story: Story, part_samples: int, places: list[int]) -> list[object]:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from processor.decoding.dual_mono import MOST_SAMPLES, WINDOW_SAMPLES, DualMonoDetector
+from processor.decoding.dual_mono import MAX_SAMPLES, WINDOW_SAMPLES, DualMonoDetector
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.recordings import FORMATS, encoded
 from tests.support.pcm import Samples, talk
@@ -52,24 +52,24 @@ def test_channels_stay_apart_if_asked_to() -> None:
     assert {option: source.channels for option, source in counts.items() if source} == {"0": 1, "1": 1, "2": 2}
 
 
-def test_a_caller_and_a_called_one_are_two() -> None:
+def test_the_two_speakers_of_a_call_are_two() -> None:
     """Channels of which only one has sound, or that sound alike at different levels, are two."""
     sound = noise(2, 3000)
     for other in (sound * 0, (sound * 0.9).astype(np.int16), noise(2, 3000, seed=2)):
-        assert DualMonoDetector().are_one(paired(sound, other)) is False
+        assert DualMonoDetector().add(paired(sound, other)) is False
 
 
-def test_what_a_codec_adds_makes_no_second_channel() -> None:
+def test_coding_noise_makes_no_second_channel() -> None:
     """Channels that differ by what lossy coding adds, 50 dB below the sound, are one."""
     sound = noise(2, 3000)
-    assert DualMonoDetector().are_one(paired(sound, sound + noise(2, 9, seed=3))) is True
+    assert DualMonoDetector().add(paired(sound, sound + noise(2, 9, seed=3))) is True
 
 
 def test_silence_is_waited_out_within_a_bound() -> None:
     """Nothing is said of silence until a minute has passed; then it is one channel."""
-    twins = DualMonoDetector()
+    detector = DualMonoDetector()
     second = bytes(4 * WINDOW_SAMPLES)
-    said = [twins.are_one(second) for _ in range(MOST_SAMPLES // WINDOW_SAMPLES)]
+    said = [detector.add(second) for _ in range(MAX_SAMPLES // WINDOW_SAMPLES)]
     assert set(said[:-1]) == {None}
     assert said[-1] is True
 
@@ -79,9 +79,9 @@ def test_pieces_never_matter(*, sizes: list[int], same: bool) -> None:
     """However the samples are cut, the answer is that of the same second."""
     left = np.concatenate([noise(0.3, 20), noise(1.5, 2000)])
     pcm = paired(left, left if same else left[::-1])
-    twins, at = DualMonoDetector(), 0
+    detector, at = DualMonoDetector(), 0
     answers = []
     for size in [*sizes, len(pcm)]:
-        answers.append(twins.are_one(pcm[at : at + 4 * size]))
+        answers.append(detector.add(pcm[at : at + 4 * size]))
         at += 4 * size
     assert [answer for answer in answers if answer is not None][:1] == [same]

@@ -4,7 +4,7 @@ from processor.speech.guards import Decoded, better, is_doubtful, is_looping, is
 
 
 def decoded(text: str, tokens: int = 10, mean_logprob: float = -0.2, silence_probability: float = 0.05) -> Decoded:
-    """Return a decoding, credible unless told otherwise."""
+    """Return a decoding, credible by default."""
     return Decoded(text, tokens, mean_logprob, silence_probability)
 
 
@@ -17,13 +17,13 @@ def decoded(text: str, tokens: int = 10, mean_logprob: float = -0.2, silence_pro
         decoded("What do you want to do?", mean_logprob=-1.43, silence_probability=0.74),
     ],
 )
-def test_silence_is_known_by_no_words_or_by_unsure_ones(nothing: Decoded) -> None:
+def test_silence_has_no_words_or_unsure_ones(nothing: Decoded) -> None:
     """Mere punctuation is silence, and so are unsure words where the model hears no speech."""
     assert is_silence(nothing)
 
 
 def test_words_are_kept_if_either_mark_of_silence_is_missing() -> None:
-    """Sure words are kept where the model doubts that there is speech, and unsure ones where it does not."""
+    """Sure words are kept where the model doubts that it hears speech, and unsure ones where it does not."""
     assert not is_silence(decoded("Yes.", mean_logprob=-0.3, silence_probability=0.9))
     assert not is_silence(decoded("Yes.", mean_logprob=-1.3, silence_probability=0.5))
 
@@ -38,12 +38,12 @@ def test_words_are_kept_if_either_mark_of_silence_is_missing() -> None:
         (decoded("No matter. No matter. No matter."), None),
     ],
 )
-def test_each_mark_of_a_bad_decoding_asks_for_a_second_look(what: Decoded, voiced_s: float | None) -> None:
+def test_each_mark_of_a_bad_decoding_gets_a_second_look(what: Decoded, voiced_s: float | None) -> None:
     """Low probability, too many or too few tokens, and repetition each raise doubt."""
     assert is_doubtful(what, clip_s=5.0, voiced_s=voiced_s)
 
 
-def test_a_credible_decoding_is_believed() -> None:
+def test_a_credible_decoding_is_accepted() -> None:
     """A plain sentence at the pace of speech needs no second look."""
     assert not is_doubtful(decoded("He was not an ill-disposed young man.", tokens=11), clip_s=3.0, voiced_s=2.8)
 

@@ -26,8 +26,8 @@ def test_others_plug_in_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
         ("mock", {"speed": 1}, "refused its settings (speed)"),
     ],
 )
-def test_what_can_not_be_loaded_is_told(name: str, settings: dict[str, object], told: str) -> None:
-    """An unknown name or setting is an error that names it, and trying again is no use."""
+def test_an_unknown_name_or_setting_is_an_error(name: str, settings: dict[str, object], told: str) -> None:
+    """An unknown name or setting is an error that names it, which no retry can fix."""
     with pytest.raises(RecogniserError, match=re.escape(told)) as raised:
         loading.load(name, **settings)
     assert not raised.value.retryable

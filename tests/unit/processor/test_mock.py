@@ -7,7 +7,7 @@ MOCK = load("mock")
 
 
 def heard(pcm: bytes, rate_hz: int = 16_000) -> str:
-    """Return what the mock makes of samples."""
+    """Return the mock's text of samples."""
     [recognition] = MOCK.recognise([Clip(pcm=pcm, sample_rate_hz=rate_hz)])
     return recognition.text
 
@@ -26,7 +26,7 @@ def test_every_sample_counts(seed: bytes, at: int) -> None:
 
 
 def test_words_come_at_the_pace_of_speech() -> None:
-    """There is one word per 300 ms of audio at any rate, and none without audio."""
+    """Audio at any rate has one word per 300 ms, and no audio has none."""
     assert len(heard(bytes(2 * 48_000), 48_000).split()) == 4
     assert len(heard(bytes(2 * 16_000)).split()) == 4
     assert heard(b"") == ""

@@ -1,4 +1,4 @@
-"""The recognition queue with recordings in it: live finals first, and nobody starves."""
+"""The recognition queue with recordings in it: live finals first, and no recording starves."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -6,7 +6,7 @@ import pytest
 
 from eventlog.work.shared_recognition import Reference
 from processor.recognisers import Clip, RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue, Recorded
+from processor.recognition_queue import Job, RecognitionQueue, RecordedUtterance
 from tests.support.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 
@@ -34,12 +34,12 @@ def queue_of() -> Iterator[Queues]:
 def job(number: int, kind: str = "recorded", samples: int = 4_800) -> Job:
     """One of many different clips."""
     clip = Clip(pcm=bytes([number, 1]) * samples, sample_rate_hz=16_000, partial=kind == "partial")
-    recorded = Recorded(None, REFERENCE) if kind == "recorded" else None
-    return Job(clip, ignored, lambda: True, recorded=recorded)
+    recorded = RecordedUtterance(None, REFERENCE) if kind == "recorded" else None
+    return Job(clip, ignored, lambda: False, recorded=recorded)
 
 
 def ignored(_: Recognition | RecogniserError) -> None:
-    """Nobody waits."""
+    """Ignore the result."""
 
 
 def numbers(clips: Sequence[Clip]) -> list[int]:
@@ -48,7 +48,7 @@ def numbers(clips: Sequence[Clip]) -> list[int]:
 
 
 async def test_live_finals_come_before_recordings(queue_of: Queues) -> None:
-    """However long utterances of recordings have waited, what somebody said is recognised first."""
+    """However long utterances of recordings have waited, a live final is recognised first."""
     recogniser = HeldRecogniser(max_batch=4)
     queue = queue_of(recogniser)
     queue.submit(*map(job, range(5)))
@@ -82,8 +82,8 @@ async def test_partials_have_room_beside_recordings(queue_of: Queues) -> None:
     assert queue.room_for_partials == 0
 
 
-async def test_one_call_stays_free_for_what_is_said(queue_of: Queues) -> None:
-    """While somebody speaks, recordings have all calls but one, and that one takes a final at once."""
+async def test_one_call_stays_free_for_live_finals(queue_of: Queues) -> None:
+    """While a live session is held, recordings have all calls but one, and that one takes a final at once."""
     recogniser = HeldRecogniser(max_batch=1, max_parallel=3)
     queue = queue_of(recogniser)
     queue.submit(*map(job, range(9)))
@@ -97,7 +97,7 @@ async def test_one_call_stays_free_for_what_is_said(queue_of: Queues) -> None:
     await eventually_async(lambda: len(recogniser.calls) == 11)
 
 
-async def test_recordings_have_all_calls_while_nobody_speaks(queue_of: Queues) -> None:
+async def test_recordings_have_all_calls_without_a_live_session(queue_of: Queues) -> None:
     """Without a live session recordings use every call, in whole batches."""
     recogniser = HeldRecogniser(max_batch=4, max_parallel=2)
     queue = queue_of(recogniser, has_live=False)
@@ -107,7 +107,7 @@ async def test_recordings_have_all_calls_while_nobody_speaks(queue_of: Queues) -
 
 
 async def test_room_for_recordings_is_a_batch_for_each_call(queue_of: Queues) -> None:
-    """As much is of use as the next calls take, less while somebody speaks, and nothing while finals wait."""
+    """As much is of use as the next calls take, less while a live session is held, and nothing while finals wait."""
     recogniser = HeldRecogniser(max_batch=4, max_parallel=2)
     idle, talking = queue_of(recogniser, has_live=False), queue_of(recogniser)
     assert (idle.room_for_recorded, talking.room_for_recorded) == (8, 2)
@@ -118,7 +118,7 @@ async def test_room_for_recordings_is_a_batch_for_each_call(queue_of: Queues) ->
 
 
 async def test_a_batch_holds_utterances_of_similar_length(queue_of: Queues) -> None:
-    """With the utterance that is next go those most like it in length, and nobody is passed over for long."""
+    """With the utterance that is next go those most like it in length, and none is passed over for long."""
     recogniser = HeldRecogniser(max_batch=2)
     queue = queue_of(recogniser, has_live=False)
     queue.submit(job(0, "final"))
@@ -144,31 +144,31 @@ async def test_recordings_take_turns(queue_of: Queues) -> None:
     assert [numbers(call) for call in recogniser.calls] == [[0], [5], [7], [1], [6], [8], [2], [3], [4]]
 
 
-async def test_what_was_settled_elsewhere_is_left_out(queue_of: Queues) -> None:
-    """An utterance whose result came from another worker is not recognised here, and hears of one result only."""
+async def test_utterances_settled_elsewhere_are_skipped(queue_of: Queues) -> None:
+    """An utterance whose result came from another worker is not recognised here, and gets one result only."""
     recogniser = HeldRecogniser(max_batch=1)
     queue = queue_of(recogniser)
-    told: list[Recognition | RecogniserError] = []
+    results: list[Recognition | RecogniserError] = []
     jobs = [job(number) for number in range(3)]
     for one in jobs:
-        one.done = told.append
+        one.on_result = results.append
     queue.submit(*jobs)
     await eventually_async(lambda: recogniser.calls)
     for one in jobs[:2]:
         one.settle(Recognition(text="from elsewhere", confidence=1.0))
     recogniser.gate.set()
-    await eventually_async(lambda: len(told) == 3)
+    await eventually_async(lambda: len(results) == 3)
     assert [numbers(call) for call in recogniser.calls] == [[0], [2]]
-    assert [one.text for one in told if isinstance(one, Recognition)][:2] == ["from elsewhere"] * 2
+    assert [one.text for one in results if isinstance(one, Recognition)][:2] == ["from elsewhere"] * 2
 
 
-async def test_what_comes_back_goes_first(queue_of: Queues) -> None:
-    """Utterances that others left unrecognised come before those that were decided after them."""
+async def test_returned_utterances_go_first(queue_of: Queues) -> None:
+    """Utterances that other workers returned unrecognised come before those that were decided after them."""
     recogniser = HeldRecogniser(max_batch=1)
     queue = queue_of(recogniser)
     queue.submit(*map(job, range(3)))
     await eventually_async(lambda: recogniser.calls)
-    queue.submit_first([job(10), job(11)])
+    queue.return_recorded([job(10), job(11)])
     recogniser.gate.set()
     await eventually_async(lambda: len(recogniser.calls) == 5)
     assert [numbers(call) for call in recogniser.calls] == [[0], [10], [11], [1], [2]]

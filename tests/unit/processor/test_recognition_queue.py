@@ -35,11 +35,11 @@ def _quick_retries(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Answers(list[Recognition | RecogniserError]):
-    """What the jobs were told, in the order told."""
+    """The jobs' results, in the order in which they came."""
 
-    def job(self, clip: Clip, wanted: Callable[[], bool] = lambda: True) -> Job:
-        """A job that answers here."""
-        return Job(clip, self.append, wanted)
+    def job(self, clip: Clip, is_cancelled: Callable[[], bool] = lambda: False) -> Job:
+        """A job whose result comes here."""
+        return Job(clip, self.append, is_cancelled)
 
 
 def clip(number: int, *, is_partial: bool = False) -> Clip:
@@ -65,8 +65,8 @@ async def test_finals_come_before_partials(queue_of: Queues) -> None:
     assert [numbers(call) for call in recogniser.calls] == [[0], [3, 4], [1, 2]]
 
 
-async def test_what_waits_goes_in_batches(queue_of: Queues) -> None:
-    """Clips handed in together or while the recogniser is busy share its calls, as many as it takes, in order."""
+async def test_waiting_clips_go_in_batches(queue_of: Queues) -> None:
+    """Clips submitted together or while the recogniser is busy share its calls, as many as it takes, in order."""
     recogniser, answers = HeldRecogniser(max_batch=4), Answers()
     queue = queue_of(recogniser)
     queue.submit(*(answers.job(clip(number)) for number in range(3)))
@@ -92,7 +92,7 @@ async def test_no_more_calls_at_once_than_are_of_use(queue_of: Queues) -> None:
 
 
 async def test_partials_have_room_only_while_a_recogniser_is_free(queue_of: Queues) -> None:
-    """Partials are asked for while nothing waits and a call may begin at once, half a batch of them."""
+    """Partials have room while nothing waits and a call may begin at once, half a batch of them."""
     recogniser, answers = HeldRecogniser(max_batch=8), Answers()
     queue = queue_of(recogniser)
     assert queue.room_for_partials == 4
@@ -103,7 +103,7 @@ async def test_partials_have_room_only_while_a_recogniser_is_free(queue_of: Queu
 
 
 async def test_a_passing_failure_is_tried_again_until_it_passes(queue_of: Queues) -> None:
-    """A final whose recogniser fails for a while is answered in the end; its job hears nothing of the failures."""
+    """A final whose recogniser fails for a while is answered in the end; its job gets no failure."""
     recogniser, answers = HeldRecogniser(is_open=True), Answers()
 
     def fail(_clips: Sequence[Clip]) -> None:
@@ -136,7 +136,7 @@ async def test_pauses_between_tries_grow_to_a_bound(
 
 
 async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
-    """Of a batch that fails for good, each clip is tried alone, and only the one to blame has the error."""
+    """Of a batch that fails for good, each clip is tried by itself, and only the faulty one has the error."""
     recogniser = HeldRecogniser(is_open=True)
 
     def fail(clips: Sequence[Clip]) -> None:
@@ -144,12 +144,12 @@ async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
             raise RecogniserError("unreadable", retryable=False)
 
     recogniser.fail = fail
-    told: dict[int, Recognition | RecogniserError] = {}
+    results: dict[int, Recognition | RecogniserError] = {}
     queue_of(recogniser).submit(
-        *(Job(clip(number), partial(told.__setitem__, number), lambda: True) for number in range(4))
+        *(Job(clip(number), partial(results.__setitem__, number), lambda: False) for number in range(4))
     )
-    await eventually_async(lambda: len(told) == 4)
-    assert [number for number, one in told.items() if isinstance(one, RecogniserError)] == [2]
+    await eventually_async(lambda: len(results) == 4)
+    assert [number for number, one in results.items() if isinstance(one, RecogniserError)] == [2]
 
 
 async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
@@ -170,23 +170,23 @@ async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
 
 
 async def test_dropped_runs_are_not_recognised(queue_of: Queues) -> None:
-    """A clip that nobody waits for any more when its turn comes is left out."""
+    """A clip whose job is cancelled before its turn is not recognised."""
     recogniser, answers = HeldRecogniser(), Answers()
 
-    def wanted(number: int) -> bool:
-        return number not in {1, 2, 3, 5}
+    def is_cancelled(number: int) -> bool:
+        return number in {1, 2, 3, 5}
 
     queue = queue_of(recogniser)
     queue.submit(answers.job(clip(0)))
     await eventually_async(lambda: recogniser.calls)
-    queue.submit(*(answers.job(clip(number), partial(wanted, number)) for number in range(1, 7)))
+    queue.submit(*(answers.job(clip(number), partial(is_cancelled, number)) for number in range(1, 7)))
     recogniser.gate.set()
     await eventually_async(lambda: len(answers) == 3)
     assert [numbers(call) for call in recogniser.calls] == [[0], [4, 6]]
 
 
 async def test_a_dropped_run_is_not_tried_again(queue_of: Queues) -> None:
-    """Retries end when nobody waits for them any more."""
+    """Retries end when their job is cancelled."""
     recogniser, answers, failing = HeldRecogniser(is_open=True), Answers(), True
 
     def fail(clips: Sequence[Clip]) -> None:
@@ -195,10 +195,10 @@ async def test_a_dropped_run_is_not_tried_again(queue_of: Queues) -> None:
 
     recogniser.fail = fail
     queue = queue_of(recogniser)
-    queue.submit(answers.job(clip(0), lambda: failing))
+    queue.submit(answers.job(clip(0), lambda: not failing))
     await eventually_async(lambda: len(recogniser.calls) > 1)
     failing = False
-    await eventually_async(lambda: not queue._running and not queue._timers)
+    await eventually_async(lambda: not queue._running and not queue._retry_timers)
     assert answers == []
 
 
@@ -212,11 +212,11 @@ async def test_whatever_a_recogniser_raises_becomes_its_error(queue_of: Queues, 
 
     recogniser.fail = fail
     queue_of(recogniser).submit(answers.job(clip(0)))
-    [told] = await eventually_async(lambda: answers)
-    assert isinstance(told, RecogniserError)
-    assert not told.retryable
-    assert type(error).__name__ in str(told)
-    assert "spoken" not in str(told)
+    [reported] = await eventually_async(lambda: answers)
+    assert isinstance(reported, RecogniserError)
+    assert not reported.retryable
+    assert type(error).__name__ in str(reported)
+    assert "spoken" not in str(reported)
 
 
 class ShortRecogniser(HeldRecogniser):
@@ -228,15 +228,15 @@ class ShortRecogniser(HeldRecogniser):
 
 
 async def test_too_few_recognitions_are_an_error(queue_of: Queues) -> None:
-    """A recogniser that doesn't answer every clip has failed, and each job is told."""
+    """A recogniser that doesn't answer every clip has failed, and each job gets the error."""
     answers = Answers()
     queue_of(ShortRecogniser(is_open=True)).submit(answers.job(clip(0)), answers.job(clip(1)))
     await eventually_async(lambda: len(answers) == 2)
     assert all(isinstance(one, RecogniserError) for one in answers)
 
 
-async def test_closing_drops_what_waits(queue_of: Queues) -> None:
-    """After closing nobody is told anything, and nothing more is recognised."""
+async def test_closing_drops_waiting_jobs(queue_of: Queues) -> None:
+    """After closing no job gets a result, and nothing more is recognised."""
     recogniser, answers = HeldRecogniser(max_batch=1), Answers()
     queue = queue_of(recogniser)
     queue.submit(answers.job(clip(0)), answers.job(clip(1)), answers.job(clip(2, is_partial=True)))

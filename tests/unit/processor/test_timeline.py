@@ -17,7 +17,7 @@ from eventlog.positions import SEALED, Position
 from processor.speech import Segmenter, Utterance
 from processor.timeline import Decision, Timeline
 from tests.support.pcm import SETTINGS, Story, talk
-from tests.unit.processor.stories import RATES_HZ, cuts, stories
+from tests.unit.processor.strategies import RATES_HZ, cuts, sessions
 
 
 class Seen(NamedTuple):
@@ -55,7 +55,7 @@ def resumed(story: Story, entries: Sequence[AudioEntry], decision: Decision) -> 
 @given(st.data())
 def test_decisions_do_not_depend_on_how_the_audio_is_cut(data: st.DataObject) -> None:
     """Any split of the same audio into entries gives the same boundaries, utterances, holes and end."""
-    story = data.draw(stories())
+    story = data.draw(sessions())
     assert seen(whole(story, data.draw(cuts(story)))) == seen(whole(story))
 
 
@@ -63,7 +63,7 @@ def test_decisions_do_not_depend_on_how_the_audio_is_cut(data: st.DataObject) ->
 @given(st.data())
 def test_any_checkpoint_leads_to_the_same_later_decisions(data: st.DataObject) -> None:
     """Restarted at any decision's checkpoint, with holes, finalize events and the end behind it, nothing changes."""
-    story = data.draw(stories())
+    story = data.draw(sessions())
     entries = story.entries(data.draw(cuts(story)))
     expected = fed(Timeline(story.start, Checkpoint()), entries)
     for number, decision in enumerate(expected, 1):
@@ -74,7 +74,7 @@ def test_any_checkpoint_leads_to_the_same_later_decisions(data: st.DataObject) -
 @given(st.data())
 def test_restart_upon_restart_changes_nothing(data: st.DataObject) -> None:
     """However many workers die one after the other, each after a decision or some, the decisions are the same."""
-    story = data.draw(stories())
+    story = data.draw(sessions())
     entries = story.entries(data.draw(cuts(story)))
     expected = fed(Timeline(story.start, Checkpoint()), entries)
     done: list[Decision] = []
@@ -89,7 +89,7 @@ def test_restart_upon_restart_changes_nothing(data: st.DataObject) -> None:
 @given(st.data())
 def test_decisions_come_by_position_then_channel(data: st.DataObject) -> None:
     """What the audio decides comes in the order of positions, and at the same position in that of the channels."""
-    story = replace(data.draw(stories(holes=False)), finalized=[], sealed=False)
+    story = replace(data.draw(sessions(holes=False)), finalized=[], sealed=False)
     order = [(one.boundaries[one.channel], one.channel) for one in whole(story, data.draw(cuts(story)))]
     assert order == sorted(order)
 
@@ -98,7 +98,7 @@ def test_decisions_come_by_position_then_channel(data: st.DataObject) -> None:
 @given(st.data())
 def test_events_come_after_the_audio_at_their_position(data: st.DataObject) -> None:
     """A finalize or the end, too, is decided in the order of positions, after what the audio before it decided."""
-    story = data.draw(stories(holes=False))
+    story = data.draw(sessions(holes=False))
     decisions = [one for one in whole(story, data.draw(cuts(story))) if one.sealed is None]
     order = [one.boundaries[one.channel] for one in decisions]
     assert order == sorted(order)
@@ -108,7 +108,7 @@ def test_events_come_after_the_audio_at_their_position(data: st.DataObject) -> N
 @given(st.data())
 def test_boundaries_and_cursor_never_go_back(data: st.DataObject) -> None:
     """No decision leads to a checkpoint behind an earlier one."""
-    decisions = whole(story := data.draw(stories()), data.draw(cuts(story)))
+    decisions = whole(story := data.draw(sessions()), data.draw(cuts(story)))
     for before, after in pairwise(decisions):
         assert before.cursor <= after.cursor
         assert all(one <= other for one, other in zip(before.boundaries, after.boundaries, strict=True))
@@ -166,10 +166,10 @@ def test_a_finalize_half_committed_is_taken_by_the_other_channel_alone() -> None
     assert seen(resumed(story, entries, decisions[first])) == seen(decisions[first + 1 :])
 
 
-@pytest.mark.parametrize("told", [True, False])
-def test_a_hole_is_a_boundary_and_is_told(told: bool) -> None:  # noqa: FBT001
-    """Missing audio ends the utterance before it and is told with its exact bounds, by an event or found by itself."""
-    story = Story(talk(), holes=[(20_005, 30_007)], told=told, sealed=False)
+@pytest.mark.parametrize("has_hole_events", [True, False])
+def test_a_hole_is_a_boundary_and_a_decision(has_hole_events: bool) -> None:  # noqa: FBT001
+    """Missing audio ends the utterance before it and is decided with its exact bounds, with an event or without."""
+    story = Story(talk(), holes=[(20_005, 30_007)], has_hole_events=has_hole_events, sealed=False)
     decisions = whole(story)
     number = next(number for number, one in enumerate(decisions) if one.hole)
     hole, cut_off = decisions[number], decisions[number - 1]
@@ -182,7 +182,7 @@ def test_a_hole_is_a_boundary_and_is_told(told: bool) -> None:  # noqa: FBT001
 
 def test_a_hole_before_the_end_is_told() -> None:
     """Audio that the seal counts and the log lacks is a hole too, and the session still ends."""
-    story = Story(talk(), holes=[(20_000, len(talk()))], told=False)
+    story = Story(talk(), holes=[(20_000, len(talk()))], has_hole_events=False)
     *_, hole, end = whole(story)
     assert hole.hole == (20_000, len(talk()))
     assert end.sealed is not None
@@ -216,7 +216,7 @@ def test_silence_alone_moves_the_checkpoint() -> None:
 
 
 def test_an_open_utterance_is_told_per_channel() -> None:
-    """What was heard so far of an utterance is there for partials, by channel."""
+    """The open utterance so far is there for partials, by channel."""
     story = Story(talk(16_000, 2)[:16_000], sealed=False)
     timeline = Timeline(story.start, Checkpoint())
     fed(timeline, story.entries())

@@ -10,7 +10,7 @@ RATES_HZ = (8_000, 16_000, 44_100)
 
 
 @st.composite
-def stories(draw: st.DrawFn, *, holes: bool = True) -> Story:
+def sessions(draw: st.DrawFn, *, holes: bool = True) -> Story:
     """Sessions at any rate, mono or stereo, with finalize events, holes and an end anywhere."""
     rate_hz = draw(st.sampled_from(RATES_HZ))
     whole = talk(rate_hz, draw(st.sampled_from((1, 2))))
@@ -24,7 +24,7 @@ def stories(draw: st.DrawFn, *, holes: bool = True) -> Story:
         sample_rate_hz=rate_hz,
         finalized=[one for one in asked if not any(start < one <= end for start, end in apart)],
         holes=apart,
-        told=draw(st.booleans()),
+        has_hole_events=draw(st.booleans()),
         sealed=draw(st.booleans()),
     )
 

@@ -54,7 +54,7 @@ class ArchivePrefetch:
     def __init__(self, place: ArchiveLocation | None, *, batch_bytes: int) -> None:
         """Read from `place`, about `batch_bytes` of samples at a time."""
         self._batch = max(1, batch_bytes // CHUNK_BYTES)
-        self._store: Store | None = opened(place) if place else None
+        self._store: Store | None = open_store(place) if place else None
         self._open: dict[ActiveRun, _OpenRun] = {}
 
     def take(self, wanted: Iterable[ActiveRun]) -> list[Batch]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from eventlog.keys import PartitionKeys
 from eventlog.log import Claim, Code, LogUnavailableError
 from eventlog.telemetry.tracing import trace_id
-from eventlog.work.claims import Begun, Claims
+from eventlog.work.claims import Claims, LoadedRun
 from processor.active_runs import ActiveRun, ActiveRuns
 from processor.metrics import WorkerMetrics
 from processor.settings import WorkerSettings
@@ -75,7 +75,7 @@ class ClaimKeeper:
 
     def report_error(self) -> None:
         """Begin a grace period after a failed call; of a cluster only where a node is known to be away, if one is."""
-        if not self._claims.calm_away():
+        if not self._claims.start_grace_period_if_away():
             self.begin_grace_period()
 
     async def run_taking(self) -> None:
@@ -124,7 +124,7 @@ class ClaimKeeper:
         if self._runs.room and time.monotonic() >= max(self._grace_until, self._takeover_at):
             taken = await self._claims.take_over(self._runs.room)
             # Not a second late, where it is known when the next claim expires; never in a tight loop.
-            self._takeover_at = time.monotonic() + min(SWEEP_S, self._claims.due_ms / 1000 + EXPIRY_MARGIN_S)
+            self._takeover_at = time.monotonic() + min(SWEEP_S, self._claims.next_takeover_ms / 1000 + EXPIRY_MARGIN_S)
             self._metrics.takeovers.inc(len(taken))
             await self._begin([claim for claim in taken if claim.keys.member not in self._runs])
             self._check_duration(started)
@@ -191,7 +191,7 @@ class ClaimKeeper:
                 self._runs.add(run)
                 log.info("run taken", extra={"run": claim.keys.member, "trace_id": trace_id(run.start.traceparent)})
 
-    def _active_run(self, claim: Claim, began: Begun) -> ActiveRun | None:
+    def _active_run(self, claim: Claim, began: LoadedRun) -> ActiveRun | None:
         if began.start is None:
             self._on_poison(claim, "this build does not know its start event")
             return None

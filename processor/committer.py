@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from eventlog.log import Code, Commit, Committed, EventLog, LogUnavailableError
-from eventlog.telemetry.metering import Timed
+from eventlog.telemetry.metering import Timer
 from processor.active_runs import ActiveRun, ActiveRuns
 from processor.metrics import WorkerMetrics
 
@@ -65,7 +65,7 @@ class Committer:
             self._runs.wake_committer.clear()
         if commits:
             try:
-                with Timed(self._metrics.commit_s.observe):
+                with Timer(self._metrics.commit_s.observe):
                     answers = await self._log.commit([commit for _, commit in commits])
             except LogUnavailableError as error:
                 log.warning("commits not answered; retrying", extra={"error": error, "commits": len(commits)})

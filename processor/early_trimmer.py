@@ -10,7 +10,7 @@ from eventlog.keys import SessionKeys
 from eventlog.redis.memory import Level, Watermarks, node_of, read_memory
 from eventlog.redis.server import Server
 from eventlog.service import periodically
-from eventlog.work.early_trim import free_processed, pages
+from eventlog.work.early_trim import free_processed, iterate_retained_sessions
 from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ class EarlyTrimmer:
         found = await read_memory(self._server, limit_bytes=self._limit_bytes)
         self._short_nodes = {
             name for name, memory in found.items()
-            if self._watermarks.level(memory.percent, Level.HOLD if name in self._short_nodes else Level.FREE)
-            is Level.HOLD
+            if self._watermarks.level(memory.percent, Level.CRITICAL if name in self._short_nodes else Level.NORMAL)
+            is Level.CRITICAL
         }  # fmt: skip
         return bool(self._short_nodes)

@@ -54,7 +54,7 @@ class Janitor:
         walking = await trim_changes(server, server.keys.partitions, most=self._settings.changes_max_notices)
         if walking:
             log.warning("notices trimmed unread; projections walk the index", extra={"partitions": walking})
-        retired = await self._claims.retire_silent(SILENT_LEASES * self._settings.lease_ms)
+        retired = await self._claims.delete_silent_consumers(SILENT_LEASES * self._settings.lease_ms)
         if retired:
             log.info("silent consumers deleted", extra={"consumers": retired})
 

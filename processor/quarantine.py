@@ -91,7 +91,7 @@ class Quarantine:
             self._suspects.discard(claim.keys.member)
         if has_lived:
             # Absolved: one that waits for its speaker may not commit for long, and would be tried again all the time.
-            await self._claims.hand_over([claim], absolved=True)
+            await self._claims.hand_over([claim], clears_suspicion=True)
         elif outages:
             raise TrialNotMadeError(f"the log was away during the trial, which may be why it failed: {outages[0]}")
         else:

@@ -10,8 +10,6 @@ from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
 from eventlog.service import ServiceTasks, periodically
-from eventlog.telemetry.heartbeats import process_name
-from eventlog.telemetry.heartbeats import write as write_heartbeat
 from eventlog.work.claims import Claims
 from eventlog.work.heartbeats import process_name
 from eventlog.work.heartbeats import write as write_heartbeat
@@ -90,7 +88,7 @@ class Worker:
             on_log_error=self._keeper.report_error, on_poison=self._on_poison,
         )  # fmt: skip
         self._partials = Partials(server, self.active_runs, self._recognition, settings)
-        server.meter.read_when_asked(
+        server.meter.add_reader(
             WorkerCollector(
                 self.active_runs, self._recognition, self._reader, self._decoders,
                 sharer=self._sharer, max_pending_utterances=settings.max_pending_utterances,
@@ -98,7 +96,7 @@ class Worker:
         )
         self._janitor = Janitor(self._log, claims, settings)
         self._trimmer = EarlyTrimmer(server, settings)
-        self._partitions_by_channel = {keys.queue(settings.queue).bell: keys for keys in server.keys.partitions}
+        self._partitions_by_channel = {keys.queue(settings.queue).wakeup: keys for keys in server.keys.partitions}
         channels = [*self._partitions_by_channel, *([self._sharer.wake_channel] if self._sharer else [])]
         self._wakeups = Wakeups(server, channels, self._on_wakeup, self._keeper.wake)
         self._tasks = ServiceTasks()

@@ -14,7 +14,7 @@ from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Claim, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.feed import ProvisionalAnswer
-from eventlog.work.uploads import Begun, Freed, Uploads
+from eventlog.work.uploads import DecodingStart, TrimPoint, Uploads
 from processor.active_runs import ActiveRun, ActiveRuns
 from processor.decoding.child_protocol import (
     SAMPLE_RATE_HZ,
@@ -66,9 +66,9 @@ class _UploadTrimmer:
             if not await retry_until_answered(self._uploads.may_be_trimmed, self._on_log_error):
                 return False
             first = b"" if self._is_head_stored else await self._first_bytes(restart.head_bytes)
-            freed = Freed(msgspec.json.encode(restart), restart.offset_bytes, first)
+            freed = TrimPoint(msgspec.json.encode(restart), restart.offset_bytes, first)
         code = await retry_until_answered(
-            lambda: self._uploads.go_on(self._claim, credit_bytes, freed), self._on_log_error
+            lambda: self._uploads.grant_credit(self._claim, credit_bytes, freed), self._on_log_error
         )
         if code != Code.OK:
             raise LogMovedError(code)
@@ -196,7 +196,7 @@ class DecoderPool:
 
     async def _try_decoding(self, run: ActiveRun, *, is_given_up: bool) -> bool:
         """Decode once and seal the audio; returns False if the session is gone, or another worker's."""
-        begun = await retry_until_answered(lambda: self._uploads.begin(run.claim), self._on_log_error)
+        begun = await retry_until_answered(lambda: self._uploads.start_decoding(run.claim), self._on_log_error)
         if begun.code != Code.OK or begun.start is None:
             return begun.code == Code.SEALED
         appender = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, self._on_log_error)
@@ -213,7 +213,7 @@ class DecoderPool:
         )  # fmt: skip
         return True
 
-    async def _run_pipeline(self, run: ActiveRun, begun: Begun, appender: PcmAppender) -> tuple[str, str]:
+    async def _run_pipeline(self, run: ActiveRun, begun: DecodingStart, appender: PcmAppender) -> tuple[str, str]:
         """Decode once; returns the reason and the detail with which the audio ends."""
         settings = self._settings
         restart = decode_restart_point(begun.restart) if begun.restart else None

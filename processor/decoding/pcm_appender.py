@@ -14,7 +14,7 @@ from eventlog.events import AudioEvent, SessionSealed, SessionStarted, SourceDes
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.work.uploads import Begun, Uploads
+from eventlog.work.uploads import DecodingStart, Uploads
 from processor.decoding.child_protocol import SAMPLE_BYTES, Source
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class PcmAppender:
     """Appends one decoding's samples and events, except those that an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: Begun, on_log_error: Callable[[], None]
+        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart, on_log_error: Callable[[], None]
     ) -> None:
         """Continue at the head that `begun` states."""
         assert begun.start is not None  # noqa: S101 -- callers asked for code OK

@@ -124,7 +124,7 @@ class Offerer:
 
     async def withdraw(self) -> None:
         """Remove every offer that is not recognised yet: their runs go to other workers."""
-        await self._shared.settle(
+        await self._shared.remove(
             [offer.entry_id for run in self._runs.values() for offer in run.offers.values()]
         )
         self._runs.clear()
@@ -134,9 +134,9 @@ class Offerer:
         for member, run in list(self._runs.items()):
             if run.run.is_held:
                 continue
-            await self._shared.settle([offer.entry_id for offer in run.offers.values()])
+            await self._shared.remove([offer.entry_id for offer in run.offers.values()])
             if run.run.is_finished:
-                await self._shared.drop({run.keys: ()})
+                await self._shared.delete_results({run.keys: ()})
             del self._runs[member]
 
     async def _add_new_runs(self) -> None:
@@ -145,7 +145,7 @@ class Offerer:
             run.claim.keys: run for job in self._queue.recorded
             if job.recorded and (run := job.recorded.run) and run.is_held and run.claim.keys.member not in self._runs
         }  # fmt: skip
-        for keys, found in (await self._shared.kept(dict.fromkeys(new, ()))).items():
+        for keys, found in (await self._shared.read_results(dict.fromkeys(new, ()))).items():
             self._runs[keys.member] = _SharedRun(new[keys], found=found)
 
     async def _collect(self) -> None:
@@ -157,7 +157,7 @@ class Offerer:
             run.keys: names for run in self._runs.values()
             if (names := [name for name, offer in run.offers.items() if not offer.is_ours])
         }  # fmt: skip
-        for keys, found in (await self._shared.kept(wanted)).items():
+        for keys, found in (await self._shared.read_results(wanted)).items():
             run = self._runs[keys.member]
             for name, data in found.items():
                 self._use_result(run, run.offers[name].job, data)
@@ -170,7 +170,7 @@ class Offerer:
             (run, name, offer.entry_id) for run in self._runs.values() for name, offer in run.offers.items()
             if offer.job.is_settled
         ]  # fmt: skip
-        await self._shared.settle([entry_id for _, _, entry_id in here])
+        await self._shared.remove([entry_id for _, _, entry_id in here])
         for run, name, _ in here:
             del run.offers[name]
 
@@ -193,7 +193,7 @@ class Offerer:
             offer.entry_id: (run, name) for run in self._runs.values() for name, offer in run.offers.items()
             if not offer.is_ours
         }  # fmt: skip
-        missing = [offers[entry_id] for entry_id in await self._shared.missing(list(offers))]
+        missing = [offers[entry_id] for entry_id in await self._shared.find_removed(list(offers))]
         if not missing:
             return
         await self._collect()  # a result is written before its entry goes
@@ -206,7 +206,7 @@ class Offerer:
 
     async def _forget_committed(self) -> None:
         """Drop the results that a commit has used: they are not needed again."""
-        await self._shared.drop({
+        await self._shared.delete_results({
             run.keys: names for run in self._runs.values() if (names := run.pop_committed())
         })  # fmt: skip
 

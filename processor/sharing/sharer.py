@@ -28,7 +28,7 @@ class Sharer:
         """Offer utterances that wait in `queue`, and recognise by it the offers of others."""
         self._offerer = Offerer(shared, queue, metrics)
         self._taker = Taker(shared, queue, self._offerer, metrics)
-        self.wake_channel = shared.bell
+        self.wake_channel = shared.wakeup
         """Published to when others offer work."""
 
     @property

@@ -112,11 +112,11 @@ class Taker:
             if isinstance(work.result, Recognition):
                 of_run = keys.setdefault(work.taken.keys.member, work.taken.keys)
                 results.setdefault(of_run, []).append((work.taken.reference, msgspec.json.encode(work.result)))
-        unanswered = {one.member for one in await self._shared.keep(results)}
+        unanswered = {one.member for one in await self._shared.store_results(results)}
         settled = [
             entry_id for entry_id, work in done.items() if work.is_own or work.taken.keys.member not in unanswered
         ]
-        await self._shared.settle(settled)
+        await self._shared.remove(settled)
         self._metrics.recognised_for_others.inc(sum(map(len, results.values())))
         for entry_id in settled:
             del self._works[entry_id]
@@ -145,8 +145,8 @@ class Taker:
             return
         self._ask_at = 0.0
         others = [one for one in taken if not self._take_own(one)]
-        fetched = await self._shared.fetch(others)
-        await self._shared.settle(fetched.stale)
+        fetched = await self._shared.read_audio(others)
+        await self._shared.remove(fetched.stale)
         # An utterance whose audio could not be fetched now comes back after the lease, here or elsewhere.
         works = [self._work(one, pcm) for one in others if (pcm := fetched.pcm.get(one.entry_id))]
         self._queue.submit(*(work.job for work in works if work.job))

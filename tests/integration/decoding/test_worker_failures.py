@@ -119,7 +119,7 @@ async def test_decoding_stays_near_the_checkpoint(single: Deployment) -> None:
 
     async def watched() -> bool:
         nonlocal furthest
-        about = await single.log.whereabouts(upload.keys)
+        about = await single.log.read_position(upload.keys)
         for run in worker.active_runs:
             if about is not None and about.head.offset < 2**62:
                 furthest = max(furthest, about.head.offset - min(run.checkpoint.boundaries, default=0))
@@ -225,7 +225,7 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
     await upload.seal()
     await eventually_async(lambda: children_of(os.getpid()) == [])
     await eventually_async(lambda: worker._decoders.child_count == 0 and not len(worker.active_runs))
-    about = await single.log.whereabouts(upload.keys)
+    about = await single.log.read_position(upload.keys)
     assert about is not None
     assert (about.epoch, about.head) == (begun.epoch, begun.head)
     await worker._decoders._decode(run)

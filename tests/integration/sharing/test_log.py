@@ -191,7 +191,7 @@ async def claimed(deployment: Deployment, session: Session) -> Claim:
 
 async def stale(one: SharedRecognition, run: RunKeys, *references: Reference) -> list[int]:
     """The stale ones of them."""
-    fetched = await one.fetch([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
+    fetched = await one.read_audio([Taken(f"{number}-0", run, found) for number, found in enumerate(references)])
     return [int(entry_id.partition("-")[0]) for entry_id in fetched.stale]
 
 

@@ -197,7 +197,7 @@ class Events:
         keys, after = found.keys.run(), heard and heard.position
         last = await statuses.read_last_status(self._server, keys)
         if last is None:
-            over = await statuses.are_over(self._server, keys)
+            over = await statuses.has_ended(self._server, keys)
             # The last may have come between the two looks.
             last = await statuses.read_last_status(self._server, keys) if over else None
             if last is None:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from eventlog.keys import PartitionKeys
+from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel.views import SessionView, read_views, sum_views
 from eventlog.redis.scripts import script
@@ -31,6 +31,9 @@ RANKS_PER_LOOK = 1000
 
 SPARE_PER_PARTITION = 4
 """Asked of each partition beyond its even share, since the share is uneven: a second question is rarely needed then."""
+
+OLDEST_PER_SWEEP = 100
+"""Per partition: the oldest are those that expire; a sweep a few seconds later takes the next hundred."""
 
 _MS = 1000
 
@@ -149,6 +152,50 @@ async def read_metrics(server: Server, tenant_id: str | None = None) -> Metrics:
         open=sum(states.values()), states={**states, "closed": ended}, ended=ended, finals=finals,
         audio_seconds=audio_ms / _MS, lag_seconds=lag_ms / _MS, oldest_lag_seconds=oldest_ms / _MS,
     )  # fmt: skip
+
+
+async def sweep_open_runs(server: Server) -> int:
+    """Take out of each partition's open runs those of the oldest whose view is gone; returns how many.
+
+    The others' tenants' lists live on as long as the views do: a list would expire over a session that lasts longer
+    than a TTL, if its tenant opens no other meanwhile.
+
+    Raises:
+        LogUnavailableError: if Redis can't be reached.
+    """
+    runs = await _oldest(server)
+    tenants = await server.execute_many([("HMGET", run.view, "state", "tenant_id") for _, run in runs])
+    lives_s = await server.execute_many([("TTL", run.view) for _, run in runs])
+    # A view that is missing never comes back: it and its place in the list are made by one script, once.
+    gone = [one for one, found in zip(runs, tenants, strict=True) if found == [None, None]]
+    await server.execute_many([("ZREM", partition.open_runs, run.member) for partition, run in gone])
+    alive = [
+        (partition.tenant_runs(found[1].decode()), life_s)
+        for (partition, _), found, life_s in zip(runs, tenants, lives_s, strict=True)
+        if isinstance(found, list) and found[1] is not None and isinstance(life_s, int) and life_s > 0
+    ]
+    await server.execute_many([("EXPIRE", of_tenant, life_s, "GT") for of_tenant, life_s in _longest(alive)])
+    return len(gone)
+
+
+async def _oldest(server: Server) -> list[tuple[PartitionKeys, RunKeys]]:
+    partitions = server.keys.partitions
+    oldest = await server.execute_many(
+        [("ZRANGE", partition.open_runs, 0, OLDEST_PER_SWEEP - 1) for partition in partitions]
+    )
+    return [
+        (partition, server.keys.of_run(member.decode()))
+        for partition, found in zip(partitions, oldest, strict=True)
+        if not isinstance(found, Exception)
+        for member in found
+    ]
+
+
+def _longest(lives: Sequence[tuple[str, int]]) -> list[tuple[str, int]]:
+    longest: dict[str, int] = {}
+    for key, life_s in lives:
+        longest[key] = max(life_s, longest.get(key, 0))
+    return list(longest.items())
 
 
 def _sources(tenant_id: str | None, state: str | None) -> list[_Source]:

@@ -13,11 +13,11 @@ from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.readmodel.documents import Document, decode_document, decode_final, stitch
-from eventlog.readmodel.views import SessionView, Transcript, whole
+from eventlog.readmodel.views import SessionView, Transcript, to_transcript
 from eventlog.redis.server import Argument, Server
-from eventlog.work.promotion import places, promoted_runs
+from eventlog.work.promotion import promoted_runs, read_model_keys
 
-LOOKS = 5
+READ_ATTEMPTS = 5
 """A promotion between two reads makes them disagree; several in a row, within some milliseconds, nobody causes."""
 
 FACTS_PER_READ = 1000
@@ -55,7 +55,7 @@ async def read_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[lis
     """
     found: dict[str, list[RunView]] = {}
     left = list(sessions)
-    for _ in range(LOOKS):
+    for _ in range(READ_ATTEMPTS):
         found |= {keys.session_id: runs for keys, runs in zip(left, await _looked_at(server, left), strict=True)}
         # Its view is another run's: somebody promoted one between the looks.
         left = [keys for keys in left if len({one.run for one in found[keys.session_id]}) < len(found[keys.session_id])]
@@ -72,7 +72,8 @@ async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[li
         for number, (keys, names) in enumerate(zip(sessions, replays, strict=True))
         for name in (LIVE_RUN, *(name.decode() for name in names))
     ]
-    views = await _answers(server, [("HMGET", places(run, promoted[number])[0].view, *_READ) for number, run in runs])
+    keys_of_views = [read_model_keys(run, promoted[number])[0].view for number, run in runs]
+    views = await _answers(server, [("HMGET", key, *_READ) for key in keys_of_views])
     found: list[list[RunView]] = [[] for _ in sessions]
     for (number, run), values in zip(runs, views, strict=True):
         fields = {name: value.decode() for name, value in zip(_READ, values, strict=True) if value is not None}
@@ -82,7 +83,7 @@ async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[li
     return found
 
 
-def with_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
+def merge_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
     """The runs, of which the one that `view` is of as it says: it knows more of a session that goes on."""
     mine = RunView(
         run=view.run, promoted=True, state=view.state, engine=view.engine, language=view.language,
@@ -100,10 +101,10 @@ async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
         LogUnavailableError: if Redis can't be reached.
     """
     [promoted] = await promoted_runs(server, [keys.session])
-    for _ in range(LOOKS):
+    for _ in range(READ_ATTEMPTS):
         before = promoted
         data, now = await _answers(
-            server, [("GET", places(keys, promoted)[0].document), ("GET", keys.session.promoted)]
+            server, [("GET", read_model_keys(keys, promoted)[0].document), ("GET", keys.session.promoted)]
         )
         promoted = now.decode() if now else LIVE_RUN
         if promoted == before:  # else somebody promoted another meanwhile, and this stood elsewhere perhaps
@@ -119,7 +120,7 @@ async def read_run_transcript(server: Server, keys: RunKeys) -> Transcript | Non
     """
     document = await read_run_document(server, keys)
     if document is not None:
-        return whole(document)
+        return to_transcript(document)
     # Only what is over can be promoted: until then its List is where it was made.
     entries, is_there = await _answers(server, [("LRANGE", keys.list, 0, -1), ("EXISTS", keys.transcript)])
     if not is_there:
@@ -128,7 +129,7 @@ async def read_run_transcript(server: Server, keys: RunKeys) -> Transcript | Non
     return Transcript(run=keys.run, is_final=False, transcript=stitch(finals), utterances=finals)
 
 
-async def sessions_with(server: Server, run: str) -> list[SessionKeys]:
+async def find_sessions(server: Server, run: str) -> list[SessionKeys]:
     """Every session of which something is retained of the run called `run`, in no certain order.
 
     Raises:

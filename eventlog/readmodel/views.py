@@ -93,14 +93,14 @@ async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """
     document = await read_document(server, keys)
     if document is not None:
-        return whole(document)
+        return to_transcript(document)
     finals = await read_list(server, keys)
     if not finals and not await server.execute("EXISTS", keys.transcript):
         return None
     return Transcript(is_final=False, transcript=stitch(finals), utterances=finals)
 
 
-def whole(document: Document) -> Transcript:
+def to_transcript(document: Document) -> Transcript:
     """The transcript of a run that is over."""
     return Transcript(
         is_final=True, transcript=document.transcript, utterances=document.utterances, cleaned=document.cleaned,

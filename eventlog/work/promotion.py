@@ -32,12 +32,12 @@ class Promoted(NamedTuple):
     """With OK: the run that was promoted so far."""
 
 
-def shown(session: SessionKeys) -> ReadModelKeys:
+def reader_keys(session: SessionKeys) -> ReadModelKeys:
     """What readers get of a session, whichever run it is of."""
     return ReadModelKeys(session.list, session.document, session.view)
 
 
-def places(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
+def read_model_keys(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
     """Where a run's List, document and view stand while the run `promoted` of its session is: its own keys first.
 
     A promoted replay has two places, the second of which is the copy that readers get; every other run has one.
@@ -45,9 +45,9 @@ def places(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
     session = run.session
     if run.run == LIVE_RUN:
         aside = ReadModelKeys(session.live_list, session.live_document, session.live_view)
-        return (shown(session),) if promoted == LIVE_RUN else (aside,)
+        return (reader_keys(session),) if promoted == LIVE_RUN else (aside,)
     own = ReadModelKeys(run.list, run.document, run.view)
-    return (own, shown(session)) if run.run == promoted else (own,)
+    return (own, reader_keys(session)) if run.run == promoted else (own,)
 
 
 async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[str]:
@@ -102,7 +102,7 @@ def _call(run: RunKeys) -> Call:
             run.partition.erased, session.promoted, run.partition.feed_channel,
             live.transcript, *map(live.projected, ("lists", "sessions")),
             run.transcript, *map(run.projected, ("lists", "feeds", "sessions")),
-            *shown(session), *aside, *own,
+            *reader_keys(session), *aside, *own,
         ],
         [run.session_id, run.run],
     )  # fmt: skip

@@ -26,7 +26,7 @@ _LABEL_OF_AUDIO = re.compile(r"speaker-[0-9a-f]{4}")
 _Said = tuple[ListedFinal, list[Token]]
 
 
-def cleaned(finals: Sequence[ListedFinal], language: str) -> str:
+def clean(finals: Sequence[ListedFinal], language: str) -> str:
     """The readable text of these utterances, in order; paragraphs are separated by an empty line.
 
     `language` is the code that the session was started with, such as "en".

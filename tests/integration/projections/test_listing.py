@@ -8,9 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eventlog.positions import SEALED
-from eventlog.readmodel.listings import OPEN_RANK, Cursor, list_sessions, read_metrics
+from eventlog.readmodel.listings import OPEN_RANK, Cursor, list_sessions, read_metrics, sweep_open_runs
 from eventlog.redis.server import Server, connect
-from projections.sweeper import sweep_open_runs
 from tests.integration.projections.facts import RATE_HZ
 from tests.support.servers import Server as TestServer
 

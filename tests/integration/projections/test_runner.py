@@ -15,7 +15,7 @@ from eventlog.positions import SEALED, START, Position
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.readmodel.documents import ListedFinal
 from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message, read_feed
-from eventlog.readmodel.listings import list_sessions, read_metrics
+from eventlog.readmodel.listings import list_sessions, read_metrics, sweep_open_runs
 from eventlog.readmodel.views import read_document, read_list, read_transcript, read_view
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server, connect
@@ -28,7 +28,6 @@ from projections.projection import Projection
 from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
-from projections.sweeper import sweep_open_runs
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -151,11 +150,11 @@ async def test_a_consumer_that_dies_between_pull_and_apply_is_replaced(
     keys = a_run(log)
     dead = [ProjectionLog(log, name, "dead", session_ttl_s=TTL_S) for name in READ_MODELS]
     for of in dead:
-        [news] = await of.news([keys.partition])
+        [news] = await of.read_notices([keys.partition])
         await of.finish_walk(keys.partition, news.walk)
     await write(log, keys, conversation(keys, 4))
     for of in dead:
-        await of.news([keys.partition])
+        await of.read_notices([keys.partition])
         await of.pull([keys])
     async with running(log, "living"):
         await eventually_async(lambda: is_projected(log, keys))

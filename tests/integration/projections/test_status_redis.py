@@ -9,7 +9,7 @@ from eventlog.keys import status_channel
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.operations import announce, expire, put
 from eventlog.projection.projection_log import Apply, ProjectionLog
-from eventlog.readmodel.statuses import are_over, decode_status, read_last_status, read_statuses
+from eventlog.readmodel.statuses import decode_status, has_ended, read_last_status, read_statuses
 from eventlog.redis.server import Server
 from projections.runner import ProjectionRunner
 from projections.status import Status
@@ -34,7 +34,7 @@ async def test_status_messages_are_published_and_kept(log: Server) -> None:
             while not heard or not decode_status(heard[-1]).is_last:
                 message = await ear.get_message(ignore_subscribe_messages=True, timeout=None)
                 heard += [message["data"]] if message else []
-    await eventually_async(lambda: are_over(log, keys))
+    await eventually_async(lambda: has_ended(log, keys))
     await runner.stop()
     assert [body for _, body in await read_statuses(log, keys, START)] == heard
     assert await read_last_status(log, keys) == (Position(len(heard), 0), heard[-1])

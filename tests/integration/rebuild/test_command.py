@@ -56,7 +56,7 @@ async def test_what_was_wrong_is_told(single: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "status", "words"), [
-    (("lists", "nobody"), 1, "there are no facts of it"),
+    (("lists", "nobody"), 1, "it has no facts"),
     (("kafka",), 2, "see `stenolog dead-letters redrive`"),
 ])  # fmt: skip
 async def test_what_cannot_be_rebuilt_is_told(

@@ -9,7 +9,7 @@ from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
 from eventlog.projection.dead_letters import dead_letters
-from eventlog.projection.rebuild import drop_strangers
+from eventlog.projection.rebuild import drop_orphans
 from eventlog.readmodel.feed import FeedMessage, decode_message
 from eventlog.redis.server import Server, connect
 from eventlog.redis.wakeups import Wakeups
@@ -213,7 +213,7 @@ async def test_dead_letters_go_with_their_cause(single: Server) -> None:
     refused = [(run.member, fact) for fact in ("1-0", "2-0", "3-0", str(SEALED))]
     assert await letters(single) == sorted([*refused, (unreadable.member, "2-0")])
     report = await rebuild(single, "lists")
-    assert (report.letters_settled, report.set_aside) == (5, 1)
+    assert (report.dead_letters_settled, report.dead_lettered) == (5, 1)
     assert await letters(single) == [(unreadable.member, "2-0")]
     assert await single.execute("LLEN", run.list) == 3
 
@@ -263,7 +263,7 @@ async def test_runs_without_facts_are_listed_no_more(log: Server) -> None:
     stranger = a_run(log)
     for listing in (stranger.partition.open_runs, stranger.partition.ended_runs):
         await log.execute("ZADD", listing, 1, stranger.member)
-    assert await drop_strangers(log) == 2
+    assert await drop_orphans(log) == 2
     assert await remembered(log) == before
     assert runs
 
@@ -303,7 +303,7 @@ async def test_a_run_that_is_not_there_is_told(single: Server) -> None:
     """REPLAY-2: a session that nobody knows can't be rebuilt, and nothing is made of it."""
     run = a_run(single)
     report = await rebuild(single, "lists", run)
-    assert report.failed == [(run.member, "there are no facts of it, or no more")]
+    assert report.failed == [(run.member, "it has no facts, or none any more")]
     assert await no_leftovers(single, run)
 
 

@@ -4,7 +4,7 @@ from eventlog.log import Code
 from eventlog.positions import OPENED, START, Position
 from eventlog.projection.operations import push
 from eventlog.projection.projection_log import Apply, ProjectionLog
-from eventlog.projection.rebuild import COPY_TTL_S, Copied, Rebuilds, RebuiltKeys, Swap, leftovers
+from eventlog.projection.rebuild import COPY_TTL_S, CopiedPart, Rebuilds, RebuiltKeys, Swap, rebuild_keys
 from eventlog.redis.server import Server
 from eventlog.work.erasure import erase
 from tests.integration.projections.facts import a_run, conversation, keys_of, write
@@ -39,7 +39,7 @@ async def copied(server: Server, keys: RebuiltKeys, expected: Position, new: Pos
 
 async def swapped(server: Server, keys: RebuiltKeys, position: Position) -> Code:
     """The answer to a swap at `position`."""
-    parts = [Copied("list", exists=True), Copied("document", exists=False)]
+    parts = [CopiedPart("list", exists=True), CopiedPart("document", exists=False)]
     [answer] = await rebuilds(server).swap([Swap(keys, position, parts, [], [], [], [])], keep=False, mend=False)
     return answer.code
 
@@ -117,7 +117,7 @@ async def test_a_swap_that_is_asked_again_changes_nothing(log: Server) -> None:
 def test_a_copy_has_keys_of_its_own() -> None:
     """REPLAY-2: no key of a copy is one of the run's own, and all of them are in its partition's slot."""
     run = keys_of("s1")
-    copies = leftovers(run)
+    copies = rebuild_keys(run)
     assert len(copies) == len(set(copies)) == 4 + 2 * 5
     assert not set(copies) & set(run.expiring())
     assert all(key.startswith(f"{{{run.partition.tag}}}:") for key in copies)

@@ -31,7 +31,7 @@ from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.public_json import listed
+from projections.public_json import to_listed_final
 from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
@@ -149,7 +149,7 @@ class Path:
             if entry.event is not None and isinstance(decode_audio_event(entry.event), Finalized)
         ]
         story = Story(held.samples, RATE_HZ, finalized=finalized, segmenter=found.start.segmenter)
-        return [listed(final) for final in finals_in(expected(story, held.keys.session_id))]
+        return [to_listed_final(final) for final in finals_in(expected(story, held.keys.session_id))]
 
 
 class _Turns:

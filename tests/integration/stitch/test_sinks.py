@@ -12,9 +12,10 @@ import projections.projector
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.operations import Op
+from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.statuses import decode_status, read_last_status
 from eventlog.readmodel.views import read_document, read_view
-from projections.projection import Batch, Command, Projection
+from projections.projection import Command, Projection
 from tests.integration.stitch.path import TTL_S, Held, Path, all_projections, bounded, running
 from tests.integration.stitch.speakers import TALKATIVE, Speaker, speakers
 from tests.support.waiting import eventually_async
@@ -33,16 +34,16 @@ class Sink:
         self.trouble: Exception | None = None
         self.failures = 0
 
-    def reads(self, batch: Batch) -> Sequence[Command]:
+    def reads(self, pulled: RunFacts) -> Sequence[Command]:
         """As `inner`."""
         if self.trouble is not None:
             self.failures += 1
             raise self.trouble
-        return self.inner.reads(batch)
+        return self.inner.reads(pulled)
 
-    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
+    def fold(self, pulled: RunFacts, answers: Sequence[Any]) -> list[Op]:
         """As `inner`."""
-        return self.inner.fold(batch, answers)
+        return self.inner.fold(pulled, answers)
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import projections.status
 from eventlog.events import CONTAINER, Fact, ProgressNoted, SessionEnded, SessionOpened, SourceNoted
 from eventlog.keys import status_channel
 from eventlog.positions import OPENED, SEALED, START, Position
+from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.feed import FeedKind, decode_message
-from eventlog.readmodel.statuses import in_words
-from projections.projection import Batch
+from eventlog.readmodel.statuses import format_duration
 from projections.status import Status
 from tests.integration.projections.facts import RATE_HZ, keys_of
 from tests.integration.projections.model import Model
@@ -201,7 +201,7 @@ def test_a_run_whose_beginning_is_unreadable_is_told_all_the_same() -> None:
 
 def test_durations_in_words() -> None:
     """Durations read as a person says them."""
-    words = [in_words(seconds) for seconds in (0, 12.4, 59.4, 63, 3600, 3725)]
+    words = [format_duration(seconds) for seconds in (0, 12.4, 59.4, 63, 3600, 3725)]
     assert words == ["0 s", "12 s", "59 s", "1 min 3 s", "1 h 0 min", "1 h 2 min"]
 
 
@@ -214,10 +214,10 @@ def test_what_is_forgotten_is_read_again(monkeypatch: pytest.MonkeyPatch) -> Non
     after = START
     for position, fact in facts:
         for first in range(0, len(runs), 30):
-            batches = [Batch(keys, after, [(position, fact)]) for keys in runs[first : first + 30]]
-            answers = [[model._read(command) for command in status.reads(batch)] for batch in batches]
-            for batch, answer in zip(batches, answers, strict=True):
-                for op in status.fold(batch, answer):
+            batches = [RunFacts(keys, after, [(position, fact)]) for keys in runs[first : first + 30]]
+            answers = [[model._read(command) for command in status.reads(pulled)] for pulled in batches]
+            for pulled, answer in zip(batches, answers, strict=True):
+                for op in status.fold(pulled, answer):
                     getattr(model, "_" + op.command.lower())(op.key, *op.arguments)
         after = position
     assert {tuple(model.keys[keys.status]) for keys in runs} == {tuple(f"{number}-0" for number in range(1, 7))}

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from eventlog.readmodel.documents import ListedFinal, decode_final
-from projections.cleaning import cleaned
+from projections.cleaning import clean
 from tests.support.tree import ROOT
 
 GOLDEN = ROOT / "tests/golden" / "cleaning"
@@ -24,7 +24,7 @@ def stored(path: Path) -> list[ListedFinal]:
 def test_transcripts_are_cleaned_as_stored(raw: Path) -> None:
     """BATCH-3: each stored transcript becomes the readable text that stands beside it."""
     language = raw.suffixes[0].removeprefix(".")
-    assert cleaned(stored(raw), language) + "\n" == raw.with_suffix(".txt").read_text(encoding="utf-8")
+    assert clean(stored(raw), language) + "\n" == raw.with_suffix(".txt").read_text(encoding="utf-8")
 
 
 def test_every_readable_text_has_its_transcript() -> None:

@@ -1,9 +1,10 @@
-"""The projections as a process."""
+"""The projector role: the projections and forwarders that the settings name, as one process."""
 
 import asyncio
 from collections.abc import Callable
 
 from eventlog.redis.server import Server
+from eventlog.service import Service
 from eventlog.telemetry.heartbeats import process_name
 from projections.feeds import Feeds
 from projections.forwarding.sink import Sink
@@ -80,7 +81,11 @@ _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
 
 
 async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
-    """Project and forward until stopped, then finish the rounds under way."""
+    """Project and forward until stopped, then finish the rounds under way.
+
+    Raises:
+        Exception: the error of the first projector or forwarder that ends by itself.
+    """
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "projector"):
         runner = ProjectionRunner(
             server, [read_model(name, settings) for name in settings.projections if name in _MAKERS], process_name(),
@@ -90,8 +95,21 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
                 lease_ms=settings.sink_lease_ms, give_up_s=settings.sink_retry_timeout_s,
             ),
         )
-        try:
-            await runner.start()
-            await stop.wait()
-        finally:
-            await runner.stop()
+        await _serve(runner, stop)
+
+
+async def _serve(service: Service, stop: asyncio.Event) -> None:
+    """Run a service until the event is set or one of its tasks ends, whose error is raised; then stop it."""
+    stopping = asyncio.create_task(stop.wait())
+    ending: asyncio.Task[None] | None = None
+    try:
+        await service.start()
+        ending = asyncio.create_task(service.wait())
+        await asyncio.wait({stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            await ending
+    finally:
+        stopping.cancel()
+        if ending is not None:
+            ending.cancel()
+        await service.stop()

@@ -39,10 +39,11 @@ from tests.integration.edge.replicas import Client, Replica
 from tests.integration.stitch.speakers import FRAME_SAMPLES, RATE_HZ, Speaker, audio
 from tests.support.deployment import expected, finals_in, never_tried
 from tests.support.pcm import SETTINGS, Samples, Story
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually_async, lasting
 
 TTL_S = 600
 REPLICAS = 2
+RESTART_S = 0.05
 # Two and more sessions in each, so that they share streams, channels, bells and script calls.
 PARTITIONS = 2
 
@@ -231,16 +232,39 @@ async def running(
         server = await connect(redis_url, partitions=partitions)
         stack.push_async_callback(server.close)
         found: Sequence[Projection] = projections or all_projections()
-        runner = ProjectionRunner(server, found, "test", session_ttl_s=TTL_S)
         worker = Worker(
             server, WorkerSettings(session_ttl_s=TTL_S, tick_ms=5), MockRecogniser(), try_alone=never_tried
         )
         stack.push_async_callback(worker.stop)
-        stack.push_async_callback(runner.stop)
         await worker.start()
-        await runner.start()
+        await stack.enter_async_context(
+            _supervised(lambda: ProjectionRunner(server, found, "test", session_ttl_s=TTL_S))
+        )
         replicas = [await stack.enter_async_context(_replica(redis_url, partitions)) for _ in range(REPLICAS)]
         yield Path(server, RedisLog(server, session_ttl_s=TTL_S), replicas)
+
+
+@contextlib.asynccontextmanager
+async def _supervised(make: Callable[[], ProjectionRunner]) -> AsyncIterator[None]:
+    """Projections under a supervisor: when a defect ends them, they are started again."""
+
+    async def supervise() -> None:
+        while True:
+            runner = make()
+            await runner.start()
+            try:
+                await runner.wait()
+            except (RuntimeError, TimeoutError):
+                await lasting(RESTART_S)
+            finally:
+                await runner.stop()
+
+    task = asyncio.create_task(supervise(), name="supervisor")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @contextlib.asynccontextmanager

@@ -38,7 +38,8 @@ class ApplyTimer:
         """Measure in `registry`; without one, for no reader."""
         self._apply = Histogram(
             "stenolog_projection_apply_duration_seconds",
-            "Rounds in which runs' facts were pulled, folded and applied.", ["projection"], buckets=APPLY_BUCKETS_S, registry=registry or CollectorRegistry(),
+            "Rounds in which runs' facts were pulled, folded and applied.",
+            ["projection"], buckets=APPLY_BUCKETS_S, registry=registry or CollectorRegistry(),
         )  # fmt: skip
 
     def observe(self, projection: str, seconds: float) -> None:

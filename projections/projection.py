@@ -1,4 +1,4 @@
-"""The contract of a projection: a name and a pure fold from facts to operations; and the plan that survives its errors."""
+"""The contract of a projection, a pure fold from facts to operations, and the plan that survives a fold's errors."""
 
 from __future__ import annotations
 

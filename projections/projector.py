@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class SweepSchedule:
-    """Which partitions to sweep when: each once in a period, in slices, as many as there was time for."""
+    """Which partitions to sweep when: each once in a period, in slices, as many at once as are due."""
 
     def __init__(self, partitions: int, period_s: float) -> None:
         """At first all are due."""
@@ -108,7 +108,7 @@ class Projector:
                 heartbeat_at = loop.time() + HEARTBEAT_S
                 await self._write_heartbeat()
         try:
-            await self._ack()
+            await self.log.ack(self._unacked)
         except LogUnavailableError as error:
             _log.debug("notices not acked; they come again", extra={"error": error})
 
@@ -121,7 +121,8 @@ class Projector:
         if not partitions:
             return set()
         if sweeping:
-            await self._ack()
+            unacked, self._unacked = self._unacked, {}
+            await self.log.ack(unacked)
         news = await self.log.read_notices(
             partitions, own=frozenset(self._unserved), idle_ms=ABANDONED_MS if sweeping else None
         )
@@ -132,19 +133,15 @@ class Projector:
             self._unacked.setdefault(one.partition, []).extend(notice for notice, _ in one.notices)
             if len(one.notices) >= NOTICES_PER_READ:
                 self.wake(one.partition.number)
-        if sweeping:
-            await self._walk([one for one in served if one.walk])
+        ordered = [one for one in served if one.walk]
+        if sweeping and ordered:
+            await self._walk(ordered)
         return {one.partition.number for one in served}
-
-    async def _ack(self) -> None:
-        unacked, self._unacked = self._unacked, {}
-        await self.log.ack(unacked)
 
     async def _walk(self, ordered: list[Notices]) -> None:
         """Look at every run of these partitions, since notices may have been missed."""
-        if ordered:
-            fields = {"projection": self.projection.name, "partitions": len(ordered)}
-            _log.info("notices may have been missed; walking over all runs", extra=fields)
+        fields = {"projection": self.projection.name, "partitions": len(ordered)}
+        _log.info("notices may have been missed; walking over all runs", extra=fields)
         for one in ordered:
             async for runs in self.log.walk(one.partition):
                 if await self.applier.catch_up(runs):

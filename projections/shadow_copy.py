@@ -1,4 +1,4 @@
-"""The shadow copy of one run's read model during a rebuild: the operations made on it, and those that its swap makes."""
+"""The shadow copy of one run's read model during a rebuild: the operations that make it, and those of its swap."""
 
 from __future__ import annotations
 

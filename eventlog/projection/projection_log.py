@@ -20,7 +20,7 @@ from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
 NOTICES_PER_READ = 256
-"""Of each kind, partition and call: 20 kB, and as many runs as one round folds before other partitions wait too long."""
+"""Of each kind, partition and call: 20 kB, and what one round can fold before other partitions wait noticeably."""
 
 ABANDONED_MS = 5000
 """A notice left for longer is taken over; a living consumer acks within a round, some milliseconds."""

@@ -142,7 +142,7 @@ class Rebuilds:
         """Drop old copies and begin again: OK, GONE, or UNKNOWN for runs that couldn't be reached.
 
         Raises:
-            LogUnavailableError: if nothing can be reached; LogFullError if there is no memory for copies.
+            LogUnavailableError: if nothing can be reached; LogFullError if Redis has no memory for copies.
         """
         parts = PARTS[self._projection]
         calls = [

@@ -1,4 +1,4 @@
-"""Which sessions there are, in pages, and numbers over all of them; the cost of neither grows with ended sessions."""
+"""The sessions in pages, and numbers over all of them; the cost of neither grows with ended sessions."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RUNS_PER_LOOK = 100
 """Views read in one call: half a millisecond of Redis's time and a few of the caller's loop, so that no frame waits."""
 
 RANKS_PER_LOOK = 1000
-"""Places in the listing read in one round trip: some 100 kB."""
+"""Members of the listing read in one round trip: some 100 kB."""
 
 SPARE_PER_PARTITION = 4
 """Asked of each partition beyond its even share, since the share is uneven: a second question is rarely needed then."""
@@ -50,10 +50,10 @@ class Cursor(NamedTuple):
 
     @classmethod
     def decoded(cls, text: str) -> Cursor:
-        """What `encoded` gave.
+        """Parse the text that `encoded` gave.
 
         Raises:
-            ValueError: if it is nothing of the kind.
+            ValueError: if it is no cursor.
         """
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -81,7 +81,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """Of the open ones, as all that follows."""
     finals: int = 0
     lag_seconds: float = 0.0
-    """Audio that is appended and stands in no commit yet, open utterances included, in all."""
+    """Audio that is appended and in no commit yet, open utterances included, in all."""
     oldest_lag_seconds: float = 0.0
     """The same of the session that has most."""
 
@@ -109,11 +109,11 @@ async def list_sessions(
 ) -> Page:
     """Runs of a tenant, or of all: open ones first, each kind the latest first; those in `state` only, if given.
 
-    A session that ends while somebody pages may be on two pages. A page costs as much as `limit` and the number of
+    A session that ends while a client pages may be on two pages. A page costs as much as `limit` and the number of
     partitions; for some states also a look at each open session.
 
     Raises:
-        ValueError: if there is no such state.
+        ValueError: if the state is unknown.
         LogUnavailableError: if Redis can't be reached.
     """
     if state not in {None, *STATES}:
@@ -166,7 +166,7 @@ async def sweep_open_runs(server: Server) -> int:
     runs = await _oldest(server)
     tenants = await server.execute_many([("HMGET", run.view, "state", "tenant_id") for _, run in runs])
     lives_s = await server.execute_many([("TTL", run.view) for _, run in runs])
-    # A view that is missing never comes back: it and its place in the list are made by one script, once.
+    # A missing view never comes back: one script makes it and its place in the list, once.
     gone = [one for one, found in zip(runs, tenants, strict=True) if found == [None, None]]
     await server.execute_many([("ZREM", partition.open_runs, run.member) for partition, run in gone])
     alive = [
@@ -226,7 +226,7 @@ async def _walk(
 
 async def _viewed(server: Server, ranked: Sequence[_Ranked]) -> AsyncIterator[tuple[_Ranked, SessionView | None]]:
     views = await read_views(server, [server.keys.of_run(one.member) for one in ranked])
-    # A view that is missing never comes back: it and its place in the list are made by one script, once.
+    # A missing view never comes back: one script makes it and its place in the list, once.
     stale = [one for one, view in zip(ranked, views, strict=True) if view is None]
     await server.execute_many([("ZREM", one.key, one.member) for one in stale])
     for one, view in zip(ranked, views, strict=True):
@@ -264,7 +264,7 @@ async def _count_ended(server: Server, tenant_id: str | None) -> int:
 
 
 async def _ranked(server: Server, source: _Source, arguments: Sequence[int]) -> list[list[Any]]:
-    """What ``rank_runs.lua`` says of each partition, in their order."""
+    """The answer of ``rank_runs.lua`` for each partition, in their order."""
     groups = server.groups(server.keys.partitions, lambda partition: partition.number)
     calls = [Call(script("rank_runs"), list(map(source.key_of, group)), arguments) for group in groups]
     found: list[list[Any]] = []
@@ -280,5 +280,5 @@ def _order(one: _Ranked) -> tuple[int, str]:
 
 
 def _follows(one: _Ranked, place: Cursor) -> bool:
-    # At the very start there is no member yet, and all of that rank are to come.
+    # At the very start no member is known yet, and all of that rank follow.
     return one.rank < place.rank or (one.rank == place.rank and (not place.member or one.member < place.member))

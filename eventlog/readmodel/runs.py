@@ -1,4 +1,4 @@
-"""A session's runs side by side: which there are, and each one's transcript, whichever is promoted."""
+"""A session's runs side by side, and each one's transcript, whichever run is promoted."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from eventlog.redis.server import Argument, Server
 from eventlog.work.promotion import promoted_runs, read_model_keys
 
 READ_ATTEMPTS = 5
-"""A promotion between two reads makes them disagree; several in a row, within some milliseconds, nobody causes."""
+"""A promotion between two reads makes them disagree; several in a row, within milliseconds, don't occur in practice."""
 
 FACTS_PER_READ = 1000
 """Some 300 kB, an hour of conversation."""
@@ -28,9 +28,9 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """State and numbers of one run among the others of its session."""
 
     run: str
-    """``live``: what the session's own client caused; any other is a replay's name."""
+    """``live``: the run that the session's own client caused; any other is a replay's name."""
     promoted: bool = False
-    """Whether it is the one that readers get."""
+    """Whether readers get this one."""
     state: str
     """CREATED, ACTIVE, CLOSING or CLOSED."""
     engine: str = ""
@@ -56,15 +56,15 @@ async def read_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[lis
     found: dict[str, list[RunView]] = {}
     left = list(sessions)
     for _ in range(READ_ATTEMPTS):
-        found |= {keys.session_id: runs for keys, runs in zip(left, await _looked_at(server, left), strict=True)}
-        # Its view is another run's: somebody promoted one between the looks.
+        found |= {keys.session_id: runs for keys, runs in zip(left, await _read_once(server, left), strict=True)}
+        # Its view is another run's: one was promoted between the reads.
         left = [keys for keys in left if len({one.run for one in found[keys.session_id]}) < len(found[keys.session_id])]
         if not left:
             break
     return [found[keys.session_id] for keys in sessions]
 
 
-async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[list[RunView]]:
+async def _read_once(server: Server, sessions: Sequence[SessionKeys]) -> list[list[RunView]]:
     promoted = await promoted_runs(server, sessions)
     replays = await _answers(server, [("ZRANGE", keys.replays, 0, -1) for keys in sessions])
     runs = [
@@ -84,7 +84,7 @@ async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[li
 
 
 def merge_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
-    """The runs, of which the one that `view` is of as it says: it knows more of a session that goes on."""
+    """The runs, with the one of `view` by its numbers: they are newer while the session goes on."""
     mine = RunView(
         run=view.run, promoted=True, state=view.state, engine=view.engine, language=view.language,
         opened_ms=view.opened_ms, ended_ms=view.ended_ms, reason=view.reason, finals=view.finals,
@@ -95,7 +95,7 @@ def merge_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
 
 
 async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
-    """The stitched document of this very run, None while there is none.
+    """The stitched document of this very run, None until it is written.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -107,13 +107,13 @@ async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
             server, [("GET", read_model_keys(keys, promoted)[0].document), ("GET", keys.session.promoted)]
         )
         promoted = now.decode() if now else LIVE_RUN
-        if promoted == before:  # else somebody promoted another meanwhile, and this stood elsewhere perhaps
+        if promoted == before:  # else another was promoted meanwhile, and this may have been under other keys
             return None if data is None else decode_document(data)
     return None
 
 
 async def read_run_transcript(server: Server, keys: RunKeys) -> Transcript | None:
-    """What there is of the transcript of this very run; None if nobody knows it.
+    """The transcript of this very run as far as it exists; None for an unknown run.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -121,7 +121,7 @@ async def read_run_transcript(server: Server, keys: RunKeys) -> Transcript | Non
     document = await read_run_document(server, keys)
     if document is not None:
         return to_transcript(document)
-    # Only what is over can be promoted: until then its List is where it was made.
+    # Only an ended run can be promoted: until then its List is where it was made.
     entries, is_there = await _answers(server, [("LRANGE", keys.list, 0, -1), ("EXISTS", keys.transcript)])
     if not is_there:
         return None
@@ -136,7 +136,7 @@ async def find_sessions(server: Server, run: str) -> list[SessionKeys]:
         LogUnavailableError: if Redis can't be reached.
     """
     found: dict[str, SessionKeys] = {}
-    index = ProjectionLog(server, "", "", session_ttl_s=0)  # only looks, as nobody
+    index = ProjectionLog(server, "", "", session_ttl_s=0)  # only reads, as no consumer
     for partition in server.keys.partitions:
         async for runs in index.walk(partition):
             found |= {keys.session_id: keys.session for keys in runs if keys.run == run}
@@ -144,7 +144,7 @@ async def find_sessions(server: Server, run: str) -> list[SessionKeys]:
 
 
 class Finals(NamedTuple):
-    """What a run has stated so far."""
+    """The finals that a run has stated so far."""
 
     finals: list[UtteranceFinal]
     is_over: bool

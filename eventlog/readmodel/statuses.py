@@ -1,7 +1,7 @@
-"""Status messages: how far a run is, for people and for those that wait for it.
+"""Status messages: how far a run is, for people and for programs that wait for it.
 
 They are kept in a Stream, numbered from 1 (`RunKeys.status`), and published: on the partition's feed channel for
-edges, and those of live runs on `eventlog.keys.status_channel` for whoever talks to Redis.
+edges, and those of live runs on `eventlog.keys.status_channel` for subscribers of Redis.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ RETENTION_AFTER_END_S = 300
 """How long the last messages are kept after the end."""
 
 FAILURES = frozenset({"failed", "deleted"})
-"""Reasons of an end after which there is no transcript to be had."""
+"""Reasons of an end after which no transcript is available."""
 
 _MS = 1000
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -31,7 +31,7 @@ class StatusMessage(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     status: Literal["processing", "completed", "failed"]
     progress: int | None
-    """Percent; None while nobody knows how long the audio will be."""
+    """Percent; None while the length of the audio is unknown."""
     message: str
     """For a person; never transcript text."""
     timestamp: str
@@ -48,7 +48,7 @@ class StatusMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last message says of a run."""
+    """The contents of a run's last message."""
 
     session_id: str
     reason: str
@@ -60,7 +60,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """0 if it isn't known."""
     ended_ms: int
     progress: int | None = None
-    """Where it stood, if it failed."""
+    """How far it had come, if it failed."""
     duration_total: float | None = None
 
 
@@ -100,7 +100,7 @@ async def read_statuses(
 
 
 async def read_last_status(server: Server, keys: RunKeys) -> tuple[Position, bytes] | None:
-    """The latest message, None if there is none (any more).
+    """The latest message, None if none was made or all have expired.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.

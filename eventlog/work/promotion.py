@@ -1,7 +1,7 @@
-"""Which run of a session readers get: the promoted one, the live run until somebody promotes a replay.
+"""Which run of a session readers get: the promoted one, which is the live run until a replay is promoted.
 
-What readers get stands under the session's own keys. A promoted replay's List, document and view are copied there, and
-the live run's stand aside meanwhile, so that it can be promoted again. One script a session changes all of it at once.
+Readers use the session's own keys. A promoted replay's List, document and view are copied there, and the live run's are
+saved under other keys meanwhile, so that it can be promoted again. One script a session changes all of it at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from eventlog.redis.server import Call, Server
 
 
 class ReadModelKeys(NamedTuple):
-    """Where the read models that take part in a promotion stand."""
+    """The keys of the read models that take part in a promotion."""
 
     list: str
     document: str
@@ -33,19 +33,19 @@ class Promoted(NamedTuple):
 
 
 def reader_keys(session: SessionKeys) -> ReadModelKeys:
-    """What readers get of a session, whichever run it is of."""
+    """The keys that readers of a session use, whichever run they hold."""
     return ReadModelKeys(session.list, session.document, session.view)
 
 
 def read_model_keys(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
-    """Where a run's List, document and view stand while the run `promoted` of its session is: its own keys first.
+    """The keys of a run's List, document and view while the run `promoted` of its session is promoted: its own first.
 
-    A promoted replay has two places, the second of which is the copy that readers get; every other run has one.
+    A promoted replay has two sets, the second of which is the copy that readers get; every other run has one.
     """
     session = run.session
     if run.run == LIVE_RUN:
-        aside = ReadModelKeys(session.live_list, session.live_document, session.live_view)
-        return (reader_keys(session),) if promoted == LIVE_RUN else (aside,)
+        saved = ReadModelKeys(session.live_list, session.live_document, session.live_view)
+        return (reader_keys(session),) if promoted == LIVE_RUN else (saved,)
     own = ReadModelKeys(run.list, run.document, run.view)
     return (own, reader_keys(session)) if run.run == promoted else (own,)
 
@@ -80,7 +80,7 @@ async def promote(server: Server, runs: Sequence[RunKeys]) -> list[Promoted]:
     live run's, are behind. Nothing is prolonged: the copy expires when the run's own read models do.
 
     Raises:
-        LogUnavailableError: if nothing can be reached, LogFullError if there is no memory for the copies; try again.
+        LogUnavailableError: if nothing can be reached, LogFullError if Redis has no memory for the copies; try again.
     """
     answers = await server.run_many([_call(run) for run in runs])
     if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
@@ -94,15 +94,15 @@ async def promote(server: Server, runs: Sequence[RunKeys]) -> list[Promoted]:
 
 def _call(run: RunKeys) -> Call:
     session, live = run.session, run.session.run()
-    aside = ReadModelKeys(session.live_list, session.live_document, session.live_view)
-    own = aside if run.run == LIVE_RUN else ReadModelKeys(run.list, run.document, run.view)
+    saved = ReadModelKeys(session.live_list, session.live_document, session.live_view)
+    own = saved if run.run == LIVE_RUN else ReadModelKeys(run.list, run.document, run.view)
     return Call(
         script("promote_run"),
         [
             run.partition.erased, session.promoted, run.partition.feed_channel,
             live.transcript, *map(live.projected, ("lists", "sessions")),
             run.transcript, *map(run.projected, ("lists", "feeds", "sessions")),
-            *reader_keys(session), *aside, *own,
+            *reader_keys(session), *saved, *own,
         ],
         [run.session_id, run.run],
     )  # fmt: skip

@@ -48,7 +48,8 @@ def test_the_document_on_the_wire() -> None:
     """The document holds the stitched transcript and each final, as documented."""
     keys = keys_of("8f5b1d6e-0000-4000-8000-000000000000")
     pulled = RunFacts(keys, final(0)[0], [final(1), ended(2)])
-    stored = [encode_event(final(0)[1]), *(op.arguments[0] for op in Lists().fold(pulled, [[], []]) if op.command == "RPUSH")]
+    pushed = (op.arguments[0] for op in Lists().fold(pulled, [[], []]) if op.command == "RPUSH")
+    stored = [encode_event(final(0)[1]), *pushed]
     [document] = [
         op.arguments[0] for op in Lists().fold(pulled, [stored[:1], []]) if op.command == "SET"
     ]

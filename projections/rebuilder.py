@@ -158,7 +158,7 @@ class Rebuilder:
         return bool(self._copies)
 
     async def _shielded_round(self) -> None:
-        """A round that a cancellation waits for, or calls that Redis hasn't read would follow the deletion of copies."""
+        """A round that a cancellation waits for, or calls that Redis hasn't read would come after copies are gone."""
         task = asyncio.create_task(self._retried_round())
         try:
             await asyncio.shield(task)

@@ -69,7 +69,7 @@ async def test_a_defect_outside_a_fold_ends_the_service(single: Server) -> None:
 
 async def has_feed(server: Server, position: str, key: str) -> bool:
     """Whether the projection has come to this position."""
-    return await server.execute("GET", key) == position.encode()
+    return bool(await server.execute("GET", key) == position.encode())
 
 
 async def test_a_defect_outside_a_fold_ends_the_process(single: Server) -> None:

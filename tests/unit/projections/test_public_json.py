@@ -34,13 +34,13 @@ def test_the_end_on_the_wire() -> None:
 
 
 def test_a_hole_on_the_wire() -> None:
-    """Lost audio is told, never stitched over in silence."""
+    """Lost audio has an event, and is never stitched over in silence."""
     fact = HoleNoted(start_samples=16_000, end_samples=24_000, sample_rate_hz=16_000)
     assert encode_event(fact) == b'{"type":"hole","start":1.0,"end":1.5}'
 
 
 def test_the_first_fact_makes_no_event() -> None:
-    """Listeners hear of a session's start by its edge, not by the feed."""
+    """Listeners get a session's start from its edge, not from the feed."""
     assert encode_event(opened(keys_of("s"))[1]) is None
 
 
@@ -71,7 +71,7 @@ def test_nothing_said_stitches_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("entry", [b"", b"{}", b'{"type":"partial"}', FINAL_JSON.encode()[:-5]])
-def test_what_is_no_final_is_refused(entry: bytes) -> None:
+def test_an_entry_that_is_no_final_is_refused(entry: bytes) -> None:
     """A List entry that isn't ours raises instead of being stitched."""
     with pytest.raises(msgspec.DecodeError):
         decode_final(entry)

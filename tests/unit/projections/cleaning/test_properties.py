@@ -1,4 +1,4 @@
-"""What holds for any text, in any language."""
+"""Properties of any text, in any language."""
 
 import re
 import time
@@ -29,15 +29,15 @@ def words(text: str) -> list[str]:
 
 @given(st.lists(TEXTS, max_size=5), LANGUAGES, st.sampled_from([0.1, 3.0]))
 def test_no_word_is_added(texts: list[str], language: str, pause_s: float) -> None:
-    """BATCH-3: the words of the readable text stand in the raw one, in the same order, whatever was said."""
+    """BATCH-3: the words of the readable text are those of the raw one, in the same order, some left out."""
     raw = iter(words(" ".join(texts)))
     assert all(word in raw for word in words(clean(said(*texts, pause_s=pause_s), language)))
 
 
 # A filler within a phrase ("you um know, I") leaves the phrase, which a second look would take out.
 @given(st.lists(st.sampled_from([word for word in SPEECH if word != "know,"]), max_size=25).map(" ".join), LANGUAGES)
-def test_what_is_clean_stays(text: str, language: str) -> None:
-    """Readable text that is cleaned again stays as it is, but for a phrase that a filler had parted."""
+def test_a_clean_text_stays(text: str, language: str) -> None:
+    """Readable text that is cleaned again is unchanged, except for a phrase that a filler had parted."""
     once = clean(said(text), language)
     assert clean(said(once), language) == once
 

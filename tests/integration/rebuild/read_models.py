@@ -1,4 +1,4 @@
-"""Runs whose read models are made, kept in mind, spoilt and made anew."""
+"""Runs whose read models are made, remembered, damaged and rebuilt."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
@@ -60,7 +60,7 @@ def parts_of(run: RunKeys, name: str) -> list[str]:
 
 
 async def remembered(server: Server) -> dict[str, Any]:
-    """What every key holds, but for the log's own bookkeeping."""
+    """The content of every key, except for the log's own bookkeeping."""
     return {name: await content_of(server, name) for name in await all_keys(server)}
 
 
@@ -71,5 +71,5 @@ async def no_leftovers(server: Server, *runs: RunKeys) -> bool:
 
 
 async def pushed(server: Server, run: RunKeys) -> int:
-    """How many entries the List has, 0 too where there is none."""
+    """How many entries the List has, 0 for no List."""
     return int(await server.execute("LLEN", run.list)) + START.offset

@@ -130,7 +130,7 @@ async def test_a_projection_that_fails_for_a_while_costs_nothing(  # noqa: PLR09
 @example(name="status", crowd=TALKATIVE)
 @bounded
 async def test_a_read_model_that_refuses_costs_its_own_facts_alone(path: Path, name: str, crowd: list[Speaker]) -> None:
-    """STITCH-2, STITCH-7: facts that one read model of a session refuses are dead-lettered, and all others are whole."""
+    """STITCH-2, STITCH-7: facts that a session's read model refuses are dead-lettered, and all others are whole."""
 
     async def spoil(session: Held) -> None:
         run = session.run

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eventlog.positions import START, Position
+from eventlog.redis.calls import execute_all
 from eventlog.redis.server import Argument, Server
 
 _CONTENT: dict[bytes, tuple[str, tuple[Argument, ...]]] = {
@@ -68,21 +69,13 @@ async def read_contents(server: Server, keys: Sequence[str]) -> list[Content]:
     Raises:
         LogUnavailableError: if one can't be reached.
     """
-    kinds = await _answers(server, [("TYPE", key) for key in keys])
+    kinds = await execute_all(server, [("TYPE", key) for key in keys])
     commands: list[tuple[Argument, ...]] = []
     for key, kind in zip(keys, kinds, strict=True):
         name, arguments = _CONTENT.get(kind, ("EXISTS", ()))
         commands.append((name, key, *arguments))
-    answers = await _answers(server, commands)
+    answers = await execute_all(server, commands)
     return [Content(kind, _elements(kind, answer)) for kind, answer in zip(kinds, answers, strict=True)]
-
-
-async def _answers(server: Server, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    answers = await server.execute_many(commands)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
 
 
 def _elements(kind: bytes, answer: Any) -> Sequence[tuple[Position, bytes]]:  # noqa: ANN401 - whatever Redis answers

@@ -15,7 +15,7 @@ from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import START, Position
 from eventlog.projection.operations import Op, add
-from eventlog.redis.isolated_calls import run_isolated
+from eventlog.redis.calls import execute_all, run_isolated
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -228,12 +228,9 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if some could not be; they come again.
         """
-        commands: list[tuple[Argument, ...]] = [
+        await execute_all(self.server, [
             ("XACK", partition.changes, self.projection, *ids) for partition, ids in notices.items() if ids
-        ]
-        for answer in await self.server.execute_many(commands):
-            if isinstance(answer, Exception):
-                raise answer
+        ])  # fmt: skip
 
     async def walk(self, partition: PartitionKeys) -> AsyncIterator[list[RunKeys]]:
         """Every run of the partition's index, some of them twice, in batches.

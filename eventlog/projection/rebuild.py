@@ -15,6 +15,7 @@ from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import Position
 from eventlog.projection.dead_letters import dead_letters
 from eventlog.projection.operations import Op
+from eventlog.redis.calls import execute_all
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -227,11 +228,7 @@ async def count_runs(server: Server) -> int:
     Raises:
         LogUnavailableError: if a partition can't be reached.
     """
-    answers = await server.execute_many([("ZCARD", partition.index) for partition in server.keys.partitions])
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return sum(answers)
+    return sum(await execute_all(server, [("ZCARD", partition.index) for partition in server.keys.partitions]))
 
 
 async def scan_runs(server: Server) -> AsyncIterator[RunKeys]:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.log import Code, LogUnavailableError
+from eventlog.redis.calls import execute_all
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -56,10 +57,7 @@ async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    answers = await server.execute_many([("GET", session.promoted) for session in sessions])
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
+    answers = await execute_all(server, [("GET", session.promoted) for session in sessions])
     return [answer.decode() if answer else LIVE_RUN for answer in answers]
 
 

@@ -17,7 +17,7 @@ from stenolog import wiring
 from stenolog.roles.metrics_endpoint import exposed
 from stenolog.settings import Settings, SettingsError
 
-_MAKERS: dict[str, Callable[[Settings], Projection]] = {
+_READ_MODELS: dict[str, Callable[[Settings], Projection]] = {
     "lists": lambda _: Lists(),
     "feeds": lambda settings: Feeds(max_events=settings.feed_max_events),
     "sessions": lambda settings: Sessions(session_ttl_s=settings.session_ttl_s),
@@ -26,8 +26,8 @@ _MAKERS: dict[str, Callable[[Settings], Projection]] = {
 
 
 def read_model(name: str, settings: Settings) -> Projection:
-    """The projection of that name, one of `eventlog.keys.READ_MODELS`."""
-    return _MAKERS[name](settings)
+    """Make the projection of that name, one of `eventlog.keys.READ_MODELS`."""
+    return _READ_MODELS[name](settings)
 
 
 def _eventbridge(settings: Settings, _: Server) -> Sink:
@@ -67,12 +67,13 @@ def _archive(settings: Settings, server: Server) -> Sink:
     from eventlog.archive.stores import opened  # noqa: PLC0415
     from projections.archive import Archive  # noqa: PLC0415
 
-    place = wiring.archive_place(settings)
-    if place is None:
+    location = wiring.archive_place(settings)
+    if location is None:
         raise SettingsError(["STENOLOG_ARCHIVE_URL: the projection archive needs to know where to keep sessions"])
-    frees = settings.audio_retention == "archived"
-    marks = ArchiveProgress(server, part_s=settings.archive_part_s, frees=frees)
-    return Archive(opened(place), marks, session_ttl_s=settings.session_ttl_s)
+    progress = ArchiveProgress(
+        server, part_s=settings.archive_part_s, frees=settings.audio_retention == "archived"
+    )
+    return Archive(opened(location), progress, session_ttl_s=settings.session_ttl_s)
 
 
 _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
@@ -87,9 +88,9 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
         Exception: the error of the first projector or forwarder that ends by itself.
     """
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "projector"):
+        projections = [read_model(name, settings) for name in settings.projections if name in _READ_MODELS]
         runner = ProjectionRunner(
-            server, [read_model(name, settings) for name in settings.projections if name in _MAKERS], process_name(),
-            session_ttl_s=settings.session_ttl_s, meter=server.meter,
+            server, projections, process_name(), session_ttl_s=settings.session_ttl_s, meter=server.meter,
             forwarding=Forwarding(
                 [_SINKS[name](settings, server) for name in settings.projections if name in _SINKS],
                 lease_ms=settings.sink_lease_ms, give_up_s=settings.sink_retry_timeout_s,

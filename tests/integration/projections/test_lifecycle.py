@@ -28,7 +28,7 @@ class Broken(Lists):
     def reads(self, pulled):
         raise RuntimeError("a defect")
 
-projector._MAKERS["lists"] = lambda _: Broken()
+projector._READ_MODELS["lists"] = lambda _: Broken()
 runner.run("projector", load(projections=("lists",)), projector.serve_projections)
 """
 

@@ -1,4 +1,4 @@
-"""Script calls that hold many items, of which one that fails leaves the others alone."""
+"""Many commands or script calls at once: all or an error, or each with an answer or error of its own."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from eventlog.log import LogUnavailableError
-from eventlog.redis.server import Call, Server
+from eventlog.redis.server import Argument, Call, Server
 
 T = TypeVar("T")
+
+
+async def execute_all(server: Server, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    """Each command's raw answer, in order; pipelined, all nodes at once.
+
+    Raises:
+        LogUnavailableError: if an answer is missing.
+        ResponseError: if Redis refused a command.
+    """
+    answers = await server.execute_many(commands)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
 
 
 async def run_isolated(

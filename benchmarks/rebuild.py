@@ -23,9 +23,9 @@ from eventlog.codec import encode
 from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.projection.rebuild import all_runs
+from eventlog.projection.rebuild import scan_runs
 from eventlog.redis.server import Server, connect
-from projections.rebuilder import Rebuilder, ease_collection
+from projections.rebuilder import Rebuilder, relax_garbage_collection
 from stenolog.local.embedded import EmbeddedServer
 from stenolog.roles.projector import read_model
 from stenolog.settings import Settings
@@ -47,7 +47,7 @@ def main() -> None:
     parser.add_argument("--probe", action="store_true", help="measure another client's calls meanwhile")
     parser.add_argument("--profile", action="store_true", help="show where the time goes")
     arguments = parser.parse_args()
-    ease_collection()
+    relax_garbage_collection()
     with tempfile.TemporaryDirectory() as directory, EmbeddedServer(directory) as server:
         profiler = cProfile.Profile() if arguments.profile else None
         with profiler or contextlib.nullcontext():
@@ -67,10 +67,10 @@ async def measured(url: str, arguments: argparse.Namespace) -> dict[str, object]
             for _ in range(2):
                 rebuilder = Rebuilder(
                     read_model(name, Settings()), server, consumer="bench", session_ttl_s=TTL_S,
-                    verify=arguments.verify, whole=True,
+                    verify=arguments.verify, is_complete=True,
                 )  # fmt: skip
                 started, started_cpu = time.perf_counter(), time.process_time()
-                report = await rebuilder.run(all_runs(server), lambda _: None)
+                report = await rebuilder.run(scan_runs(server), lambda _: None)
                 rates.append(round(report.events / (time.perf_counter() - started)))
                 costs_us.append(round(1e6 * (time.process_time() - started_cpu) / report.events, 1))
                 if report.failed or report.differing:

@@ -1,4 +1,4 @@
-"""Events as the outside hears of them, made of a run's facts alone: the same facts make the same bytes. Pure."""
+"""The events that sinks get, made of a run's facts alone: the same facts make the same bytes. Pure."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, Sessio
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
 from eventlog.readmodel.documents import stitch
-from eventlog.readmodel.statuses import FAILURES, iso
-from projections.cleaning import cleaned
-from projections.public_json import listed, seconds
+from eventlog.readmodel.statuses import FAILURES, format_iso
+from projections.cleaning import clean
+from projections.public_json import to_listed_final, to_seconds
 
 VERSION = "1.0"
 """Of every body below; a change that a consumer could notice takes another."""
@@ -23,7 +23,7 @@ VERSION = "1.0"
 _NAMESPACE = uuid.UUID("6d0f2c1e-4f7b-5b0a-9c39-2f1d7f0f7a55")  # drawn once; never changes, or ids would
 
 _UNFINISHED = FAILURES | {"idle"}
-"""Reasons of an end of a recording that isn't all of it: one that falls idle lost its edge before it came whole."""
+"""Reasons of a recording's end before its audio is complete: one that falls idle lost its edge before that."""
 
 
 class Kind(enum.StrEnum):
@@ -38,24 +38,24 @@ class Kind(enum.StrEnum):
 
     @property
     def needs_finals(self) -> bool:
-        """Whether its body holds all that was said."""
+        """Whether its body holds the whole transcript."""
         return self is Kind.BATCH_COMPLETED
 
 
-TOLD = tuple(kind for kind in Kind if kind is not Kind.AUDIO_PROCESSED)
-"""What somebody outside may be told of."""
+EXTERNAL_KINDS = tuple(kind for kind in Kind if kind is not Kind.AUDIO_PROCESSED)
+"""Those that leave the deployment."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
-    """One event, whatever it is sent with.
+    """One event, whichever sink sends it.
 
     Attributes:
         event_id: The same for the same event each time that it is sent.
         kind: Its type.
-        session_id: Whose it is; also the key that keeps order.
+        session_id: The session that it is about; also the key that keeps order.
         tenant_id: Its session's tenant.
-        occurred_ms: When what it tells of was stated, Unix ms.
-        body: What is told, of builtin types.
+        occurred_ms: When its fact was stated, Unix ms.
+        body: The content, of builtin types.
     """
 
     event_id: str
@@ -72,7 +72,7 @@ def event_id(keys: RunKeys, position: Position, kind: Kind) -> str:
 
 
 def batch_kinds(opened: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
-    """The event of a recorded file's end (BATCH-4), of which there is exactly one; nothing else."""
+    """The event of a recorded file's end (BATCH-4), exactly one for each; nothing else."""
     if opened.batch is None or not isinstance(fact, SessionEnded):
         return ()
     return (Kind.BATCH_FAILED if fact.reason in _UNFINISHED else Kind.BATCH_COMPLETED,)
@@ -86,12 +86,12 @@ def transcript_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
 
 
 def archive_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
-    """Each fact that says how far the audio is processed."""
+    """Each fact that states up to where the audio is processed."""
     is_one = isinstance(fact, SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted)
     return (Kind.AUDIO_PROCESSED,) if is_one else ()
 
 
-def published(
+def make_event(
     kind: Kind, keys: RunKeys, opened: SessionOpened, at: tuple[Position, Fact], finals: Sequence[UtteranceFinal] = ()
 ) -> Event:
     """The event of `kind` that the fact at its position gives rise to.
@@ -108,7 +108,7 @@ def published(
             occurred_ms = fact.ended_ms
         case Kind.UTTERANCE, UtteranceFinal():
             body = {"version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id,
-                    **msgspec.to_builtins(listed(fact))}  # fmt: skip
+                    **msgspec.to_builtins(to_listed_final(fact))}  # fmt: skip
             body.pop("type")
             occurred_ms = fact.committed_ms
         case Kind.SESSION_ENDED, SessionEnded():
@@ -128,12 +128,12 @@ def _batch(kind: Kind, opened: SessionOpened, fact: SessionEnded, finals: Sequen
     assert opened.batch is not None  # noqa: S101 -- `batch_kinds` asks first
     body: dict[str, Any] = {
         "version": VERSION, "interaction_id": opened.session_id, "tenant_id": opened.tenant_id,
-        "user_id": opened.batch.user_id, "account_id": opened.batch.account_id, "timestamp": iso(fact.ended_ms),
+        "user_id": opened.batch.user_id, "account_id": opened.batch.account_id, "timestamp": format_iso(fact.ended_ms),
     }  # fmt: skip
     if kind is Kind.BATCH_FAILED:
         return {**body, "status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
-    said = [listed(final) for final in finals]
-    data = {"raw_transcript": stitch(said), "cleaned_transcript": cleaned(said, opened.language)}
+    said = [to_listed_final(final) for final in finals]
+    data = {"raw_transcript": stitch(said), "cleaned_transcript": clean(said, opened.language)}
     return {**body, "status": "completed", "data": data}
 
 
@@ -151,6 +151,6 @@ def _processed(fact: SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted) 
 def _ended(keys: RunKeys, opened: SessionOpened, fact: SessionEnded) -> dict[str, Any]:
     return {
         "version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id, "reason": fact.reason,
-        "utterances": fact.utterances, "audio_seconds": seconds(fact.audio_samples, fact.sample_rate_hz),
-        "ended_at": iso(fact.ended_ms), "transcript_url": f"/v1/sessions/{keys.session_id}/transcript",
+        "utterances": fact.utterances, "audio_seconds": to_seconds(fact.audio_samples, fact.sample_rate_hz),
+        "ended_at": format_iso(fact.ended_ms), "transcript_url": f"/v1/sessions/{keys.session_id}/transcript",
     }  # fmt: skip

@@ -10,11 +10,12 @@ from eventlog.codec import UndecodableEventError, decode_fact
 from eventlog.events import SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.positions import OPENED
 from eventlog.projection.operations import Op, publish, push, put
+from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.documents import Document, ListedFinal, decode_final, encode_document, encode_final, stitch
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
-from projections.cleaning import cleaned
-from projections.projection import Batch, Command
-from projections.public_json import listed, seconds
+from projections.cleaning import clean
+from projections.projection import Command
+from projections.public_json import to_listed_final, to_seconds
 
 _MS = 1000
 
@@ -26,43 +27,43 @@ class Lists:
     gather_s = 0.1
     """At a session's end its client waits for the document; a tenth of a second it doesn't notice."""
 
-    def reads(self, batch: Batch) -> Sequence[Command]:
-        """The List so far and the run's first fact, if the run ends in this batch."""
-        if not any(isinstance(fact, SessionEnded) for _, fact in batch.facts):
+    def reads(self, pulled: RunFacts) -> Sequence[Command]:
+        """The List so far and the run's first fact, if the run ends among these facts."""
+        if not any(isinstance(fact, SessionEnded) for _, fact in pulled.facts):
             return ()
         return (
-            ("LRANGE", batch.keys.list, 0, -1),
-            ("XRANGE", batch.keys.transcript, str(OPENED), str(OPENED)),
+            ("LRANGE", pulled.keys.list, 0, -1),
+            ("XRANGE", pulled.keys.transcript, str(OPENED), str(OPENED)),
         )
 
-    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
-        """Push the finals; stitch what is in the List then, once the run is over."""
-        finals = [listed(fact) for _, fact in batch.facts if isinstance(fact, UtteranceFinal)]
-        ops = [push(batch.keys.list, *(encode_final(final) for final in finals))] if finals else []
-        for _, fact in batch.facts:
+    def fold(self, pulled: RunFacts, answers: Sequence[Any]) -> list[Op]:
+        """Push the finals; once the run is over, stitch all that the List then holds."""
+        finals = [to_listed_final(fact) for _, fact in pulled.facts if isinstance(fact, UtteranceFinal)]
+        ops = [push(pulled.keys.list, *(encode_final(final) for final in finals))] if finals else []
+        for _, fact in pulled.facts:
             if isinstance(fact, SessionEnded):
                 entries, first_facts = answers
-                ops += _ended(batch, fact, [*map(decode_final, entries), *finals], _language(first_facts))
+                ops += _ended(pulled, fact, [*map(decode_final, entries), *finals], _language(first_facts))
         return ops
 
 
-def _ended(batch: Batch, fact: SessionEnded, finals: list[ListedFinal], language: str | None) -> list[Op]:
+def _ended(pulled: RunFacts, fact: SessionEnded, finals: list[ListedFinal], language: str | None) -> list[Op]:
     document = Document(
-        session_id=batch.keys.session_id,
-        run=batch.keys.run,
+        session_id=pulled.keys.session_id,
+        run=pulled.keys.run,
         transcript=stitch(finals),
         utterances=finals,
         reason=fact.reason,
-        audio_seconds=seconds(fact.audio_samples, fact.sample_rate_hz),
+        audio_seconds=to_seconds(fact.audio_samples, fact.sample_rate_hz),
         language=language,
         sample_rate=fact.sample_rate_hz,
         ended_at=datetime.fromtimestamp(fact.ended_ms / _MS, UTC).isoformat(timespec="milliseconds"),
-        cleaned=cleaned(finals, language or ""),
+        cleaned=clean(finals, language or ""),
     )
-    message = encode_message(FeedMessage(FeedKind.DOCUMENT, batch.keys.member))
+    message = encode_message(FeedMessage(FeedKind.DOCUMENT, pulled.keys.member))
     return [
-        put(batch.keys.document, encode_document(document)),
-        publish(batch.keys.partition.feed_channel, message),
+        put(pulled.keys.document, encode_document(document)),
+        publish(pulled.keys.partition.feed_channel, message),
     ]
 
 
@@ -71,7 +72,7 @@ def _language(first_facts: Sequence[Any]) -> str | None:
         try:
             fact = decode_fact(fields[1])
         except UndecodableEventError:
-            return None  # told by its own dead letter
+            return None  # its own dead letter reports it
         if isinstance(fact, SessionOpened):
             return fact.language
     return None

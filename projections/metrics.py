@@ -1,55 +1,26 @@
-"""What a process of projections counts and measures for Prometheus."""
+"""The metrics that a process of projections reads at each scrape, and the notices that it counts on a period."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import random
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Histogram
-
-from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server
 from eventlog.telemetry.metering import Reading
-from eventlog.work.lag import Lag, read_lag
+from projections.forwarding.forwarder import Forwarder
+from projections.projector import Projector
 
-if TYPE_CHECKING:
-    from projections.forwarding.forwarder import Forwarder
-    from projections.projector import Projector
-
-LOOK_S = 10.0
-"""Between two looks at what waits, as often as scrapers come; some 200 answers of Redis, two milliseconds."""
-
-APPLY_BUCKETS_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
-"""A pull, a fold and an apply take some milliseconds."""
-
-_log = logging.getLogger(__name__)
-
-
-class ProjectionMetrics:
-    """One process's histograms."""
-
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        """Measure in `registry`, or for nobody."""
-        self._apply = Histogram(
-            "stenolog_projection_apply_duration_seconds", "Rounds in which runs' facts were pulled, folded and applied.",
-            ["projection"], buckets=APPLY_BUCKETS_S, registry=registry or CollectorRegistry(),
-        )  # fmt: skip
-
-    def applied(self, projection: str, seconds: float) -> None:
-        """Note a round."""
-        self._apply.labels(projection).observe(seconds)
+COUNT_S = 10.0
+"""Between two counts of pending notices, as often as scrapers come; some 200 answers of Redis, two milliseconds."""
 
 
 class ProjectionCollector:
-    """What is looked at when somebody asks, and the notices that wait, which are counted now and then."""
+    """The numbers of a process's projectors and forwarders, and of their groups in the whole deployment."""
 
     def __init__(
         self, server: Server, projectors: Sequence[Projector], forwarders: Sequence[Forwarder] = ()
     ) -> None:
-        """Look at `projectors` and `forwarders`, and at their groups in `server`."""
+        """Read `projectors` and `forwarders`, and their groups in `server`."""
         self._forwarders = forwarders
         self._server = server
         self._projectors = projectors
@@ -64,10 +35,10 @@ class ProjectionCollector:
             values={name: one.applied for name, one in appliers.items()},
         )  # fmt: skip
         yield Reading(
-            "counter", "stenolog_projection_dead_lettered_facts", "Facts that could not be applied, set aside.",
+            "counter", "stenolog_projection_dead_lettered_facts", "Facts that could not be applied, dead-lettered.",
             label="projection", values={name: one.dead_lettered for name, one in appliers.items()},
         )  # fmt: skip
-        yield from self._forwarded()
+        yield from self._of_sinks()
         yield Reading(
             "gauge", "stenolog_projection_pending_notices",
             "Notices that no process of the projection has acked yet, in the whole deployment.",
@@ -82,36 +53,28 @@ class ProjectionCollector:
             self._lag.unclaimed_s,
         )  # fmt: skip
 
-    def _forwarded(self) -> Iterator[Reading]:
-        tallies = {one.sink.name: one.tally for one in self._forwarders}
-        counters = (
-            ("forwarded_events", "Events that a sink has taken.", "forwarded"),
-            ("passed_over_events", "Events of a sink that is off.", "passed_over"),
-            ("forward_retries", "Failures after which an event is tried again.", "retried"),
-            ("forward_dead_letters", "Events set aside since they could not be forwarded.", "dead_lettered"),
+    def _of_sinks(self) -> Iterator[Reading]:
+        rows: tuple[tuple[Literal["counter", "gauge"], str, str, str], ...] = (
+            ("counter", "forwarded_events", "Events that a sink has taken.", "forwarded"),
+            ("counter", "skipped_events", "Events of a sink that is off.", "passed_over"),
+            ("counter", "retries", "Failures after which an event is tried again.", "retried"),
+            ("counter", "dead_letters", "Events dead-lettered since they could not be forwarded.", "dead_lettered"),
+            ("gauge", "partitions", "Partitions that this process forwards.", "partitions"),
+            ("gauge", "waiting", "Runs and dead letters that wait for their next try.", "waiting"),
+            ("gauge", "failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
         )
-        gauges = (
-            ("forward_partitions", "Partitions that this process forwards.", "partitions"),
-            ("forward_waiting", "Runs and letters that wait for their next try.", "waiting"),
-            ("forward_failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
-        )
-        for name, what, field in counters:
-            values = {sink: float(getattr(tally, field)) for sink, tally in tallies.items()}
-            yield Reading("counter", f"stenolog_{name}", what, label="sink", values=values)
-        for name, what, field in gauges:
-            values = {sink: float(getattr(tally, field)) for sink, tally in tallies.items()}
-            yield Reading("gauge", f"stenolog_{name}", what, label="sink", values=values)
+        stats = {one.sink.name: one.tally for one in self._forwarders}
+        for kind, name, text, field in rows:
+            values = {sink: float(getattr(one, field)) for sink, one in stats.items()}
+            yield Reading(kind, f"stenolog_sink_{name}", text, label="sink", values=values)
 
-    async def keep_counting(self) -> None:
-        """Count waiting notices until cancelled."""
-        while True:
-            try:
-                self._pending, self._lag = await self.pending_notices(), await read_lag(self._server)
-            except LogUnavailableError as error:
-                _log.debug("notices not counted", extra={"error": error})
-            except Exception:  # noqa: BLE001 - counting must not end with one trouble; it is told and tried again
-                _log.exception("counting notices failed")
-            await asyncio.sleep(LOOK_S * random.uniform(0.5, 1.5))  # noqa: S311 - spread out, no secret
+    async def count_notices(self) -> None:
+        """Count the pending notices, and measure the oldest one's age, for the next scrapes.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached.
+        """
+        self._pending, self._lag = await self.pending_notices(), await read_lag(self._server)
 
     async def pending_notices(self) -> dict[str, float]:
         """How many notices each projection of this process has before it.

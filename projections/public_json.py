@@ -28,7 +28,7 @@ class Hole(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="hol
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="session_end"):
-    """The run is over; whoever holds the connection adds the transcript from the document."""
+    """The run is over; the edge that holds the connection adds the transcript from the document."""
 
     reason: str
     utterances: int
@@ -44,48 +44,49 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class Redriven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="redriven"):
-    """A run that was set aside goes on."""
+    """A quarantined run goes on."""
 
 
 _encoder = msgspec.json.Encoder()
 
 
-def seconds(samples: int, sample_rate_hz: int) -> float:
+def to_seconds(samples: int, sample_rate_hz: int) -> float:
     """A position in samples as seconds of audio, to the millisecond."""
     return round(samples / sample_rate_hz, _DECIMALS)
 
 
-def listed(fact: UtteranceFinal) -> ListedFinal:
+def to_listed_final(fact: UtteranceFinal) -> ListedFinal:
     """The List's entry for a final."""
     rate = fact.sample_rate_hz
     return ListedFinal(
         utterance=fact.utterance,
         text=fact.text,
-        start=seconds(fact.start_samples, rate),
-        end=seconds(fact.end_samples, rate),
-        decided=seconds(fact.decided_samples, rate),
+        start=to_seconds(fact.start_samples, rate),
+        end=to_seconds(fact.end_samples, rate),
+        decided=to_seconds(fact.decided_samples, rate),
         confidence=round(fact.confidence, _DECIMALS),
         speaker=fact.speaker,
         channel=fact.channel,
     )
 
 
-def event(fact: Fact) -> bytes | None:
-    """The feed's event for a fact, None for one that listeners don't hear of."""
+def encode_event(fact: Fact) -> bytes | None:
+    """The feed's event for a fact, None for one that listeners don't get."""
     match fact:
         case UtteranceFinal():
-            return encode_final(listed(fact))
+            return encode_final(to_listed_final(fact))
         case SessionOpened() | SourceNoted() | ProgressNoted():
-            return None  # the first is told as `session_start`, before there is a feed; the others as status
+            return None  # the first is sent as `session_start`, before a feed exists; the others as status
         case HoleNoted():
             rate = fact.sample_rate_hz
-            return _encoder.encode(Hole(start=seconds(fact.start_samples, rate), end=seconds(fact.end_samples, rate)))
+            start, end = to_seconds(fact.start_samples, rate), to_seconds(fact.end_samples, rate)
+            return _encoder.encode(Hole(start=start, end=end))
         case RunQuarantined():
             return _encoder.encode(Quarantined(reason=fact.reason))
         case RunRedriven():
             return _encoder.encode(Redriven())
         case SessionEnded():
-            audio_seconds = seconds(fact.audio_samples, fact.sample_rate_hz)
+            audio_seconds = to_seconds(fact.audio_samples, fact.sample_rate_hz)
             return _encoder.encode(
                 Ended(
                     reason=fact.reason, utterances=fact.utterances, audio_seconds=audio_seconds,

@@ -1,24 +1,22 @@
-"""Rebuilds read models from the facts while everything goes on: beside the old ones, then in their place."""
+"""Rebuilds read models from the facts while sessions go on: in shadow copies, which are swapped for the old ones."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import gc
-import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogFullError, LogUnavailableError
-from eventlog.projection.checksums import Content, contents, equal
-from eventlog.projection.projection_log import Apply, ProjectionLog, Pulled
+from eventlog.projection.projection_log import Apply, ProjectionLog, RunFacts
 from eventlog.projection.rebuild import COPY_TTL_S, PARTS, Rebuilds, RebuiltKeys, Swapped
 from eventlog.redis.server import Server
-from projections.fold_plan import Decoded, Plan, decoded, plan
-from projections.projection import Projection
-from projections.shadow_copy import ShadowCopy, is_behind
+from projections.projection import Plan, Projection, plan
+from projections.rebuild_check import Content, compare, read_contents
+from projections.shadow_copy import ShadowCopy
 
 RUNS_AT_ONCE = 256
 """Copies under way: each round is some four round trips, which most runs need only once."""
@@ -33,10 +31,10 @@ COMPARED_AT_ONCE = 16
 """Runs whose contents are read to be compared: at worst a long List and a full feed each, some megabytes."""
 
 MOST_CHASES = 200
-"""A copy that has not caught up after so many rounds, some milliseconds each, isn't going to."""
+"""A copy that has not caught up after so many rounds, some milliseconds each, won't."""
 
 MOST_CONTESTS = 20
-"""Another rebuild is at the same run: whoever finds that out rests, each time about twice as long, and begins anew."""
+"""Another rebuild is at the same run: the one that finds that out rests, each time about twice as long."""
 
 FIRST_REST_S = 0.05
 """Most copies are in place by then."""
@@ -48,18 +46,17 @@ GIVE_UP_S = 30.0
 """Redis may be away for this long: a restart or a failover takes less."""
 
 LAST_ROUND_S = 2.0
-"""Whoever presses Ctrl-C waits no longer for a round, which takes milliseconds where Redis answers."""
+"""The longest wait of Ctrl-C for a round, which takes milliseconds where Redis answers."""
 
 PAUSE_S = 0.25
-"""Between two tries while it is."""
-
+"""Between two tries while Redis is away."""
 
 COLLECT_AFTER = 100_000
 """Objects after which Python looks for cycles: facts and words by the thousand are made, and no cycle among them, so
 with its own 700 it spends a sixth of the time looking."""
 
 
-def ease_collection() -> None:
+def relax_garbage_collection() -> None:
     """Have this process, which does nothing but rebuild, look for garbage rarely."""
     gc.freeze()
     gc.set_threshold(COLLECT_AFTER)
@@ -67,7 +64,7 @@ def ease_collection() -> None:
 
 @dataclass
 class Report:
-    """What came of a rebuild so far."""
+    """The result of a rebuild so far."""
 
     runs: int = 0
     """Rebuilt and in place."""
@@ -76,15 +73,15 @@ class Report:
     gone: int = 0
     """Runs that were erased or expired meanwhile."""
     behind: int = 0
-    """Runs whose old read model was not as far as the facts, or not there."""
-    set_aside: int = 0
+    """Runs whose old read model was not as far as the facts, or missing."""
+    dead_lettered: int = 0
     """Facts that could not be applied; they are in the dead letters."""
-    letters_settled: int = 0
+    dead_letters_settled: int = 0
     """Old dead letters that went with their cause."""
     failed: list[tuple[str, str]] = field(default_factory=list)
-    """(run, why): those that are as they were before."""
+    """(run, why): those that are unchanged."""
     differing: list[tuple[str, str]] = field(default_factory=list)
-    """(run, part): what was not what the facts say; only known if that was asked for."""
+    """(run, part): parts that differed from the facts; only known with `verify`."""
     checksum_before: int = 0
     checksum_after: int = 0
     """Over all runs, whatever their order: the sum of each part's SHA-256."""
@@ -100,33 +97,34 @@ class Rebuilder:
 
     def __init__(
         self, projection: Projection, server: Server, *, consumer: str, session_ttl_s: int, verify: bool = False,
-        whole: bool = False, old_letters: Mapping[str, Sequence[str]] | None = None,
+        is_complete: bool = False, dead_letter_ids: Mapping[str, Sequence[str]] | None = None,
     ) -> None:  # fmt: skip
-        """Rebuild what `projection` made.
+        """Rebuild the read models of `projection`.
 
         Args:
             projection: One that no other task uses.
             server: Where.
             consumer: Named in dead letters.
             session_ttl_s: Of keys that have none.
-            verify: Compare what was there with what takes its place.
-            whole: All runs are rebuilt, so listings that are none may be dropped, and runs may go meanwhile.
-            old_letters: Entry ids of the projection's dead letters by run, settled by the rebuild.
+            verify: Compare each old read model with the one that takes its place.
+            is_complete: All runs are rebuilt, so keys that are no listings may be dropped, and runs may go meanwhile.
+            dead_letter_ids: Entry ids of the projection's dead letters by run, settled by the rebuild.
         """
         self.report = Report()
         self._projection = projection
         self._server = server
-        # What it writes are copies, which nobody needs for long.
+        # It writes copies, which are needed for no longer than the rebuild takes.
         self._log = ProjectionLog(server, projection.name, consumer, session_ttl_s=COPY_TTL_S)
         self._rebuilds = Rebuilds(server, projection.name, session_ttl_s=session_ttl_s)
         self._verify = verify
-        self._whole = whole
-        self._old_letters = old_letters or {}
+        self._is_complete = is_complete
+        self._dead_letter_ids = dead_letter_ids or {}
         self._copies: dict[str, ShadowCopy] = {}
-        self._progressed = False
+        self._has_progressed = False
+        self._parts = PARTS[projection.name]
 
     async def run(self, runs: AsyncIterator[RunKeys], on_progress: Callable[[Report], None]) -> Report:
-        """Rebuild `runs`, each once; what isn't in place at an error or a cancellation is as it was before.
+        """Rebuild `runs`, each once; a run whose copy isn't in place at an error or a cancellation is unchanged.
 
         Raises:
             LogUnavailableError: if Redis can't be reached for long, or has no memory for copies.
@@ -134,8 +132,8 @@ class Rebuilder:
         task = asyncio.current_task()
         asked = task.cancelling() if task else 0
         try:
-            while await self._filled(runs):
-                await self._whole_round()
+            while await self._fill(runs):
+                await self._shielded_round()
                 on_progress(self.report)
                 await asyncio.sleep(0)  # where a cancellation that came between two calls takes effect
                 # One that came with the end of a call is forgotten by the client library.
@@ -150,8 +148,8 @@ class Rebuilder:
             with contextlib.suppress(LogUnavailableError):  # they expire
                 await self._rebuilds.drop([copy.keys for copy in self._copies.values()])
 
-    async def _filled(self, runs: AsyncIterator[RunKeys]) -> bool:
-        """Whether there is something to do, once the places that have become free are taken."""
+    async def _fill(self, runs: AsyncIterator[RunKeys]) -> bool:
+        """Take runs until `RUNS_AT_ONCE` are under way; returns whether any is."""
         while len(self._copies) < RUNS_AT_ONCE:
             run = await anext(runs, None)
             if run is None:
@@ -159,9 +157,9 @@ class Rebuilder:
             self._copies[run.member] = ShadowCopy(RebuiltKeys(run), self._projection.name)
         return bool(self._copies)
 
-    async def _whole_round(self) -> None:
-        """A round that a cancellation waits for, or what Redis hasn't read yet would come after copies are dropped."""
-        task = asyncio.create_task(self._patient_round())
+    async def _shielded_round(self) -> None:
+        """A round that a cancellation waits for, or calls that Redis hasn't read would come after copies are gone."""
+        task = asyncio.create_task(self._retried_round())
         try:
             await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -169,12 +167,12 @@ class Rebuilder:
             task.cancel()
             raise
 
-    async def _patient_round(self) -> None:
+    async def _retried_round(self) -> None:
         """A round, tried again while Redis is away."""
         clock = asyncio.get_running_loop().time
         deadline = clock() + GIVE_UP_S
         while True:
-            self._progressed = False
+            self._has_progressed = False
             try:
                 await self._round()
             except LogFullError:
@@ -182,7 +180,7 @@ class Rebuilder:
             except LogUnavailableError:
                 if clock() > deadline:
                     raise
-            if self._progressed:
+            if self._has_progressed:
                 return
             if clock() > deadline:
                 raise LogUnavailableError("a part of Redis can't be reached")
@@ -193,19 +191,18 @@ class Rebuilder:
         await self._begin(await self._rested())
         begun = [copy for copy in self._copies.values() if copy.is_begun and copy.has_more]
         limit = min(MOST_FACTS, max(1, FACTS_AT_ONCE // max(1, len(begun))))
-        found: list[tuple[ShadowCopy, Decoded]] = []
+        found: list[tuple[ShadowCopy, RunFacts]] = []
         for pulled in await self._log.pull([copy.keys for copy in begun], limit=limit):
             copy = self._copies[pulled.keys.member]
             if self._is_expected(copy, pulled):
-                copy.has_more = len(pulled.facts) >= limit
-                if pulled.facts:
-                    facts = decoded(copy.keys, pulled.position, pulled.facts, has_more=copy.has_more)
-                    found.append((copy, facts))
+                copy.has_more = pulled.has_more
+                if not pulled.is_empty:
+                    found.append((copy, pulled))
         await self._apply(found)
-        whole = [copy for copy in self._copies.values() if copy.is_begun and not copy.has_more]
+        ready = [copy for copy in self._copies.values() if copy.is_begun and not copy.has_more]
         each = COMPARED_AT_ONCE if self._verify else RUNS_AT_ONCE
-        for first in range(0, len(whole), each):
-            await self._swap(whole[first : first + each])
+        for first in range(0, len(ready), each):
+            await self._swap(ready[first : first + each])
 
     async def _rested(self) -> list[ShadowCopy]:
         """Copies that are to begin; where all rest, those that do so the shortest, once they have."""
@@ -219,140 +216,125 @@ class Rebuilder:
 
     async def _begin(self, copies: Sequence[ShadowCopy]) -> None:
         for copy, code in zip(copies, await self._rebuilds.begin([copy.keys for copy in copies]), strict=True):
-            self._progressed |= code != Code.UNKNOWN
+            self._has_progressed |= code != Code.UNKNOWN
             copy.is_begun = code == Code.OK
             if code == Code.GONE:
-                self._gone(copy)
+                self._drop_gone(copy)
 
-    def _is_expected(self, copy: ShadowCopy, pulled: Pulled) -> bool:
-        """Whether these facts follow those in the copy; what else there is was made by somebody else."""
-        if pulled.broken:
-            self._failed(copy, f"the facts can't be read: {pulled.broken}")
+    def _is_expected(self, copy: ShadowCopy, pulled: RunFacts) -> bool:
+        """Whether these facts follow those in the copy; if not, another rebuild has written to it."""
+        if pulled.unreadable:
+            self._fail(copy, f"the facts can't be read: {pulled.unreadable}")
             return False
-        if pulled.position != copy.position:
-            self._contested(copy)
+        if pulled.after != copy.position:
+            self._rest(copy)
             return False
         return True
 
-    async def _apply(self, found: Sequence[tuple[ShadowCopy, Decoded]]) -> None:
+    async def _apply(self, found: Sequence[tuple[ShadowCopy, RunFacts]]) -> None:
+        commands = [list(self._projection.reads(pulled)) for _, pulled in found]
+        answers = iter(await self._server.execute_many([one for each in commands for one in each]))
         applies: list[Apply] = []
         made: list[tuple[ShadowCopy, Plan]] = []
-        for (copy, facts), answers in zip(found, await self._read(found), strict=True):
-            if any(isinstance(answer, LogUnavailableError) for answer in answers):
+        for (copy, pulled), asked in zip(found, commands, strict=True):
+            read = [next(answers) for _ in asked]
+            if any(isinstance(answer, LogUnavailableError) for answer in read):
                 copy.has_more = True
                 continue
-            planned = plan(self._projection, facts, answers, self._log.dead_letter)
-            ops = copy.sorted_out(facts.batch, planned.ops)
-            applies.append(Apply(copy.keys, copy.position, planned.new, ops))
+            planned = plan(self._projection, pulled, read, self._log.dead_letter)
+            applies.append(Apply(copy.keys, copy.position, planned.new, copy.keep(pulled, planned.ops)))
             made.append((copy, planned))
-        for (copy, planned), answer in zip(made, await self._log.apply(applies), strict=True):
-            self._progressed |= answer.code != Code.UNKNOWN
-            if answer.code == Code.OK:
-                copy.position = planned.new
-                copy.events += planned.applied
-                copy.has_more |= not planned.is_whole
-            elif answer.code == Code.GONE:
-                self._gone(copy)
-            elif answer.code == Code.MISPLACED:
-                self._failed(copy, f"its copy was refused: {answer.reason}")
-            elif answer.code == Code.UNKNOWN:
-                copy.restart()
-            else:
-                self._contested(copy)
-
-    async def _read(self, found: Sequence[tuple[ShadowCopy, Decoded]]) -> list[list[object]]:
-        commands = [list(self._projection.reads(facts.batch)) for _, facts in found]
-        answers = iter(await self._server.execute_many([command for some in commands for command in some]))
-        return [[next(answers) for _ in some] for some in commands]
+        for (copy, planned), applied in zip(made, await self._log.apply(applies), strict=True):
+            self._has_progressed |= applied.code != Code.UNKNOWN
+            match applied.code:
+                case Code.OK:
+                    copy.position = planned.new
+                    copy.events += planned.applied
+                    copy.has_more = planned.has_more
+                case Code.GONE:
+                    self._drop_gone(copy)
+                case Code.MISPLACED:
+                    self._fail(copy, f"its copy was refused: {applied.reason}")
+                case Code.UNKNOWN:
+                    copy.restart()
+                case _:
+                    self._rest(copy)
 
     async def _swap(self, copies: Sequence[ShadowCopy]) -> None:
         after = await self._contents([copy.keys.copy(part) for copy in copies for part in self._parts])
-        swaps = [copy.swap(self._old_letters.get(copy.keys.member, ())) for copy in copies]
-        answers = await self._rebuilds.swap(swaps, keep=self._verify, mend=self._whole)
-        self._progressed |= any(answer.code != Code.UNKNOWN for answer in answers)
+        swaps = [copy.swap(self._dead_letter_ids.get(copy.keys.member, ())) for copy in copies]
+        answers = await self._rebuilds.swap(swaps, keep=self._verify, mend=self._is_complete)
+        self._has_progressed |= any(answer.code != Code.UNKNOWN for answer in answers)
         done: list[tuple[ShadowCopy, Swapped, Sequence[Content]]] = []
         for number, (copy, answer) in enumerate(zip(copies, answers, strict=True)):
             match answer.code:
                 case Code.OK:
                     first = number * len(self._parts)
                     done.append((copy, answer, after[first : first + len(self._parts)]))
-                    self._done(copy, answer)
+                    self._finish(copy, answer)
                 case Code.GONE:
-                    self._gone(copy)
+                    self._drop_gone(copy)
                 case Code.STALE:
-                    self._chased(copy)
+                    self._chase(copy)
                 case Code.LOST:
-                    self._contested(copy)
+                    self._rest(copy)
                 case Code.MISPLACED:
-                    self._failed(copy, "a listing is of a foreign type; rebuild without naming sessions mends it")
+                    self._fail(copy, "a listing is of a foreign type; rebuild without naming sessions mends it")
         if self._verify and done:
             await self._compare(done)
 
-    def _done(self, copy: ShadowCopy, swapped: Swapped) -> None:
+    def _finish(self, copy: ShadowCopy, swapped: Swapped) -> None:
         report = self.report
         report.runs += 1
         report.events += copy.events
-        report.set_aside += len(copy.letters)
-        report.letters_settled += len(self._old_letters.get(copy.keys.member, ()))
-        report.behind += is_behind(swapped.position, copy)
+        report.dead_lettered += len(copy.dead_letters)
+        report.dead_letters_settled += len(self._dead_letter_ids.get(copy.keys.member, ()))
+        report.behind += swapped.position < copy.position
         del self._copies[copy.keys.member]
 
     async def _compare(self, done: Sequence[tuple[ShadowCopy, Swapped, Sequence[Content]]]) -> None:
-        """Compare what was there with what is there now, and let it go."""
+        """Compare the old read models, which the swap has kept, with the new ones, and drop them."""
         old = iter(await self._contents([copy.keys.before(part) for copy, _, _ in done for part in self._parts]))
         for copy, swapped, after in done:
-            behind = is_behind(swapped.position, copy)
+            is_behind = swapped.position < copy.position
             for part, now in zip(self._parts, after, strict=True):
-                before = next(old)
-                since = max(before.first, now.first)
-                self.report.checksum_before += _number(copy, part, before.since(since))
-                self.report.checksum_after += _number(copy, part, now.since(since))
-                if not behind and not equal(before, now):
+                found = compare(f"{part} {copy.keys.member}", next(old), now)
+                self.report.checksum_before += found.checksum_before
+                self.report.checksum_after += found.checksum_after
+                if not is_behind and not found.is_equal:
                     self.report.differing.append((copy.keys.member, part))
-            if not behind and swapped.moved:
+            if not is_behind and swapped.moved:
                 self.report.differing.append((copy.keys.member, "listing"))
         await self._rebuilds.drop([copy.keys for copy, _, _ in done])
 
     async def _contents(self, keys: Sequence[str]) -> Sequence[Content]:
-        return await contents(self._server, keys) if self._verify else ()
+        return await read_contents(self._server, keys) if self._verify else ()
 
-    @property
-    def _parts(self) -> Sequence[str]:
-        return PARTS[self._projection.name]
-
-    def _contested(self, copy: ShadowCopy) -> None:
-        """The copy isn't where this rebuild left it: another one is at it."""
+    def _rest(self, copy: ShadowCopy) -> None:
+        """Restart the copy after a rest: it isn't where this rebuild left it, so another one is at it."""
         copy.contests += 1
         if copy.contests > MOST_CONTESTS:
-            self._failed(copy, "another rebuild is at it")
+            self._fail(copy, "another rebuild is at it")
             return
         copy.restart()
         longest_s = min(LONGEST_REST_S, FIRST_REST_S * 2**copy.contests)
         # Two rebuilds that rested alike would meet again.
         copy.rests_until = asyncio.get_running_loop().time() + random.uniform(0, longest_s)  # noqa: S311 - no secret
 
-    def _chased(self, copy: ShadowCopy) -> None:
-        """The old one has more facts by now."""
+    def _chase(self, copy: ShadowCopy) -> None:
+        """Go on with the copy: the old read model has more facts by now."""
         copy.has_more = True
         copy.chases += 1
         if copy.chases > MOST_CHASES:
-            self._failed(copy, "it could not be caught up with")
+            self._fail(copy, "it could not be caught up with")
 
-    def _gone(self, copy: ShadowCopy) -> None:
-        if not self._whole:
-            self._failed(copy, "there are no facts of it, or no more")
+    def _drop_gone(self, copy: ShadowCopy) -> None:
+        if not self._is_complete:
+            self._fail(copy, "it has no facts, or none any more")
             return
         self.report.gone += 1
         del self._copies[copy.keys.member]
 
-    def _failed(self, copy: ShadowCopy, reason: str) -> None:
+    def _fail(self, copy: ShadowCopy, reason: str) -> None:
         self.report.failed.append((copy.keys.member, reason))
         del self._copies[copy.keys.member]
-
-
-def _number(copy: ShadowCopy, part: str, content: Content) -> int:
-    """The checksum of a run's part as a number that can be added up; nothing for no key."""
-    if content.kind == b"none":
-        return 0
-    named = f"{part} {copy.keys.member} ".encode() + content.checksum
-    return int.from_bytes(hashlib.sha256(named).digest(), "big")

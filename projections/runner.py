@@ -1,41 +1,41 @@
-"""All projections of one process: bells, loops, and the sweep of open runs."""
+"""All projections and forwarders of one process: wake-ups, loops, and the sweep of open runs."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import random
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from eventlog.log import LogUnavailableError
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.projection.sink_state import FREED, REDRIVEN
+from eventlog.readmodel.listings import sweep_open_runs
 from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
+from eventlog.service import ServiceTasks, periodically
 from eventlog.telemetry.metering import Meter
+from eventlog.work.erasure import finish_erasures
+from projections.applier import ApplyTimer
 from projections.forwarding.forwarder import Forwarder, Terms
 from projections.forwarding.sink import Sink
-from projections.metrics import ProjectionCollector, ProjectionMetrics
+from projections.metrics import COUNT_S, ProjectionCollector
 from projections.projection import Projection
 from projections.projector import Projector
-from projections.sweeper import sweep_open_runs
 
 SWEEP_S = 10.0
-"""Between two looks for open runs that have expired; nobody minds an expired one in a list for as long."""
+"""Between two looks for open runs that have expired: a listing may show an expired one for as long."""
+
+JITTER = 0.5
+"""Share of a period by which housekeeping varies, or all processes would act in the same instant."""
 
 STOP_TIMEOUT_S = 5.0
-"""A round takes milliseconds; past this Redis doesn't answer, and what is unacked comes again elsewhere."""
-
-_log = logging.getLogger(__name__)
+"""A round takes milliseconds; past this Redis doesn't answer, and unacked notices come again elsewhere."""
 
 
 class Forwarding(NamedTuple):
     """Sinks, and how they are driven.
 
     Attributes:
-        sinks: Who is told of events.
+        sinks: The destinations of integration events.
         lease_ms: For how long a claim on a partition lasts without being renewed.
         give_up_s: How long an event is tried.
     """
@@ -50,7 +50,7 @@ NO_FORWARDING = Forwarding()
 
 
 class ProjectionRunner:
-    """Runs several projections, each with its own group, loop and troubles."""
+    """Runs several projections, each with its own group and loop: an outage met by one holds up no other."""
 
     def __init__(
         self,
@@ -68,97 +68,86 @@ class ProjectionRunner:
             server: Where the log is.
             projections: Which to run.
             consumer: Name in every consumer group, and in heartbeats and dead letters.
-            session_ttl_s: Time to live of what is written, seconds.
+            session_ttl_s: Time to live of the keys written, seconds.
             meter: Where to count and measure; nowhere without one.
             forwarding: Sinks outside Redis, and how they are driven.
         """
         self._server = server
         meter = meter or Meter()
-        metrics = ProjectionMetrics(meter.registry)
+        timer = ApplyTimer(meter.registry)
         self.projectors = [
-            Projector(
-                projection, ProjectionLog(server, projection.name, consumer, session_ttl_s=session_ttl_s), metrics
-            )
-            for projection in projections
+            Projector(one, ProjectionLog(server, one.name, consumer, session_ttl_s=session_ttl_s), timer)
+            for one in projections
         ]
         terms = Terms(forwarding.lease_ms, forwarding.give_up_s, session_ttl_s)
         self.forwarders = [
             Forwarder(sink, ProjectionLog(server, sink.name, consumer, session_ttl_s=session_ttl_s), terms)
             for sink in forwarding.sinks
         ]
-        self.readings = ProjectionCollector(server, self.projectors, self.forwarders)
-        meter.add_reader(self.readings)
-        channels = {partition.changes_wakeup: partition.number for partition in server.keys.partitions}
-        self._bells = Wakeups(
-            server,
-            list(channels),
-            on_message=lambda channel, message: self._hear(channels[channel], message),
-            on_reset=lambda: self._ring(None),
-        )
+        self.collector = ProjectionCollector(server, self.projectors, self.forwarders)
+        meter.read_when_asked(self.collector)
+        self._channels = {partition.changes_bell: partition.number for partition in server.keys.partitions}
+        self._wakeups = Wakeups(server, list(self._channels), on_message=self._on_wakeup, on_reset=self._wake_all)
         self._stopping = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._tasks = ServiceTasks()
+        self._housekeeping: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Begin; returns at once, also while Redis can't be reached."""
-        if self._tasks or self._stopping.is_set():
+        if self._housekeeping or self._stopping.is_set():
             return
-        self._tasks = [
-            asyncio.create_task(projector.run(self._stopping), name=f"projection {projector.projection.name}")
-            for projector in self.projectors
-        ]
-        self._tasks += [
-            asyncio.create_task(forwarder.run(self._stopping), name=f"forwarder {forwarder.sink.name}")
-            for forwarder in self.forwarders
-        ]
-        self._tasks.append(asyncio.create_task(self._sweep_now_and_then(), name="sweep"))
-        self._counting = asyncio.create_task(self.readings.keep_counting(), name="count notices")
-        await self._bells.start()
+        self._housekeeping = [
+            self._tasks.spawn("sweep", periodically(SWEEP_S, self._sweep, name="sweep", jitter=JITTER)),
+            self._tasks.spawn("count notices", periodically(
+                COUNT_S, self.collector.count_notices, name="count notices", jitter=JITTER, at_once=True
+            )),
+        ]  # fmt: skip
+        for projector in self.projectors:
+            self._tasks.spawn(f"projection {projector.projection.name}", projector.run(self._stopping))
+        for forwarder in self.forwarders:
+            self._tasks.spawn(f"forwarder {forwarder.sink.name}", forwarder.run(self._stopping))
+        await self._wakeups.start()
+
+    async def wait(self) -> None:
+        """Return, or raise its error, as soon as a projector or a forwarder ends; before `stop`, none should."""
+        await self._tasks.wait()
 
     async def stop(self) -> None:
         """Finish the rounds under way and end; safe at any time and more than once."""
         self._stopping.set()
-        self._ring(None)
+        self._wake_all()
         for forwarder in self.forwarders:
             forwarder.wake()
-        await self._bells.stop()
-        tasks, self._tasks = self._tasks, []
-        if tasks:
-            self._counting.cancel()
-            await asyncio.gather(self._counting, return_exceptions=True)
-            _, late = await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
-            for task in late:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        for task in self._housekeeping:
+            task.cancel()
+        await self._tasks.stop(timeout_s=STOP_TIMEOUT_S)
+        await self._wakeups.stop()
 
     async def listening(self) -> None:
-        """Return as soon as every bell is heard."""
-        await self._bells.listening()
+        """Return as soon as wake-ups of every partition are subscribed."""
+        await self._wakeups.listening()
 
-    def _hear(self, partition: int, message: bytes) -> None:
+    def _on_wakeup(self, channel: str, message: bytes) -> None:
+        partition = self._channels[channel]
         kind, _, sink = message.decode(errors="replace").partition(" ")
         if kind not in (FREED, REDRIVEN):
-            self._ring(partition)
-        for forwarder in self.forwarders if kind in (FREED, REDRIVEN) else ():
+            for projector in self.projectors:
+                projector.wake(partition)
+            for forwarder in self.forwarders:
+                forwarder.ring(partition)
+            return
+        for forwarder in self.forwarders:
             if forwarder.sink.name == sink and kind == FREED:
                 forwarder.ring_freed()
             elif forwarder.sink.name == sink:
                 forwarder.ring_redriven(partition)
 
-    def _ring(self, partition: int | None) -> None:
+    def _wake_all(self) -> None:
         for projector in self.projectors:
-            projector.ring(partition)
+            projector.wake()
         for forwarder in self.forwarders:
-            forwarder.ring(partition)
+            forwarder.ring()
 
-    async def _sweep_now_and_then(self) -> None:
-        while not self._stopping.is_set():
-            # Spread out, or all processes would sweep in the same instant.
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), SWEEP_S * random.uniform(0.5, 1.5))  # noqa: S311
-                return
-            try:
-                await sweep_open_runs(self._server)
-            except LogUnavailableError as error:
-                _log.debug("open runs not swept", extra={"error": error})
-            except Exception:  # noqa: BLE001 - sweeping must not end with one trouble; it is told and tried again
-                _log.exception("sweeping open runs failed")
+    async def _sweep(self) -> None:
+        await sweep_open_runs(self._server)
+        await finish_erasures(self._server)

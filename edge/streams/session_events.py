@@ -199,8 +199,8 @@ class Events:
         keys, after = session.keys.run(), last_event and last_event.position
         last = await statuses.read_last_status(self._server, keys)
         if last is None:
-            over = await statuses.are_over(self._server, keys)
-            # The last may have come between the two reads.
+            over = await statuses.has_ended(self._server, keys)
+            # The last may have come between the two looks.
             last = await statuses.read_last_status(self._server, keys) if over else None
             if last is None:
                 return await self._without_messages(keys, principal, after, over=over)

@@ -18,7 +18,7 @@ from edge.errors import ApiError
 from edge.views.answer_cache import AnswerCache
 from eventlog.readmodel import views
 from eventlog.readmodel.listings import STATES, Cursor, Metrics, list_sessions, read_metrics
-from eventlog.readmodel.runs import RunView, read_runs, with_view
+from eventlog.readmodel.runs import RunView, merge_view, read_runs
 from eventlog.readmodel.views import SessionView, view_of_start
 from eventlog.work.erasure import erase
 
@@ -138,7 +138,7 @@ class Sessions:
         if view is None:  # just opened: its projection has not applied it yet
             view = view_of_start(found.log_position.start, run.run)
         [runs] = await read_runs(self._server, [found.keys])
-        return json_response(SessionDetail(**msgspec.structs.asdict(view), runs=with_view(runs, view)))
+        return json_response(SessionDetail(**msgspec.structs.asdict(view), runs=merge_view(runs, view)))
 
     async def delete(self, request: Request) -> Response:
         """End and erase a session; its owner may, and an admin of its tenant."""

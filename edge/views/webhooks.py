@@ -30,7 +30,7 @@ from eventlog.projection.webhook_subscriptions import (
     secret_key,
 )
 from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, UnfitAddressError, target_of
-from eventlog.readmodel.statuses import iso
+from eventlog.readmodel.statuses import format_iso
 
 logger = logging.getLogger(__name__)
 
@@ -179,8 +179,8 @@ class Webhooks:
 
 def _view(one: Subscription) -> Webhook:
     return Webhook(
-        id=one.id, url=one.url, kinds=list(one.kinds), description=one.description, created_at=iso(one.created_ms),
-        disabled_at=iso(one.disabled_ms) if one.disabled_ms else None, disabled_reason=one.disabled_reason or None,
+        id=one.id, url=one.url, kinds=list(one.kinds), description=one.description, created_at=format_iso(one.created_ms),
+        disabled_at=format_iso(one.disabled_ms) if one.disabled_ms else None, disabled_reason=one.disabled_reason or None,
     )  # fmt: skip
 
 

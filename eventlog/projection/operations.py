@@ -1,4 +1,4 @@
-"""Operations on read models: what a projection's fold may ask for, applied all at once by one script."""
+"""Operations on read models, which a projection's fold returns and one script applies all at once."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class Op(NamedTuple):
 
     command: str
     key: str
-    """Empty where there is none."""
+    """Empty for an operation without a key."""
     arguments: tuple[Argument, ...]
     expires: bool = True
-    """Whether the key gets the session TTL anew."""
+    """Whether the key gets the full session TTL again."""
 
 
 def push(key: str, *values: bytes) -> Op:
@@ -55,15 +55,15 @@ def unrank_below(key: str, score: float) -> Op:
 
 
 def publish(channel: str, message: bytes) -> Op:
-    """Tell a sharded channel's listeners."""
+    """Publish on a sharded channel."""
     return Op("SPUBLISH", channel, (message,), expires=False)
 
 
 def announce(channel: str, message: bytes) -> Op:
-    """Tell a plain channel's listeners, who may be connected to any node; it has no slot, so it is no key."""
+    """Publish on a plain channel, whose listeners may be connected to any node; it has no slot, so it is no key."""
     return Op("PUBLISH", "", (channel, message), expires=False)
 
 
 def expire(key: str, ttl_s: int) -> Op:
-    """Give a key `ttl_s` to live instead of the session TTL, whatever else is done to it in the same go."""
+    """Give a key `ttl_s` to live instead of the session TTL, whichever other operations it gets at the same time."""
     return Op("EXPIRE", key, (ttl_s,), expires=False)

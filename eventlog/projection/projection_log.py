@@ -6,28 +6,30 @@ read model and moves in the same script, so notices that are lost, doubled, late
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from typing import NamedTuple
 
-from redis.exceptions import ResponseError
-
+from eventlog.codec import UndecodableEventError, decode_fact
+from eventlog.events import Fact
 from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import Code, LogUnavailableError
-from eventlog.positions import Position
+from eventlog.positions import START, Position
 from eventlog.projection.operations import Op, add
+from eventlog.redis.calls import execute_all, run_isolated
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
 NOTICES_PER_READ = 256
 """Of each kind, partition and call: 20 kB, and what one round can fold before other partitions wait noticeably."""
 
-RUNS_PER_PULL = 64
-"""Runs in one script call: about 1 ms of Redis's time when each has news."""
-
-T = TypeVar("T")
+ABANDONED_MS = 5000
+"""A notice left for longer is taken over; a living consumer acks within a round, some milliseconds."""
 
 PARTITIONS_PER_READ = 64
-"""In one script call: 1 ms of Redis's time, most of it for the take-over of what was left."""
+"""In one script call: 1 ms of Redis's time, most of it for the take-over of abandoned notices."""
+
+RUNS_PER_PULL = 64
+"""Runs in one script call: about 1 ms of Redis's time when each has news."""
 
 RUNS_PER_APPLY = 64
 """Runs in one script call: 2 ms of Redis's time; a call for each would cost both sides twice as much."""
@@ -44,9 +46,12 @@ WALK_COUNT = 256
 CONSUMER_SILENCE_MS = 3_600_000
 """A consumer without notices is forgotten after an hour: a living one reads every second."""
 
+UNDECODABLE = "undecodable"
+"""Reason of a fact's dead letter."""
 
-class News(NamedTuple):
-    """What one partition's `changes` had for a projection."""
+
+class Notices(NamedTuple):
+    """The entries of one partition's `changes` that a projection has not seen yet."""
 
     partition: PartitionKeys
     notices: list[tuple[bytes, str]]
@@ -55,18 +60,41 @@ class News(NamedTuple):
     """Non-empty if the projection may have missed notices: all runs of the index have to be looked at."""
 
 
-class Pulled(NamedTuple):
-    """A run's facts after the projection's position."""
+class RunFacts(NamedTuple):
+    """Facts of one run that follow the position up to which the projection has applied it."""
 
     keys: RunKeys
-    position: Position
-    facts: list[tuple[Position, bytes]]
-    broken: str = ""
-    """Why neither could be read: a key has been overwritten by something that isn't ours."""
+    after: Position
+    facts: Sequence[tuple[Position, Fact]]
+    undecodable: Sequence[tuple[Position, str]] = ()
+    """Positions, with the reason, of facts of no version that this build can decode."""
+    has_more: bool = False
+    """Whether the run may have further facts."""
+    unreadable: str = ""
+    """Why neither position nor facts could be read: a key was overwritten by a value of another type."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was pulled, decodable or not."""
+        return not self.facts and not self.undecodable
+
+    @property
+    def end(self) -> Position:
+        """The last position that was pulled: where the projection stands once all of it is applied."""
+        ends = [part[-1][0] for part in (self.facts, self.undecodable) if part]
+        return max(ends, default=self.after)
+
+    def first(self, count: int) -> RunFacts:
+        """The first `count` facts, of one at least, with the undecodable ones before the last of them."""
+        position = self.facts[count - 1][0]
+        return self._replace(
+            facts=self.facts[:count], undecodable=[one for one in self.undecodable if one[0] < position],
+            has_more=self.has_more or position != self.end,
+        )  # fmt: skip
 
 
 class Apply(NamedTuple):
-    """What a projection made of some facts, to be written if its position is still `expected`."""
+    """The operations that a projection made of some facts, to be written if its position is still `expected`."""
 
     keys: RunKeys
     expected: Position
@@ -91,13 +119,13 @@ class ProjectionLog:
         self.consumer = consumer
         self._ttl_s = session_ttl_s
 
-    async def news(
+    async def read_notices(
         self,
         partitions: Iterable[PartitionKeys],
         *,
         own: frozenset[int] = frozenset(),
         idle_ms: int | None = None,
-    ) -> list[News]:
+    ) -> list[Notices]:
         """Notices of these partitions; those that can't be reached are absent.
 
         Args:
@@ -109,37 +137,57 @@ class ProjectionLog:
             LogUnavailableError: if none can be reached.
         """
         asked = list(partitions)
-        idle: Argument = "" if idle_ms is None else idle_ms
+        options: list[Argument] = [self.projection, self.consumer, NOTICES_PER_READ, "" if idle_ms is None else idle_ms]
 
         def call(some: Sequence[PartitionKeys]) -> Call:
             keys = [key for partition in some for key in (partition.changes, partition.walks)]
             wanted = [int(partition.number in own) for partition in some]
-            return Call(
-                script("read_changes"), keys, [self.projection, self.consumer, NOTICES_PER_READ, idle, *wanted]
-            )
+            return Call(script("read_changes"), keys, [*options, *wanted])
 
-        answers = await self._together(asked, lambda partition: partition.number, PARTITIONS_PER_READ, call)
-        return [
-            News(partition, _notices(answer[0]), answer[1].decode())
-            for partition, answer in zip(asked, answers, strict=True)
-            if not isinstance(answer, Exception)
-        ]
+        answers = await run_isolated(
+            self.server, asked, lambda partition: partition.number, PARTITIONS_PER_READ, call
+        )
+        found = []
+        for partition, answer in zip(asked, answers, strict=True):
+            if not isinstance(answer, Exception):
+                flat, walk = answer
+                members = (member.decode(errors="replace") for member in flat[1::2])
+                # A notice can be both left over and the consumer's own; each is wanted once.
+                notices = dict(zip(flat[::2], members, strict=True))
+                found.append(Notices(partition, list(notices.items()), walk.decode()))
+        return found
 
-    async def pull(self, runs: Iterable[RunKeys], *, limit: int = FACTS_PER_PULL) -> list[Pulled]:
-        """The facts of each run after the projection's position; runs that can't be reached are absent.
+    async def pull(self, runs: Iterable[RunKeys], *, limit: int = FACTS_PER_PULL) -> list[RunFacts]:
+        """Up to `limit` facts of each run after the projection's position; runs that can't be reached are absent.
 
         Raises:
             LogUnavailableError: if none can be reached.
         """
         asked = list(runs)
-        answers = await self._together(
-            asked, lambda run: run.partition.number, RUNS_PER_PULL, lambda some: self._pull_call(some, limit)
-        )
-        return [
-            _pulled(run, answer)
-            for run, answer in zip(asked, answers, strict=True)
-            if not isinstance(answer, Exception)
-        ]
+
+        def call(some: Sequence[RunKeys]) -> Call:
+            keys = [key for run in some for key in (run.projected(self.projection), run.transcript)]
+            return Call(script("pull_facts"), keys, [limit])
+
+        found = []
+        answers = await run_isolated(self.server, asked, lambda run: run.partition.number, RUNS_PER_PULL, call)
+        for run, answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Exception):
+                continue
+            position, flat = answer
+            if not position:
+                found.append(RunFacts(run, START, (), unreadable=flat.decode(errors="replace")))
+                continue
+            facts: list[tuple[Position, Fact]] = []
+            undecodable: list[tuple[Position, str]] = []
+            for entry_id, data in zip(flat[::2], flat[1::2], strict=True):
+                try:
+                    facts.append((Position.parse(entry_id), decode_fact(data)))
+                except UndecodableEventError:
+                    undecodable.append((Position.parse(entry_id), UNDECODABLE))
+            has_more = len(facts) + len(undecodable) >= limit
+            found.append(RunFacts(run, Position.parse(position), facts, undecodable, has_more))
+        return found
 
     async def apply(self, applies: Sequence[Apply]) -> list[Applied]:
         """Write each, all of it or nothing; safe to repeat: a second time it is STALE.
@@ -147,10 +195,32 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if no answer came at all.
         """
-        answers = await self._together(
-            applies, lambda apply: apply.keys.partition.number, RUNS_PER_APPLY, self._apply_call
+
+        def call(some: Sequence[Apply]) -> Call:
+            keys: list[str] = []
+            arguments: list[Argument] = [self._ttl_s]
+            for one in some:
+                own = {one.keys.projected(self.projection): 1, one.keys.transcript: 2}
+                operations: list[Argument] = []
+                for op in one.ops:
+                    number = own.setdefault(op.key, len(own) + 1) if op.key else 0
+                    operations += (number, int(op.expires), len(op.arguments), op.command, *op.arguments)
+                keys += own
+                arguments += (len(own), len(operations), str(one.expected), str(one.new), *operations)
+            return Call(script("apply_projection"), keys, arguments)
+
+        answers = await run_isolated(
+            self.server, applies, lambda one: one.keys.partition.number, RUNS_PER_APPLY, call
         )
-        return [_applied(answer) for answer in answers]
+        found = []
+        for answer in answers:
+            if isinstance(answer, LogUnavailableError):
+                found.append(Applied(Code.UNKNOWN, str(answer)))
+            elif isinstance(answer, Exception):
+                found.append(Applied(Code.MISPLACED, f"{type(answer).__name__}: {answer}"))
+            else:
+                found.append(Applied(Code(answer[0]), answer[2].decode(errors="replace")))
+        return found
 
     async def ack(self, notices: Mapping[PartitionKeys, Sequence[bytes]]) -> None:
         """Forget notices whose runs have been looked at.
@@ -158,12 +228,9 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if some could not be; they come again.
         """
-        commands: list[tuple[Argument, ...]] = [
+        await execute_all(self.server, [
             ("XACK", partition.changes, self.projection, *ids) for partition, ids in notices.items() if ids
-        ]
-        for answer in await self.server.execute_many(commands):
-            if isinstance(answer, Exception):
-                raise answer
+        ])  # fmt: skip
 
     async def walk(self, partition: PartitionKeys) -> AsyncIterator[list[RunKeys]]:
         """Every run of the partition's index, some of them twice, in batches.
@@ -174,8 +241,7 @@ class ProjectionLog:
         cursor: Argument = 0
         while True:
             # A script's answer is raw, where the client's own ZSCAN would first make pairs of it.
-            answer = await self.server.run(script("scan_index"), [partition.index], [cursor, WALK_COUNT])
-            cursor, members = answer
+            cursor, members = await self.server.run(script("scan_index"), [partition.index], [cursor, WALK_COUNT])
             yield [self.server.keys.of_run(member.decode(errors="replace")) for member in members]
             if int(cursor) == 0:
                 return
@@ -189,91 +255,16 @@ class ProjectionLog:
         await self.server.run(script("finish_walk"), [partition.walks], [self.projection, token])
 
     def dead_letter(self, keys: RunKeys, position: Position, reason: str) -> Op:
-        """The operation that sets a fact aside; `reason` must not hold any of its text."""
+        """The operation that dead-letters a fact; `reason` must not hold any of its text."""
         fields = {
             "projection": self.projection, "run": keys.member, "fact": str(position),
             "reason": reason, "consumer": self.consumer,
         }  # fmt: skip
         return add(keys.partition.dead_letters(self.projection), "*", fields, most=DEAD_LETTERS_MAX)
 
-    def _pull_call(self, runs: Sequence[RunKeys], limit: int) -> Call:
-        keys = [key for run in runs for key in (run.projected(self.projection), run.transcript)]
-        return Call(script("pull_facts"), keys, [limit])
-
-    def _apply_call(self, applies: Sequence[Apply]) -> Call:
-        keys: list[str] = []
-        arguments: list[Argument] = [self._ttl_s]
-        for apply in applies:
-            own_keys, own_arguments = self._apply_parts(apply)
-            keys += own_keys
-            arguments += (len(own_keys), len(own_arguments), str(apply.expected), str(apply.new), *own_arguments)
-        return Call(script("apply_projection"), keys, arguments)
-
-    def _apply_parts(self, apply: Apply) -> tuple[list[str], list[Argument]]:
-        keys = [apply.keys.projected(self.projection), apply.keys.transcript]
-        numbers: dict[str, int] = {"": 0}
-        arguments: list[Argument] = []
-        for op in apply.ops:
-            number = numbers.get(op.key)
-            if number is None:
-                keys.append(op.key)
-                number = numbers[op.key] = len(keys)
-            arguments += (number, int(op.expires), len(op.arguments), op.command, *op.arguments)
-        return keys, arguments
-
-    async def _together(
-        self, items: Sequence[T], partition: Callable[[T], int], most: int, call: Callable[[Sequence[T]], Call]
-    ) -> list[Any]:
-        """Each item's answer or exception, of calls with up to `most` items each.
-
-        Where a script fails at one item the others of its call are asked again, each alone, so that they go on.
-
-        Raises:
-            LogUnavailableError: if every call failed by that.
-        """
-        parts = [
-            group[i : i + most]
-            for group in self.server.groups(list(enumerate(items)), lambda one: partition(one[1]))
-            for i in range(0, len(group), most)
-        ]
-        found = await self._isolated([call([item for _, item in part]) for part in parts])
-        answers: dict[int, Any] = {}
-        for part, answer in zip(parts, found, strict=True):
-            whole = answer
-            if isinstance(answer, LogUnavailableError):
-                whole = [answer] * len(part)
-            elif isinstance(answer, Exception):
-                whole = [await self._first(call([item])) for _, item in part]
-            answers.update(zip((number for number, _ in part), whole, strict=True))
-        return [answers[number] for number in range(len(items))]
-
-    async def _first(self, call: Call) -> Any:  # noqa: ANN401 - as `_alone`
-        answer = await self._alone(call)
-        return answer if isinstance(answer, Exception) else answer[0]
-
-    async def _isolated(self, calls: Sequence[Call]) -> list[Any]:
-        """Each call's answer or exception: a script that fails on one partition or run leaves the others alone.
-
-        Raises:
-            LogUnavailableError: if every call failed by that.
-        """
-        try:
-            answers = await self.server.run_many(calls)
-        except ResponseError:
-            answers = [await self._alone(call) for call in calls]
-        if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
-            raise answers[0]
-        return answers
-
-    async def _alone(self, call: Call) -> Any:  # noqa: ANN401 - a script's answer has the script's own shape
-        try:
-            return await self.server.run(call.script, call.keys, call.arguments)
-        except (ResponseError, LogUnavailableError) as error:
-            return error
-
 
 async def trim_changes(server: Server, partitions: Iterable[PartitionKeys], *, most: int) -> dict[str, int]:
-    """Free notices that nobody needs, and those above `most`; say how many partitions each projection has to walk now.
+    """Free acked notices, and those above `most`; returns how many partitions each projection has to walk now.
 
     Raises:
         LogUnavailableError: if no partition can be reached.
@@ -289,26 +280,3 @@ async def trim_changes(server: Server, partitions: Iterable[PartitionKeys], *, m
         for name in answer[2]:
             walking[name.decode()] = walking.get(name.decode(), 0) + 1
     return walking
-
-
-def _notices(flat: list[bytes]) -> list[tuple[bytes, str]]:
-    members = (member.decode(errors="replace") for member in flat[1::2])
-    # A notice can be both left over and the consumer's own; each is wanted once.
-    return list(dict(zip(flat[::2], members, strict=True)).items())
-
-
-def _pulled(run: RunKeys, answer: list[Any]) -> Pulled:
-    position, flat = answer
-    if not position:
-        return Pulled(run, Position(0, 0), [], flat.decode(errors="replace"))
-    facts = [(Position.parse(entry_id), fact) for entry_id, fact in zip(flat[::2], flat[1::2], strict=True)]
-    return Pulled(run, Position.parse(position), facts)
-
-
-def _applied(answer: Any) -> Applied:  # noqa: ANN401 - the script's answer or an exception
-    if isinstance(answer, LogUnavailableError):
-        return Applied(Code.UNKNOWN, str(answer))
-    if isinstance(answer, Exception):
-        return Applied(Code.MISPLACED, f"{type(answer).__name__}: {answer}")
-    code, _, reason = answer
-    return Applied(Code(code), reason.decode(errors="replace"))

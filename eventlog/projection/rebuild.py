@@ -1,7 +1,7 @@
-"""The log's side of a rebuild: a run's read model is made anew beside the old one, then takes its place in one script.
+"""The log's side of a rebuild: a shadow copy of a run's read model, which takes its place in one script.
 
-A copy is what the facts up to its position lead to, whoever writes it, so several rebuilds of one run do no harm: each
-write and the swap compare the position. What nobody goes on with expires soon; an erased session's copies go with it.
+A copy holds exactly the outcome of the facts up to its position, so several rebuilds of one run do no harm: each write
+and the swap compare the position. An abandoned copy expires soon; an erased session's copies go with it.
 """
 
 from __future__ import annotations
@@ -15,22 +15,22 @@ from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import Position
 from eventlog.projection.dead_letters import dead_letters
 from eventlog.projection.operations import Op
+from eventlog.redis.calls import execute_all
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
 PARTS = {"lists": ("list", "document"), "feeds": ("feed",), "sessions": ("view",), "status": ("status",)}
-"""What each projection's read model of a run is made of, named as in `RunKeys`."""
+"""The keys of each projection's read model of a run, named as in `RunKeys`."""
 
 COPY_TTL_S = 300
-"""What a killed rebuild leaves is gone five minutes later; a living one takes seconds for the longest run."""
-
+"""The copies of a killed rebuild expire five minutes later; a living one takes seconds for the longest run."""
 
 SCANNED_AT_ONCE = 256
-"""Members of a sorted set that are looked at in one call."""
+"""Members of a sorted set that one call reads."""
 
 
 class RebuiltKeys(RunKeys):
-    """A run's keys, but for its read model: that is the copy."""
+    """A run's keys, except for its read model, whose keys are those of the copy."""
 
     def __init__(self, run: RunKeys) -> None:
         """The copy of the read model of `run`."""
@@ -72,11 +72,11 @@ class RebuiltKeys(RunKeys):
         return key
 
     def before(self, part: str) -> str:
-        """Where the part goes that the copy has taken the place of, to be compared."""
+        """Where the swap keeps the old part, to be compared."""
         return self.rebuilt(f"before-{part}")
 
 
-def leftovers(run: RunKeys) -> list[str]:
+def rebuild_keys(run: RunKeys) -> list[str]:
     """Every key that a rebuild of this run may make."""
     keys = RebuiltKeys(run)
     return [
@@ -85,7 +85,7 @@ def leftovers(run: RunKeys) -> list[str]:
     ]  # fmt: skip
 
 
-class Copied(NamedTuple):
+class CopiedPart(NamedTuple):
     """A part of a copy."""
 
     name: str
@@ -94,30 +94,30 @@ class Copied(NamedTuple):
     """When it is to expire, Unix ms; 0 as the old one does, or as the facts do."""
 
 
-class Place(NamedTuple):
-    """Where a run stands in a listing."""
+class ListingEntry(NamedTuple):
+    """The place of a run in a listing."""
 
     listing: str
     score: float | None
-    """None: nowhere."""
+    """None where the run is not listed."""
     expires: bool
     member: str
 
 
 class Swap(NamedTuple):
-    """What takes the place of a run's read model."""
+    """A copy that is to take the place of a run's read model, with all that changes at that moment."""
 
     keys: RebuiltKeys
     position: Position
     """Of the last fact in it."""
-    parts: Sequence[Copied]
-    places: Sequence[Place]
+    parts: Sequence[CopiedPart]
+    listings: Sequence[ListingEntry]
     messages: Sequence[Op]
     """For listeners, if the old one was behind."""
-    letters: Sequence[Op]
-    """Facts that couldn't be applied."""
-    old_letters: Sequence[str]
-    """Entry ids of those that were set aside the last time."""
+    dead_letters: Sequence[Op]
+    """Of facts that couldn't be applied."""
+    dead_letter_ids: Sequence[str]
+    """Entry ids of the old dead letters, which it settles."""
 
 
 class Swapped(NamedTuple):
@@ -125,9 +125,9 @@ class Swapped(NamedTuple):
 
     code: Code
     position: Position
-    """Up to where the old one was made."""
+    """Of the last fact in the old one."""
     moved: int = 0
-    """Listings in which the run stands elsewhere than before."""
+    """Listings in which the run's place differs from before."""
 
 
 class Rebuilds:
@@ -140,10 +140,10 @@ class Rebuilds:
         self._ttl_s = session_ttl_s
 
     async def begin(self, runs: Sequence[RebuiltKeys]) -> list[Code]:
-        """Drop what there may be of copies and begin anew: OK, GONE, or UNKNOWN for what couldn't be reached.
+        """Drop old copies and begin again: OK, GONE, or UNKNOWN for runs that couldn't be reached.
 
         Raises:
-            LogUnavailableError: if nothing can be reached; LogFullError if there is no memory for copies.
+            LogUnavailableError: if nothing can be reached; LogFullError if Redis has no memory for copies.
         """
         parts = PARTS[self._projection]
         calls = [
@@ -158,15 +158,15 @@ class Rebuilds:
         return [Code.UNKNOWN if isinstance(answer, LogUnavailableError) else Code(answer) for answer in answers]
 
     async def swap(self, swaps: Sequence[Swap], *, keep: bool, mend: bool) -> list[Swapped]:
-        """Put each copy in its place, or say what stands in the way.
+        """Put each copy in its place, or return the code of the reason against it.
 
         Args:
             swaps: What to swap.
-            keep: Keep what was there for a while under `RebuiltKeys.before`.
+            keep: Keep the old read model for a while under `RebuiltKeys.before`.
             mend: Drop listings of a foreign type; only where all runs of a partition are rebuilt.
 
         Raises:
-            LogUnavailableError: if nothing can be reached; what was done is LOST the next time.
+            LogUnavailableError: if nothing can be reached; a swap that was made answers LOST the next time.
         """
         answers = await self._server.run_many([self._call(swap, keep=keep, mend=mend) for swap in swaps])
         return [
@@ -176,7 +176,7 @@ class Rebuilds:
         ]  # fmt: skip
 
     async def drop(self, runs: Sequence[RebuiltKeys]) -> None:
-        """Leave nothing of these copies.
+        """Delete these copies.
 
         Raises:
             LogUnavailableError: if none can be reached; they expire.
@@ -194,32 +194,32 @@ class Rebuilds:
         ]  # fmt: skip
         arguments: list[Argument] = [
             str(swap.position), self._ttl_s, COPY_TTL_S if keep else 0, int(mend), run.run,
-            len(swap.parts), len(swap.places),
+            len(swap.parts), len(swap.listings),
         ]  # fmt: skip
         for part in swap.parts:
             keys += (getattr(run.of, part.name), _other(run.of, part.name), run.copy(part.name), run.before(part.name))
             arguments += (int(part.exists), part.due_ms)
-        for place in swap.places:
-            keys.append(place.listing)
-            arguments += ("" if place.score is None else place.score, int(place.expires), place.member)
+        for entry in swap.listings:
+            keys.append(entry.listing)
+            arguments += ("" if entry.score is None else entry.score, int(entry.expires), entry.member)
         arguments.append(len(swap.messages))
         for op in swap.messages:
             arguments += op.arguments if op.command == "PUBLISH" else ("", *op.arguments)
-        arguments += (len(swap.old_letters), *swap.old_letters)
-        for letter in swap.letters:
+        arguments += (len(swap.dead_letter_ids), *swap.dead_letter_ids)
+        for letter in swap.dead_letters:
             arguments += (len(letter.arguments), *letter.arguments)
         return Call(script("swap_rebuilt"), keys, arguments)
 
 
 def _other(run: RunKeys, part: str) -> str:
-    """The second place of a part while a replay is promoted; the first again where there is none."""
+    """The second key of a part while a replay is promoted; the first again where it has no other."""
     session = run.session
     if part not in ("list", "document", "view"):
         own: str = getattr(run, part)
         return own
-    aside = {"list": session.live_list, "document": session.live_document, "view": session.live_view}
-    shown = {"list": session.list, "document": session.document, "view": session.view}
-    return (aside if run.run == LIVE_RUN else shown)[part]
+    saved = {"list": session.live_list, "document": session.live_document, "view": session.live_view}
+    promoted = {"list": session.list, "document": session.document, "view": session.view}
+    return (saved if run.run == LIVE_RUN else promoted)[part]
 
 
 async def count_runs(server: Server) -> int:
@@ -228,14 +228,10 @@ async def count_runs(server: Server) -> int:
     Raises:
         LogUnavailableError: if a partition can't be reached.
     """
-    answers = await server.execute_many([("ZCARD", partition.index) for partition in server.keys.partitions])
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return sum(answers)
+    return sum(await execute_all(server, [("ZCARD", partition.index) for partition in server.keys.partitions]))
 
 
-async def all_runs(server: Server) -> AsyncIterator[RunKeys]:
+async def scan_runs(server: Server) -> AsyncIterator[RunKeys]:
     """Every run that has facts from the beginning of this walk to its end, each once.
 
     Raises:
@@ -246,8 +242,8 @@ async def all_runs(server: Server) -> AsyncIterator[RunKeys]:
             yield run
 
 
-async def runs_of(server: Server, session_ids: Sequence[str]) -> AsyncIterator[RunKeys]:
-    """The live run of each session, whether it is there or not, and all its replays.
+async def find_runs(server: Server, session_ids: Sequence[str]) -> AsyncIterator[RunKeys]:
+    """The live run of each session, whether it exists or not, and all its replays.
 
     Raises:
         LogUnavailableError: if a partition can't be reached.
@@ -260,7 +256,7 @@ async def runs_of(server: Server, session_ids: Sequence[str]) -> AsyncIterator[R
                 yield run
 
 
-async def old_letters(server: Server, projection: str) -> dict[str, list[str]]:
+async def read_dead_letter_ids(server: Server, projection: str) -> dict[str, list[str]]:
     """Entry ids of a projection's dead letters by run.
 
     Raises:
@@ -273,11 +269,11 @@ async def old_letters(server: Server, projection: str) -> dict[str, list[str]]:
     return found
 
 
-async def drop_strangers(server: Server) -> int:
+async def drop_orphans(server: Server) -> int:
     """Take out of the listings of open and ended runs those that have no view; returns how many.
 
-    A view and its run's places are made by one script, so what has no view now has no business there. Tenants' lists
-    are kept true by whoever reads them.
+    One script makes a view and its run's places, so a run without a view has no business there. Each read of a
+    tenant's list prunes that.
 
     Raises:
         LogUnavailableError: if a partition can't be reached.
@@ -286,8 +282,8 @@ async def drop_strangers(server: Server) -> int:
     for partition in server.keys.partitions:
         for listing in (partition.open_runs, partition.ended_runs):
             runs = [run async for run in _scanned(server, listing)]
-            there = await server.execute_many([("EXISTS", run.view) for run in runs])
-            gone = [run.member for run, exists in zip(runs, there, strict=True) if exists == 0]
+            views = await server.execute_many([("EXISTS", run.view) for run in runs])
+            gone = [run.member for run, exists in zip(runs, views, strict=True) if exists == 0]
             if gone:
                 dropped += await server.execute("ZREM", listing, *gone)
     return dropped

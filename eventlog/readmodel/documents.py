@@ -1,4 +1,4 @@
-"""The List of finals and the transcript document: their JSON, shared by the projection that writes and all who read."""
+"""The List of finals and the transcript document: their JSON, shared by the projection that writes and all readers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import msgspec
 
 
 class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="final"):
-    """One final as it stands in the List and in the feed; times in seconds of audio, to the millisecond."""
+    """One final in the List and in the feed; times in seconds of audio, to the millisecond."""
 
     utterance: int
     text: str
@@ -30,12 +30,12 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     audio_seconds: float
     language: str | None
-    """None if the run's first fact is not there any more."""
+    """None if the run's first fact is gone."""
     sample_rate: int
     ended_at: str
     """ISO 8601, UTC."""
     cleaned: str = ""
-    """The readable text made of the utterances; empty in what was stitched before there was any."""
+    """The readable text made of the utterances; empty in documents of versions that made none."""
 
 
 _final_encoder = msgspec.json.Encoder()

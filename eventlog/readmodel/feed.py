@@ -1,4 +1,4 @@
-"""The real-time feed: what goes over a partition's channel, and how a listener catches up.
+"""The real-time feed: the messages on a partition's channel, and the Stream by which a listener catches up.
 
 A run's feed is a Stream whose ids are those of the facts; its channel only makes it quick. Each event message names the
 id before it, so a listener that missed one sees the gap and reads the Stream.
@@ -19,22 +19,22 @@ if TYPE_CHECKING:
 
 
 class FeedKind(enum.StrEnum):
-    """What a message on a feed channel is."""
+    """The kind of a message on a feed channel."""
 
     EVENT = "e"
     """In the feed Stream too, under `position`."""
     PARTIAL = "p"
     """Of the open utterance; `position` is the last final's when it was made, older ones are to be dropped."""
     DOCUMENT = "d"
-    """The stitched transcript is there."""
+    """The stitched transcript is written."""
     SUPERSEDED = "s"
     """A newer connection took the session; `body` is its epoch."""
     ANSWER = "a"
-    """What `ProvisionalAsked` waits for; `body` is a `ProvisionalAnswer`."""
+    """The answer to a `ProvisionalAsked`; `body` is a `ProvisionalAnswer`."""
     STATUS = "t"
     """In the status Stream too, under `position`, its number there."""
     GONE = "g"
-    """The session was erased; nothing comes any more."""
+    """The session was erased; no message follows."""
     PROMOTED = "r"
     """Another run of the session is promoted now; `body` names it."""
 
@@ -64,7 +64,7 @@ class OpenUtterance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProvisionalAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """All that can be said of the audio before a `ProvisionalAsked`."""
+    """The finals and open utterances of the audio before a `ProvisionalAsked`."""
 
     request: str
     utterances: int

@@ -1,4 +1,4 @@
-"""Which sessions there are, in pages, and numbers over all of them; the cost of neither grows with ended sessions."""
+"""The sessions in pages, and numbers over all of them; the cost of neither grows with ended sessions."""
 
 from __future__ import annotations
 
@@ -27,10 +27,13 @@ RUNS_PER_LOOK = 100
 """Views read in one call: half a millisecond of Redis's time and a few of the caller's loop, so that no frame waits."""
 
 RANKS_PER_LOOK = 1000
-"""Places in the listing read in one round trip: some 100 kB."""
+"""Members of the listing read in one round trip: some 100 kB."""
 
 SPARE_PER_PARTITION = 4
 """Asked of each partition beyond its even share, since the share is uneven: a second question is rarely needed then."""
+
+OLDEST_PER_SWEEP = 100
+"""Per partition: the oldest are those that expire; a sweep a few seconds later takes the next hundred."""
 
 _MS = 1000
 
@@ -47,10 +50,10 @@ class Cursor(NamedTuple):
 
     @classmethod
     def decoded(cls, text: str) -> Cursor:
-        """What `encoded` gave.
+        """Parse the text that `encoded` gave.
 
         Raises:
-            ValueError: if it is nothing of the kind.
+            ValueError: if it is no cursor.
         """
         try:
             data = base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
@@ -78,7 +81,7 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """Of the open ones, as all that follows."""
     finals: int = 0
     lag_seconds: float = 0.0
-    """Audio that is appended and stands in no commit yet, open utterances included, in all."""
+    """Audio that is appended and in no commit yet, open utterances included, in all."""
     oldest_lag_seconds: float = 0.0
     """The same of the session that has most."""
 
@@ -106,18 +109,18 @@ async def list_sessions(
 ) -> Page:
     """Runs of a tenant, or of all: open ones first, each kind the latest first; those in `state` only, if given.
 
-    A session that ends while somebody pages may be on two pages. A page costs as much as `limit` and the number of
+    A session that ends while a client pages may be on two pages. A page costs as much as `limit` and the number of
     partitions; for some states also a look at each open session.
 
     Raises:
-        ValueError: if there is no such state.
+        ValueError: if the state is unknown.
         LogUnavailableError: if Redis can't be reached.
     """
     if state not in {None, *STATES}:
         raise ValueError(f"no such state: {state!r}")
     views: dict[str, SessionView] = {}
     last = after
-    async for ranked, view in _walk(server, _sources(tenant_id, state), after, limit, state):
+    async for ranked, view in _walk_views(server, _sources(tenant_id, state), after, limit, state):
         if view is not None and state in {None, view.state}:
             views[ranked.member] = view
         last = Cursor(ranked.rank, ranked.member)
@@ -136,7 +139,7 @@ async def read_metrics(server: Server, tenant_id: str | None = None) -> Metrics:
     states = dict.fromkeys(map(str.lower, OPEN_STATES), 0)
     finals = audio_ms = lag_ms = oldest_ms = 0
     place = Cursor(2 * OPEN_RANK, "")
-    while ranked := await _next(server, source, place, OPEN_RANK, RANKS_PER_LOOK):
+    while ranked := await _read_next(server, source, place, OPEN_RANK, RANKS_PER_LOOK):
         place = Cursor(ranked[-1].rank, ranked[-1].member)
         runs = [server.keys.of_run(one.member) for one in ranked]
         for created, active, closing, *sums in await sum_views(server, runs):
@@ -144,11 +147,39 @@ async def read_metrics(server: Server, tenant_id: str | None = None) -> Metrics:
                 states[name] += count
             finals, audio_ms, lag_ms = finals + sums[0], audio_ms + sums[1], lag_ms + sums[2]
             oldest_ms = max(oldest_ms, sums[3])
-    ended = await _count_ended(server, tenant_id)
+    [closed] = _sources(tenant_id, "CLOSED")
+    ended = sum(answer[0] for answer in await _read_ranks(server, closed, (OPEN_RANK - 1, 0, 0)))
     return Metrics(
         open=sum(states.values()), states={**states, "closed": ended}, ended=ended, finals=finals,
         audio_seconds=audio_ms / _MS, lag_seconds=lag_ms / _MS, oldest_lag_seconds=oldest_ms / _MS,
     )  # fmt: skip
+
+
+async def sweep_open_runs(server: Server) -> int:
+    """Take out of each partition's open runs those of the oldest whose view is gone; returns how many.
+
+    The others' tenants' lists live on as long as the views do: a list would expire over a session that lasts longer
+    than a TTL, if its tenant opens no other meanwhile.
+
+    Raises:
+        LogUnavailableError: if Redis can't be reached.
+    """
+    partitions = server.keys.partitions
+    oldest = await server.execute_many([("ZRANGE", one.open_runs, 0, OLDEST_PER_SWEEP - 1) for one in partitions])
+    members = [member.decode() for found in oldest if not isinstance(found, Exception) for member in found]
+    runs = list(map(server.keys.of_run, members))
+    views = await server.execute_many([("HMGET", run.view, "state", "tenant_id") for run in runs])
+    lives_s = await server.execute_many([("TTL", run.view) for run in runs])
+    # A missing view never comes back: one script makes it and its place in the list, once.
+    gone = [run for run, view in zip(runs, views, strict=True) if view == [None, None]]
+    await server.execute_many([("ZREM", run.partition.open_runs, run.member) for run in gone])
+    longest_s: dict[str, int] = {}
+    for run, view, life_s in zip(runs, views, lives_s, strict=True):
+        if isinstance(view, list) and view[1] is not None and isinstance(life_s, int) and life_s > 0:
+            of_tenant = run.partition.tenant_runs(view[1].decode())
+            longest_s[of_tenant] = max(life_s, longest_s.get(of_tenant, 0))
+    await server.execute_many([("EXPIRE", of_tenant, life_s, "GT") for of_tenant, life_s in longest_s.items()])
+    return len(gone)
 
 
 def _sources(tenant_id: str | None, state: str | None) -> list[_Source]:
@@ -159,7 +190,7 @@ def _sources(tenant_id: str | None, state: str | None) -> list[_Source]:
     return [opened, ended] if state is None else [ended] if state == "CLOSED" else [opened]
 
 
-async def _walk(
+async def _walk_views(
     server: Server, sources: Sequence[_Source], after: Cursor | None, limit: int, state: str | None
 ) -> AsyncIterator[tuple[_Ranked, SessionView | None]]:
     """Every run after `after`, in order, with its view; only those that can be in `state`."""
@@ -170,23 +201,23 @@ async def _walk(
         place = Cursor(highest, "")
     wanted = limit if state in {None, "CLOSED"} else RANKS_PER_LOOK
     for source in sources:
-        while ranked := await _next(server, source, place, lowest, min(wanted, RANKS_PER_LOOK)):
+        while ranked := await _read_next(server, source, place, lowest, min(wanted, RANKS_PER_LOOK)):
             for first in range(0, len(ranked), RUNS_PER_LOOK):
-                async for one in _viewed(server, ranked[first : first + RUNS_PER_LOOK]):
+                async for one in _read_views(server, ranked[first : first + RUNS_PER_LOOK]):
                     yield one
             place = Cursor(ranked[-1].rank, ranked[-1].member)
 
 
-async def _viewed(server: Server, ranked: Sequence[_Ranked]) -> AsyncIterator[tuple[_Ranked, SessionView | None]]:
+async def _read_views(server: Server, ranked: Sequence[_Ranked]) -> AsyncIterator[tuple[_Ranked, SessionView | None]]:
     views = await read_views(server, [server.keys.of_run(one.member) for one in ranked])
-    # A view that is missing never comes back: it and its place in the list are made by one script, once.
+    # A missing view never comes back: one script makes it and its place in the list, once.
     stale = [one for one, view in zip(ranked, views, strict=True) if view is None]
     await server.execute_many([("ZREM", one.key, one.member) for one in stale])
     for one, view in zip(ranked, views, strict=True):
         yield one, view
 
 
-async def _next(server: Server, source: _Source, place: Cursor, lowest: int, wanted: int) -> list[_Ranked]:
+async def _read_next(server: Server, source: _Source, place: Cursor, lowest: int, wanted: int) -> list[_Ranked]:
     """Some `wanted` runs that follow `place` over all partitions, in order; none at the end alone."""
     keys = [source.key_of(partition) for partition in server.keys.partitions]
     each = wanted // len(keys) + SPARE_PER_PARTITION
@@ -196,7 +227,7 @@ async def _next(server: Server, source: _Source, place: Cursor, lowest: int, wan
         found: list[_Ranked] = []
         horizon = -1
         """No partition that has more has any above this rank that isn't `found`."""
-        for key, answer in zip(keys, await _ranked(server, source, (high, low, each)), strict=True):
+        for key, answer in zip(keys, await _read_ranks(server, source, (high, low, each)), strict=True):
             mine = [
                 _Ranked(int(float(score)) + source.added, member.decode(), key)
                 for member, score in zip(answer[::2], answer[1::2], strict=True)
@@ -204,20 +235,17 @@ async def _next(server: Server, source: _Source, place: Cursor, lowest: int, wan
             if len(mine) == each:
                 horizon = max(horizon, mine[-1].rank)
             found += mine
-        following = sorted((one for one in found if _follows(one, place)), key=_order, reverse=True)
+        # At the very start no member is known yet, and all of that rank follow.
+        after = (place.rank, place.member) if place.member else (place.rank + 1, "")
+        following = sorted((one for one in found if one[:2] < after), reverse=True)
         certain = [one for one in following if one.rank > horizon]
         if certain or horizon < 0:
             return certain[:wanted]
         each *= 2
 
 
-async def _count_ended(server: Server, tenant_id: str | None) -> int:
-    [source] = _sources(tenant_id, "CLOSED")
-    return sum(answer[0] for answer in await _ranked(server, source, (OPEN_RANK - 1, 0, 0)))
-
-
-async def _ranked(server: Server, source: _Source, arguments: Sequence[int]) -> list[list[Any]]:
-    """What ``rank_runs.lua`` says of each partition, in their order."""
+async def _read_ranks(server: Server, source: _Source, arguments: Sequence[int]) -> list[list[Any]]:
+    """The answer of ``rank_runs.lua`` for each partition, in their order."""
     groups = server.groups(server.keys.partitions, lambda partition: partition.number)
     calls = [Call(script("rank_runs"), list(map(source.key_of, group)), arguments) for group in groups]
     found: list[list[Any]] = []
@@ -226,12 +254,3 @@ async def _ranked(server: Server, source: _Source, arguments: Sequence[int]) -> 
             raise answer
         found += answer
     return found
-
-
-def _order(one: _Ranked) -> tuple[int, str]:
-    return one.rank, one.member
-
-
-def _follows(one: _Ranked, place: Cursor) -> bool:
-    # At the very start there is no member yet, and all of that rank are to come.
-    return one.rank < place.rank or (one.rank == place.rank and (not place.member or one.member < place.member))

@@ -1,9 +1,9 @@
-"""A session's runs side by side: which there are, and each one's transcript, whichever is promoted."""
+"""A session's runs side by side, and each one's transcript, whichever run is promoted."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -13,12 +13,13 @@ from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.readmodel.documents import Document, decode_document, decode_final, stitch
-from eventlog.readmodel.views import SessionView, Transcript, whole
-from eventlog.redis.server import Argument, Server
-from eventlog.work.promotion import keys_of_run, promoted_runs
+from eventlog.readmodel.views import SessionView, Transcript, to_transcript
+from eventlog.redis.calls import execute_all
+from eventlog.redis.server import Server
+from eventlog.work.promotion import promoted_runs, read_model_keys
 
-LOOKS = 5
-"""A promotion between two reads makes them disagree; several in a row, within some milliseconds, nobody causes."""
+READ_ATTEMPTS = 5
+"""A promotion between two reads makes them disagree; several in a row, within milliseconds, don't occur in practice."""
 
 FACTS_PER_READ = 1000
 """Some 300 kB, an hour of conversation."""
@@ -28,9 +29,9 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """State and numbers of one run among the others of its session."""
 
     run: str
-    """``live``: what the session's own client caused; any other is a replay's name."""
+    """``live``: the run that the session's own client caused; any other is a replay's name."""
     promoted: bool = False
-    """Whether it is the one that readers get."""
+    """Whether readers get this one."""
     state: str
     """CREATED, ACTIVE, CLOSING or CLOSED."""
     engine: str = ""
@@ -55,26 +56,25 @@ async def read_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[lis
     """
     found: dict[str, list[RunView]] = {}
     left = list(sessions)
-    for _ in range(LOOKS):
-        found |= {keys.session_id: runs for keys, runs in zip(left, await _looked_at(server, left), strict=True)}
-        # Its view is another run's: somebody promoted one between the looks.
+    for _ in range(READ_ATTEMPTS):
+        found |= {keys.session_id: runs for keys, runs in zip(left, await _read_once(server, left), strict=True)}
+        # Its view is another run's: one was promoted between the reads.
         left = [keys for keys in left if len({one.run for one in found[keys.session_id]}) < len(found[keys.session_id])]
         if not left:
             break
     return [found[keys.session_id] for keys in sessions]
 
 
-async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[list[RunView]]:
+async def _read_once(server: Server, sessions: Sequence[SessionKeys]) -> list[list[RunView]]:
     promoted = await promoted_runs(server, sessions)
-    replays = await _answers(server, [("ZRANGE", keys.replays, 0, -1) for keys in sessions])
+    replays = await execute_all(server, [("ZRANGE", keys.replays, 0, -1) for keys in sessions])
     runs = [
         (number, keys.run(name))
         for number, (keys, names) in enumerate(zip(sessions, replays, strict=True))
         for name in (LIVE_RUN, *(name.decode() for name in names))
     ]
-    views = await _answers(
-        server, [("HMGET", keys_of_run(run, promoted[number])[0].view, *_READ) for number, run in runs]
-    )
+    keys_of_views = [read_model_keys(run, promoted[number])[0].view for number, run in runs]
+    views = await execute_all(server, [("HMGET", key, *_READ) for key in keys_of_views])
     found: list[list[RunView]] = [[] for _ in sessions]
     for (number, run), values in zip(runs, views, strict=True):
         fields = {name: value.decode() for name, value in zip(_READ, values, strict=True) if value is not None}
@@ -84,8 +84,8 @@ async def _looked_at(server: Server, sessions: Sequence[SessionKeys]) -> list[li
     return found
 
 
-def with_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
-    """The runs, of which the one that `view` is of as it says: it knows more of a session that goes on."""
+def merge_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
+    """The runs, with the one of `view` by its numbers: they are newer while the session goes on."""
     mine = RunView(
         run=view.run, promoted=True, state=view.state, engine=view.engine, language=view.language,
         opened_ms=view.opened_ms, ended_ms=view.ended_ms, reason=view.reason, finals=view.finals,
@@ -96,48 +96,48 @@ def with_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
 
 
 async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
-    """The stitched document of this very run, None while there is none.
+    """The stitched document of this very run, None until it is written.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
     [promoted] = await promoted_runs(server, [keys.session])
-    for _ in range(LOOKS):
+    for _ in range(READ_ATTEMPTS):
         before = promoted
-        data, now = await _answers(
-            server, [("GET", keys_of_run(keys, promoted)[0].document), ("GET", keys.session.promoted)]
+        data, now = await execute_all(
+            server, [("GET", read_model_keys(keys, promoted)[0].document), ("GET", keys.session.promoted)]
         )
         promoted = now.decode() if now else LIVE_RUN
-        if promoted == before:  # else somebody promoted another meanwhile, and this stood elsewhere perhaps
+        if promoted == before:  # else another was promoted meanwhile, and this may have been under other keys
             return None if data is None else decode_document(data)
     return None
 
 
 async def read_run_transcript(server: Server, keys: RunKeys) -> Transcript | None:
-    """What there is of the transcript of this very run; None if nobody knows it.
+    """The transcript of this very run as far as it exists; None for an unknown run.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
     document = await read_run_document(server, keys)
     if document is not None:
-        return whole(document)
-    # Only what is over can be promoted: until then its List is where it was made.
-    entries, is_there = await _answers(server, [("LRANGE", keys.list, 0, -1), ("EXISTS", keys.transcript)])
+        return to_transcript(document)
+    # Only an ended run can be promoted: until then its List is where it was made.
+    entries, is_there = await execute_all(server, [("LRANGE", keys.list, 0, -1), ("EXISTS", keys.transcript)])
     if not is_there:
         return None
     finals = [decode_final(entry) for entry in entries]
     return Transcript(run=keys.run, is_final=False, transcript=stitch(finals), utterances=finals)
 
 
-async def sessions_with(server: Server, run: str) -> list[SessionKeys]:
+async def find_sessions(server: Server, run: str) -> list[SessionKeys]:
     """Every session of which something is retained of the run called `run`, in no certain order.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
     found: dict[str, SessionKeys] = {}
-    index = ProjectionLog(server, "", "", session_ttl_s=0)  # only looks, as nobody
+    index = ProjectionLog(server, "", "", session_ttl_s=0)  # only reads, as no consumer
     for partition in server.keys.partitions:
         async for runs in index.walk(partition):
             found |= {keys.session_id: keys.session for keys in runs if keys.run == run}
@@ -145,7 +145,7 @@ async def sessions_with(server: Server, run: str) -> list[SessionKeys]:
 
 
 class Finals(NamedTuple):
-    """What a run has stated so far."""
+    """The finals that a run has stated so far."""
 
     finals: list[UtteranceFinal]
     is_over: bool
@@ -168,11 +168,3 @@ async def read_finals(server: Server, keys: RunKeys) -> Finals | None:
         facts = (decode_fact(fields[1]) for _, fields in entries)
         finals += (fact for fact in facts if isinstance(fact, UtteranceFinal))
     return Finals(finals, is_over=True)
-
-
-async def _answers(server: Server, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    answers = await server.execute_many(commands)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers

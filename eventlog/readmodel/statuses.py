@@ -1,7 +1,7 @@
-"""Status messages: how far a run is, for people and for those that wait for it.
+"""Status messages: how far a run is, for people and for programs that wait for it.
 
 They are kept in a Stream, numbered from 1 (`RunKeys.status`), and published: on the partition's feed channel for
-edges, and those of live runs on `eventlog.keys.status_channel` for whoever talks to Redis.
+edges, and those of live runs on `eventlog.keys.status_channel` for subscribers of Redis.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
 from eventlog.redis.server import Server
 
-LATE_COMERS_S = 300
+RETENTION_AFTER_END_S = 300
 """How long the last messages are kept after the end."""
 
 FAILURES = frozenset({"failed", "deleted"})
-"""Reasons of an end after which there is no transcript to be had."""
+"""Reasons of an end after which no transcript is available."""
 
 _MS = 1000
 _MINUTE_S, _HOUR_S = 60, 3600
@@ -31,7 +31,7 @@ class StatusMessage(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     status: Literal["processing", "completed", "failed"]
     progress: int | None
-    """Percent; None while nobody knows how long the audio will be."""
+    """Percent; None while the length of the audio is unknown."""
     message: str
     """For a person; never transcript text."""
     timestamp: str
@@ -48,7 +48,7 @@ class StatusMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last message says of a run."""
+    """The contents of a run's last message."""
 
     session_id: str
     reason: str
@@ -60,7 +60,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     """0 if it isn't known."""
     ended_ms: int
     progress: int | None = None
-    """Where it stood, if it failed."""
+    """How far it had come, if it failed."""
     duration_total: float | None = None
 
 
@@ -100,7 +100,7 @@ async def read_statuses(
 
 
 async def read_last_status(server: Server, keys: RunKeys) -> tuple[Position, bytes] | None:
-    """The latest message, None if there is none (any more).
+    """The latest message, None if none was made or all have expired.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -109,7 +109,7 @@ async def read_last_status(server: Server, keys: RunKeys) -> tuple[Position, byt
     return (Position.parse(entries[0][0]), entries[0][1][1]) if entries else None
 
 
-async def are_over(server: Server, keys: RunKeys) -> bool:
+async def has_ended(server: Server, keys: RunKeys) -> bool:
     """Whether the last message was made; it may have expired since.
 
     Raises:
@@ -127,27 +127,27 @@ def last_message(ending: Ending) -> StatusMessage:
         status="failed" if failed else "completed",
         progress=ending.progress if failed else 100,
         message=_why(ending) if failed else _done(ending),
-        timestamp=iso(ending.ended_ms),
+        timestamp=format_iso(ending.ended_ms),
         duration_processed=ending.audio_seconds,
         duration_total=ending.duration_total if failed else ending.audio_seconds,
-        estimated_completion=None if failed else iso(ending.ended_ms),
-        processing_speed=speed(ending.audio_seconds, ending.opened_ms, ending.ended_ms),
+        estimated_completion=None if failed else format_iso(ending.ended_ms),
+        processing_speed=compute_speed(ending.audio_seconds, ending.opened_ms, ending.ended_ms),
     )
 
 
-def speed(audio_seconds: float, opened_ms: int, now_ms: int) -> float | None:
+def compute_speed(audio_seconds: float, opened_ms: int, now_ms: int) -> float | None:
     """Seconds of audio per second since the start; None where clocks that disagree leave no time between."""
     if not opened_ms or now_ms <= opened_ms:
         return None
     return round(audio_seconds * _MS / (now_ms - opened_ms), 2)
 
 
-def iso(unix_ms: int) -> str:
+def format_iso(unix_ms: int) -> str:
     """A time in ISO 8601, UTC, to the millisecond; such texts sort as the times do."""
     return datetime.fromtimestamp(unix_ms / _MS, UTC).isoformat(timespec="milliseconds")
 
 
-def in_words(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """A duration for a person."""
     whole = round(seconds)
     if whole < _MINUTE_S:
@@ -159,7 +159,7 @@ def in_words(seconds: float) -> str:
 
 def _done(ending: Ending) -> str:
     said = {0: "no speech", 1: "1 utterance"}.get(ending.utterances, f"{ending.utterances} utterances")
-    return f"{_ENDINGS.get(ending.reason, 'Done')}: {said} in {in_words(ending.audio_seconds)} of audio."
+    return f"{_ENDINGS.get(ending.reason, 'Done')}: {said} in {format_duration(ending.audio_seconds)} of audio."
 
 
 def _why(ending: Ending) -> str:

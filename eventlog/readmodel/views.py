@@ -27,7 +27,7 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     session_id: str
     run: str
     state: str
-    """CREATED, ACTIVE, CLOSING (the client has ended it, and its last words are being worked on) or CLOSED."""
+    """CREATED, ACTIVE, CLOSING (the client has ended it, and its last words are being processed) or CLOSED."""
     tenant_id: str = ""
     language: str = ""
     engine: str = ""
@@ -43,29 +43,29 @@ class SessionView(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
     """Why it ended; of a run that isn't over ``quarantined``, if it is."""
     detail: str | None = None
-    """Why it failed, or was set aside, for a person."""
+    """Why it failed, or was quarantined, for a person."""
     finals: int = 0
     audio_seconds: float = 0.0
     """Appended so far while it is open, processed in all once it is closed."""
     lag_seconds: float = 0.0
-    """Audio that is appended and stands in no commit yet: what is being worked on, and the open utterance."""
+    """Audio that is appended and in no commit yet: that under way at a worker, and the open utterance."""
 
 
 class Transcript(msgspec.Struct, frozen=True, kw_only=True):
-    """What there is of a run's transcript now."""
+    """A run's transcript as far as it exists now."""
 
     is_final: bool
-    """True once the document is there."""
+    """True once the document is written."""
     transcript: str
     utterances: list[ListedFinal]
     cleaned: str | None = None
-    """The readable text; None until the document is there, since what follows may change how a sentence reads."""
+    """The readable text; None until the document is written, since later words may change how a sentence reads."""
     run: str = LIVE_RUN
-    """Whose it is."""
+    """The run that it is of."""
 
 
 async def read_document(server: Server, keys: RunKeys) -> Document | None:
-    """The stitched document of a run, None while there is none.
+    """The stitched document of a run, None until it is written.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -84,7 +84,7 @@ async def read_list(server: Server, keys: RunKeys) -> list[ListedFinal]:
 
 
 async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
-    """The document if there is one, else what the List holds so far; None if nobody knows the run.
+    """The document once it is written, else the List so far; None for an unknown run.
 
     Of the live run these are what readers get: the promoted run's. See `runs` for a certain run's own.
 
@@ -93,14 +93,14 @@ async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """
     document = await read_document(server, keys)
     if document is not None:
-        return whole(document)
+        return to_transcript(document)
     finals = await read_list(server, keys)
     if not finals and not await server.execute("EXISTS", keys.transcript):
         return None
     return Transcript(is_final=False, transcript=stitch(finals), utterances=finals)
 
 
-def whole(document: Document) -> Transcript:
+def to_transcript(document: Document) -> Transcript:
     """The transcript of a run that is over."""
     return Transcript(
         is_final=True, transcript=document.transcript, utterances=document.utterances, cleaned=document.cleaned,
@@ -119,7 +119,7 @@ async def read_boundary(server: Server, keys: RunKeys) -> int:
 
 
 async def read_view(server: Server, keys: RunKeys) -> SessionView | None:
-    """State and numbers of a run, None if nobody knows it.
+    """State and numbers of a run, None for an unknown run.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -129,7 +129,7 @@ async def read_view(server: Server, keys: RunKeys) -> SessionView | None:
 
 
 async def read_views(server: Server, runs: Sequence[RunKeys]) -> list[SessionView | None]:
-    """State and numbers of each run, None for those that nobody knows.
+    """State and numbers of each run, None for unknown ones.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -170,7 +170,7 @@ def _keys_of_views(runs: Iterable[RunKeys]) -> list[str]:
 
 
 def view_of_start(start: SessionStarted, run: str) -> SessionView:
-    """What can be said of a session before its projection has heard of it."""
+    """The view of a session whose projection hasn't written one yet."""
     return SessionView(
         session_id=start.session_id, run=run, state="CREATED", tenant_id=start.tenant_id, language=start.language,
         engine=start.engine, encoding=start.encoding, sample_rate=start.sample_rate_hz, channels=start.channels,
@@ -182,14 +182,14 @@ def _view(flat: Sequence[bytes], guard: bytes, cursor: bytes, now_ms: int) -> Se
     if not flat:
         return None
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    # An empty reason: it was set aside, and goes on.
+    # An empty reason: it was quarantined, and goes on.
     fields = {name.decode(): value.decode() for name, value in pairs if value or name not in {b"reason", b"detail"}}
     view = msgspec.convert(fields, SessionView, strict=False)
     age_s = max(0.0, round((now_ms - view.opened_ms) / _MS, 3))
     if view.state == "CLOSED" or not guard or not view.sample_rate:
         return msgspec.structs.replace(view, age_s=age_s)
     consumed = Position.parse(cursor or b"0-0")
-    # The end's id says nothing of where it is; for the moment until the view hears of it, the last final does.
+    # The end's id says nothing of where it is; until the view has it, the last final does.
     processed = 0 if consumed == SEALED else consumed.offset
     end = Position.parse(guard.partition(b" ")[2])
     appended = processed if end == SEALED else end.offset

@@ -1,7 +1,7 @@
-"""Which run of a session readers get: the promoted one, the live run until an operator promotes a replay.
+"""Which run of a session readers get: the promoted one, which is the live run until a replay is promoted.
 
-Readers get the read models under the session's own keys. A promoted replay's List, document and view are copied there;
-the live run's move to keys of their own meanwhile, so that it can be promoted again. One script a session does both.
+Readers use the session's own keys. A promoted replay's List, document and view are copied there, and the live run's are
+saved under other keys meanwhile, so that it can be promoted again. One script a session changes all of it at once.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ from typing import NamedTuple
 
 from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.log import Code, LogUnavailableError
+from eventlog.redis.calls import execute_all
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
 
 class ReadModelKeys(NamedTuple):
-    """Keys of the read models that take part in a promotion."""
+    """The keys of the read models that take part in a promotion."""
 
     list: str
     document: str
@@ -32,21 +33,22 @@ class Promoted(NamedTuple):
     """With OK: the run that was promoted so far."""
 
 
-def public_keys(session: SessionKeys) -> ReadModelKeys:
-    """Return the keys under which readers find the promoted run, any run."""
+def reader_keys(session: SessionKeys) -> ReadModelKeys:
+    """The keys that readers of a session use, whichever run they hold."""
     return ReadModelKeys(session.list, session.document, session.view)
 
 
-def keys_of_run(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
-    """Return the keys of a run's List, document and view while the run `promoted` of its session is; its own first.
+def read_model_keys(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
+    """The keys of a run's List, document and view while the run `promoted` of its session is promoted: its own first.
 
-    A promoted replay has two sets of keys, the second of which is the copy that readers get; every other run has one.
+    A promoted replay has two sets, the second of which is the copy that readers get; every other run has one.
     """
     session = run.session
     if run.run == LIVE_RUN:
-        return (public_keys(session),) if promoted == LIVE_RUN else (_replaced_keys(session),)
+        saved = ReadModelKeys(session.live_list, session.live_document, session.live_view)
+        return (reader_keys(session),) if promoted == LIVE_RUN else (saved,)
     own = ReadModelKeys(run.list, run.document, run.view)
-    return (own, public_keys(session)) if run.run == promoted else (own,)
+    return (own, reader_keys(session)) if run.run == promoted else (own,)
 
 
 async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[str]:
@@ -55,7 +57,7 @@ async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    answers = await server.execute_all([("GET", session.promoted) for session in sessions])
+    answers = await execute_all(server, [("GET", session.promoted) for session in sessions])
     return [answer.decode() if answer else LIVE_RUN for answer in answers]
 
 
@@ -95,15 +97,15 @@ def _replaced_keys(session: SessionKeys) -> ReadModelKeys:
 
 def _call(run: RunKeys) -> Call:
     session, live = run.session, run.session.run()
-    replaced = _replaced_keys(session)
-    own = replaced if run.run == LIVE_RUN else ReadModelKeys(run.list, run.document, run.view)
+    saved = ReadModelKeys(session.live_list, session.live_document, session.live_view)
+    own = saved if run.run == LIVE_RUN else ReadModelKeys(run.list, run.document, run.view)
     return Call(
         script("promote_run"),
         [
             run.partition.erased, session.promoted, run.partition.feed_channel,
             live.transcript, *map(live.projected, ("lists", "sessions")),
             run.transcript, *map(run.projected, ("lists", "feeds", "sessions")),
-            *public_keys(session), *replaced, *own,
+            *reader_keys(session), *saved, *own,
         ],
         [run.session_id, run.run],
     )  # fmt: skip

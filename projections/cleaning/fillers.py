@@ -1,37 +1,36 @@
-"""Sounds and phrases that only hold the floor, taken out together with the punctuation that set them off."""
+"""Removes sounds and phrases that only hold the floor, together with the punctuation that set them off."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from projections.cleaning.casing import capital
 from projections.cleaning.languages import Language
-from projections.cleaning.marks import CLOSERS, OPENERS, STOPS
-from projections.cleaning.tokens import Token
+from projections.cleaning.sentences import capitalise
+from projections.cleaning.tokens import CLOSERS, OPENERS, STOPS, Token
 
 
-def without_fillers(tokens: Sequence[Token], language: Language) -> list[Token]:
+def remove_fillers(tokens: Sequence[Token], language: Language) -> list[Token]:
     """The tokens without fillers; a sentence that one began begins with the next word, one that it ended ends."""
     kept: list[Token] = []
     heir: Token | None = None  # the filler whose capital and opening marks the next word takes over
     index = 0
-    is_sound = _never if language.filler is None else language.filler.fullmatch
+    is_sound = _match_nothing if language.filler is None else language.filler.fullmatch
     while index < len(tokens):
         word = tokens[index].word  # most are none, and need no closer look
         is_suspect = word in language.phrases or is_sound(word)
         count = _filler(tokens, index, kept, language) if is_suspect else 0
         if not count:
-            kept.append(tokens[index] if heir is None else _inheriting(tokens[index], heir, kept, language))
+            kept.append(tokens[index] if heir is None else _inherit(tokens[index], heir, kept, language))
             heir = None
         else:
             heir = heir or tokens[index]
             following = tokens[index + count] if index + count < len(tokens) else None
-            _leave_out(tokens[index + count - 1], following, kept, language)
+            _remove(tokens[index + count - 1], following, kept, language)
         index += count or 1
     return kept
 
 
-def _never(_: str) -> None:
+def _match_nothing(_: str) -> None:
     """Matches nothing."""
 
 
@@ -68,8 +67,8 @@ def _is_phrase(tokens: Sequence[Token], begins: bool, before: str, language: Lan
     return not following.stop if begins else where == "anywhere" and before == ","
 
 
-def _leave_out(filler: Token, following: Token | None, kept: Sequence[Token], language: Language) -> None:
-    """Gives what stood behind a filler to the word before it; an ellipsis only if the sentence was broken off there."""
+def _remove(filler: Token, following: Token | None, kept: Sequence[Token], language: Language) -> None:
+    """Give the marks behind a filler to the word before it; an ellipsis only if the sentence was broken off there."""
     if not kept or kept[-1].stop:
         return
     before = kept[-1]
@@ -80,8 +79,8 @@ def _leave_out(filler: Token, following: Token | None, kept: Sequence[Token], la
         before.trail = ""
 
 
-def _inheriting(token: Token, filler: Token, kept: Sequence[Token], language: Language) -> Token:
+def _inherit(token: Token, filler: Token, kept: Sequence[Token], language: Language) -> Token:
     token.lead = "".join(char for char in filler.lead if char in OPENERS) + token.lead
     if filler.core[:1].isupper() and _begins(kept):
-        token.core = capital(token.core, language)
+        token.core = capitalise(token.core, language)
     return token

@@ -1,6 +1,6 @@
-"""What a language's fillers and stutters look like; a language that isn't here keeps all its words.
+"""The fillers and stutters of each language; a language without tables keeps all its words.
 
-Each table holds only what is safe: what is also an ordinary word, or is also said twice on purpose, is left out ("was
+Each table holds only safe words: one that is also an ordinary word, or is also said twice on purpose, is left out ("was
 was", German "die die", French "nous nous").
 """
 
@@ -23,7 +23,7 @@ class Language(NamedTuple):
         stuttered: Words of which a second one at once is a slip: no grammar puts them beside themselves.
         begun: Words of which it is one at a sentence's start alone ("it it was", but "I saw it it was").
         subjects: Pronouns that are taken back for their contraction ("I I'm").
-        restarted: First words of phrases that are begun anew ("we should we should go").
+        restarted: First words of phrases that are begun again ("we should we should go").
         linking: Words that make a repetition a figure of speech ("on and on and on", "step by step by step").
         numbers: Numbers in words: dictated ones repeat.
         unended: Words that end no sentence, so that one is not over without a full stop.
@@ -58,9 +58,9 @@ def words_of(text: str) -> frozenset[str]:
 _ENGLISH_STUTTERED = words_of(
     "a an the these those my your our their his its i we he she they i'm i've i'll i'd we're we've we'll you're you've "
     "you'll he's she's it's they're they've there's that's what's let's and but or if because of to for from with at "
-    "in into about as who which where when how been could would should might must don't doesn't didn't can't "
+    "in into about as which where when how been could would should might must don't doesn't didn't can't "
     "couldn't wouldn't won't isn't wasn't aren't just since gonna then than some any every"
-)
+) | {"who"}
 _ENGLISH_BEGUN = words_of("it you this what do can are")
 _ENGLISH_FUNCTION = _ENGLISH_STUTTERED | _ENGLISH_BEGUN | words_of(
     "is was were be am have has had does did on by not that so there"
@@ -168,7 +168,7 @@ _LANGUAGES = {one.code: one for one in (
 )}  # fmt: skip
 
 
-def language_of(code: str) -> Language:
-    """The tables of the language that a code such as "en" or "de-AT" names; empty ones if there are none."""
+def find_language(code: str) -> Language:
+    """The tables of the language that a code such as "en" or "de-AT" names; empty ones for an unknown code."""
     base = code.replace("_", "-").partition("-")[0].casefold()
     return _LANGUAGES.get(base) or Language(code=base)

@@ -1,8 +1,8 @@
 """Words, parts of words and phrases that were begun twice, as speakers do while they look for the next one.
 
-What could be meant ("had had", "very very", "no, no", "seven seven four") stays: only words of the language's tables,
-which nobody says twice for emphasis, are taken for stutters. Each token is pushed and popped at most once, and compared
-with a bounded number of earlier ones, so the time is linear.
+Repetitions that could be meant ("had had", "very very", "no, no", "seven seven four") stay: only words of the
+language's tables, which speakers never say twice for emphasis, are taken for stutters. Each token is pushed and popped
+at most once, and compared with a bounded number of earlier ones, so the time is linear.
 """
 
 from __future__ import annotations
@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from projections.cleaning.languages import Language
-from projections.cleaning.marks import HYPHENS, folded
-from projections.cleaning.tokens import Token
+from projections.cleaning.tokens import HYPHENS, Token, fold
 
 _PHRASE_SIZES = range(2, 6)  # words: up to "I think we should go"; longer repetitions are rarely slips
 _EARLIER = slice(-_PHRASE_SIZES.stop, -_PHRASE_SIZES.start)
@@ -19,35 +18,35 @@ _EARLIER = slice(-_PHRASE_SIZES.stop, -_PHRASE_SIZES.start)
 _VOWELS = frozenset("aeiouy")
 
 
-def without_stutters(tokens: Sequence[Token], language: Language) -> list[Token]:
+def remove_stutters(tokens: Sequence[Token], language: Language) -> list[Token]:
     """The tokens with each stutter said once: cased as first said, punctuated as last said."""
     kept: list[Token] = []
     words: list[str] = []  # those of `kept`: most tokens are no repetition, which shows in them soonest
     for token in tokens:
         if "-" in token.core:
-            _make_whole(token, language)
-        while words and words[-1] in words[_EARLIER] and _take_back_phrase(kept, language):
+            _drop_stuttered_start(token, language)
+        while words and words[-1] in words[_EARLIER] and _drop_repeated_phrase(kept, language):
             del words[len(kept) :]
         while words and token.word.startswith(words[-1]) and _is_repeat(kept, token, language):
             words.pop()
             first = kept.pop()
             token.lead, token.begins = first.lead, first.begins
-            token.core = _cased_like(token.core, first.core)
+            token.core = _match_case(token.core, first.core)
         kept.append(token)
         words.append(token.word)
     return kept
 
 
-def _make_whole(token: Token, language: Language) -> None:
+def _drop_stuttered_start(token: Token, language: Language) -> None:
     """Takes off a stuttered beginning: "w-we" is "we", "th-thanks" is "thanks"; "t-test" and "re-read" stay."""
     *starts, core = token.core.split("-")
-    word = folded(core)
+    word = fold(core)
     if not all(starts) or not core or not (word in language.restarted or _is_noise(starts)):
         return
-    if folded(starts[0]) == word and word not in language.stuttered:  # "tsk-tsk"
+    if fold(starts[0]) == word and word not in language.stuttered:  # "tsk-tsk"
         return
     if all(start.isalpha() and word.startswith(start.casefold()) for start in starts):
-        token.core, token.word = _cased_like(core, starts[0]), word
+        token.core, token.word = _match_case(core, starts[0]), word
 
 
 def _is_noise(starts: Sequence[str]) -> bool:
@@ -75,7 +74,7 @@ def _is_repeat(kept: Sequence[Token], second: Token, language: Language) -> bool
     return broken_off and one.isalpha()
 
 
-def _take_back_phrase(kept: list[Token], language: Language) -> bool:
+def _drop_repeated_phrase(kept: list[Token], language: Language) -> bool:
     """Whether the last words said the ones before them again, which are then dropped; asked when more words follow.
 
     A repetition that ends its sentence or clause ("I know, I know, but") is meant.
@@ -113,7 +112,7 @@ def _is_restart(first: Sequence[Token], second: Sequence[Token], before: str, la
     return len(set(words)) > 1 and seamless and not any(token.lead or token.begins for token in second)
 
 
-def _cased_like(core: str, first: str) -> str:
+def _match_case(core: str, first: str) -> str:
     if first[:1].isupper() and first != "I" and core[:1].islower() and core[0].upper().casefold() == core[0]:
         return core[0].upper() + core[1:]
     return core

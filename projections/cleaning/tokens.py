@@ -1,4 +1,5 @@
-"""A text as words with the punctuation before and behind each."""
+"""A text as words, each with the punctuation before and behind it, and that punctuation by its function."""
+# ruff: noqa: RUF001 - marks of many scripts look like each other
 
 from __future__ import annotations
 
@@ -6,18 +7,27 @@ import re
 from collections.abc import Sequence
 
 from projections.cleaning.languages import Language, words_of
-from projections.cleaning.marks import (
-    ATTACHED,
-    BRACKETS,
-    CLOSERS,
-    DASHES,
-    OPENERS,
-    PAUSES,
-    STOPS,
-    TYPOGRAPHIC_APOSTROPHE,
-    WIDE_STOPS,
-    is_wide,
-)
+
+OPENERS = "([{\"'“‘«„‚‹¿¡「『《"
+CLOSERS = ")]}\"'”’»›」』》"
+BRACKETS = "([{“„«¿¡"
+"""Openers that can't be closers."""
+STOPS = ".?!…。！？؟۔।॥։።｡"
+"""Sentence ends, in the scripts that Whisper writes."""
+LOUD_STOPS = "?!？！؟"
+"""Those that a recogniser doesn't put at the end of half a sentence."""
+WIDE_STOPS = "。！？"
+"""Those that no space follows."""
+PAUSES = ",;:、，；：،؛"
+HYPHENS = "-‐‑"
+DASHES = HYPHENS + "–—―"
+ATTACHED = STOPS + PAUSES + ")]}”’»"
+"""Those that belong to the word before, even with a space between."""
+TYPOGRAPHIC_APOSTROPHE = "’"
+
+_WIDE = (0x2E80, 0x9FFF)  # Chinese characters and kana
+_DANDA = (0x0900, 0x09FF)  # Devanagari and Bengali
+_NO_STOP = (0x0E00, 0x0EFF), (0x1000, 0x109F), (0x1780, 0x17FF)  # Thai and Lao, Burmese, Khmer
 
 _LEAD = OPENERS + DASHES
 _TRAIL = CLOSERS + STOPS + PAUSES + DASHES
@@ -25,16 +35,16 @@ _MARKS = frozenset(_LEAD + _TRAIL)
 _MISPLACED = ",;?!"  # at a word's front, they belong to the word before
 _FRENCH = "?!;:»"  # set off by a space there
 
-# What Whisper writes for what isn't speech, within brackets or asterisks: "[BLANK_AUDIO]", "(soft music)", "*sighs*".
-# Brackets alone convict nothing: each word of it must be one of these. At most 40 characters, so that the look-ahead
-# of an unclosed bracket costs no more.
+# Whisper's names for sounds other than speech, within brackets or asterisks: "[BLANK_AUDIO]", "(soft music)",
+# "*sighs*". Brackets alone prove nothing: each word of it must be one of these. At most 40 characters, so that the
+# look-ahead of an unclosed bracket costs no more.
 _SOUNDS = words_of(
-    "applauding applause audio background beep beeping bell birds blank bleep cheering chirping chuckles chuckling "
+    "applauding applause audio background beep beeping birds blank bleep cheering chirping chuckles chuckling "
     "clapping clears coughing coughs crosstalk crowd crying dramatic foreign gasps gentle groans inaudible indistinct "
     "instrumental language laughing laughs laughter light loud music musical no noise of pause phone playing plays "
     "ringing sigh sighs silence silent singing sniffs sobbing soft sound sounds speaking speech static tense the theme "
     "throat typing unintelligible upbeat video whispering wind"
-)
+) | {"bell"}
 _BRACKETED = re.compile(r"[\[(*]([^\[\]()*]{1,40})[\])*]")
 _TIGHT_COMMA = re.compile(r"(?<=[^\W\d_]),(?=[^\W\d_])")
 
@@ -46,8 +56,8 @@ class Token:
         lead: Punctuation before it.
         core: The word, which may hold inner punctuation.
         trail: Punctuation behind it.
-        word: What the core is looked up and compared by, which capitals don't change.
-        begins: It is known to begin a sentence, whatever stands before it.
+        word: The form by which the core is looked up and compared, which capitals don't change.
+        begins: It is known to begin a sentence, whatever comes before it.
     """
 
     __slots__ = ("begins", "core", "lead", "trail", "word")
@@ -72,18 +82,18 @@ class Token:
         return next((char for char in self.trail if char in STOPS), "") if self.trail else ""
 
 
-def split(text: str, language: Language) -> list[Token]:
-    """The words of a text, without what isn't speech; punctuation that stood alone is beside a word."""
+def split_words(text: str, language: Language) -> list[Token]:
+    """Split a text into words, without names of other sounds; lone punctuation is attached to a word."""
     tokens: list[Token] = []
     lead = ""
-    text = _TIGHT_COMMA.sub(", ", _BRACKETED.sub(_spoken, text.replace("♪", " ").replace("♫", " ")))
+    text = _TIGHT_COMMA.sub(", ", _BRACKETED.sub(_drop_sound, text.replace("♪", " ").replace("♫", " ")))
     for piece in text.split():
         if piece.isalnum():  # most are, and need no closer look
             tokens.append(Token(lead, piece, ""))
             lead = ""
             continue
         if all(char in _MARKS for char in piece):
-            lead = _beside(tokens, lead, piece, language)
+            lead = _attach(tokens, lead, piece, language)
             continue
         token = _token(piece, tokens)
         token.lead, lead = lead + token.lead, ""
@@ -91,8 +101,8 @@ def split(text: str, language: Language) -> list[Token]:
     return tokens
 
 
-def text_of(tokens: Sequence[Token]) -> str:
-    """The words with their punctuation, separated as the script wants it."""
+def join_tokens(tokens: Sequence[Token]) -> str:
+    """Join the words with their punctuation, separated as their script requires."""
     pieces: list[str] = []
     for token in tokens:
         glued = pieces and pieces[-1][-1] in WIDE_STOPS and is_wide(token.core[0])
@@ -100,7 +110,7 @@ def text_of(tokens: Sequence[Token]) -> str:
     return "".join(pieces)
 
 
-def _spoken(match: re.Match[str]) -> str:
+def _drop_sound(match: re.Match[str]) -> str:
     words = re.findall(r"[^\W_]+", match[1].casefold())
     return " " if words and _SOUNDS.issuperset(words) else match[0]
 
@@ -117,8 +127,8 @@ def _token(piece: str, before: Sequence[Token]) -> Token:
     return Token(lead, stripped, core[len(stripped) :])
 
 
-def _beside(tokens: Sequence[Token], lead: str, piece: str, language: Language) -> str:
-    """Puts lone punctuation behind the last word, or returns it as the next one's."""
+def _attach(tokens: Sequence[Token], lead: str, piece: str, language: Language) -> str:
+    """Put lone punctuation behind the last word, or return it as the next one's."""
     if not tokens or all(char in BRACKETS for char in piece):
         opens = all(char in _LEAD for char in piece)
         return lead + piece + (" " if piece[-1] in DASHES + "«" else "") if opens else lead
@@ -127,3 +137,23 @@ def _beside(tokens: Sequence[Token], lead: str, piece: str, language: Language) 
     else:
         tokens[-1].trail += piece if piece[0] in ATTACHED else f" {piece}"
     return lead
+
+
+def is_wide(char: str) -> bool:
+    """Whether it is of a script that is written without spaces and with wide marks."""
+    return _WIDE[0] <= ord(char) <= _WIDE[1]
+
+
+def find_full_stop(char: str) -> str:
+    """The mark that ends a statement in the script of this letter; empty where none does."""
+    code = ord(char)
+    if any(first <= code <= last for first, last in _NO_STOP):
+        return ""
+    if _DANDA[0] <= code <= _DANDA[1]:
+        return "।"
+    return "。" if is_wide(char) else "."
+
+
+def fold(core: str) -> str:
+    """The form by which a word is looked up and compared: without capitals, apostrophes straight."""
+    return core.casefold().replace(TYPOGRAPHIC_APOSTROPHE, "'")

@@ -12,8 +12,7 @@ from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.positions import START
 from eventlog.projection.dead_letters import DeadLetter
-from eventlog.projection.projection_log import FACTS_PER_PULL, RUNS_PER_PULL, ProjectionLog, Pulled
-from projections.fold_plan import decoded
+from eventlog.projection.projection_log import RUNS_PER_PULL, ProjectionLog, RunFacts
 from projections.forwarding.event_batches import Due, Kinds, Lane, lane_of
 from projections.forwarding.fact_reader import read_facts
 from projections.forwarding.opening import Openings
@@ -97,27 +96,24 @@ class BatchBuilder:
     async def _pulled(self, runs: Sequence[RunKeys]) -> list[Lane]:
         pulled = await self._log.pull(runs)
         reached = {one.keys.member for one in pulled}
-        found = [
-            decoded(one.keys, one.position, one.facts, has_more=len(one.facts) >= FACTS_PER_PULL)
-            for one in pulled if one.facts
-        ]  # fmt: skip
+        found = [one for one in pulled if not one.is_empty]
         opened = await self._openings.of(found)
         self._leave(self._runs, [keys.member for keys in runs if keys.member not in reached])
         for one in pulled:
             self._finish_empty(one)
         failures = self._runs.failures
         return [
-            lane_of(one, opened[one.batch.keys.member], self._kinds, failures.get(one.batch.keys.member))
+            lane_of(one, opened[one.keys.member], self._kinds, failures.get(one.keys.member))
             for one in found
         ]
 
-    def _finish_empty(self, pulled: Pulled) -> None:
-        if pulled.broken:
+    def _finish_empty(self, pulled: RunFacts) -> None:
+        if pulled.unreadable:
             _log.error(
                 "run can't be read",
-                extra={"sink": self._log.projection, "run": pulled.keys.member, "reason": pulled.broken},
+                extra={"sink": self._log.projection, "run": pulled.keys.member, "reason": pulled.unreadable},
             )
-        if not pulled.facts:
+        if pulled.is_empty:
             self._runs.finish(pulled.keys.member, again=False)
 
     def _letter_lane(self, letter: DeadLetter, opened: SessionOpened | None, fact: Fact | None) -> Lane | Broken:

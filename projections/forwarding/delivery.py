@@ -13,7 +13,7 @@ from eventlog.redis.server import Server
 from projections.forwarding.event_batches import Due, Lane
 from projections.forwarding.fact_reader import UnreadableFactError, read_finals
 from projections.forwarding.sink import Outcome, Outgoing, Sink, Verdict
-from projections.integration_events import published
+from projections.integration_events import make_event
 
 FINALS_ON_LOOP = 64
 """Utterances whose text is cleaned between two looks at anything else, some milliseconds; more of them in a thread."""
@@ -78,7 +78,7 @@ def _events(parcel: Parcel) -> list[Outgoing | Verdict]:
 def _event(lane: Lane, due: Due) -> Outgoing | Verdict:
     try:
         assert lane.opened is not None  # noqa: S101 - without it there are no events
-        event = published(due.kind, lane.keys, lane.opened, (due.position, due.fact), lane.finals or ())
+        event = make_event(due.kind, lane.keys, lane.opened, (due.position, due.fact), lane.finals or ())
     except Exception as error:  # noqa: BLE001 - a defect costs one event; its text could quote the transcript
         return Verdict(Outcome.NEVER, type(error).__name__)
     return Outgoing(lane.keys, due.position, event)

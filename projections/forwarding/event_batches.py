@@ -11,7 +11,7 @@ from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import START, Position
 from eventlog.projection.dead_letters import DeadLetter, Refusal
-from projections.fold_plan import Decoded
+from eventlog.projection.projection_log import RunFacts
 from projections.forwarding.backoff import Failure, failed_again
 from projections.forwarding.sink import Outcome, Verdict
 from projections.integration_events import Kind, event_id
@@ -72,11 +72,11 @@ class Settled(NamedTuple):
     forwarded: int
 
 
-def lane_of(pulled: Decoded, opened: SessionOpened | None, kinds: Kinds, failure: Failure | None = None) -> Lane:
+def lane_of(pulled: RunFacts, opened: SessionOpened | None, kinds: Kinds, failure: Failure | None = None) -> Lane:
     """The events that these facts give rise to, less those that the sink has already."""
-    keys, after, facts = pulled.batch
+    keys, after, facts = pulled.keys, pulled.after, pulled.facts
     due: deque[Due] = deque()
-    aside = list(pulled.aside)
+    aside = list(pulled.undecodable)
     sent = failure.sent if failure is not None else frozenset()
     before = after
     for position, fact in facts:
@@ -89,9 +89,9 @@ def lane_of(pulled: Decoded, opened: SessionOpened | None, kinds: Kinds, failure
             if not sent or event_id(keys, position, kind) not in sent:
                 due.append(Due(before, position, fact, kind))
         before = position
-    is_whole = after == START and not pulled.has_more and not pulled.aside
+    is_whole = after == START and not pulled.has_more and not pulled.undecodable
     finals = [fact for _, fact in facts if isinstance(fact, UtteranceFinal)] if is_whole else None
-    return Lane(keys.member, keys, opened, due, after, pulled.last, pulled.has_more, finals, sorted(aside))
+    return Lane(keys.member, keys, opened, due, after, pulled.end, pulled.has_more, finals, sorted(aside))
 
 
 class UnopenedError(ValueError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from eventlog.projection.dead_letters import DeadLetter
 from eventlog.redis.server import Server
 from projections.forwarding.fact_reader import read_facts, read_finals, read_opened
-from projections.integration_events import Event, Kind, published
+from projections.integration_events import Event, Kind, make_event
 
 
 async def rebuilt(server: Server, letter: DeadLetter) -> Event | None:
@@ -21,6 +21,6 @@ async def rebuilt(server: Server, letter: DeadLetter) -> Event | None:
     kind = Kind(letter.kind)
     try:
         finals = await read_finals(server, letter.keys) if kind.needs_finals else []
-        return published(kind, letter.keys, opened, (letter.position, fact), finals)
+        return make_event(kind, letter.keys, opened, (letter.position, fact), finals)
     except ValueError:
         return None

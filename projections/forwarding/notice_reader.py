@@ -9,9 +9,8 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from eventlog.keys import LIVE_RUN, PartitionKeys, RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.dead_letters import DeadLetter, read_redriven
-from eventlog.projection.projection_log import NOTICES_PER_READ, ProjectionLog
+from eventlog.projection.projection_log import ABANDONED_MS, NOTICES_PER_READ, ProjectionLog
 from projections.forwarding.run_scheduler import RunScheduler
-from projections.projector import ABANDONED_MS
 
 GATHER_S = 0.25
 """News are gathered for so long before a look: nobody outside waits for less, and with a thousand live sessions each
@@ -158,7 +157,7 @@ class NoticeReader:
         self._look_s = self._look_s if self._rung else float("inf")
         own = frozenset(self._doubtful & numbers)
         self._doubtful |= numbers  # until it is known that nothing got lost on the way
-        news = await self._log.news(partitions, own=own, idle_ms=ABANDONED_MS if sweeping else None)
+        news = await self._log.read_notices(partitions, own=own, idle_ms=ABANDONED_MS if sweeping else None)
         for one in news:
             self._doubtful.discard(one.partition.number)
             self._note(member for _, member in one.notices)

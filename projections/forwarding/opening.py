@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from eventlog.events import SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import START
+from eventlog.projection.projection_log import RunFacts
 from eventlog.redis.server import Server
-from projections.fold_plan import Decoded
 from projections.forwarding.fact_reader import read_opened
 
 MOST_KNOWN = 4096
@@ -24,15 +24,15 @@ class Openings:
         self._server = server
         self._known: OrderedDict[str, SessionOpened | None] = OrderedDict()
 
-    async def of(self, pulled: Sequence[Decoded], others: Sequence[RunKeys] = ()) -> dict[str, SessionOpened | None]:
+    async def of(self, pulled: Sequence[RunFacts], others: Sequence[RunKeys] = ()) -> dict[str, SessionOpened | None]:
         """How these runs were opened, by name; None where that can't be read.
 
         Raises:
             LogUnavailableError: if some can't be reached.
         """
-        found = {one.batch.keys.member: _first(one) for one in pulled if one.batch.after == START}
+        found = {one.keys.member: _first(one) for one in pulled if one.after == START}
         unread: list[RunKeys] = []
-        for keys in (*(one.batch.keys for one in pulled), *others):
+        for keys in (*(one.keys for one in pulled), *others):
             if keys.member in found:
                 continue
             if keys.member in self._known:
@@ -52,6 +52,6 @@ class Openings:
             self._known.popitem(last=False)
 
 
-def _first(pulled: Decoded) -> SessionOpened | None:
-    facts = pulled.batch.facts
+def _first(pulled: RunFacts) -> SessionOpened | None:
+    facts = pulled.facts
     return facts[0][1] if facts and isinstance(facts[0][1], SessionOpened) else None

@@ -8,7 +8,7 @@ import hmac
 
 import msgspec
 
-from eventlog.readmodel.statuses import iso
+from eventlog.readmodel.statuses import format_iso
 from projections.integration_events import Event
 
 SCHEME = "v1"
@@ -19,7 +19,7 @@ Headers = list[tuple[bytes, bytes]]
 
 def payload(event: Event) -> bytes:
     """What is posted: the same bytes for the same event each time."""
-    return msgspec.json.encode({"type": event.kind, "timestamp": iso(event.occurred_ms), "data": event.body})
+    return msgspec.json.encode({"type": event.kind, "timestamp": format_iso(event.occurred_ms), "data": event.body})
 
 
 def signature(key: bytes, webhook_id: str, timestamp_s: int, body: bytes) -> str:

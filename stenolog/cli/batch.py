@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from eventlog.readmodel.statuses import in_words as duration_in_words
+from eventlog.readmodel.statuses import format_duration as duration_in_words
 from stenolog.cli.captions import printable
 from stenolog.cli.errors import FAILED, told
 from stenolog.client.batch import Answer, BatchClient, Recording, Watcher

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from eventlog.codec import UndecodableEventError
 from eventlog.keys import SessionKeys
-from eventlog.readmodel.runs import Finals, read_finals, sessions_with
+from eventlog.readmodel.runs import Finals, find_sessions, read_finals
 from eventlog.redis.server import Server
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.operations.transcript_diff import EQUAL, Counts, Ignored, Stretch, Word, compared, counts, words_of
@@ -129,8 +129,8 @@ async def _sessions(server: Server, asked: Asked) -> AsyncIterator[tuple[Session
     """The sessions that are asked for, or all that have both runs, each as soon as it is compared."""
     sessions = [server.keys.of(session_id) for session_id in dict.fromkeys(asked.sessions)]
     if not sessions:
-        others = {keys.session_id for keys in await sessions_with(server, asked.run_b)}
-        every = [keys for keys in await sessions_with(server, asked.run_a) if keys.session_id in others]
+        others = {keys.session_id for keys in await find_sessions(server, asked.run_b)}
+        every = [keys for keys in await find_sessions(server, asked.run_a) if keys.session_id in others]
         sessions = sorted(every, key=lambda keys: keys.session_id)
     for keys in sessions:
         first = await read_finals(server, keys.run(asked.run_a))

@@ -9,7 +9,7 @@ import msgspec
 
 from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.log import Code
-from eventlog.readmodel.runs import read_runs, sessions_with
+from eventlog.readmodel.runs import find_sessions, read_runs
 from eventlog.readmodel.statuses import FAILURES
 from eventlog.redis.server import Server
 from eventlog.work.promotion import Promoted, promote, promoted_runs
@@ -79,7 +79,7 @@ async def _promoted(settings: Settings, run: str, session_ids: Sequence[str]) ->
 
 async def _all(server: Server, run: str) -> list[SessionKeys]:
     """Every session with that run; of the live run, which all have, those where another one is promoted."""
-    sessions = sorted(await sessions_with(server, run), key=lambda keys: keys.session_id)
+    sessions = sorted(await find_sessions(server, run), key=lambda keys: keys.session_id)
     if run != LIVE_RUN:
         return sessions
     promoted = await promoted_runs(server, sessions)

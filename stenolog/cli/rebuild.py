@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from eventlog.keys import READ_MODELS, SINKS
-from eventlog.projection.rebuild import all_runs, count_runs, drop_strangers, old_letters, runs_of
+from eventlog.projection.rebuild import count_runs, drop_orphans, find_runs, read_dead_letter_ids, scan_runs
 from eventlog.redis.server import Server
-from eventlog.work.heartbeats import process_name
-from projections.rebuilder import Rebuilder, Report, ease_collection
+from eventlog.telemetry.heartbeats import process_name
+from projections.rebuilder import Rebuilder, Report, relax_garbage_collection
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.roles.projector import read_model
 from stenolog.settings import Settings, load
@@ -47,15 +47,15 @@ def run(*, projection: str, session_ids: Sequence[str], verify: bool, as_json: b
     """Rebuild, showing how far it is, and say what came of it."""
     if projection not in READ_MODELS:
         raise UserError(_no_read_model(projection), UNABLE)
-    ease_collection()
+    relax_garbage_collection()
     started = time.monotonic()
     with told():
         report, strangers = asyncio.run(_rebuilt(load(**overrides), projection, session_ids, verify=verify))
     seconds = time.monotonic() - started
     found = Rebuilt(
         projection=projection, runs=report.runs, events=report.events, seconds=round(seconds, 3), gone=report.gone,
-        behind=report.behind, set_aside=report.set_aside, letters_settled=report.letters_settled, strangers=strangers,
-        failed=report.failed, differing=report.differing if verify else None,
+        behind=report.behind, set_aside=report.dead_lettered, letters_settled=report.dead_letters_settled,
+        strangers=strangers, failed=report.failed, differing=report.differing if verify else None,
         checksum_before=_hexadecimal(report.checksum_before) if verify else None,
         checksum_after=_hexadecimal(report.checksum_after) if verify else None,
     )  # fmt: skip
@@ -71,16 +71,16 @@ async def _rebuilt(
         total = len(session_ids) or await count_runs(server)
         rebuilder = Rebuilder(
             read_model(projection, settings), server, consumer=process_name(), session_ttl_s=settings.session_ttl_s,
-            verify=verify, whole=not session_ids, old_letters=await old_letters(server, projection),
+            verify=verify, is_complete=not session_ids, dead_letter_ids=await read_dead_letter_ids(server, projection),
         )  # fmt: skip
-        runs = runs_of(server, session_ids) if session_ids else all_runs(server)
+        runs = find_runs(server, session_ids) if session_ids else scan_runs(server)
         with _shown(projection, total) as on_progress:
             report = await rebuilder.run(runs, on_progress)
         return report, await _strangers(server, projection, whole=not session_ids)
 
 
 async def _strangers(server: Server, projection: str, *, whole: bool) -> int:
-    return await drop_strangers(server) if whole and projection == "sessions" else 0
+    return await drop_orphans(server) if whole and projection == "sessions" else 0
 
 
 @contextmanager

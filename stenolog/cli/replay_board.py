@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
-from eventlog.readmodel.statuses import in_words
+from eventlog.readmodel.statuses import format_duration
 from stenolog.cli.captions import printable
 from stenolog.operations.replay.progress import Pace
 from stenolog.operations.replay.replay import Outcome
@@ -82,15 +82,16 @@ class Board:
                 print(f"{one.session_id}  {started}  {one.audio_s:9.1f} s  {one.source or 'log'}  {reason}".rstrip())
         audio_s = sum(one.audio_s for one, reason in sessions if not reason)
         count = sum(not reason for _, reason in sessions)
-        self.say(f"{count} sessions with {in_words(audio_s)} of audio would be replayed")
+        self.say(f"{count} sessions with {format_duration(audio_s)} of audio would be replayed")
 
     def pace(self, pace: Pace, *, is_held: bool = False) -> None:
         """How far it is now, and whether clients' work goes first just now."""
-        words = f"{pace.over} of {pace.sessions} sessions, {in_words(pace.processed_s)} of {in_words(pace.total_s)}"
+        audio = f"{format_duration(pace.processed_s)} of {format_duration(pace.total_s)}"
+        words = f"{pace.over} of {pace.sessions} sessions, {audio}"
         if rate := pace.times_real_time:
             words += f", {rate:,.0f} times real time"
         if pace.left_s is not None:
-            words += f", {in_words(pace.left_s)} left"
+            words += f", {format_duration(pace.left_s)} left"
         if is_held:
             words += ", held back: clients wait"
         if is_held != self._was_held and not self._console.is_terminal:
@@ -115,8 +116,8 @@ class Board:
         else:
             print(self._run, flush=True)
         counts = ", ".join(f"{self._counts[status]} {status}" for status in statuses if self._counts.get(status))
-        self.say(f"{self._run}: {counts or 'nothing done'}; {in_words(self._done_s)} of audio in "
-                 f"{in_words(elapsed_s)}, {rate:,.0f} times real time")
+        self.say(f"{self._run}: {counts or 'nothing done'}; {format_duration(self._done_s)} of audio in "
+                 f"{format_duration(elapsed_s)}, {rate:,.0f} times real time")
         if is_interrupted:
             self.say(f"interrupted; what was begun is kept. Go on with\n  {go_on}")
 

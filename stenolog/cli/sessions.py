@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventlog.readmodel.listings import list_sessions
-from eventlog.readmodel.runs import RunView, read_runs, with_view
+from eventlog.readmodel.runs import RunView, merge_view, read_runs
 from eventlog.readmodel.views import SessionView
 from stenolog.cli.errors import told
 from stenolog.settings import Settings, load
@@ -52,7 +52,7 @@ async def _sessions(
             return views
         runs = await read_runs(server, [server.keys.of(view.session_id) for view in views])
         return [
-            WithRuns(**msgspec.structs.asdict(view), runs=with_view(of_session, view))
+            WithRuns(**msgspec.structs.asdict(view), runs=merge_view(of_session, view))
             for view, of_session in zip(views, runs, strict=True)
         ]
 

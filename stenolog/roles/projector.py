@@ -1,10 +1,11 @@
-"""The projections as a process."""
+"""The projector role: the projections and forwarders that the settings name, as one process."""
 
 import asyncio
 from collections.abc import Callable
 
 from eventlog.redis.server import Server
-from eventlog.work.heartbeats import process_name
+from eventlog.service import Service
+from eventlog.telemetry.heartbeats import process_name
 from projections.feeds import Feeds
 from projections.forwarding.sink import Sink
 from projections.lists import Lists
@@ -16,7 +17,7 @@ from stenolog import wiring
 from stenolog.roles.metrics_endpoint import exposed
 from stenolog.settings import Settings, SettingsError
 
-_MAKERS: dict[str, Callable[[Settings], Projection]] = {
+_READ_MODELS: dict[str, Callable[[Settings], Projection]] = {
     "lists": lambda _: Lists(),
     "feeds": lambda settings: Feeds(max_events=settings.feed_max_events),
     "sessions": lambda settings: Sessions(session_ttl_s=settings.session_ttl_s),
@@ -25,8 +26,8 @@ _MAKERS: dict[str, Callable[[Settings], Projection]] = {
 
 
 def read_model(name: str, settings: Settings) -> Projection:
-    """The projection of that name, one of `eventlog.keys.READ_MODELS`."""
-    return _MAKERS[name](settings)
+    """Make the projection of that name, one of `eventlog.keys.READ_MODELS`."""
+    return _READ_MODELS[name](settings)
 
 
 def _eventbridge(settings: Settings, _: Server) -> Sink:
@@ -66,12 +67,13 @@ def _archive(settings: Settings, server: Server) -> Sink:
     from eventlog.archive.progress import ArchiveProgress  # noqa: PLC0415
     from projections.archive import Archive  # noqa: PLC0415
 
-    place = wiring.archive_place(settings)
-    if place is None:
+    location = wiring.archive_place(settings)
+    if location is None:
         raise SettingsError(["STENOLOG_ARCHIVE_URL: the projection archive needs to know where to keep sessions"])
-    frees = settings.audio_retention == "archived"
-    marks = ArchiveProgress(server, part_s=settings.archive_part_s, frees=frees)
-    return Archive(open_store(place), marks, session_ttl_s=settings.session_ttl_s)
+    progress = ArchiveProgress(
+        server, part_s=settings.archive_part_s, frees=settings.audio_retention == "archived"
+    )
+    return Archive(opened(location), progress, session_ttl_s=settings.session_ttl_s)
 
 
 _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
@@ -80,18 +82,35 @@ _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {
 
 
 async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
-    """Project and forward until stopped, then finish the rounds under way."""
+    """Project and forward until stopped, then finish the rounds under way.
+
+    Raises:
+        Exception: the error of the first projector or forwarder that ends by itself.
+    """
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "projector"):
+        projections = [read_model(name, settings) for name in settings.projections if name in _READ_MODELS]
         runner = ProjectionRunner(
-            server, [read_model(name, settings) for name in settings.projections if name in _MAKERS], process_name(),
-            session_ttl_s=settings.session_ttl_s, meter=server.meter,
+            server, projections, process_name(), session_ttl_s=settings.session_ttl_s, meter=server.meter,
             forwarding=Forwarding(
                 [_SINKS[name](settings, server) for name in settings.projections if name in _SINKS],
                 lease_ms=settings.sink_lease_ms, give_up_s=settings.sink_retry_timeout_s,
             ),
         )
-        try:
-            await runner.start()
-            await stop.wait()
-        finally:
-            await runner.stop()
+        await _serve(runner, stop)
+
+
+async def _serve(service: Service, stop: asyncio.Event) -> None:
+    """Run a service until the event is set or one of its tasks ends, whose error is raised; then stop it."""
+    stopping = asyncio.create_task(stop.wait())
+    ending: asyncio.Task[None] | None = None
+    try:
+        await service.start()
+        ending = asyncio.create_task(service.wait())
+        await asyncio.wait({stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
+        if ending.done():
+            await ending
+    finally:
+        stopping.cancel()
+        if ending is not None:
+            ending.cancel()
+        await service.stop()

@@ -9,7 +9,7 @@ import pytest
 from eventlog.events import UtteranceFinal
 from eventlog.positions import OPENED
 from eventlog.readmodel.documents import encode_final, stitch
-from projections.public_json import event, listed
+from projections.public_json import encode_event, to_listed_final
 from tests.chaos.plan import drawn
 from tests.chaos.records import Audio, Record
 from tests.chaos.speaker import Ack, Speaker
@@ -28,10 +28,10 @@ def spoken() -> tuple[Speaker, Record]:
     speaker.session_id, speaker.begun_s, speaker.ended_s = SESSION, 0.0, 50.0
     speaker.acks.append(Ack(speaker.length, 40.0))
     facts = undisturbed(speaker.voice, SESSION, ENGINE, length=speaker.length, reason="stop", holes=())
-    finals = [listed(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
+    finals = [to_listed_final(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
     speaker.finals = [{"utterance": final.utterance, "text": final.text} for final in finals]
     speaker.end = {"type": "session_end", "transcript": stitch(finals)}
-    feed = [(at, body) for at, fact in facts if at != OPENED and (body := event(fact)) is not None]
+    feed = [(at, body) for at, fact in facts if at != OPENED and (body := encode_event(fact)) is not None]
     return speaker, Record(
         audio=Audio(speaker.voice.samples.tobytes(), speaker.length, [], sealed=True, gaps=[]), facts=facts,
         listed=[encode_final(final) for final in finals], feed=feed,

@@ -11,7 +11,7 @@ import numpy as np
 from eventlog.events import Fact, HoleNoted, SessionEnded, UtteranceFinal
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.documents import encode_final, stitch
-from projections.public_json import event, listed
+from projections.public_json import encode_event, to_listed_final
 from tests.chaos.plan import RATE_HZ
 from tests.chaos.records import Record, timeless
 from tests.chaos.speaker import Speaker
@@ -117,11 +117,11 @@ def _judge_facts(
 
 def _judge_read_models(findings: Findings, speaker: Speaker, found: Record) -> None:
     name, finals = speaker.session_id, _finals(found.facts)
-    entries = [encode_final(listed(final)) for final in finals]
+    entries = [encode_final(to_listed_final(final)) for final in finals]
     _compare(findings, f"{name}: the List", entries, found.listed)
-    bodies = [(at, event(fact)) for at, fact in found.facts if at != OPENED]
+    bodies = [(at, encode_event(fact)) for at, fact in found.facts if at != OPENED]
     _compare(findings, f"{name}: the feed", [one for one in bodies if one[1] is not None], found.feed)
-    transcript = stitch([listed(final) for final in finals])
+    transcript = stitch([to_listed_final(final) for final in finals])
     if found.document is None:
         findings.lost.append(f"{name}: no stitched transcript")
     elif found.document["transcript"] != transcript or len(found.document["utterances"]) != len(finals):
@@ -142,7 +142,7 @@ def _compare(findings: Findings, what: str, wanted: Sequence[object], found: Seq
 
 
 def _judge_told(findings: Findings, speaker: Speaker, found: Record, *, whole: bool) -> None:
-    name, finals = speaker.session_id, [listed(final) for final in _finals(found.facts)]
+    name, finals = speaker.session_id, [to_listed_final(final) for final in _finals(found.facts)]
     told = [(one["utterance"], one["text"]) for one in speaker.finals]
     facts = [(one.utterance, one.text) for one in finals]
     by_socket = speaker.end is not None and speaker.end["type"] == "session_end"

@@ -22,7 +22,7 @@ from stenolog.local.embedded import EmbeddedServer
 from stenolog.operations.backup import MANIFEST, BackupError, Restored, restore, take
 from tests.integration.edge.test_auth_redis import RULE, allow
 from tests.integration.projections.facts import a_run, conversation, write
-from tests.integration.rebuild.remaking import project
+from tests.integration.rebuild.read_models import project
 from tests.support import servers
 from tests.support.deployment import Deployment, Session, abandon, finals_in, timeless
 from tests.support.pcm import Story, talk

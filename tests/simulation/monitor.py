@@ -12,7 +12,7 @@ from eventlog.positions import Position
 from eventlog.readmodel.documents import decode_document, encode_final
 from eventlog.work.claims import GROUP
 from processor.worker import Worker
-from projections.public_json import event, listed
+from projections.public_json import encode_event, to_listed_final
 from tests.simulation.network import Network
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scheduler import Process
@@ -161,11 +161,11 @@ class Monitor:
         """Lists and feeds say each fact once, in order, and none that isn't there."""
         for run in self._runs.values():
             facts = [(at, decode_fact(fact)) for at, fact in self.facts(run)]
-            finals = [encode_final(listed(fact)) for _, fact in facts if isinstance(fact, UtteranceFinal)]
+            finals = [encode_final(to_listed_final(fact)) for _, fact in facts if isinstance(fact, UtteranceFinal)]
             shown = self._ask("LRANGE", run.list, 0, -1)
             if shown != finals[: len(shown)]:
                 self.trouble(f"the List of {run.member} has {len(shown)} entries that aren't its facts' first finals")
-            events = [[str(at).encode(), [b"event", body]] for at, fact in facts[1:] if (body := event(fact))]
+            events = [[str(at).encode(), [b"event", body]] for at, fact in facts[1:] if (body := encode_event(fact))]
             fed = self._ask("XRANGE", run.feed, "-", "+")
             if fed != events[: len(fed)]:
                 self.trouble(f"the feed of {run.member} isn't what its facts say: {[one[0] for one in fed]}")

@@ -213,7 +213,7 @@ class Side:
 
     async def do_news(self, consumer: int, *, own: bool, idle: bool) -> Any:  # noqa: ANN401
         """Read a projection's notices."""
-        news = await self.projections[consumer].news(
+        news = await self.projections[consumer].read_notices(
             self.server.keys.partitions, own=frozenset({0} if own else ()), idle_ms=LEASE_MS if idle else None
         )
         found = [notice for one in news for notice in one.notices]
@@ -248,7 +248,7 @@ class Side:
         """Pull facts and apply something of every kind for them."""
         run, partition = self._session(session).run(), self.server.keys.partitions[0]
         [pulled] = await self.projections[0].pull([run], limit=limit)
-        new = pulled.facts[-1][0] if pulled.facts else pulled.position
+        new = pulled.end
         ops = [
             push(run.list, *(str(at).encode() for at, _ in pulled.facts)),
             put(run.document, b"document"), put_fields(run.view, {"at": str(new)}),
@@ -256,8 +256,8 @@ class Side:
             rank(partition.open_runs, run.member, 2.0, expires=False), unrank_below(partition.open_runs, 1.0),
             publish(partition.feed_channel, b"message"),
         ] if pulled.facts else []  # fmt: skip
-        answers = await self.projections[0].apply([Apply(run, START if stale else pulled.position, new, ops)])
-        return [pulled.position, [at for at, _ in pulled.facts], answers]
+        answers = await self.projections[0].apply([Apply(run, START if stale else pulled.after, new, ops)])
+        return [pulled.after, [at for at, _ in pulled.facts], answers]
 
     async def dump(self) -> list[Any]:
         """Everything stored."""

@@ -202,7 +202,7 @@ class World:
 
         def ring(partition: int | None) -> None:
             for projector in projectors:
-                projector.ring(partition)
+                projector.wake(partition)
 
         await SimulatedBells(server, list(channels), lambda name, _: ring(channels[name]), lambda: ring(None)).start()
         await asyncio.gather(*(one.run(asyncio.Event()) for one in projectors))

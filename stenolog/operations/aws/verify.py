@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from eventlog.readmodel.statuses import iso
+from eventlog.readmodel.statuses import format_iso
 from projections.eventbridge import entries
 from projections.eventbridge.bodies import fault
 from projections.eventbridge.responses import verdict_of
@@ -174,7 +174,7 @@ def _test_event() -> Event:
         session_id=interaction_id, tenant_id=tenant_id, occurred_ms=now_ms,
         body={
             "version": VERSION, "interaction_id": interaction_id, "tenant_id": tenant_id, "user_id": USER_ID,
-            "account_id": None, "timestamp": iso(now_ms), "status": "completed",
+            "account_id": None, "timestamp": format_iso(now_ms), "status": "completed",
             "data": {"raw_transcript": text.lower().rstrip("."), "cleaned_transcript": text},
         },
     )  # fmt: skip

@@ -12,7 +12,7 @@ from eventlog.log import Code
 from eventlog.readmodel.documents import decode_document
 from eventlog.readmodel.views import read_document
 from eventlog.redis.redis_log import RedisLog
-from projections.cleaning import cleaned
+from projections.cleaning import clean
 from projections.lists import Lists
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import conversation, keys_of
@@ -32,7 +32,7 @@ def test_the_document_holds_the_cleaned_text() -> None:
     model.project(Lists(), keys, [facts])
     document = decode_document(model.keys[keys.document])
     assert document.transcript == "words 0. words 1. words 2."
-    assert document.cleaned == cleaned(document.utterances, "en") != ""
+    assert document.cleaned == clean(document.utterances, "en") != ""
 
 
 def test_an_older_document_is_read() -> None:

@@ -14,9 +14,9 @@ from eventlog.keys import RunKeys
 from eventlog.positions import START, Position
 from eventlog.readmodel.documents import stitch
 from eventlog.readmodel.views import read_document
-from projections.cleaning import cleaned
-from projections.integration_events import Event, Kind, batch_kinds, published
-from projections.public_json import listed
+from projections.cleaning import clean
+from projections.integration_events import Event, Kind, batch_kinds, make_event
+from projections.public_json import to_listed_final
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.projections.facts import conversation, ended, final, keys_of, opened
@@ -37,7 +37,7 @@ def events_of(facts: Facts, keys: RunKeys = KEYS) -> list[Event]:
     first = next(fact for _, fact in facts if isinstance(fact, SessionOpened))
     finals = [fact for _, fact in facts if isinstance(fact, UtteranceFinal)]
     return [
-        published(kind, keys, first, (position, fact), finals)
+        make_event(kind, keys, first, (position, fact), finals)
         for position, fact in facts for kind in batch_kinds(first, fact)
     ]  # fmt: skip
 
@@ -59,11 +59,11 @@ def test_a_finished_recording_is_one_event(texts: list[str], account_id: str | N
     [event] = events_of(recorded(facts, Batch(user_id="u-1", account_id=account_id)))
     assert (event.kind, str(event.kind)) == (Kind.BATCH_COMPLETED, "BatchProcessingCompleted")
     assert list(event.body) == FIELDS
-    said = [listed(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
+    said = [to_listed_final(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
     assert event.body == {
         "version": "1.0", "interaction_id": KEYS.session_id, "tenant_id": "tenant", "user_id": "u-1",
         "account_id": account_id, "timestamp": "2023-11-14T22:15:00.000+00:00", "status": "completed",
-        "data": {"raw_transcript": stitch(said), "cleaned_transcript": cleaned(said, "en")},
+        "data": {"raw_transcript": stitch(said), "cleaned_transcript": clean(said, "en")},
     }  # fmt: skip
     assert (event.session_id, event.tenant_id) == (KEYS.session_id, "tenant")
 

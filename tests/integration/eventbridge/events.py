@@ -13,7 +13,7 @@ from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
 from projections.eventbridge import EventBridge, EventBridgeSettings
 from projections.forwarding.sink import Outgoing
-from projections.integration_events import Kind, published
+from projections.integration_events import Kind, make_event
 from stenolog.operations.aws.access import Access
 from stenolog.operations.aws.desired_state import Names
 from stenolog.operations.aws.setup import Provisioned, Setup
@@ -50,7 +50,7 @@ def _ended(
     said = final(0, text)[1]
     assert isinstance(said, UtteranceFinal)
     kind = Kind.BATCH_FAILED if reason == "failed" else Kind.BATCH_COMPLETED
-    return Outgoing(keys, position, published(kind, keys, opened, (position, end), [said]))
+    return Outgoing(keys, position, make_event(kind, keys, opened, (position, end), [said]))
 
 
 @asynccontextmanager

@@ -45,7 +45,7 @@ async def applied(of: ProjectionLog, keys: RunKeys, expected: Position, new: Pos
 
 async def members(of: ProjectionLog, keys: RunKeys, **options: int | frozenset[int]) -> list[str]:
     """Members of the notices in a run's partition."""
-    [news] = await of.news([keys.partition], **options)  # type: ignore[arg-type]
+    [news] = await of.read_notices([keys.partition], **options)  # type: ignore[arg-type]
     return [member for _, member in news.notices]
 
 
@@ -57,7 +57,7 @@ async def test_a_pull_brings_what_follows_the_position(log: Server) -> None:
     of = consumer(log)
     assert await applied(of, one, START, Position(2, 0)) == Code.OK
     found = {pull.keys.member: pull for pull in await of.pull([one, two, a_run(log)], limit=2)}
-    assert found[one.member].position == Position(2, 0)
+    assert found[one.member].after == Position(2, 0)
     assert [str(position) for position, _ in found[one.member].facts] == ["3-0", str(SEALED)]
     assert [str(position) for position, _ in found[two.member].facts] == ["0-1", "1-0"]
     assert await applied(of, one, Position(2, 0), SEALED) == Code.OK
@@ -84,7 +84,7 @@ async def test_of_racing_consumers_one_wins_each_step(log: Server) -> None:
             if not found.facts:
                 return
             ops = [push(keys.list, str(position).encode()) for position, _ in found.facts]
-            await of.apply([Apply(keys, found.position, found.facts[-1][0], ops)])
+            await of.apply([Apply(keys, found.after, found.facts[-1][0], ops)])
 
     await asyncio.gather(*(race(consumer(log, f"c{number}")) for number in range(4)))
     listed = await log.execute("LRANGE", keys.list, 0, -1)
@@ -125,7 +125,7 @@ async def test_one_broken_run_leaves_the_others_alone(log: Server) -> None:
     await write(log, good, [opened(good)])
     await log.execute("SET", bad.transcript, "no stream")
     found = {pull.keys.member: pull for pull in await of.pull([bad, good])}
-    assert "WRONGTYPE" in found[bad.member].broken
+    assert "WRONGTYPE" in found[bad.member].unreadable
     assert len(found[good.member].facts) == 1
     await log.execute("HSET", good.projected("p"), "no", "string")
     assert await of.apply([Apply(good, START, OPENED, ())]) != [Applied(Code.OK)]
@@ -171,7 +171,7 @@ async def test_a_notice_goes_to_one_consumer_and_comes_again_until_acked(log: Se
     assert await members(one, keys) == []
     assert await members(one, keys, own=frozenset({keys.partition.number})) == [keys.member]
     assert await members(two, keys, idle_ms=60_000) == []
-    [news] = await two.news([keys.partition], idle_ms=0)
+    [news] = await two.read_notices([keys.partition], idle_ms=0)
     assert [member for _, member in news.notices] == [keys.member]
     await two.ack({keys.partition: [entry_id for entry_id, _ in news.notices]})
     for of in (one, two):
@@ -182,32 +182,32 @@ async def test_a_projection_without_group_is_ordered_to_walk(log: Server) -> Non
     """A new projection, or one whose `changes` vanished, learns of every run by the index."""
     keys, of = a_run(log), consumer(log)
     await write(log, keys, [opened(keys)], with_notice=False)
-    [news] = await of.news([keys.partition])
+    [news] = await of.read_notices([keys.partition])
     assert news.walk
     assert [run.member async for runs in of.walk(keys.partition) for run in runs] == [keys.member]
     await of.finish_walk(keys.partition, news.walk)
-    assert not (await of.news([keys.partition]))[0].walk
+    assert not (await of.read_notices([keys.partition]))[0].walk
     await log.execute("DEL", keys.partition.changes)
-    assert (await of.news([keys.partition]))[0].walk
+    assert (await of.read_notices([keys.partition]))[0].walk
 
 
 async def test_an_order_to_walk_that_comes_during_a_walk_is_kept(log: Server) -> None:
     """Finishing a walk takes back only the order that it was begun for."""
     keys, of = a_run(log), consumer(log)
-    [news] = await of.news([keys.partition])
+    [news] = await of.read_notices([keys.partition])
     await log.execute("HSET", keys.partition.walks, "p", "later")
     await of.finish_walk(keys.partition, news.walk)
-    assert (await of.news([keys.partition]))[0].walk == "later"
+    assert (await of.read_notices([keys.partition]))[0].walk == "later"
 
 
 async def test_trimming_keeps_needed_notices(log: Server) -> None:
     """Notices below every projection's oldest unacked one are freed, and no others."""
     keys, quick, slow = a_run(log), consumer(log), consumer(log, projection="slow")
     for of in (quick, slow):
-        await of.news([keys.partition])
+        await of.read_notices([keys.partition])
     await checked_notices(log, keys, 10)
     for of, count in ((quick, 10), (slow, 4)):
-        [news] = await of.news([keys.partition])
+        [news] = await of.read_notices([keys.partition])
         await of.ack({keys.partition: [entry_id for entry_id, _ in news.notices[:count]]})
     assert await trim_changes(log, [keys.partition], most=100) == {}
     assert await log.execute("XLEN", keys.partition.changes) == 6
@@ -219,14 +219,14 @@ async def test_a_projection_overrun_by_the_bound_walks(log: Server) -> None:
     """A bound on notices costs a projection that fell behind a walk, and one that kept up nothing."""
     keys, quick, slow = a_run(log), consumer(log), consumer(log, projection="slow")
     for of in (quick, slow):
-        [news] = await of.news([keys.partition])
+        [news] = await of.read_notices([keys.partition])
         await of.finish_walk(keys.partition, news.walk)
     await checked_notices(log, keys, 10)
-    [news] = await quick.news([keys.partition])
+    [news] = await quick.read_notices([keys.partition])
     await quick.ack({keys.partition: [entry_id for entry_id, _ in news.notices]})
     await checked_notices(log, keys, 2)
     assert await trim_changes(log, [keys.partition], most=2) == {"slow": 1}
-    [behind] = await slow.news([keys.partition])
+    [behind] = await slow.read_notices([keys.partition])
     assert behind.walk
     assert len(behind.notices) == 2
 
@@ -235,10 +235,10 @@ async def test_trimmed_unacked_notices_end_quietly(log: Server) -> None:
     """Notices that were freed while a consumer held them come back without a run and can be acked."""
     keys, of = a_run(log), consumer(log)
     await checked_notices(log, keys, 3)
-    await of.news([keys.partition])
+    await of.read_notices([keys.partition])
     assert await trim_changes(log, [keys.partition], most=1) == {"p": 1}
     number = keys.partition.number
-    [news] = await of.news([keys.partition], own=frozenset({number}))
+    [news] = await of.read_notices([keys.partition], own=frozenset({number}))
     assert [member for _, member in news.notices] == ["", "", keys.member]
     await of.ack({keys.partition: [entry_id for entry_id, _ in news.notices]})
     assert await members(of, keys, own=frozenset({number}), idle_ms=0) == []
@@ -248,7 +248,7 @@ async def test_a_partition_that_is_broken_leaves_the_others_alone(log: Server) -
     """A script that fails on one partition's keys fails for that partition only."""
     good, bad = log.keys.partitions[0], log.keys.partitions[1]
     await log.execute("SET", bad.changes, "no stream")
-    assert [news.partition for news in await consumer(log).news([bad, good])] == [good]
+    assert [news.partition for news in await consumer(log).read_notices([bad, good])] == [good]
 
 
 async def test_a_bad_answer_to_an_ack_raises(log: Server) -> None:

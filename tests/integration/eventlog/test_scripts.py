@@ -17,7 +17,7 @@ from eventlog.log import Code
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.dead_letters import MOVED, Settlement, dead_letters, read_redriven, redrive, settle_redriven
 from eventlog.projection.operations import add, publish
-from eventlog.projection.rebuild import Copied, Place, Rebuilds, RebuiltKeys, Swap
+from eventlog.projection.rebuild import CopiedPart, ListingEntry, Rebuilds, RebuiltKeys, Swap
 from eventlog.projection.sink_state import PartitionClaims
 from eventlog.projection.webhook_subscriptions import Subscription, Subscriptions
 from eventlog.readmodel.listings import list_sessions
@@ -144,9 +144,9 @@ async def rebuilt(stage: Stage, run: RunKeys) -> None:
     rebuilds, keys = Rebuilds(stage.server, "sessions", session_ttl_s=60), RebuiltKeys(run)
     assert await rebuilds.begin([keys]) == [Code.OK]
     letter = add(run.partition.dead_letters("sessions"), "*", {"run": run.member}, most=9)
-    place = Place(run.partition.open_runs, 1, expires=False, member=run.member)
+    place = ListingEntry(run.partition.open_runs, 1, expires=False, member=run.member)
     swap = Swap(
-        keys, START, [Copied("view", exists=False)], [place], [publish(run.partition.feed_channel, b"")], [letter],
+        keys, START, [CopiedPart("view", exists=False)], [place], [publish(run.partition.feed_channel, b"")], [letter],
         ["1-1"],
     )
     assert [one.code for one in await rebuilds.swap([swap], keep=True, mend=False)] == [Code.OK]

@@ -63,10 +63,10 @@ async def test_facts_from_before_the_first_start_are_told(log: Server) -> None:
 async def test_notices_that_another_took_and_never_sent_do_not_matter(log: Server) -> None:
     """What a forwarder acked before it died is told by whoever takes its partitions (BATCH-6)."""
     dead = ProjectionLog(log, "webhooks", "dead", session_ttl_s=1000)
-    for news in await dead.news(log.keys.partitions):  # makes the groups
+    for news in await dead.read_notices(log.keys.partitions):  # makes the groups
         await dead.finish_walk(news.partition, news.walk)
     runs = await conversations(log, 10)
-    for news in await dead.news(log.keys.partitions):
+    for news in await dead.read_notices(log.keys.partitions):
         await dead.ack({news.partition: [notice for notice, _ in news.notices]})
     sink = Recorder()
     async with forwarding(log, sink):

@@ -26,12 +26,12 @@ async def test_a_forwarder_is_measured(single: Server) -> None:
     await conversations(single, 5)
 
     def value(name: str) -> float:
-        return of(samples(meter.exposition("")[0].decode()), f"stenolog_{name}", sink="webhooks")
+        return of(samples(meter.exposition("")[0].decode()), f"stenolog_sink_{name}", sink="webhooks")
 
     await eventually_async(lambda: value("forwarded_events_total") == 5 * FINALS, WAIT_S)
-    assert (value("forward_retries_total"), value("forward_dead_letters_total")) == (5, 5)
-    await eventually_async(lambda: value("forward_partitions") == PARTITIONS, WAIT_S)
-    await eventually_async(lambda: value("forward_waiting") == value("forward_failing_seconds") == 0, WAIT_S)
+    assert (value("retries_total"), value("dead_letters_total")) == (5, 5)
+    await eventually_async(lambda: value("partitions") == PARTITIONS, WAIT_S)
+    await eventually_async(lambda: value("waiting") == value("failing_seconds") == 0, WAIT_S)
 
     async def told() -> bool:
         [beat] = [one for one in await heartbeats.read_all(single) if one.role == "projection.webhooks"]

@@ -9,7 +9,7 @@ from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceF
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
 from projections.forwarding.sink import Outgoing
-from projections.integration_events import published
+from projections.integration_events import make_event
 from projections.kafka import Kafka
 from tests.integration.projections import facts
 
@@ -38,6 +38,6 @@ def outgoing(sink: Kafka, keys: RunKeys, run: Sequence[tuple[Position, Fact]]) -
     assert isinstance(opened, SessionOpened)
     finals = [fact for _, fact in run if isinstance(fact, UtteranceFinal)]
     return [
-        Outgoing(keys, position, published(kind, keys, opened, (position, fact), finals))
+        Outgoing(keys, position, make_event(kind, keys, opened, (position, fact), finals))
         for position, fact in run for kind in sink.kinds(opened, fact)
     ]

@@ -3,10 +3,11 @@
 import uuid
 from collections.abc import Iterable, Sequence
 
-from eventlog.codec import encode
+from eventlog.codec import UndecodableEventError, decode_fact, encode
 from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import Keys, RunKeys
 from eventlog.positions import OPENED, SEALED, Position
+from eventlog.projection.projection_log import UNDECODABLE, RunFacts
 from eventlog.redis.server import Server
 
 RATE_HZ = 16_000
@@ -50,6 +51,18 @@ def ended(count: int, *, ended_ms: int = 1_700_000_100_000) -> tuple[Position, F
 def conversation(keys: RunKeys, count: int) -> list[tuple[Position, Fact]]:
     """All facts of a run with `count` finals."""
     return [opened(keys), *(final(number) for number in range(count)), ended(count)]
+
+
+def pulled(keys: RunKeys, after: Position, stored: Sequence[tuple[Position, bytes]]) -> RunFacts:
+    """What a pull makes of facts that are stored after a position."""
+    facts: list[tuple[Position, Fact]] = []
+    undecodable: list[tuple[Position, str]] = []
+    for position, data in stored:
+        try:
+            facts.append((position, decode_fact(data)))
+        except UndecodableEventError:
+            undecodable.append((position, UNDECODABLE))
+    return RunFacts(keys, after, facts, undecodable)
 
 
 async def write(

@@ -7,7 +7,8 @@ from eventlog.codec import encode
 from eventlog.events import Fact
 from eventlog.keys import RunKeys
 from eventlog.positions import START, Position
-from projections.projection import Batch, Command, Projection
+from eventlog.projection.projection_log import RunFacts
+from projections.projection import Command, Projection
 
 
 class Model:
@@ -27,9 +28,9 @@ class Model:
         """Folds and applies the batches, one after the other."""
         after = START
         for facts in batches:
-            batch = Batch(keys, after, facts)
-            answers = [self._read(command) for command in projection.reads(batch)]
-            for op in projection.fold(batch, answers):
+            pulled = RunFacts(keys, after, facts)
+            answers = [self._read(command) for command in projection.reads(pulled)]
+            for op in projection.fold(pulled, answers):
                 getattr(self, "_" + op.command.lower())(op.key, *op.arguments)
             after = facts[-1][0]
 

@@ -8,9 +8,8 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from eventlog.positions import SEALED
-from eventlog.readmodel.listings import OPEN_RANK, Cursor, list_sessions, read_metrics
+from eventlog.readmodel.listings import OPEN_RANK, Cursor, list_sessions, read_metrics, sweep_open_runs
 from eventlog.redis.server import Server, connect
-from projections.sweeper import sweep_open_runs
 from tests.integration.projections.facts import RATE_HZ
 from tests.support.servers import Server as TestServer
 
@@ -99,7 +98,7 @@ async def test_pages_make_the_whole_listing(
 
 
 async def test_metrics_are_of_a_tenant_or_of_all(few: Server) -> None:
-    """Aggregates count open sessions by state and ended ones apart, a tenant's own or everybody's (SESS-4)."""
+    """Aggregates count open sessions by state and ended ones apart, a tenant's own or those of all (SESS-4)."""
     for number, (tenant_id, state) in enumerate(
         [("a", "CREATED"), ("a", "ACTIVE"), ("b", "ACTIVE"), ("a", "CLOSED"), ("b", "CLOSED"), ("b", "CLOSED")]
     ):
@@ -107,9 +106,9 @@ async def test_metrics_are_of_a_tenant_or_of_all(few: Server) -> None:
     run = few.keys.of("s1").run()
     await few.execute("HSET", run.session.session, "guard", "1 64000-0")
     await few.execute("HSET", run.checkpoint, "cursor", "16000-0")
-    everybody, of_a = await read_metrics(few), await read_metrics(few, "a")
-    assert (everybody.open, everybody.ended, everybody.finals) == (3, 3, 6)
-    assert everybody.states == {"created": 1, "active": 2, "closing": 0, "closed": 3}
+    of_all, of_a = await read_metrics(few), await read_metrics(few, "a")
+    assert (of_all.open, of_all.ended, of_all.finals) == (3, 3, 6)
+    assert of_all.states == {"created": 1, "active": 2, "closing": 0, "closed": 3}
     assert (of_a.open, of_a.ended, of_a.finals, of_a.audio_seconds) == (2, 1, 4, 5.5)
     assert (of_a.lag_seconds, of_a.oldest_lag_seconds) == (3.0, 3.0)
 
@@ -124,7 +123,7 @@ async def test_a_sealed_session_is_closing(few: Server) -> None:
     assert (await list_sessions(few, state="ACTIVE")).views == []
 
 
-async def test_an_end_that_its_view_has_not_heard_of_has_no_position(few: Server) -> None:
+async def test_an_end_that_is_not_in_the_view_has_no_position(few: Server) -> None:
     """Between its last commit and its view a session keeps the audio of its last final; the end's id is no length."""
     await write(few, Made("s1", "t", "ACTIVE", 1))
     run = few.keys.of("s1").run()
@@ -137,7 +136,7 @@ async def test_an_end_that_its_view_has_not_heard_of_has_no_position(few: Server
     assert (await read_metrics(few)).audio_seconds == 1.5
 
 
-async def test_what_has_expired_leaves_the_lists(few: Server) -> None:
+async def test_expired_sessions_leave_the_lists(few: Server) -> None:
     """A run whose view is gone is left out of a page, and taken out of the lists by it."""
     await write(few, Made("s1", "a", "CLOSED", 5))
     await write(few, Made("s2", "a", "ACTIVE", 5))
@@ -162,7 +161,7 @@ async def test_a_tenants_list_lives_as_long_as_its_sessions(few: Server) -> None
 
 
 @pytest.mark.parametrize("text", ["", "x", "e30", "W10", "WzEsMl0", "é", "====", "WyJhIiwiYiJd"])
-def test_what_is_no_cursor_is_refused(text: str) -> None:
+def test_a_text_that_is_no_cursor_is_refused(text: str) -> None:
     """Only what a listing gave is taken as a cursor."""
     with pytest.raises(ValueError, match="cursor"):
         Cursor.decoded(text)

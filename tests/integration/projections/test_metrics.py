@@ -1,4 +1,4 @@
-"""What a process of projections counts."""
+"""The metrics of a process of projections."""
 
 from eventlog.redis.server import Server
 from eventlog.telemetry.metering import Meter
@@ -34,18 +34,18 @@ async def test_applied_facts_are_counted_and_timed(log: Server) -> None:
     assert of(scraped(meter), "stenolog_projection_dead_lettered_facts_total", projection="lists") == 0
 
 
-async def test_waiting_notices_are_counted(log: Server) -> None:
+async def test_pending_notices_are_counted(log: Server) -> None:
     """Notices that a projection hasn't acked are its lag, delivered or not, and none is left once it has (OPS-3)."""
     runner = ProjectionRunner(log, [Lists()], "c1", session_ttl_s=TTL_S)
-    await runner.projectors[0].look(list(log.keys.partitions), sweeping=True)  # so that its groups are there
-    readings = ProjectionCollector(log, runner.projectors)
-    assert await readings.pending_notices() == {"lists": 0}
+    await runner.projectors[0].look(list(log.keys.partitions), sweeping=True)  # makes its groups
+    collector = ProjectionCollector(log, runner.projectors)
+    assert await collector.pending_notices() == {"lists": 0}
     for _ in range(CONVERSATIONS):
         keys = a_run(log)
         await write(log, keys, conversation(keys, 3))
-    waiting = await readings.pending_notices()
+    waiting = await collector.pending_notices()
     assert waiting["lists"] >= CONVERSATIONS
     await runner.projectors[0].look(list(log.keys.partitions), sweeping=False)
-    assert await readings.pending_notices() == waiting  # delivered, but not acked
+    assert await collector.pending_notices() == waiting  # delivered, but not acked
     await runner.projectors[0].look(list(log.keys.partitions), sweeping=True)
-    assert await readings.pending_notices() == {"lists": 0}
+    assert await collector.pending_notices() == {"lists": 0}

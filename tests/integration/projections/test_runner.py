@@ -1,7 +1,7 @@
 """Projections at work on real servers, with every hole opened under them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 import msgspec
@@ -15,7 +15,7 @@ from eventlog.positions import SEALED, START, Position
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.readmodel.documents import ListedFinal
 from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message, read_feed
-from eventlog.readmodel.listings import list_sessions, read_metrics
+from eventlog.readmodel.listings import list_sessions, read_metrics, sweep_open_runs
 from eventlog.readmodel.views import read_document, read_list, read_transcript, read_view
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server, connect
@@ -28,7 +28,6 @@ from projections.projection import Projection
 from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
-from projections.sweeper import sweep_open_runs
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -76,7 +75,7 @@ async def is_right(log: Server, keys: RunKeys, count: int) -> None:
 
 
 async def test_facts_become_read_models(log: Server) -> None:
-    """What is committed reaches List, feed, document and view exactly once each (STITCH-2, STITCH-3, STITCH-4)."""
+    """Committed facts reach List, feed, document and view exactly once each (STITCH-2, STITCH-3, STITCH-4)."""
     runs = [a_run(log) for _ in range(20)]
     async with running(log):
         for keys in runs:
@@ -87,27 +86,29 @@ async def test_facts_become_read_models(log: Server) -> None:
             await is_right(log, keys, 3)
 
 
-async def test_listeners_hear_each_event_once_and_of_the_document(log: Server) -> None:
+async def test_listeners_get_each_event_once_and_notice_of_the_document(log: Server) -> None:
     """The channel carries each event in order with the id before it, and says when the document is there."""
     keys = a_run(log)
-    heard: list[FeedMessage] = []
-    ear = Wakeups(log, [keys.partition.feed_channel], lambda _, data: heard.append(decode_message(data)), lambda: None)
-    await ear.start()
-    await ear.listening()
+    received: list[FeedMessage] = []
+    listener = Wakeups(
+        log, [keys.partition.feed_channel], lambda _, data: received.append(decode_message(data)), lambda: None
+    )
+    await listener.start()
+    await listener.listening()
     async with running(log, projections=[Lists(), Feeds()]):
         for fact in conversation(keys, 3):
             await write(log, keys, [fact])
-        await eventually_async(lambda: len(heard) == 5)
-    await ear.stop()
-    events = [message for message in heard if message.kind == FeedKind.EVENT]
+        await eventually_async(lambda: len(received) == 5)
+    await listener.stop()
+    events = [message for message in received if message.kind == FeedKind.EVENT]
     assert [(event.previous, event.position) for event in events] == [
         ("0-0", "1-0"), ("1-0", "2-0"), ("2-0", "3-0"), ("3-0", str(SEALED)),
     ]
-    assert {message.member for message in heard} == {keys.member}
+    assert {message.member for message in received} == {keys.member}
     assert msgspec.json.decode(events[0].body, type=ListedFinal).text == "words 0."
 
 
-async def test_lost_notices_and_bells_cost_a_walk_at_most(log: Server) -> None:
+async def test_lost_notices_and_wakeups_cost_a_walk_at_most(log: Server) -> None:
     """Facts whose notices never came are found by walking the index once that is ordered."""
     keys = a_run(log)
     async with running(log):
@@ -151,11 +152,11 @@ async def test_a_consumer_that_dies_between_pull_and_apply_is_replaced(
     keys = a_run(log)
     dead = [ProjectionLog(log, name, "dead", session_ttl_s=TTL_S) for name in READ_MODELS]
     for of in dead:
-        [news] = await of.news([keys.partition])
+        [news] = await of.read_notices([keys.partition])
         await of.finish_walk(keys.partition, news.walk)
     await write(log, keys, conversation(keys, 4))
     for of in dead:
-        await of.news([keys.partition])
+        await of.read_notices([keys.partition])
         await of.pull([keys])
     async with running(log, "living"):
         await eventually_async(lambda: is_projected(log, keys))
@@ -193,10 +194,10 @@ async def test_several_processes_share_the_work_without_doubling_it(log: Server)
     await other.close()
 
 
-async def test_trouble_with_the_list_never_stops_the_feed(log: Server) -> None:
+async def test_a_broken_list_never_stops_the_feed(log: Server) -> None:
     """A List that can't be written dead-letters its finals, while feed and view go on (STITCH-2, STITCH-7)."""
     keys, healthy = a_run(log), a_run(log)
-    await log.execute("SET", keys.list, "somebody else's")
+    await log.execute("SET", keys.list, "another type")
     async with running(log):
         await write(log, keys, conversation(keys, 3))
         await write(log, healthy, conversation(healthy, 3))
@@ -215,7 +216,7 @@ async def test_trouble_with_the_list_never_stops_the_feed(log: Server) -> None:
 
 
 async def test_an_undecodable_fact_is_dead_lettered_by_each(log: Server) -> None:
-    """A fact of no known version is set aside once by each projection, and the rest is projected."""
+    """Each projection dead-letters a fact of no known version once, and projects the rest."""
     keys = a_run(log)
     facts: list[tuple[Position, object]] = list(conversation(keys, 3))
     facts[2] = (Position(2, 0), b'{"event":"utterance_final.v99","text":"secret words"}')
@@ -241,7 +242,7 @@ async def test_projections_outlive_a_stalled_redis(single: Server, standalone: T
     await impatient.close()
 
 
-async def test_projections_say_that_they_live(single: Server) -> None:
+async def test_projections_write_heartbeats(single: Server) -> None:
     """Each projection has a heartbeat with what it has done (SESS-5)."""
     async with running(single, "me"):
         await eventually_async(lambda: heartbeats_of(single, len(READ_MODELS)))
@@ -254,16 +255,6 @@ async def test_projections_say_that_they_live(single: Server) -> None:
 async def heartbeats_of(log: Server, count: int) -> bool:
     """True once so many roles are alive."""
     return len(await heartbeats.read_all(log)) == count
-
-
-async def test_start_races_stop(single: Server) -> None:
-    """Starting and stopping at once, in any order, leaves no task behind."""
-    calls: list[Callable[[ProjectionRunner], object]] = [ProjectionRunner.start, ProjectionRunner.stop]
-    for order in (calls, calls[::-1]):
-        runner = ProjectionRunner(single, all_projections(), "c", session_ttl_s=TTL_S)
-        await asyncio.gather(*(call(runner) for call in order * 2))  # type: ignore[call-overload]
-        await runner.stop()
-        assert not runner._tasks
 
 
 async def test_sessions_are_listed_latest_first(log: Server) -> None:
@@ -285,7 +276,7 @@ async def test_sessions_are_listed_latest_first(log: Server) -> None:
     assert (metrics.open, metrics.ended, metrics.finals, metrics.audio_seconds) == (2, 2, 1, 1.5)
 
 
-async def test_a_view_counts_what_is_appended_and_not_yet_processed(single: Server) -> None:
+async def test_a_view_counts_audio_that_is_appended_and_not_yet_processed(single: Server) -> None:
     """An open session's view adds audio and lag from the log's own state."""
     keys = a_run(single)
     async with running(single):
@@ -299,7 +290,7 @@ async def test_a_view_counts_what_is_appended_and_not_yet_processed(single: Serv
 
 
 async def test_an_open_run_whose_view_is_gone_is_listed_no_longer(log: Server) -> None:
-    """What expired or was erased leaves the list of open runs at the next sweep."""
+    """A run that expired or was erased leaves the list of open runs at the next sweep."""
     kept, lost = a_run(log), a_run(log)
     async with running(log):
         for keys in (kept, lost):
@@ -341,7 +332,7 @@ async def test_text_never_reaches_the_logs(single: Server, caplog: pytest.LogCap
         await write(single, keys, [opened(keys), (Position(1, 0), fact), unreadable])
         await eventually_async(lambda: is_projected(single, keys, Position(2, 0)))
     assert "secret" not in caplog.text
-    assert "facts set aside" in caplog.text
+    assert "facts dead-lettered" in caplog.text
 
 
 async def test_commits_of_a_real_claim_holder_are_projected(log: Server) -> None:

@@ -9,7 +9,7 @@ from eventlog.keys import status_channel
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.operations import announce, expire, put
 from eventlog.projection.projection_log import Apply, ProjectionLog
-from eventlog.readmodel.statuses import are_over, decode_status, read_last_status, read_statuses
+from eventlog.readmodel.statuses import decode_status, has_ended, read_last_status, read_statuses
 from eventlog.redis.server import Server
 from projections.runner import ProjectionRunner
 from projections.status import Status
@@ -20,25 +20,25 @@ TTL_S = 1000
 
 
 async def test_status_messages_are_published_and_kept(log: Server) -> None:
-    """A plain subscription on any node hears each message; they are kept for 300 s after the end (STATUS-5)."""
+    """A plain subscription on any node gets each message; they are kept for 300 s after the end (STATUS-5)."""
     keys = a_run(log)
     runner = ProjectionRunner(log, [Status()], "c", session_ttl_s=TTL_S)
-    async with redis.Redis.from_url(log.url) as client, client.pubsub() as ear:
-        await ear.subscribe(f"transcription:status:{keys.session_id}")
+    async with redis.Redis.from_url(log.url) as client, client.pubsub() as subscription:
+        await subscription.subscribe(f"transcription:status:{keys.session_id}")
         async with asyncio.timeout(10):
-            assert (await ear.get_message(timeout=None))["type"] == "subscribe"
+            assert (await subscription.get_message(timeout=None))["type"] == "subscribe"
         await runner.start()
         await write(log, keys, conversation(keys, 4))
-        heard: list[bytes] = []
+        received: list[bytes] = []
         async with asyncio.timeout(10):
-            while not heard or not decode_status(heard[-1]).is_last:
-                message = await ear.get_message(ignore_subscribe_messages=True, timeout=None)
-                heard += [message["data"]] if message else []
-    await eventually_async(lambda: are_over(log, keys))
+            while not received or not decode_status(received[-1]).is_last:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=None)
+                received += [message["data"]] if message else []
+    await eventually_async(lambda: has_ended(log, keys))
     await runner.stop()
-    assert [body for _, body in await read_statuses(log, keys, START)] == heard
-    assert await read_last_status(log, keys) == (Position(len(heard), 0), heard[-1])
-    assert msgspec.json.decode(heard[-1])["status"] == "completed"
+    assert [body for _, body in await read_statuses(log, keys, START)] == received
+    assert await read_last_status(log, keys) == (Position(len(received), 0), received[-1])
+    assert msgspec.json.decode(received[-1])["status"] == "completed"
     assert 290 <= await log.execute("TTL", keys.status) <= 300
     assert await log.execute("TTL", keys.projected("status")) > 900
 

@@ -15,7 +15,7 @@ from tests.integration.edge.replicas import replica
 from tests.integration.edge.test_resume import resuming
 from tests.integration.projections.facts import a_run, conversation, final, opened, write
 from tests.integration.rebuild.conftest import PARTITIONS
-from tests.integration.rebuild.remaking import no_leftovers, project, rebuild, remembered
+from tests.integration.rebuild.read_models import no_leftovers, project, rebuild, remembered
 from tests.support.commands import TIMEOUT_S, environment, stenolog
 from tests.support.waiting import eventually_async
 
@@ -25,8 +25,8 @@ def variables(server: Server, partitions: int = PARTITIONS) -> dict[str, str]:
     return {"REDIS_URL": server.url, "STENOLOG_PARTITIONS": str(partitions)}
 
 
-async def test_a_rebuild_says_what_came_of_it(single: Server, tmp_path: Path) -> None:
-    """REPLAY-2: the command rebuilds all runs of a session that is named, and tells runs, events and checksums."""
+async def test_a_rebuild_reports_its_result(single: Server, tmp_path: Path) -> None:
+    """REPLAY-2: the command rebuilds all runs of a session that is named, and reports runs, events and checksums."""
     runs = [a_run(single) for _ in range(3)]
     runs.append(runs[0].session.run("again"))
     for run in runs:
@@ -36,14 +36,14 @@ async def test_a_rebuild_says_what_came_of_it(single: Server, tmp_path: Path) ->
     named = runs[0].session_id
     done = stenolog("rebuild", "feeds", named, "--verify", "--json", cwd=tmp_path, variables=variables(single))
     assert (done.returncode, done.stderr) == (0, b"")
-    told = json.loads(done.stdout)
-    assert (told["runs"], told["events"], told["failed"], told["differing"]) == (2, 10, [], [])
-    assert told["checksum_before"] == told["checksum_after"] != "0" * 64
+    printed = json.loads(done.stdout)
+    assert (printed["runs"], printed["events"], printed["failed"], printed["differing"]) == (2, 10, [], [])
+    assert printed["checksum_before"] == printed["checksum_after"] != "0" * 64
     assert await remembered(single) == before
 
 
-async def test_what_was_wrong_is_told(single: Server, tmp_path: Path) -> None:
-    """REPLAY-2: without --json lines say what was not what the facts say; the exit status is 1, and it is mended."""
+async def test_a_difference_is_reported(single: Server, tmp_path: Path) -> None:
+    """REPLAY-2: without --json lines name the parts that differed from the facts; the exit status is 1."""
     run = a_run(single)
     await write(single, run, conversation(run, 3))
     await project(single, [run])
@@ -56,13 +56,13 @@ async def test_what_was_wrong_is_told(single: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("arguments", "status", "words"), [
-    (("lists", "nobody"), 1, "there are no facts of it"),
+    (("lists", "unknown"), 1, "it has no facts"),
     (("kafka",), 2, "see `stenolog dead-letters redrive`"),
 ])  # fmt: skip
-async def test_what_cannot_be_rebuilt_is_told(
+async def test_an_impossible_rebuild_is_an_error(
     single: Server, tmp_path: Path, arguments: tuple[str, ...], status: int, words: str
 ) -> None:
-    """REPLAY-2: an unknown session fails, and what is no read model is a mistake of usage."""
+    """REPLAY-2: an unknown session fails, and a name of no read model is a mistake of usage."""
     done = stenolog("rebuild", *arguments, cwd=tmp_path, variables=variables(single))
     assert done.returncode == status
     assert words in (done.stdout + done.stderr).decode()
@@ -82,9 +82,9 @@ async def test_interrupting_leaves_the_old_one(single: Server, tmp_path: Path) -
 
     await eventually_async(is_at_it)
     process.send_signal(signal.SIGINT)
-    _, told = process.communicate(timeout=TIMEOUT_S)
-    assert process.returncode in (0, 130), told
-    assert b"Traceback" not in told
+    _, printed = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode in (0, 130), printed
+    assert b"Traceback" not in printed
     assert await no_leftovers(single, *runs)
     assert await remembered(single) == before
 

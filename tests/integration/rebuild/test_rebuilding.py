@@ -1,4 +1,4 @@
-"""Read models made anew from the facts equal what they were, whatever had become of them."""
+"""Rebuilt read models equal the original ones, whatever had happened to them."""
 
 import asyncio
 import time
@@ -9,7 +9,7 @@ from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
 from eventlog.projection.dead_letters import dead_letters
-from eventlog.projection.rebuild import drop_strangers
+from eventlog.projection.rebuild import drop_orphans
 from eventlog.readmodel.feed import FeedMessage, decode_message
 from eventlog.redis.server import Server, connect
 from eventlog.redis.wakeups import Wakeups
@@ -17,7 +17,7 @@ from eventlog.work.promotion import promote
 from projections import rebuilder as module
 from projections.rebuilder import Rebuilder, Report
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
-from tests.integration.rebuild.remaking import (
+from tests.integration.rebuild.read_models import (
     TTL_S,
     each,
     no_leftovers,
@@ -51,7 +51,7 @@ async def some_runs(server: Server) -> list[RunKeys]:
 
 @pytest.mark.parametrize("name", READ_MODELS)
 async def test_a_rebuilt_read_model_equals_the_old_one(log: Server, name: str) -> None:
-    """REPLAY-2: rebuilt from the first fact on, each read model is what it was, by checksum and byte by byte."""
+    """REPLAY-2: rebuilt from the first fact on, each read model equals the old one, by checksum and byte by byte."""
     runs = await some_runs(log)
     before = await remembered(log)
     report = await rebuild(log, name)
@@ -81,8 +81,8 @@ async def test_a_dropped_read_model_comes_back(log: Server, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-async def test_rubbish_gives_way(log: Server, name: str) -> None:
-    """REPLAY-2: keys of a foreign type are replaced by what the facts say, told apart by --verify, and expire."""
+async def test_keys_of_a_foreign_type_are_replaced(log: Server, name: str) -> None:
+    """REPLAY-2: keys of a foreign type are replaced by those that the facts give, and expire."""
     runs = await some_runs(log)
     before = await remembered(log)
     for key in parts_of(runs[0], name):
@@ -94,8 +94,8 @@ async def test_rubbish_gives_way(log: Server, name: str) -> None:
     assert all(0 < life_s <= 86_400 for life_s in await lives(log, parts_of(runs[0], name)) if life_s != ABSENT)
 
 
-async def test_what_differs_is_told(single: Server) -> None:
-    """REPLAY-2: --verify names the run and the part that was not what the facts say, and no other."""
+async def test_differences_are_reported(single: Server) -> None:
+    """REPLAY-2: --verify names the run and the part that differed from the facts, and no other."""
     runs = await some_runs(single)
     await single.execute("LSET", runs[1].list, 1, "something else")
     report = await rebuild(single, "lists")
@@ -118,7 +118,7 @@ async def test_a_trimmed_feed_equals_what_both_keep(single: Server) -> None:
 
 
 @pytest.mark.parametrize("name", READ_MODELS)
-async def test_nothing_lives_longer_by_it(log: Server, name: str) -> None:
+async def test_a_rebuild_prolongs_no_key(log: Server, name: str) -> None:
     """STITCH-7: a rebuilt key expires when the old one did, and one that was dropped when the facts do."""
     kept, dropped = a_run(log), a_run(log)
     now_ms = int(time.time() * 1000)
@@ -140,7 +140,7 @@ async def lives(server: Server, keys: list[str]) -> list[int]:
 
 
 async def test_status_messages_are_not_brought_back(single: Server) -> None:
-    """REPLAY-2: what expires some minutes after a session's end stays gone after that, and keeps its time before."""
+    """REPLAY-2: status messages that expired after a session's end stay gone, and others keep their time."""
     old, new = a_run(single), a_run(single)
     await write(single, old, conversation(old, 2))
     await write(single, new, [opened(new), final(0), ended(1, ended_ms=int(time.time() * 1000))])
@@ -151,7 +151,7 @@ async def test_status_messages_are_not_brought_back(single: Server) -> None:
     assert 0 < await single.execute("TTL", new.status) <= 300
 
 
-async def test_listeners_hear_of_what_the_old_one_lacked(log: Server) -> None:
+async def test_listeners_get_the_last_message_that_the_old_one_lacked(log: Server) -> None:
     """REPLAY-2: where the old feed was behind, listeners get the last message, and see by it that they missed some."""
     run, other = a_run(log), a_run(log)
     await write(log, run, conversation(run, 3)[:2])
@@ -171,7 +171,7 @@ async def test_listeners_hear_of_what_the_old_one_lacked(log: Server) -> None:
     assert await log.execute("XLEN", run.feed) == 3
 
 
-async def test_a_process_that_projects_goes_on_from_the_rebuilt_one(log: Server) -> None:
+async def test_a_projector_goes_on_from_the_rebuilt_one(log: Server) -> None:
     """REPLAY-2, STITCH-3: facts that come after a rebuild are applied once, whether the old one was behind or not."""
     run = a_run(log)
     facts = conversation(run, 6)
@@ -191,8 +191,8 @@ async def test_a_process_that_projects_goes_on_from_the_rebuilt_one(log: Server)
     }
 
 
-async def test_facts_that_were_lost_are_forgotten(single: Server) -> None:
-    """REPLAY-2: a read model that was told of facts which a failover lost is rebuilt from those that there are."""
+async def test_lost_facts_are_dropped(single: Server) -> None:
+    """REPLAY-2: a read model with facts that a failover lost is rebuilt from those that remain."""
     run = a_run(single)
     await write(single, run, conversation(run, 3)[:4])
     await project(single, [run])
@@ -213,7 +213,7 @@ async def test_dead_letters_go_with_their_cause(single: Server) -> None:
     refused = [(run.member, fact) for fact in ("1-0", "2-0", "3-0", str(SEALED))]
     assert await letters(single) == sorted([*refused, (unreadable.member, "2-0")])
     report = await rebuild(single, "lists")
-    assert (report.letters_settled, report.set_aside) == (5, 1)
+    assert (report.dead_letters_settled, report.dead_lettered) == (5, 1)
     assert await letters(single) == [(unreadable.member, "2-0")]
     assert await single.execute("LLEN", run.list) == 3
 
@@ -225,8 +225,8 @@ async def letters(server: Server) -> list[tuple[str, str]]:
     ])  # fmt: skip
 
 
-async def test_a_promoted_replay_and_what_stands_aside_are_rebuilt(log: Server) -> None:
-    """REPLAY-2: while a replay is promoted, its own read models, readers' copy and the live run's aside are rebuilt."""
+async def test_a_promoted_replay_and_the_saved_live_run_are_rebuilt(log: Server) -> None:
+    """REPLAY-2: while a replay is promoted, its own read models, readers' copy and the saved live ones are rebuilt."""
     live = a_run(log)
     replay = live.session.run("again")
     await write(log, live, conversation(live, 2))
@@ -246,7 +246,7 @@ async def test_a_promoted_replay_and_what_stands_aside_are_rebuilt(log: Server) 
 
 
 async def test_a_listing_of_a_foreign_type_is_mended_by_a_whole_rebuild(single: Server) -> None:
-    """REPLAY-2: rubbish in place of a partition's listing goes when all runs are rebuilt, not when some are."""
+    """REPLAY-2: a partition's listing of a foreign type is replaced when all runs are rebuilt, not when some are."""
     runs = await some_runs(single)
     before = await remembered(single)
     await single.execute("DEL", runs[3].partition.open_runs)
@@ -256,14 +256,14 @@ async def test_a_listing_of_a_foreign_type_is_mended_by_a_whole_rebuild(single: 
     assert await remembered(single) == before
 
 
-async def test_runs_without_facts_are_listed_no_more(log: Server) -> None:
-    """REPLAY-2: whoever stands in a listing without a view is taken out of it, and nobody else."""
+async def test_runs_without_a_view_leave_the_listings(log: Server) -> None:
+    """REPLAY-2: a listed run without a view is taken out of the listing, and no other."""
     runs = await some_runs(log)
     before = await remembered(log)
     stranger = a_run(log)
     for listing in (stranger.partition.open_runs, stranger.partition.ended_runs):
         await log.execute("ZADD", listing, 1, stranger.member)
-    assert await drop_strangers(log) == 2
+    assert await drop_orphans(log) == 2
     assert await remembered(log) == before
     assert runs
 
@@ -280,7 +280,7 @@ async def test_two_rebuilds_at_once_do_no_harm(log: Server) -> None:
 
 
 async def test_an_interrupted_rebuild_leaves_nothing(log: Server, monkeypatch: pytest.MonkeyPatch) -> None:
-    """REPLAY-2: cancelled midway, as by Ctrl-C, the old read models are untouched and there are no copies."""
+    """REPLAY-2: cancelled midway, as by Ctrl-C, the old read models are untouched and no copies remain."""
     monkeypatch.setattr(module, "FACTS_AT_ONCE", 8)
     runs = await some_runs(log)
     before = await remembered(log)
@@ -299,16 +299,16 @@ async def test_an_interrupted_rebuild_leaves_nothing(log: Server, monkeypatch: p
     assert await remembered(log) == before
 
 
-async def test_a_run_that_is_not_there_is_told(single: Server) -> None:
-    """REPLAY-2: a session that nobody knows can't be rebuilt, and nothing is made of it."""
+async def test_an_unknown_run_is_reported(single: Server) -> None:
+    """REPLAY-2: an unknown session can't be rebuilt, and nothing is made of it."""
     run = a_run(single)
     report = await rebuild(single, "lists", run)
-    assert report.failed == [(run.member, "there are no facts of it, or no more")]
+    assert report.failed == [(run.member, "it has no facts, or none any more")]
     assert await no_leftovers(single, run)
 
 
-async def test_facts_that_are_none_leave_the_rest_alone(single: Server) -> None:
-    """REPLAY-2: a run whose facts can't be read stays as it is and is told; the others are rebuilt."""
+async def test_unreadable_facts_leave_the_other_runs_alone(single: Server) -> None:
+    """REPLAY-2: a run whose facts can't be read is unchanged and reported; the others are rebuilt."""
     broken, healthy = a_run(single), a_run(single)
     await write(single, healthy, conversation(healthy, 2))
     await single.execute("SET", broken.transcript, "rubbish")

@@ -1,14 +1,14 @@
-"""The log's side of rebuilds: copies that are left, erased, contested or outrun."""
+"""The log's side of rebuilds: copies that are abandoned, erased, contested or outrun."""
 
 from eventlog.log import Code
 from eventlog.positions import OPENED, START, Position
 from eventlog.projection.operations import push
 from eventlog.projection.projection_log import Apply, ProjectionLog
-from eventlog.projection.rebuild import COPY_TTL_S, Copied, Rebuilds, RebuiltKeys, Swap, leftovers
+from eventlog.projection.rebuild import COPY_TTL_S, CopiedPart, Rebuilds, RebuiltKeys, Swap, rebuild_keys
 from eventlog.redis.server import Server
 from eventlog.work.erasure import erase
 from tests.integration.projections.facts import a_run, conversation, keys_of, write
-from tests.integration.rebuild.remaking import TTL_S, no_leftovers, parts_of, project, rebuild, remembered
+from tests.integration.rebuild.read_models import TTL_S, no_leftovers, parts_of, project, rebuild, remembered
 from tests.support.remains import remains
 
 WORDS = "unmistakable words"
@@ -31,7 +31,7 @@ def rebuilds(server: Server) -> Rebuilds:
 
 
 async def copied(server: Server, keys: RebuiltKeys, expected: Position, new: Position) -> Code:
-    """What a rebuild writes of a final, which isn't what the facts say."""
+    """A rebuild's operation for a final, which differs from the facts."""
     log = ProjectionLog(server, "lists", "c", session_ttl_s=COPY_TTL_S)
     [applied] = await log.apply([Apply(keys, expected, new, [push(keys.list, WORDS.encode())])])
     return applied.code
@@ -39,13 +39,13 @@ async def copied(server: Server, keys: RebuiltKeys, expected: Position, new: Pos
 
 async def swapped(server: Server, keys: RebuiltKeys, position: Position) -> Code:
     """The answer to a swap at `position`."""
-    parts = [Copied("list", exists=True), Copied("document", exists=False)]
+    parts = [CopiedPart("list", exists=True), CopiedPart("document", exists=False)]
     [answer] = await rebuilds(server).swap([Swap(keys, position, parts, [], [], [], [])], keep=False, mend=False)
     return answer.code
 
 
-async def test_what_a_killed_rebuild_leaves_expires(log: Server) -> None:
-    """REPLAY-2: a copy that nobody goes on with has a short life of its own, and the next rebuild begins anew."""
+async def test_copies_of_a_killed_rebuild_expire(log: Server) -> None:
+    """REPLAY-2: an abandoned copy has a short life of its own, and the next rebuild begins again."""
     keys = await begun(log)
     before = await remembered(log)
     lives = [await log.execute("TTL", key) for key in (keys.list, keys.projected("lists"))]
@@ -57,7 +57,7 @@ async def test_what_a_killed_rebuild_leaves_expires(log: Server) -> None:
     assert await remembered(log) == {key: value for key, value in before.items() if key not in copies}
 
 
-async def test_erasing_takes_copies_along(log: Server) -> None:
+async def test_erasing_deletes_copies(log: Server) -> None:
     """REPLAY-2: nothing is left of a session that is erased while it is rebuilt, and nothing comes back."""
     keys = await begun(log)
     await log.execute("SET", keys.before("document"), WORDS)
@@ -69,8 +69,8 @@ async def test_erasing_takes_copies_along(log: Server) -> None:
     assert await remains(log, keys.session_id, WORDS) == [keys.partition.erased]
 
 
-async def test_facts_that_expire_take_the_copy_along(log: Server) -> None:
-    """REPLAY-2: once its facts are gone, a run's copy is dropped, and what is left of its read model stays as it is."""
+async def test_a_copy_expires_with_its_facts(log: Server) -> None:
+    """REPLAY-2: once its facts are gone, a run's copy is dropped, and the rest of its read model is unchanged."""
     keys = await begun(log)
     before = await remembered(log)
     await log.execute("DEL", keys.transcript)
@@ -90,7 +90,7 @@ async def test_a_copy_with_fewer_facts_takes_no_place(log: Server) -> None:
     assert await remembered(log) == before
 
 
-async def test_a_copy_that_is_not_as_it_was_left_takes_no_place(log: Server) -> None:
+async def test_a_copy_that_was_changed_takes_no_place(log: Server) -> None:
     """REPLAY-2: a swap is refused if another rebuild moved the copy on, or a part of it has expired."""
     keys = await begun(log)
     await log.execute("DEL", keys.of.projected("lists"))
@@ -117,7 +117,7 @@ async def test_a_swap_that_is_asked_again_changes_nothing(log: Server) -> None:
 def test_a_copy_has_keys_of_its_own() -> None:
     """REPLAY-2: no key of a copy is one of the run's own, and all of them are in its partition's slot."""
     run = keys_of("s1")
-    copies = leftovers(run)
+    copies = rebuild_keys(run)
     assert len(copies) == len(set(copies)) == 4 + 2 * 5
     assert not set(copies) & set(run.expiring())
     assert all(key.startswith(f"{{{run.partition.tag}}}:") for key in copies)

@@ -1,4 +1,4 @@
-"""Rebuilds while sessions are spoken, recognised and projected: in the end all is as if nobody had rebuilt anything."""
+"""Rebuilds while sessions are spoken, recognised and projected: in the end all is as without them."""
 
 import asyncio
 from collections.abc import Sequence
@@ -7,7 +7,15 @@ import numpy as np
 
 from eventlog.keys import READ_MODELS
 from projections.runner import ProjectionRunner
-from tests.integration.rebuild.remaking import TTL_S, no_leftovers, parts_of, project, projection, rebuild, remembered
+from tests.integration.rebuild.read_models import (
+    TTL_S,
+    no_leftovers,
+    parts_of,
+    project,
+    projection,
+    rebuild,
+    remembered,
+)
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
@@ -20,7 +28,7 @@ FINAL_AFTER = (48, 80, 120)
 
 
 async def spoken(sessions: Sequence[Session]) -> None:
-    """Their words come bit by bit, each time once some final came of what was said before."""
+    """Sessions whose words come bit by bit, each time once some final came of the ones before."""
     heard = 0
     for first in range(0, len(sessions[0].entries), PIECE):
         await asyncio.gather(*(one.say(one.entries[first : first + PIECE]) for one in sessions))
@@ -80,7 +88,7 @@ async def is_projected(deployment: Deployment, session: Session) -> bool:
 
 
 async def read_models(deployment: Deployment, sessions: list[Session]) -> dict[str, object]:
-    """What stands in each key of the read models, and who stands in the listings."""
+    """The content of each key of the read models, and the members of the listings."""
     content = await remembered(deployment.server)
     partitions = [session.keys.partition for session in sessions]
     listings = {key for partition in partitions for key in (partition.open_runs, partition.ended_runs)}

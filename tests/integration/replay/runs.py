@@ -11,7 +11,7 @@ from eventlog.positions import SEALED, Position
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server
-from eventlog.work.promotion import ReadModelKeys, keys_of_run, promoted_runs, public_keys
+from eventlog.work.promotion import ReadModelKeys, promoted_runs, read_model_keys, reader_keys
 from projections.applier import Applier
 from projections.feeds import Feeds
 from projections.lists import Lists
@@ -95,9 +95,9 @@ def as_text(view: Any) -> dict[str, str]:  # noqa: ANN401 - Redis's answer, a ma
 async def own(server: Server, run: RunKeys) -> Content:
     """A run's own read models, wherever they stand now."""
     [promoted] = await promoted_runs(server, [run.session])
-    return await content(server, keys_of_run(run, promoted)[0])
+    return await content(server, read_model_keys(run, promoted)[0])
 
 
 async def read(server: Server, session: SessionKeys) -> Content:
     """What readers get."""
-    return await content(server, public_keys(session))
+    return await content(server, reader_keys(session))

@@ -13,7 +13,7 @@ from eventlog.log import Code, LogFullError
 from eventlog.redis.server import Server, connect
 from eventlog.work.claims import Claims
 from eventlog.work.erasure import erase
-from eventlog.work.promotion import Promoted, promote, promoted_run, promoted_runs, public_keys
+from eventlog.work.promotion import Promoted, promote, promoted_run, promoted_runs, reader_keys
 from tests.integration.projections.facts import ended, write
 from tests.integration.replay.runs import TTL_S, Content, a_session, as_text, own, project, read, say, texts
 from tests.integration.replay.test_replaying import QUEUE
@@ -96,7 +96,7 @@ async def test_a_reader_never_sees_half_a_promotion(alone: Server) -> None:
 
     async def look() -> None:
         reader = await connect(alone.url, partitions=PARTITIONS)
-        keys = public_keys(session)
+        keys = reader_keys(session)
         while not done.is_set() or not seen:
             async with reader.client.pipeline(transaction=True) as together:
                 together.lrange(keys.list, 0, -1)
@@ -185,7 +185,7 @@ async def test_a_promotion_prolongs_nothing(log: Server) -> None:
     again = session.run("again")
     for key in (again.list, again.document, again.view):
         await log.execute("EXPIRE", key, 300)
-    for key in public_keys(session):
+    for key in reader_keys(session):
         await log.execute("EXPIRE", key, 200)
     await switched(log, again)
 
@@ -193,11 +193,11 @@ async def test_a_promotion_prolongs_nothing(log: Server) -> None:
         return {lowest < await log.execute("TTL", key) <= highest for key in keys}
 
     lowest, highest = 200, 300
-    assert await lives(*public_keys(session), session.promoted) == {True}
+    assert await lives(*reader_keys(session), session.promoted) == {True}
     lowest, highest = 100, 200
     assert await lives(session.live_list, session.live_document, session.live_view) == {True}
     await switched(log, session.run())
-    assert await lives(*public_keys(session)) == {True}
+    assert await lives(*reader_keys(session)) == {True}
     assert await without_ttl(log, session.session_id) == []
 
 
@@ -226,7 +226,8 @@ async def test_a_live_run_that_has_expired_gives_way(alone: Server) -> None:
     """REPLAY-1: a replay can be promoted when the live run is gone, and then there is nothing to go back to."""
     session = await a_session(alone, "again")
     live = session.run()
-    await alone.execute("DEL", *public_keys(session), live.transcript, live.projected("lists"), live.projected("sessions"))
+    positions = map(live.projected, ("lists", "sessions"))
+    await alone.execute("DEL", *reader_keys(session), live.transcript, *positions)
     await switched(alone, session.run("again"))
     assert await read(alone, session) == await own(alone, session.run("again"))
     assert await promote(alone, [live]) == [Promoted(Code.GONE, LIVE_RUN)]

@@ -31,7 +31,7 @@ from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projection import Projection
-from projections.public_json import listed
+from projections.public_json import to_listed_final
 from projections.runner import ProjectionRunner
 from projections.sessions import Sessions
 from projections.status import Status
@@ -39,14 +39,15 @@ from tests.integration.edge.replicas import Client, Replica
 from tests.integration.stitch.speakers import FRAME_SAMPLES, RATE_HZ, Speaker, audio
 from tests.support.deployment import expected, finals_in, never_tried
 from tests.support.pcm import SETTINGS, Samples, Story
-from tests.support.waiting import eventually_async
+from tests.support.waiting import eventually_async, lasting
 
 TTL_S = 600
 REPLICAS = 2
-# Two and more sessions in each, so that they share streams, channels, bells and script calls.
+RESTART_S = 0.05
+# Two and more sessions in each, so that they share streams, channels, wake-ups and script calls.
 PARTITIONS = 2
 
-# Each example is seconds of somebody's speech through the whole path; a run of all properties stays within a minute.
+# Each example is seconds of speech through the whole path; a run of all properties stays within a minute.
 bounded = settings(
     max_examples=25, deadline=None,
     # Without shrinking: most failures show by a wait that ends after ten seconds, and few speakers are drawn anyway.
@@ -62,10 +63,10 @@ class Held:
 
     keys: SessionKeys
     samples: Samples
-    first_told: list[dict[str, Any]] = field(default_factory=list)
+    first_messages: list[dict[str, Any]] = field(default_factory=list)
     """The first message of each of its connections."""
-    heard: list[dict[str, Any]] = field(default_factory=list)
-    """The finals that its client was told, by all its connections."""
+    received: list[dict[str, Any]] = field(default_factory=list)
+    """The finals that its client received, by all its connections."""
     end: dict[str, Any] | None = None
     owed: list[ListedFinal] = field(default_factory=list)
     """The finals that its own audio alone gives, worked out without any server."""
@@ -96,7 +97,7 @@ class Path:
         self, speaker: Speaker, first: int = 0, *,
         begun: Step | None = None, said: Step | None = None, documented: bool = True,
     ) -> Held:
-        """One client's session, beginning at replica `first`, until its document is there unless told otherwise.
+        """One client's session, beginning at replica `first`, until its document exists unless `documented` is false.
 
         Args:
             speaker: What it does.
@@ -110,7 +111,7 @@ class Path:
         samples = np.frombuffer(pcm, np.int16).reshape(-1, speaker.channels)
         turns = _Turns(self, speaker, first)
         await turns.connect()
-        held = Held(self.server.keys.of(turns.start["session_id"]), samples, turns.first_told, turns.heard)
+        held = Held(self.server.keys.of(turns.start["session_id"]), samples, turns.first_messages, turns.received)
         if begun is not None:
             await begun(held)
         await turns.speak(frames, pcm)
@@ -139,8 +140,8 @@ class Path:
         return [decode_final(entry) for entry in await self.server.execute("LRANGE", session.run.list, 0, -1)]
 
     async def _owed(self, held: Held) -> list[ListedFinal]:
-        """What the session's settings make of the audio that its client sent, apart from everybody else."""
-        found = await self.log.read_position(held.keys)
+        """What the session's settings make of the audio that its client sent, apart from all other sessions."""
+        found = await self.log.whereabouts(held.keys)
         assert found is not None
         entries = (await self.log.read({held.keys: START}, max_bytes_each=1 << 26))[held.keys]
         assert b"".join(entry.pcm or b"" for entry in entries) == held.samples.tobytes()
@@ -149,7 +150,7 @@ class Path:
             if entry.event is not None and isinstance(decode_audio_event(entry.event), Finalized)
         ]
         story = Story(held.samples, RATE_HZ, finalized=finalized, segmenter=found.start.segmenter)
-        return [listed(final) for final in finals_in(expected(story, held.keys.session_id))]
+        return [to_listed_final(final) for final in finals_in(expected(story, held.keys.session_id))]
 
 
 class _Turns:
@@ -164,22 +165,22 @@ class _Turns:
         self._token = ""
         self._client: Client
         self.start: dict[str, Any] = {}
-        self.first_told: list[dict[str, Any]] = []
-        self.heard: list[dict[str, Any]] = []
+        self.first_messages: list[dict[str, Any]] = []
+        self.received: list[dict[str, Any]] = []
         self.end: dict[str, Any] | None = None
 
     async def connect(self) -> None:
         """Begin, or go on at the next replica."""
         query = f"sample_rate={RATE_HZ}&channels={self._speaker.channels}"
         if self.start:
-            known = max((final["utterance"] + 1 for final in self.heard), default=0)
+            known = max((final["utterance"] + 1 for final in self.received), default=0)
             session_id = self.start["session_id"]
             query = f"session_id={session_id}&resume_token={self._token}&next_utterance={known}"
         self._client = self._path.client(self._next, query)
         self._next += 1
         await self._client.__aenter__()
         self.start = await self._client.next()
-        self.first_told.append(self.start)
+        self.first_messages.append(self.start)
         self._token = self.start["resume_token"] or self._token
         self._sent_bytes = self.start["offset"] * self._frame_bytes
 
@@ -195,14 +196,14 @@ class _Turns:
         await self._send(pcm)
 
     async def leave(self) -> None:
-        """Stop and hear the end, or go once everything is durable."""
+        """Stop and receive the end, or leave once everything is durable."""
         if self._speaker.stops:
             await self._client.send("stop")
             self.end = await self._client.until("session_end")
             assert await self._client.closed() == 1000
         elif self._sent_bytes > self.start["offset"] * self._frame_bytes:
             await self._client.acked(self._sent_bytes // self._frame_bytes)
-        self.heard += self._client.of("final")
+        self.received += self._client.of("final")
         await self._client.__aexit__()
 
     async def _send(self, said: bytes) -> None:
@@ -213,7 +214,7 @@ class _Turns:
 
     async def _drop(self) -> None:
         self._client.cut()
-        self.heard += self._client.of("final")
+        self.received += self._client.of("final")
         await self.connect()
 
 
@@ -231,16 +232,39 @@ async def running(
         server = await connect(redis_url, partitions=partitions)
         stack.push_async_callback(server.close)
         found: Sequence[Projection] = projections or all_projections()
-        runner = ProjectionRunner(server, found, "test", session_ttl_s=TTL_S)
         worker = Worker(
             server, WorkerSettings(session_ttl_s=TTL_S, tick_ms=5), MockRecogniser(), trial=never_tried
         )
         stack.push_async_callback(worker.stop)
-        stack.push_async_callback(runner.stop)
         await worker.start()
-        await runner.start()
+        await stack.enter_async_context(
+            _supervised(lambda: ProjectionRunner(server, found, "test", session_ttl_s=TTL_S))
+        )
         replicas = [await stack.enter_async_context(_replica(redis_url, partitions)) for _ in range(REPLICAS)]
         yield Path(server, RedisLog(server, session_ttl_s=TTL_S), replicas)
+
+
+@contextlib.asynccontextmanager
+async def _supervised(make: Callable[[], ProjectionRunner]) -> AsyncIterator[None]:
+    """Projections under a supervisor: when a defect ends them, they are started again."""
+
+    async def supervise() -> None:
+        while True:
+            runner = make()
+            await runner.start()
+            try:
+                await runner.wait()
+            except (RuntimeError, TimeoutError):
+                await lasting(RESTART_S)
+            finally:
+                await runner.stop()
+
+    task = asyncio.create_task(supervise(), name="supervisor")
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])
 
 
 @contextlib.asynccontextmanager

@@ -59,13 +59,13 @@ class Victim:
         self._client = client
 
     async def speak(self, first: int, end: int) -> None:
-        """Send some frames, to whom it may concern."""
+        """Send some frames, whether an edge still takes them or not."""
         with contextlib.suppress(websockets.ConnectionClosed):
             for frame in self.frames[first:end]:
                 await self._client.send(frame)
 
     async def traces(self) -> dict[str, list[str]]:
-        """What is left of it: by key, what of it is in there."""
+        """The keys that still name it, each with the part that does."""
         words = [final["text"] for final in self._client.of("final") if final["text"].count(" ") > 2]
         wanted = {"id": [self.session_id.encode()], "audio": self.frames, "words": [word.encode() for word in words]}
         found: dict[str, list[str]] = {}

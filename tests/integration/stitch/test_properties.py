@@ -1,4 +1,4 @@
-"""STITCH-7: what holds of every transcript, whoever speaks, drops, stops or leaves, as properties on a real Redis."""
+"""STITCH-7: properties of every transcript, however clients speak, drop, stop or leave, on a real Redis."""
 
 import asyncio
 import re
@@ -25,17 +25,17 @@ seen_ids: set[str] = set()
 
 @given(places=st.lists(st.integers(0, 1), min_size=1, max_size=8), speaker=st.just(TALKATIVE[1]))
 @bounded
-async def test_ids_are_unique_and_told_first(path: Path, places: list[int], speaker: Speaker) -> None:
+async def test_ids_are_unique_and_sent_first(path: Path, places: list[int], speaker: Speaker) -> None:
     """STITCH-1, STITCH-7: any connection's first message is its id, a UUID v4 no other has but its own resumptions."""
     sessions = await asyncio.gather(path.hold(speaker, places[0]), *(path.hold(EMPTY, place) for place in places))
     for session in sessions:
-        assert {told["type"] for told in session.first_told} == {"session_start"}
-        [session_id] = {told["session_id"] for told in session.first_told}
+        assert {message["type"] for message in session.first_messages} == {"session_start"}
+        [session_id] = {message["session_id"] for message in session.first_messages}
         assert str(uuid.UUID(session_id)) == session_id
         assert uuid.UUID(session_id).version == 4
         assert session_id not in seen_ids
         seen_ids.add(session_id)
-    assert len(sessions[0].first_told) == 2
+    assert len(sessions[0].first_messages) == 2
 
 
 EMPTY = Speaker(0, 1, (), stops=True)
@@ -51,7 +51,7 @@ async def test_every_final_is_in_list_and_feed(path: Path, crowd: list[Speaker])
         assert await path.listed(session) == session.owed
         assert in_feed == [msgspec.to_builtins(final) for final in session.owed]
         if session.end is not None:
-            assert session.heard == in_feed
+            assert session.received == in_feed
 
 
 @given(crowd=speakers())
@@ -73,7 +73,7 @@ async def test_stitching_is_joining_the_finals(path: Path, crowd: list[Speaker])
 @given(word=st.text(st.characters(categories=["L", "N"]), min_size=1))
 @bounded
 async def test_stitching_reads_the_list(path: Path, word: str) -> None:
-    """STITCH-4: what the transcript is made of is the List, so a correction made there before the end is in it."""
+    """STITCH-4: the transcript is made of the List, so a correction made there before the end is in it."""
 
     async def corrected(session: Held) -> None:
         await eventually_async(lambda: path.listed(session))
@@ -147,6 +147,6 @@ async def test_every_key_of_a_session_expires_at_every_moment(path: Path, crowd:
 
 
 async def refreshed(path: Path, session: Held) -> bool:
-    """Whether all keys of a session, which are several, have been given their time anew."""
+    """Whether all keys of a session, which are several, have been given their full time again."""
     left = [left_ms for name, left_ms in (await expiries(path)).items() if session.keys.session_id in name]
     return len(left) > 5 and min(left) > TTL_S * 100

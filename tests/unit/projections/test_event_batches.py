@@ -7,12 +7,11 @@ from hypothesis import strategies as st
 from eventlog.codec import encode
 from eventlog.events import Fact, SessionOpened
 from eventlog.positions import OPENED, SEALED, START, Position
-from projections.fold_plan import decoded
 from projections.forwarding.backoff import Failure
 from projections.forwarding.event_batches import UNOPENED, Judge, Lane, lane_of, settle
 from projections.forwarding.sink import SENT, Outcome, Verdict
 from projections.integration_events import Kind, event_id, transcript_kinds
-from tests.integration.projections.facts import conversation, final, keys_of, opened
+from tests.integration.projections.facts import conversation, final, keys_of, opened, pulled
 
 KEYS = keys_of("0b6a2c4e-3d0a-4a39-9d3f-2f6f5f4d3c2b")
 LATER = Verdict(Outcome.LATER, "throttled")
@@ -32,7 +31,7 @@ def lane(finals: int = 3, *, failure: Failure | None = None, kinds: object = tra
     facts = [(position, encode(fact)) for position, fact in conversation(KEYS, finals)]
     first = opened(KEYS)[1]
     assert isinstance(first, SessionOpened)
-    return lane_of(decoded(KEYS, START, facts, has_more=False), first, kinds, failure)  # type: ignore[arg-type]
+    return lane_of(pulled(KEYS, START, facts), first, kinds, failure)  # type: ignore[arg-type]
 
 
 def test_a_lane_has_the_events_in_order() -> None:
@@ -95,7 +94,7 @@ def test_facts_that_cannot_be_read_are_set_aside_as_the_lane_comes_to_them() -> 
     facts[2] = (facts[2][0], b'{"event":"utterance_final.v9","text":"secret"}')
     first = opened(KEYS)[1]
     assert isinstance(first, SessionOpened)
-    found = lane_of(decoded(KEYS, START, facts, has_more=False), first, transcript_kinds)
+    found = lane_of(pulled(KEYS, START, facts), first, transcript_kinds)
     assert found.finals is None  # one of them is missing
     assert found.take_aside() == []
     settle(found, [SENT], None, NOW)
@@ -109,7 +108,7 @@ def test_facts_of_nobody_knows_whom_are_set_aside() -> None:
     """Where the first fact can't be read, those that could make events are set aside with that reason."""
     facts = [(position, encode(fact)) for position, fact in conversation(KEYS, 1)]
     facts[0] = (OPENED, b"{}")
-    found = lane_of(decoded(KEYS, START, facts, has_more=False), None, transcript_kinds)
+    found = lane_of(pulled(KEYS, START, facts), None, transcript_kinds)
     assert not found.due
     assert found.take_aside() == [(OPENED, "undecodable"), (Position(1, 0), UNOPENED), (SEALED, UNOPENED)]
 

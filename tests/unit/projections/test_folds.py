@@ -1,4 +1,4 @@
-"""The pure folds: however facts are cut into batches, the read models are the same."""
+"""The pure folds: however facts are cut into pulls, the read models are the same."""
 
 import msgspec
 import pytest
@@ -39,17 +39,17 @@ def runs(draw: st.DrawFn) -> Facts:
 
 @st.composite
 def cut_runs(draw: st.DrawFn) -> tuple[Facts, list[Facts]]:
-    """A run, and the same cut into batches."""
+    """A run, and the same cut into pulls."""
     facts = draw(runs())
     cuts = sorted(draw(st.sets(st.integers(1, len(facts)), max_size=len(facts))) | {len(facts)})
     return facts, [facts[first:last] for first, last in zip([0, *cuts], cuts, strict=False)]
 
 
 @pytest.mark.parametrize("projection", PROJECTIONS, ids=lambda projection: projection.name)
-@settings(suppress_health_check=[HealthCheck.too_slow])  # of what is drawn on a busy machine
+@settings(suppress_health_check=[HealthCheck.too_slow])  # drawing is, on a busy machine
 @given(run=cut_runs())
-def test_batches_do_not_matter(projection: Projection, run: tuple[Facts, list[Facts]]) -> None:
-    """Any split of the facts into batches leads to the same read models and messages."""
+def test_pulls_of_any_size_lead_to_the_same_read_models(projection: Projection, run: tuple[Facts, list[Facts]]) -> None:
+    """Any way to cut the facts into pulls leads to the same read models and messages."""
     facts, batches = run
     whole, pieces = Model(facts), Model(facts)
     whole.project(projection, KEYS, [facts])
@@ -62,7 +62,7 @@ def test_batches_do_not_matter(projection: Projection, run: tuple[Facts, list[Fa
 
 @given(run=cut_runs())
 def test_the_document_is_the_finals_joined(run: tuple[Facts, list[Facts]]) -> None:
-    """Stitching equals the finals joined in order, and is there exactly if the run has ended (STITCH-7)."""
+    """Stitching equals the finals joined in order, and exists exactly if the run has ended (STITCH-7)."""
     facts, batches = run
     model = Model(facts)
     model.project(PROJECTIONS[0], KEYS, batches)

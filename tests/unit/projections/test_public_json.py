@@ -4,11 +4,11 @@ import msgspec
 import pytest
 
 from eventlog.events import HoleNoted, SessionEnded, UtteranceFinal
+from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.documents import decode_document, decode_final, encode_document, stitch
-from projections.cleaning import cleaned
+from projections.cleaning import clean
 from projections.lists import Lists
-from projections.projection import Batch
-from projections.public_json import event, listed
+from projections.public_json import encode_event, to_listed_final
 from tests.integration.projections.facts import ended, final, keys_of, opened
 
 FINAL = UtteranceFinal(
@@ -23,38 +23,39 @@ FINAL_JSON = (
 
 def test_a_final_on_the_wire() -> None:
     """A final is listed and fed as documented, in seconds to the millisecond."""
-    assert event(FINAL) == FINAL_JSON.encode()
-    assert decode_final(FINAL_JSON.encode()) == listed(FINAL)
+    assert encode_event(FINAL) == FINAL_JSON.encode()
+    assert decode_final(FINAL_JSON.encode()) == to_listed_final(FINAL)
 
 
 def test_the_end_on_the_wire() -> None:
     """The end says why, how many utterances and how much audio."""
     fact = SessionEnded(reason="stop", audio_samples=710_400, utterances=7, sample_rate_hz=16_000, ended_ms=1)
-    assert event(fact) == b'{"type":"session_end","reason":"stop","utterances":7,"audio_seconds":44.4}'
+    assert encode_event(fact) == b'{"type":"session_end","reason":"stop","utterances":7,"audio_seconds":44.4}'
 
 
 def test_a_hole_on_the_wire() -> None:
-    """Lost audio is told, never stitched over in silence."""
+    """Lost audio has an event, and is never stitched over in silence."""
     fact = HoleNoted(start_samples=16_000, end_samples=24_000, sample_rate_hz=16_000)
-    assert event(fact) == b'{"type":"hole","start":1.0,"end":1.5}'
+    assert encode_event(fact) == b'{"type":"hole","start":1.0,"end":1.5}'
 
 
 def test_the_first_fact_makes_no_event() -> None:
-    """Listeners hear of a session's start by its edge, not by the feed."""
-    assert event(opened(keys_of("s"))[1]) is None
+    """Listeners get a session's start from its edge, not from the feed."""
+    assert encode_event(opened(keys_of("s"))[1]) is None
 
 
 def test_the_document_on_the_wire() -> None:
     """The document holds the stitched transcript and each final, as documented."""
     keys = keys_of("8f5b1d6e-0000-4000-8000-000000000000")
-    batch = Batch(keys, final(0)[0], [final(1), ended(2)])
-    stored = [event(final(0)[1]), *(op.arguments[0] for op in Lists().fold(batch, [[], []]) if op.command == "RPUSH")]
+    pulled = RunFacts(keys, final(0)[0], [final(1), ended(2)])
+    pushed = (op.arguments[0] for op in Lists().fold(pulled, [[], []]) if op.command == "RPUSH")
+    stored = [encode_event(final(0)[1]), *pushed]
     [document] = [
-        op.arguments[0] for op in Lists().fold(batch, [stored[:1], []]) if op.command == "SET"
+        op.arguments[0] for op in Lists().fold(pulled, [stored[:1], []]) if op.command == "SET"
     ]
     entries = [each for each in stored if isinstance(each, bytes)]
     utterances = b",".join(entries)
-    readable = msgspec.json.encode(cleaned([decode_final(each) for each in entries], ""))
+    readable = msgspec.json.encode(clean([decode_final(each) for each in entries], ""))
     assert document == (
         b'{"session_id":"8f5b1d6e-0000-4000-8000-000000000000","run":"live","transcript":"words 0. words 1.",'
         b'"utterances":[' + utterances + b'],"reason":"stop","audio_seconds":4.0,"language":null,'
@@ -70,7 +71,7 @@ def test_nothing_said_stitches_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("entry", [b"", b"{}", b'{"type":"partial"}', FINAL_JSON.encode()[:-5]])
-def test_what_is_no_final_is_refused(entry: bytes) -> None:
+def test_an_entry_that_is_no_final_is_refused(entry: bytes) -> None:
     """A List entry that isn't ours raises instead of being stitched."""
     with pytest.raises(msgspec.DecodeError):
         decode_final(entry)

@@ -1,7 +1,7 @@
 import msgspec
 import pytest
 
-from projections.integration_events import TOLD, Event, Kind
+from projections.integration_events import EXTERNAL_KINDS, Event, Kind
 from projections.kafka import Kafka
 from projections.kafka.records import TOPICS, TYPES, Unread, header, headers_of, read, record_of, timestamp_s
 from tests.integration.kafka.outgoing import batch, new_run, outgoing
@@ -16,17 +16,17 @@ def all_events() -> dict[Kind, Event]:
 
 def test_every_type_has_a_topic_and_a_record() -> None:
     """BATCH-10: each type of event has its topic and its typed value."""
-    assert set(all_events()) == set(TOLD) == set(TOPICS) == set(TYPES)
+    assert set(all_events()) == set(EXTERNAL_KINDS) == set(TOPICS) == set(TYPES)
 
 
-@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("kind", EXTERNAL_KINDS)
 def test_a_record_is_the_whole_body(kind: Kind) -> None:
     """The typed value of an event holds its body, nothing less and nothing more."""
     event = all_events()[kind]
     assert msgspec.json.decode(msgspec.json.encode(record_of(event))) == event.body
 
 
-@pytest.mark.parametrize("kind", TOLD)
+@pytest.mark.parametrize("kind", EXTERNAL_KINDS)
 def test_what_a_newer_version_adds_is_skipped(kind: Kind) -> None:
     """A subscriber reads values that have fields of which it doesn't know."""
     event = all_events()[kind]

@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from eventlog.projection.webhook_subscriptions import DEFAULT_KINDS, KINDS, new_secret, secret_key
-from projections.integration_events import TOLD
+from projections.integration_events import EXTERNAL_KINDS
 from projections.webhooks.signing import payload, signature, signed_headers
 from tests.integration.webhooks.receivers import outgoing
 
@@ -58,5 +58,5 @@ def test_secrets_that_can_be_guessed_are_refused(secret: str) -> None:
 
 def test_all_kinds_can_be_subscribed_to() -> None:
     """The kinds that may be asked for are those that are published."""
-    assert set(KINDS) == {kind.value for kind in TOLD}
+    assert set(KINDS) == {kind.value for kind in EXTERNAL_KINDS}
     assert set(DEFAULT_KINDS) == set(KINDS) - {"TranscriptUtterance"}

@@ -12,9 +12,9 @@ import projections.status
 from eventlog.events import CONTAINER, Fact, ProgressNoted, SessionEnded, SessionOpened, SourceNoted
 from eventlog.keys import status_channel
 from eventlog.positions import OPENED, SEALED, START, Position
+from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.feed import FeedKind, decode_message
-from eventlog.readmodel.statuses import in_words
-from projections.projection import Batch
+from eventlog.readmodel.statuses import format_duration
 from projections.status import Status
 from tests.integration.projections.facts import RATE_HZ, keys_of
 from tests.integration.projections.model import Model
@@ -49,7 +49,7 @@ def progressed(*points: tuple[float, int], total_s: float = 0) -> Facts:
 
 
 def source(total_s: float) -> tuple[Position, Fact]:
-    """What the recording is."""
+    """The description of a recording."""
     duration = round(total_s * RATE_HZ)
     return Position(0, 2), SourceNoted(
         sample_rate_hz=RATE_HZ, channels=1, container="ogg", codec="opus", duration_samples=duration
@@ -64,8 +64,8 @@ def end(audio_s: float, *, reason: str = "stop", detail: str = "") -> tuple[Posi
     )
 
 
-def told(facts: Facts) -> list[dict[str, Any]]:
-    """The messages, as they stand in the Stream."""
+def published(facts: Facts) -> list[dict[str, Any]]:
+    """The messages in the Stream."""
     model = Model(facts)
     model.project(Status(), KEYS, [facts])
     return [msgspec.json.decode(fields[1]) for fields in model.keys[KEYS.status].values()]
@@ -78,7 +78,7 @@ def recording(total_s: float, *points: tuple[float, int]) -> Facts:
 
 def test_a_message_has_the_documented_fields() -> None:
     """A message carries the fields of STATUS-3, in seconds and ISO 8601 UTC, with an estimate of the end."""
-    message = told(recording(40, (10, 5_000)))[-1]
+    message = published(recording(40, (10, 5_000)))[-1]
     assert list(message) == FIELDS
     assert message == {
         "session_id": "a-session", "status": "processing", "progress": 25,
@@ -88,11 +88,11 @@ def test_a_message_has_the_documented_fields() -> None:
     }
 
 
-def test_a_recording_is_told_at_each_milestone_once() -> None:
+def test_a_recording_publishes_each_milestone_once() -> None:
     """A recording is published at 10, 25, 50, 75, 90 and 100 %, each once, however it advances (STATUS-3)."""
     facts = [*recording(100, (4, 1), (12, 2), (13, 3), (60, 4), (60, 5), (89, 6)), end(100)]
-    assert [message["progress"] for message in told(facts)] == [0, 0, 10, 25, 50, 75, 90, 100]
-    assert [message["status"] for message in told(facts)] == ["processing"] * 7 + ["completed"]
+    assert [message["progress"] for message in published(facts)] == [0, 0, 10, 25, 50, 75, 90, 100]
+    assert [message["status"] for message in published(facts)] == ["processing"] * 7 + ["completed"]
 
 
 @given(points=st.lists(st.floats(0, 130), max_size=30), total_s=st.floats(1, 120))
@@ -100,44 +100,44 @@ def test_a_recording_is_told_at_each_milestone_once() -> None:
 def test_progress_never_goes_back(points: list[float], total_s: float) -> None:
     """Whatever a header claims and wherever the run is, progress rises through the milestones to 100 (STATUS-3)."""
     steps = [(seconds, number) for number, seconds in enumerate(sorted(points))]
-    progress = [message["progress"] for message in told([*recording(total_s, *steps), end(total_s)])]
+    progress = [message["progress"] for message in published([*recording(total_s, *steps), end(total_s)])]
     assert progress == [0, 0, 10, 25, 50, 75, 90, 100]
 
 
 def test_a_header_that_lied_is_no_progress() -> None:
     """A recording shorter than its header said goes from the last milestone it reached straight to its end."""
-    assert [message["progress"] for message in told([*recording(100, (26, 1)), end(40)])] == [0, 0, 10, 25, 100]
-    assert told([*recording(100, (26, 1)), end(40)])[-1]["duration_total"] == 40.0
+    assert [message["progress"] for message in published([*recording(100, (26, 1)), end(40)])] == [0, 0, 10, 25, 100]
+    assert published([*recording(100, (26, 1)), end(40)])[-1]["duration_total"] == 40.0
 
 
-def test_a_milestone_reached_to_the_sample_is_told() -> None:
+def test_a_milestone_reached_to_the_sample_is_published() -> None:
     """A recording of any length is at 25 % once a quarter of its samples is processed, however seconds are rounded."""
     for samples in range(40_000, 40_400, 4):
         total_s = samples / RATE_HZ
-        assert told(recording(total_s, (total_s / 4, 1)))[-1]["progress"] == 25
+        assert published(recording(total_s, (total_s / 4, 1)))[-1]["progress"] == 25
 
 
-def test_a_live_stream_is_told_every_few_seconds() -> None:
-    """Of a live stream there is a message for each 3 s of audio at most, without progress or total (STATUS-3)."""
+def test_a_live_stream_publishes_every_few_seconds() -> None:
+    """A live stream has a message for each 3 s of audio at most, without progress or total (STATUS-3)."""
     facts = [start(), *progressed((1, 1_000), (2.9, 2_900), (3.1, 3_100), (5, 5_000), (9, 9_000))]
-    found = told(facts)
+    found = published(facts)
     assert [(message["progress"], message["duration_total"]) for message in found] == [(None, None)] * 3
     assert [message["duration_processed"] for message in found] == [0.0, 3.1, 9.0]
-    assert told([*facts, end(10)])[-1]["progress"] == 100
+    assert published([*facts, end(10)])[-1]["progress"] == 100
 
 
 @pytest.mark.parametrize(("reason", "status"), [
     ("stop", "completed"), ("idle", "completed"), ("limit", "completed"), ("failed", "failed"), ("deleted", "failed"),
 ])
-def test_an_end_is_told_by_its_reason(reason: str, status: str) -> None:
+def test_the_reason_of_the_end_decides_the_last_status(reason: str, status: str) -> None:
     """The last message says completed or failed, by the reason of the end (STATUS-3)."""
-    last = told([*recording(40, (10, 5_000)), end(40 if status == "completed" else 12, reason=reason)])[-1]
+    last = published([*recording(40, (10, 5_000)), end(40 if status == "completed" else 12, reason=reason)])[-1]
     assert (last["status"], last["progress"]) == (status, 100 if status == "completed" else 25)
 
 
 def test_a_failure_says_why() -> None:
-    """A failed recording's last message holds the reason, and where it stood (STATUS-3)."""
-    last = told([*recording(40, (10, 5_000)), end(12, reason="failed", detail="the file is cut off")])[-1]
+    """A failed recording's last message holds the reason and the progress (STATUS-3)."""
+    last = published([*recording(40, (10, 5_000)), end(12, reason="failed", detail="the file is cut off")])[-1]
     assert last["message"] == "Failed: the file is cut off."
     assert (last["progress"], last["duration_processed"], last["duration_total"]) == (25, 12.0, 40.0)
     assert last["estimated_completion"] is None
@@ -145,7 +145,7 @@ def test_a_failure_says_why() -> None:
 
 def test_clocks_that_go_back_turn_no_message_back() -> None:
     """Timestamps never fall, and a clock before the session's start makes no speed of it."""
-    found = told([start(), *progressed((4, -5_000), (8, 9_000), (12, 6_000))])
+    found = published([start(), *progressed((4, -5_000), (8, 9_000), (12, 6_000))])
     times = [datetime.fromisoformat(message["timestamp"]) for message in found]
     assert times == sorted(times)
     assert found[1]["processing_speed"] is None
@@ -153,7 +153,7 @@ def test_clocks_that_go_back_turn_no_message_back() -> None:
 
 def test_an_absurd_length_breaks_nothing() -> None:
     """A header that claims ten thousand years still gives messages, without an estimate of the end."""
-    message = told(recording(3e11, (1, 1_000)))[-1]
+    message = published(recording(3e11, (1, 1_000)))[-1]
     assert message["estimated_completion"] is None
 
 
@@ -183,7 +183,7 @@ def test_the_same_messages_go_out_on_the_documented_channel() -> None:
     assert len(replay.keys[KEYS.session.run("r1").status]) == len(kept)
 
 
-def test_the_last_messages_are_kept_for_late_comers() -> None:
+def test_the_last_messages_are_kept_for_a_while() -> None:
     """After the end the messages live for 300 s, before it as long as the session (STATUS-5)."""
     facts = [*recording(40, (20, 5_000)), end(40)]
     open_still, over = Model(facts), Model(facts)
@@ -192,21 +192,21 @@ def test_the_last_messages_are_kept_for_late_comers() -> None:
     assert (open_still.ttl_s, over.ttl_s) == ({}, {KEYS.status: 300})
 
 
-def test_a_run_whose_beginning_is_unreadable_is_told_all_the_same() -> None:
+def test_a_run_with_an_unreadable_beginning_has_messages() -> None:
     """Without its first fact a run still has messages; only its speed is unknown."""
-    found = told([*progressed((4, 5_000)), end(5)])
+    found = published([*progressed((4, 5_000)), end(5)])
     assert [message["status"] for message in found] == ["processing", "completed"]
     assert {message["processing_speed"] for message in found} == {None}
 
 
 def test_durations_in_words() -> None:
     """Durations read as a person says them."""
-    words = [in_words(seconds) for seconds in (0, 12.4, 59.4, 63, 3600, 3725)]
+    words = [format_duration(seconds) for seconds in (0, 12.4, 59.4, 63, 3600, 3725)]
     assert words == ["0 s", "12 s", "59 s", "1 min 3 s", "1 h 0 min", "1 h 2 min"]
 
 
-def test_what_is_forgotten_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With more runs than are remembered, each is still told in a row, whichever round its facts come in."""
+def test_a_forgotten_message_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With more runs than are remembered, each has all messages in a row, whichever round its facts come in."""
     monkeypatch.setattr(projections.status, "MOST_KNOWN", 128)
     status, runs = Status(), [keys_of(f"session-{number}") for number in range(300)]
     facts = [start(), *progressed(*((3.5 * number, 1_000 * number) for number in range(1, 6)))]
@@ -214,10 +214,10 @@ def test_what_is_forgotten_is_read_again(monkeypatch: pytest.MonkeyPatch) -> Non
     after = START
     for position, fact in facts:
         for first in range(0, len(runs), 30):
-            batches = [Batch(keys, after, [(position, fact)]) for keys in runs[first : first + 30]]
-            answers = [[model._read(command) for command in status.reads(batch)] for batch in batches]
-            for batch, answer in zip(batches, answers, strict=True):
-                for op in status.fold(batch, answer):
+            batches = [RunFacts(keys, after, [(position, fact)]) for keys in runs[first : first + 30]]
+            answers = [[model._read(command) for command in status.reads(pulled)] for pulled in batches]
+            for pulled, answer in zip(batches, answers, strict=True):
+                for op in status.fold(pulled, answer):
                     getattr(model, "_" + op.command.lower())(op.key, *op.arguments)
         after = position
     assert {tuple(model.keys[keys.status]) for keys in runs} == {tuple(f"{number}-0" for number in range(1, 7))}

@@ -2,50 +2,50 @@
 
 import pytest
 
-from projections.cleaning import PARAGRAPH_PAUSE_S, cleaned
+from projections.cleaning import PARAGRAPH_PAUSE_S, clean
 from tests.unit.projections.cleaning.spoken import said
 
 
 def in_english(*texts: str) -> str:
-    """What is made of utterances with short pauses."""
-    return cleaned(said(*texts), "en")
+    """The readable text of utterances with short pauses."""
+    return clean(said(*texts), "en")
 
 
 def test_nothing_said_is_nothing() -> None:
     """No utterance, an empty one, and one of fillers, sounds or marks alone give an empty text."""
-    assert [cleaned([], "en"), *map(in_english, ["", "Um.", "[MUSIC]", "... -"])] == [""] * 5
+    assert [clean([], "en"), *map(in_english, ["", "Um.", "[MUSIC]", "... -"])] == [""] * 5
 
 
 def test_long_pauses_begin_paragraphs() -> None:
     """BATCH-3: a pause of the stated length begins a paragraph, a shorter one doesn't."""
     texts = ("It was late.", "We left.")
-    assert cleaned(said(*texts, pause_s=PARAGRAPH_PAUSE_S), "en") == "It was late.\n\nWe left."
-    assert cleaned(said(*texts, pause_s=PARAGRAPH_PAUSE_S - 0.1), "en") == "It was late. We left."
+    assert clean(said(*texts, pause_s=PARAGRAPH_PAUSE_S), "en") == "It was late.\n\nWe left."
+    assert clean(said(*texts, pause_s=PARAGRAPH_PAUSE_S - 0.1), "en") == "It was late. We left."
 
 
 @pytest.mark.parametrize("voices", [[(0, "1"), (1, "1")], [(0, "1"), (0, "2")]])
 def test_another_voice_begins_a_paragraph(voices: list[tuple[int, str]]) -> None:
     """Another channel or another speaker begins a paragraph, also in mid-sentence."""
-    assert cleaned(said("I went to the", "the what?", voices=voices), "en") == "I went to the…\n\nThe what?"
+    assert clean(said("I went to the", "the what?", voices=voices), "en") == "I went to the…\n\nThe what?"
 
 
 def test_labels_of_audio_are_no_voices() -> None:
     """Labels by hash, of which each utterance has another, begin no paragraph."""
     voices = [(0, "speaker-0a1b"), (0, "speaker-ffff")]
-    assert cleaned(said("Yes.", "No.", voices=voices), "en") == "Yes. No."
+    assert clean(said("Yes.", "No.", voices=voices), "en") == "Yes. No."
 
 
 def test_a_pause_in_mid_sentence_begins_no_paragraph() -> None:
-    """A speaker who looks for a word for long after "the" is still in the same sentence."""
-    assert cleaned(said("I went to the", "Station, then.", pause_s=9), "en") == "I went to the Station, then."
+    """A speaker's long pause after "the" is still within the same sentence."""
+    assert clean(said("I went to the", "Station, then.", pause_s=9), "en") == "I went to the Station, then."
 
 
-def test_silent_utterances_part_nothing() -> None:
+def test_an_utterance_of_fillers_breaks_no_sentence() -> None:
     """An utterance of a filler alone leaves the sentence around it whole."""
     assert in_english("I went to the", "Um.", "station.") == "I went to the station."
 
 
-def test_capitals_at_a_mended_seam_become_small_where_they_are_known_to_be() -> None:
+def test_a_capital_at_a_mended_seam_is_lowered_if_the_word_occurs_in_lower_case() -> None:
     """After a mended seam a word is written small if it is a function word or was small elsewhere, else as it was."""
     assert in_english("This is my", "Station and the.", "For sale.") == "This is my Station and the for sale."
     assert in_english("A train to my", "Train or my", "House") == "A train to my train or my House."
@@ -64,7 +64,7 @@ def test_capitals_at_a_mended_seam_become_small_where_they_are_known_to_be() -> 
     ("Ummm, uhhh, hmmm, erm yes", "Yes."),
 ])  # fmt: skip
 def test_fillers_leave_the_punctuation_right(before: str, after: str) -> None:
-    """What stood around a filler stands around its neighbours, and nothing is left of the commas that set it off."""
+    """The marks around a filler go to its neighbours, and the commas that set it off are removed."""
     assert in_english(before) == after
 
 
@@ -89,8 +89,8 @@ def test_fillers_leave_the_punctuation_right(before: str, after: str) -> None:
     ("is it, uh, is it done?", "Is it done?"),
     ("that ha-ha and no-no and so-so man", "That ha-ha and no-no and so-so man."),
 ])  # fmt: skip
-def test_stutters_are_told_from_repetitions(before: str, after: str) -> None:
-    """BATCH-3: what was begun twice is said once, what is meant twice stays."""
+def test_stutters_are_distinguished_from_repetitions(before: str, after: str) -> None:
+    """BATCH-3: a word or phrase begun twice is kept once, a repetition that is meant stays."""
     assert in_english(before) == after
 
 
@@ -107,7 +107,7 @@ def test_stutters_are_told_from_repetitions(before: str, after: str) -> None:
 ])  # fmt: skip
 def test_each_language_has_its_own_rules(language: str, before: str, after: str) -> None:
     """Fillers, stutters and stops are those of the language; one that isn't known keeps all its words."""
-    assert cleaned(said(before), language) == after
+    assert clean(said(before), language) == after
 
 
 @pytest.mark.parametrize("text", ["Dr. smith came.", "He lives at no. five.", "Wait... what?", "J. smith came."])

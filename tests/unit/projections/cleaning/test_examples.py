@@ -1,10 +1,10 @@
-"""The examples of docs/cleaning.md are what the cleaner does."""
+"""The cleaner does what the examples of docs/cleaning.md show."""
 
 import re
 
 import pytest
 
-from projections.cleaning import cleaned
+from projections.cleaning import clean
 from tests.support.tree import ROOT
 from tests.unit.projections.cleaning.spoken import said
 
@@ -15,9 +15,9 @@ EXAMPLES = [(re.findall("`([^`]+)`", cells[-2]), re.findall("`([^`]+)`", cells[-
 
 @pytest.mark.parametrize(("utterances", "after"), EXAMPLES, ids=lambda value: str(value)[:40])
 def test_examples_of_the_page_hold(utterances: list[str], after: str) -> None:
-    """BATCH-3: every before and after on the page is what comes out, and what came out stays as it is."""
-    assert cleaned(said(*utterances), "en") == after
-    assert cleaned(said(after), "en") == after
+    """BATCH-3: every example on the page gives its result, and cleaning the result again changes nothing."""
+    assert clean(said(*utterances), "en") == after
+    assert clean(said(after), "en") == after
 
 
 def test_the_page_has_examples() -> None:

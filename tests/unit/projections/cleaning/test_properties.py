@@ -1,4 +1,4 @@
-"""What holds for any text, in any language."""
+"""Properties of any text, in any language."""
 
 import re
 import time
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.cleaning import cleaned
+from projections.cleaning import clean
 from tests.unit.projections.cleaning.spoken import said
 
 SPEECH = """
@@ -29,23 +29,23 @@ def words(text: str) -> list[str]:
 
 @given(st.lists(TEXTS, max_size=5), LANGUAGES, st.sampled_from([0.1, 3.0]))
 def test_no_word_is_added(texts: list[str], language: str, pause_s: float) -> None:
-    """BATCH-3: the words of the readable text stand in the raw one, in the same order, whatever was said."""
+    """BATCH-3: the words of the readable text are those of the raw one, in the same order, some left out."""
     raw = iter(words(" ".join(texts)))
-    assert all(word in raw for word in words(cleaned(said(*texts, pause_s=pause_s), language)))
+    assert all(word in raw for word in words(clean(said(*texts, pause_s=pause_s), language)))
 
 
 # A filler within a phrase ("you um know, I") leaves the phrase, which a second look would take out.
 @given(st.lists(st.sampled_from([word for word in SPEECH if word != "know,"]), max_size=25).map(" ".join), LANGUAGES)
-def test_what_is_clean_stays(text: str, language: str) -> None:
-    """Readable text that is cleaned again stays as it is, but for a phrase that a filler had parted."""
-    once = cleaned(said(text), language)
-    assert cleaned(said(once), language) == once
+def test_a_clean_text_stays(text: str, language: str) -> None:
+    """Readable text that is cleaned again is unchanged, except for a phrase that a filler had parted."""
+    once = clean(said(text), language)
+    assert clean(said(once), language) == once
 
 
 @given(st.lists(st.from_regex(r"[A-Z][a-z]{2,9}( [b-z][a-z]{2,9}){2,5}\.", fullmatch=True), min_size=1, max_size=4))
 def test_tidy_sentences_of_an_unknown_language_stay(texts: list[str]) -> None:
     """Where no table is known, tidy sentences come out as they went in."""
-    assert cleaned(said(*texts), "xx") == " ".join(texts)
+    assert clean(said(*texts), "xx") == " ".join(texts)
 
 
 @pytest.mark.parametrize("piece", [
@@ -55,5 +55,5 @@ def test_time_grows_with_the_length_alone(piece: str) -> None:
     """A megabyte of whatever is repeated is cleaned in seconds."""
     text = piece * (1_000_000 // len(piece)) + "x"
     began = time.process_time()
-    cleaned(said(text), "en")
+    clean(said(text), "en")
     assert time.process_time() - began < LONG_S

@@ -1,4 +1,4 @@
-"""STITCH-7: a failing sink never loses another sink's writes, whichever fails, whenever, and however."""
+"""STITCH-7: a failing projection never loses another one's writes, whichever fails, whenever, and however."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
@@ -12,56 +12,57 @@ import projections.projector
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.operations import Op
+from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.statuses import decode_status, read_last_status
 from eventlog.readmodel.views import read_document, read_view
-from projections.projection import Batch, Command, Projection
+from projections.projection import Command, Projection
 from tests.integration.stitch.path import TTL_S, Held, Path, all_projections, bounded, running
 from tests.integration.stitch.speakers import TALKATIVE, Speaker, speakers
 from tests.support.waiting import eventually_async
 
-SINKS = keys.READ_MODELS
+NAMES = keys.READ_MODELS
 
 
-class Sink:
+class FailingProjection:
     """A projection that can be made to fail."""
 
     def __init__(self, inner: Projection) -> None:
-        """Do what `inner` does while it is well."""
+        """Do the same as `inner` until `error` is set."""
         self.inner = inner
         self.name = inner.name
         self.gather_s = 0.0
-        self.trouble: Exception | None = None
+        self.error: Exception | None = None
         self.failures = 0
 
-    def reads(self, batch: Batch) -> Sequence[Command]:
+    def reads(self, pulled: RunFacts) -> Sequence[Command]:
         """As `inner`."""
-        if self.trouble is not None:
+        if self.error is not None:
             self.failures += 1
-            raise self.trouble
-        return self.inner.reads(batch)
+            raise self.error
+        return self.inner.reads(pulled)
 
-    def fold(self, batch: Batch, answers: Sequence[Any]) -> list[Op]:
+    def fold(self, pulled: RunFacts, answers: Sequence[Any]) -> list[Op]:
         """As `inner`."""
-        return self.inner.fold(batch, answers)
+        return self.inner.fold(pulled, answers)
 
 
 @pytest.fixture
-def sinks(monkeypatch: pytest.MonkeyPatch) -> dict[str, Sink]:
-    """The projections, well; a failed round is tried again soon."""
+def failing_projections(monkeypatch: pytest.MonkeyPatch) -> dict[str, FailingProjection]:
+    """The projections, not failing yet; a failed round is tried again soon."""
     monkeypatch.setattr(projections.projector, "SWEEP_S", 0.05)
-    return {one.name: Sink(one) for one in all_projections()}
+    return {one.name: FailingProjection(one) for one in all_projections()}
 
 
 @pytest.fixture
-async def path(redis_url: str, sinks: dict[str, Sink]) -> AsyncIterator[Path]:
+async def path(redis_url: str, failing_projections: dict[str, FailingProjection]) -> AsyncIterator[Path]:
     """The whole path on an empty Redis, with these projections."""
-    async with running(redis_url, projections=list(sinks.values())) as found:
+    async with running(redis_url, projections=list(failing_projections.values())) as found:
         yield found
 
 
-async def has_everything(path: Path, session: Held, sink: str) -> None:
-    """Returns when this sink has the whole session; fails if what it has is wrong."""
-    match sink:
+async def has_everything(path: Path, session: Held, projection: str) -> None:
+    """Returns when this read model has the whole session; fails if its content is wrong."""
+    match projection:
         case "lists":
             await eventually_async(lambda: read_document(path.server, session.run))
             assert await path.listed(session) == session.owed
@@ -76,7 +77,7 @@ async def has_everything(path: Path, session: Held, sink: str) -> None:
         case "status":
             await eventually_async(lambda: _is_completed(path, session))
         case _:
-            raise AssertionError(f"what has {sink} to have?")
+            raise AssertionError(f"what has {projection} to have?")
 
 
 async def _is_closed(path: Path, session: Held) -> bool:
@@ -89,46 +90,47 @@ async def _is_completed(path: Path, session: Held) -> bool:
     return last is not None and decode_status(last[1]).status == "completed"
 
 
-troubles = st.sampled_from([RuntimeError("a defect"), LogUnavailableError("away"), TimeoutError()])
+failures_drawn = st.sampled_from([RuntimeError("a defect"), LogUnavailableError("away"), TimeoutError()])
 
 
-@given(name=st.sampled_from(SINKS), trouble=troubles, at_start=st.booleans(), crowd=speakers())
-@example(name="lists", trouble=RuntimeError("a defect"), at_start=True, crowd=TALKATIVE)
-@example(name="feeds", trouble=TimeoutError(), at_start=False, crowd=TALKATIVE)
+@given(name=st.sampled_from(NAMES), error=failures_drawn, at_start=st.booleans(), crowd=speakers())
+@example(name="lists", error=RuntimeError("a defect"), at_start=True, crowd=TALKATIVE)
+@example(name="feeds", error=TimeoutError(), at_start=False, crowd=TALKATIVE)
 @bounded
-async def test_a_sink_that_fails_for_a_while_costs_nobody_anything(  # noqa: PLR0917 - two fixtures, four drawn
-    path: Path, sinks: dict[str, Sink], name: str, trouble: Exception, at_start: bool, crowd: list[Speaker],  # noqa: FBT001
+async def test_a_projection_that_fails_for_a_while_costs_nothing(  # noqa: PLR0917 - two fixtures, four drawn
+    path: Path, failing_projections: dict[str, FailingProjection], name: str, error: Exception, at_start: bool,  # noqa: FBT001
+    crowd: list[Speaker],
 ) -> None:
-    """STITCH-2, STITCH-7: while one sink fails the others get everything, and once it is mended it has it too."""
-    ill = sinks[name]
+    """STITCH-2, STITCH-7: while one projection fails the others get everything, and once it is mended it has it too."""
+    failing = failing_projections[name]
 
-    async def fall_ill(_: Held) -> None:
-        ill.trouble = trouble
+    async def begin_failing(_: Held) -> None:
+        failing.error = error
 
-    when = {"begun" if at_start else "said": fall_ill}
+    when = {"begun" if at_start else "said": begin_failing}
     leaving = [speaker._replace(stops=False) for speaker in crowd]
     sessions = await asyncio.gather(
         *(path.hold(speaker, number, documented=False, **when) for number, speaker in enumerate(leaving))
     )
     for session in sessions:
-        for sink in SINKS:
-            if sink != name:
-                await has_everything(path, session, sink)
-    await eventually_async(lambda: ill.failures > 0)
-    ill.trouble = None
+        for projection in NAMES:
+            if projection != name:
+                await has_everything(path, session, projection)
+    await eventually_async(lambda: failing.failures > 0)
+    failing.error = None
     for session in sessions:
         await has_everything(path, session, name)
-    ill.failures = 0
+    failing.failures = 0
 
 
-@given(name=st.sampled_from(SINKS), crowd=speakers(least=2))
+@given(name=st.sampled_from(NAMES), crowd=speakers(least=2))
 @example(name="lists", crowd=TALKATIVE)
 @example(name="feeds", crowd=TALKATIVE)
 @example(name="sessions", crowd=TALKATIVE)
 @example(name="status", crowd=TALKATIVE)
 @bounded
 async def test_a_read_model_that_refuses_costs_its_own_facts_alone(path: Path, name: str, crowd: list[Speaker]) -> None:
-    """STITCH-2, STITCH-7: what one read model of one session refuses is set aside, and all others are whole."""
+    """STITCH-2, STITCH-7: facts that a session's read model refuses are dead-lettered, and all others are whole."""
 
     async def spoil(session: Held) -> None:
         run = session.run
@@ -143,17 +145,17 @@ async def test_a_read_model_that_refuses_costs_its_own_facts_alone(path: Path, n
         path.hold(steady, begun=spoil, documented=False), *(path.hold(one._replace(stops=False)) for one in crowd[1:])
     )
     for session in others:
-        for sink in SINKS:
-            await has_everything(path, session, sink)
-    for sink in SINKS:
-        if sink != name:
-            await has_everything(path, victim, sink)
-    letters = await eventually_async(lambda: set_aside(path, victim, name=name))
-    assert await set_aside(path, *others, name=name) == []
+        for projection in NAMES:
+            await has_everything(path, session, projection)
+    for projection in NAMES:
+        if projection != name:
+            await has_everything(path, victim, projection)
+    letters = await eventually_async(lambda: dead_lettered(path, victim, name=name))
+    assert await dead_lettered(path, *others, name=name) == []
     assert len(letters) == len(set(letters))
 
 
-async def set_aside(path: Path, *sessions: Held, name: str) -> list[str]:
+async def dead_lettered(path: Path, *sessions: Held, name: str) -> list[str]:
     """The facts of these sessions among a projection's dead letters, once the last one is."""
     found = []
     for session in sessions:

@@ -1,4 +1,4 @@
-"""Runs whose read models are made, kept in mind, spoilt and made anew."""
+"""Runs whose read models are made, remembered, damaged and rebuilt."""
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.positions import START
 from eventlog.projection.projection_log import ProjectionLog
-from eventlog.projection.rebuild import PARTS, all_runs, leftovers, old_letters
+from eventlog.projection.rebuild import PARTS, read_dead_letter_ids, rebuild_keys, scan_runs
 from eventlog.redis.server import Server
 from projections.applier import Applier
 from projections.feeds import Feeds
@@ -42,10 +42,10 @@ def nothing(_: Report) -> None:
 async def rebuild(server: Server, name: str, *runs: RunKeys, verify: bool = True) -> Report:
     """Rebuild a read model of some runs, or of all."""
     rebuilder = Rebuilder(
-        projection(name), server, consumer="c", session_ttl_s=TTL_S, verify=verify, whole=not runs,
-        old_letters=await old_letters(server, name),
+        projection(name), server, consumer="c", session_ttl_s=TTL_S, verify=verify, is_complete=not runs,
+        dead_letter_ids=await read_dead_letter_ids(server, name),
     )
-    return await rebuilder.run(each(runs) if runs else all_runs(server), nothing)
+    return await rebuilder.run(each(runs) if runs else scan_runs(server), nothing)
 
 
 async def each(runs: Iterable[RunKeys]) -> AsyncIterator[RunKeys]:
@@ -60,16 +60,16 @@ def parts_of(run: RunKeys, name: str) -> list[str]:
 
 
 async def remembered(server: Server) -> dict[str, Any]:
-    """What every key holds, but for the log's own bookkeeping."""
+    """The content of every key, except for the log's own bookkeeping."""
     return {name: await content_of(server, name) for name in await all_keys(server)}
 
 
 async def no_leftovers(server: Server, *runs: RunKeys) -> bool:
     """Whether nothing is left of copies."""
-    keys = [key for run in runs for key in leftovers(run)]
+    keys = [key for run in runs for key in rebuild_keys(run)]
     return await server.execute_many([("EXISTS", key) for key in keys]) == [0] * len(keys)
 
 
 async def pushed(server: Server, run: RunKeys) -> int:
-    """How many entries the List has, 0 too where there is none."""
+    """How many entries the List has, 0 for no List."""
     return int(await server.execute("LLEN", run.list)) + START.offset

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.projection.projection_log import Applied, Apply, ProjectionLog, RunFacts
-from eventlog.telemetry.metering import Timed
+from eventlog.telemetry.metering import Timer
 from projections.projection import Plan, Projection, plan, skip_first
 
 URGENT_RUNS_PER_ROUND = 256
@@ -70,7 +70,7 @@ class Applier:
         failed: set[int] = set()
         while todo:
             some = [todo.pop(member) for member in list(todo)[: self._most_runs]]
-            with Timed(self._observe):
+            with Timer(self._observe):
                 pulled = await self._log.pull(run for run in some if run.partition.number not in failed)
                 reached = {one.keys.member for one in pulled}
                 failed |= {run.partition.number for run in some if run.member not in reached}

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from eventlog.redis.server import Server
 from eventlog.telemetry.metering import Reading
+from eventlog.work.lag import Lag, read_lag
 from projections.forwarding.forwarder import Forwarder
 from projections.projector import Projector
 

@@ -8,7 +8,7 @@ import logging
 from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.projection_log import ABANDONED_MS, NOTICES_PER_READ, Notices, ProjectionLog
-from eventlog.telemetry import heartbeats
+from eventlog.work import heartbeats
 from projections.applier import Applier, ApplyTimer
 from projections.projection import Projection
 

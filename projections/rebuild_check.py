@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from eventlog.positions import START, Position
-from eventlog.redis.calls import execute_all
 from eventlog.redis.server import Argument, Server
 
 _CONTENT: dict[bytes, tuple[str, tuple[Argument, ...]]] = {
@@ -69,12 +68,12 @@ async def read_contents(server: Server, keys: Sequence[str]) -> list[Content]:
     Raises:
         LogUnavailableError: if one can't be reached.
     """
-    kinds = await execute_all(server, [("TYPE", key) for key in keys])
+    kinds = await server.execute_all([("TYPE", key) for key in keys])
     commands: list[tuple[Argument, ...]] = []
     for key, kind in zip(keys, kinds, strict=True):
         name, arguments = _CONTENT.get(kind, ("EXISTS", ()))
         commands.append((name, key, *arguments))
-    answers = await execute_all(server, commands)
+    answers = await server.execute_all(commands)
     return [Content(kind, _elements(kind, answer)) for kind, answer in zip(kinds, answers, strict=True)]
 
 

@@ -85,8 +85,8 @@ class ProjectionRunner:
             for sink in forwarding.sinks
         ]
         self.collector = ProjectionCollector(server, self.projectors, self.forwarders)
-        meter.read_when_asked(self.collector)
-        self._channels = {partition.changes_bell: partition.number for partition in server.keys.partitions}
+        meter.add_reader(self.collector)
+        self._channels = {partition.changes_wakeup: partition.number for partition in server.keys.partitions}
         self._wakeups = Wakeups(server, list(self._channels), on_message=self._on_wakeup, on_reset=self._wake_all)
         self._stopping = asyncio.Event()
         self._tasks = ServiceTasks()

@@ -15,7 +15,7 @@ from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import START, Position
 from eventlog.projection.operations import Op, add
-from eventlog.redis.calls import execute_all, run_isolated
+from eventlog.redis.isolated_calls import run_isolated
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -228,7 +228,7 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if some could not be; they come again.
         """
-        await execute_all(self.server, [
+        await self.server.execute_all([
             ("XACK", partition.changes, self.projection, *ids) for partition, ids in notices.items() if ids
         ])  # fmt: skip
 

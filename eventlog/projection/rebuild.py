@@ -15,7 +15,6 @@ from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import Position
 from eventlog.projection.dead_letters import dead_letters
 from eventlog.projection.operations import Op
-from eventlog.redis.calls import execute_all
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -228,7 +227,7 @@ async def count_runs(server: Server) -> int:
     Raises:
         LogUnavailableError: if a partition can't be reached.
     """
-    return sum(await execute_all(server, [("ZCARD", partition.index) for partition in server.keys.partitions]))
+    return sum(await server.execute_all([("ZCARD", partition.index) for partition in server.keys.partitions]))
 
 
 async def scan_runs(server: Server) -> AsyncIterator[RunKeys]:

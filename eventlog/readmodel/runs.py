@@ -14,7 +14,6 @@ from eventlog.positions import SEALED, START, Position
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.readmodel.documents import Document, decode_document, decode_final, stitch
 from eventlog.readmodel.views import SessionView, Transcript, to_transcript
-from eventlog.redis.calls import execute_all
 from eventlog.redis.server import Server
 from eventlog.work.promotion import promoted_runs, read_model_keys
 
@@ -67,14 +66,14 @@ async def read_runs(server: Server, sessions: Sequence[SessionKeys]) -> list[lis
 
 async def _read_once(server: Server, sessions: Sequence[SessionKeys]) -> list[list[RunView]]:
     promoted = await promoted_runs(server, sessions)
-    replays = await execute_all(server, [("ZRANGE", keys.replays, 0, -1) for keys in sessions])
+    replays = await server.execute_all([("ZRANGE", keys.replays, 0, -1) for keys in sessions])
     runs = [
         (number, keys.run(name))
         for number, (keys, names) in enumerate(zip(sessions, replays, strict=True))
         for name in (LIVE_RUN, *(name.decode() for name in names))
     ]
     keys_of_views = [read_model_keys(run, promoted[number])[0].view for number, run in runs]
-    views = await execute_all(server, [("HMGET", key, *_READ) for key in keys_of_views])
+    views = await server.execute_all([("HMGET", key, *_READ) for key in keys_of_views])
     found: list[list[RunView]] = [[] for _ in sessions]
     for (number, run), values in zip(runs, views, strict=True):
         fields = {name: value.decode() for name, value in zip(_READ, values, strict=True) if value is not None}
@@ -104,8 +103,7 @@ async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
     [promoted] = await promoted_runs(server, [keys.session])
     for _ in range(READ_ATTEMPTS):
         before = promoted
-        data, now = await execute_all(
-            server, [("GET", read_model_keys(keys, promoted)[0].document), ("GET", keys.session.promoted)]
+        data, now = await server.execute_all([("GET", read_model_keys(keys, promoted)[0].document), ("GET", keys.session.promoted)]
         )
         promoted = now.decode() if now else LIVE_RUN
         if promoted == before:  # else another was promoted meanwhile, and this may have been under other keys
@@ -123,7 +121,7 @@ async def read_run_transcript(server: Server, keys: RunKeys) -> Transcript | Non
     if document is not None:
         return to_transcript(document)
     # Only an ended run can be promoted: until then its List is where it was made.
-    entries, is_there = await execute_all(server, [("LRANGE", keys.list, 0, -1), ("EXISTS", keys.transcript)])
+    entries, is_there = await server.execute_all([("LRANGE", keys.list, 0, -1), ("EXISTS", keys.transcript)])
     if not is_there:
         return None
     finals = [decode_final(entry) for entry in entries]

@@ -13,7 +13,7 @@ from eventlog import keys as keys_module
 from eventlog.keys import LIVE_RUN, READ_MODELS, SINKS, PartitionKeys, RunKeys, SessionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.rebuild import rebuild_keys
-from eventlog.redis.durability import Confirming
+from eventlog.redis.durability import DurableCalls
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -86,7 +86,7 @@ async def _erase(server: Server, partition: PartitionKeys, session_ids: Sequence
 
 
 def _call(partition: PartitionKeys, session_id: str, runs: Sequence[RunKeys], tenant_id: str) -> Call:
-    doomed = {key: None for run in runs for key in (*run.expiring(), *rebuild_keys(run))}
+    deleted = {key: None for run in runs for key in (*run.expiring(), *rebuild_keys(run))}
     return Call(
         script("erase_session"),
         [

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from eventlog.keys import LIVE_RUN, RunKeys, SessionKeys
 from eventlog.log import Code, LogUnavailableError
-from eventlog.redis.calls import execute_all
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
@@ -57,7 +56,7 @@ async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list
     Raises:
         LogUnavailableError: if Redis can't be reached.
     """
-    answers = await execute_all(server, [("GET", session.promoted) for session in sessions])
+    answers = await server.execute_all([("GET", session.promoted) for session in sessions])
     return [answer.decode() if answer else LIVE_RUN for answer in answers]
 
 
@@ -88,11 +87,6 @@ async def promote(server: Server, runs: Sequence[RunKeys]) -> list[Promoted]:
         else Promoted(Code(answer[0]), answer[1].decode())
         for run, answer in zip(runs, answers, strict=True)
     ]  # fmt: skip
-
-
-def _replaced_keys(session: SessionKeys) -> ReadModelKeys:
-    """Return the live run's keys while a replay is promoted."""
-    return ReadModelKeys(session.live_list, session.live_document, session.live_view)
 
 
 def _call(run: RunKeys) -> Call:

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from eventlog.keys import READ_MODELS, SINKS
 from eventlog.projection.rebuild import count_runs, drop_orphans, find_runs, read_dead_letter_ids, scan_runs
 from eventlog.redis.server import Server
-from eventlog.telemetry.heartbeats import process_name
+from eventlog.work.heartbeats import process_name
 from projections.rebuilder import Rebuilder, Report, relax_garbage_collection
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.roles.projector import read_model

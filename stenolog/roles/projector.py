@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from eventlog.redis.server import Server
 from eventlog.service import Service
-from eventlog.telemetry.heartbeats import process_name
+from eventlog.work.heartbeats import process_name
 from projections.feeds import Feeds
 from projections.forwarding.sink import Sink
 from projections.lists import Lists
@@ -73,7 +73,7 @@ def _archive(settings: Settings, server: Server) -> Sink:
     progress = ArchiveProgress(
         server, part_s=settings.archive_part_s, frees=settings.audio_retention == "archived"
     )
-    return Archive(opened(location), progress, session_ttl_s=settings.session_ttl_s)
+    return Archive(open_store(location), progress, session_ttl_s=settings.session_ttl_s)
 
 
 _SINKS: dict[str, Callable[[Settings, Server], Sink]] = {

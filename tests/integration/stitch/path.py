@@ -141,7 +141,7 @@ class Path:
 
     async def _owed(self, held: Held) -> list[ListedFinal]:
         """What the session's settings make of the audio that its client sent, apart from all other sessions."""
-        found = await self.log.whereabouts(held.keys)
+        found = await self.log.read_position(held.keys)
         assert found is not None
         entries = (await self.log.read({held.keys: START}, max_bytes_each=1 << 26))[held.keys]
         assert b"".join(entry.pcm or b"" for entry in entries) == held.samples.tobytes()

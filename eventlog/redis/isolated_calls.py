@@ -1,4 +1,4 @@
-"""Many commands or script calls at once: all or an error, or each with an answer or error of its own."""
+"""Script calls that hold many items each, of which one that fails does not fail the others."""
 
 from __future__ import annotations
 
@@ -8,23 +8,9 @@ from typing import Any, TypeVar
 from redis.exceptions import ResponseError
 
 from eventlog.log import LogUnavailableError
-from eventlog.redis.server import Argument, Call, Server
+from eventlog.redis.server import Call, Server
 
 T = TypeVar("T")
-
-
-async def execute_all(server: Server, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-    """Each command's raw answer, in order; pipelined, all nodes at once.
-
-    Raises:
-        LogUnavailableError: if an answer is missing.
-        ResponseError: if Redis refused a command.
-    """
-    answers = await server.execute_many(commands)
-    for answer in answers:
-        if isinstance(answer, Exception):
-            raise answer
-    return answers
 
 
 async def run_isolated(

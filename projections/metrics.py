@@ -83,17 +83,17 @@ class ProjectionCollector:
         )  # fmt: skip
 
     def _forwarded(self) -> Iterator[Reading]:
-        tallies = {one.sink.name: one.tally for one in self._forwarders}
+        tallies = {one.sink.name: one.stats for one in self._forwarders}
         counters = (
-            ("forwarded_events", "Events that a sink has taken.", "forwarded"),
-            ("passed_over_events", "Events of a sink that is off.", "passed_over"),
-            ("forward_retries", "Failures after which an event is tried again.", "retried"),
-            ("forward_dead_letters", "Events set aside since they could not be forwarded.", "dead_lettered"),
+            ("sink_forwarded_events", "Events that a sink has taken.", "forwarded"),
+            ("sink_skipped_events", "Events of a sink that is off.", "skipped"),
+            ("sink_retries", "Failures after which an event is tried again.", "retried"),
+            ("sink_dead_letters", "Events set aside since they could not be forwarded.", "dead_lettered"),
         )
         gauges = (
-            ("forward_partitions", "Partitions that this process forwards.", "partitions"),
-            ("forward_waiting", "Runs and letters that wait for their next try.", "waiting"),
-            ("forward_failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
+            ("sink_partitions", "Partitions that this process forwards.", "partitions"),
+            ("sink_waiting", "Runs and letters that wait for their next try.", "waiting"),
+            ("sink_failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
         )
         for name, what, field in counters:
             values = {sink: float(getattr(tally, field)) for sink, tally in tallies.items()}

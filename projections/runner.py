@@ -106,21 +106,18 @@ class ProjectionRunner:
             asyncio.create_task(projector.run(self._stopping), name=f"projection {projector.projection.name}")
             for projector in self.projectors
         ]
-        self._tasks += [
-            asyncio.create_task(forwarder.run(self._stopping), name=f"forwarder {forwarder.sink.name}")
-            for forwarder in self.forwarders
-        ]
         self._tasks.append(asyncio.create_task(self._sweep_now_and_then(), name="sweep"))
         self._counting = asyncio.create_task(self.readings.keep_counting(), name="count notices")
+        for forwarder in self.forwarders:
+            await forwarder.start()
         await self._bells.start()
 
     async def stop(self) -> None:
         """Finish the rounds under way and end; safe at any time and more than once."""
         self._stopping.set()
         self._ring(None)
-        for forwarder in self.forwarders:
-            forwarder.wake()
         await self._bells.stop()
+        await asyncio.gather(*(forwarder.stop() for forwarder in self.forwarders))
         tasks, self._tasks = self._tasks, []
         if tasks:
             self._counting.cancel()
@@ -140,15 +137,15 @@ class ProjectionRunner:
             self._ring(partition)
         for forwarder in self.forwarders if kind in (FREED, REDRIVEN) else ():
             if forwarder.sink.name == sink and kind == FREED:
-                forwarder.ring_freed()
+                forwarder.wake_to_claim()
             elif forwarder.sink.name == sink:
-                forwarder.ring_redriven(partition)
+                forwarder.wake_to_redrive(partition)
 
     def _ring(self, partition: int | None) -> None:
         for projector in self.projectors:
             projector.ring(partition)
         for forwarder in self.forwarders:
-            forwarder.ring(partition)
+            forwarder.wake(partition)
 
     async def _sweep_now_and_then(self) -> None:
         while not self._stopping.is_set():

@@ -103,7 +103,7 @@ _TYPES: dict[Kind, type[msgspec.Struct]] = {
 assert VERSION == "1.0"  # noqa: S101 -- another version is another contract: write its types before it is sent
 
 
-def fault(kind: Kind, body: dict[str, Any]) -> str:
+def find_fault(kind: Kind, body: dict[str, Any]) -> str:
     """Where the body breaks its contract, without any of its content; empty if it doesn't."""
     contract = _TYPES.get(kind)
     if contract is None:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from projections.eventbridge.client import endpoint_of, made, new_session
-from projections.eventbridge.responses import trouble_of
+from projections.eventbridge.responses import read_failure
 
 ATTEMPTS = 3
 """Of each call, by the SDK; a person waits, and a throttled call or a lost packet is no reason to begin anew."""
@@ -65,8 +65,8 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
-        trouble = trouble_of(error)
-        raise AwsError(f"can't {what}: {trouble.message or trouble.code}{_remedy(trouble.code)}") from error
+        failure = read_failure(error)
+        raise AwsError(f"can't {what}: {failure.message or failure.code}{_remedy(failure.code)}") from error
 
 
 def is_missing(error: Exception) -> bool:

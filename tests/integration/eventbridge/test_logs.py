@@ -57,11 +57,11 @@ async def test_what_is_forwarded_is_told_by_ids_and_lengths(emulator: str, lines
         await sink.send([short, long])
     sent = ours(lines, "event forwarded")
     assert [(line["interaction_id"], line["event_id"], line["source"], line["detail_type"]) for line in sent] == [
-        (one.event.session_id, one.event.event_id, settings.source, "BatchProcessingCompleted") for one in (short, long)
+        (one.session_id, one.event_id, settings.source, "BatchProcessingCompleted") for one in (short, long)
     ]
-    assert sent[0]["detail_bytes"] == len(msgspec.json.encode(short.event.body))
+    assert sent[0]["detail_bytes"] == len(msgspec.json.encode(short.body))
     [stored] = ours(lines, "event stored in S3")
-    assert stored["object_bytes"] == len(msgspec.json.encode(long.event.body))
+    assert stored["object_bytes"] == len(msgspec.json.encode(long.body))
 
 
 async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines: list[dict[str, object]]) -> None:
@@ -78,8 +78,8 @@ async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines:
     ]
     told = completed()
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        verdicts = [(await sink.send([told]))[0] for _ in range(4)]
-    assert [verdict.reason for verdict in verdicts] == [
+        answers = [(await sink.send([told]))[0] for _ in range(4)]
+    assert [result.reason for result in answers] == [
         "EventBridge: ThrottlingException", "EventBridge: ValidationException", "EventBridge: InternalFailure",
         "EventBridge: an unknown code",
     ]
@@ -87,7 +87,7 @@ async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines:
     assert (throttled["error_type"], invalid["error_type"]) == ("ThrottlingException", "ValidationException")
     assert str(throttled["error"]).startswith("1 validation error for …")
     assert "put_events" in str(throttled["stack"])
-    assert throttled["interaction_id"] == told.event.session_id
+    assert throttled["interaction_id"] == told.session_id
     assert [line["reason"] for line in ours(lines, "event not forwarded")] == [
         "EventBridge: InternalFailure", "EventBridge: an unknown code",
     ]
@@ -100,9 +100,9 @@ async def test_a_source_of_credentials_is_not_quoted(
     assert odd_profile is None
     monkeypatch.setenv("AWS_PROFILE", "odd")
     async with started(SETTINGS) as sink:
-        [verdict] = await sink.send([completed()])
-    assert verdict.reason == "AWS: CredentialRetrievalError"
-    [line] = ours(lines, "AWS can't be used")
+        [result] = await sink.send([completed()])
+    assert result.reason == "AWS: CredentialRetrievalError"
+    [line] = ours(lines, "AWS credentials unusable; retrying")
     assert line["error"] == "asking custom-process for credentials failed"
 
 
@@ -111,6 +111,6 @@ async def test_refusals_of_ours_are_told_by_their_place(lines: list[dict[str, ob
     told = completed(tenant_id="a cme")
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
         await sink.send([told])
-    [line] = ours(lines, "event can't be forwarded")
+    [line] = ours(lines, "event rejected")
     assert (line["level"], line["reason"]) == ("error", "the body breaks its schema at $.tenant_id")
-    assert (line["event_id"], line["raw_transcript_characters"]) == (told.event.event_id, len(SAID))
+    assert (line["event_id"], line["raw_transcript_characters"]) == (told.event_id, len(SAID))

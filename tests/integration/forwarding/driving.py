@@ -8,7 +8,7 @@ import msgspec
 from eventlog.events import Batch, Fact, SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.projection.dead_letters import DeadLetter, dead_letters
+from eventlog.projection.dead_letters import DeadLetter, read_dead_letters
 from eventlog.projection.sink_state import PartitionClaims
 from eventlog.redis.server import Server
 from projections.forwarding.forwarder import Forwarder
@@ -78,7 +78,7 @@ async def position_of(log: Server, keys: RunKeys, sink: str = "webhooks") -> str
 
 async def letters_of(log: Server, projection: str = "webhooks") -> list[DeadLetter]:
     """All dead letters of a projection."""
-    return [letter async for page in dead_letters(log, [projection]) for letter in page]
+    return [letter async for page in read_dead_letters(log, [projection]) for letter in page]
 
 
 async def holders(log: Server, sink: str = "webhooks") -> list[str]:

@@ -9,16 +9,14 @@ from eventlog.projection.dead_letters import (
     DROPPED,
     MOVED,
     DeadLetter,
-    Refusal,
-    Settlement,
-    dead_letter,
-    find_letter,
+    dead_letter_op,
+    find_dead_letter,
+    finish_redrives,
     read_redriven,
     redrive,
-    settle_redriven,
 )
 from eventlog.projection.projection_log import Apply, ProjectionLog
-from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, message
+from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, wakeup_message
 from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
 from tests.integration.forwarding.driving import TTL_S, claim, holders, letters_of
@@ -33,9 +31,12 @@ async def a_letter(log: Server) -> DeadLetter:
     """A dead letter of a run that has facts."""
     run = a_run(log)
     await write(log, run, conversation(run, 1))
-    refusal = Refusal(run, Position(1, 0), "refused", "TranscriptUtterance", "an-id", 3, 1_700_000_000_000)
+    letter = DeadLetter(
+        SINK, run.partition, "", run, str(Position(1, 0)), "refused", "c1", "TranscriptUtterance", "an-id", 3,
+        1_700_000_000_000,
+    )  # fmt: skip
     projection = ProjectionLog(log, SINK, "c1", session_ttl_s=TTL_S)
-    [applied] = await projection.apply([Apply(run, START, OPENED, [dead_letter(SINK, "c1", refusal)])])
+    [applied] = await projection.apply([Apply(run, START, OPENED, [dead_letter_op(letter)])])
     assert applied.code == Code.OK
     return next(letter for letter in await letters_of(log) if letter.keys.member == run.member)
 
@@ -80,7 +81,7 @@ async def test_giving_up_rings_and_leaves_others_alone(log: Server) -> None:
     for consumer, left in (("b", "a"), ("a", "")):
         found = await PartitionClaims(log, SINK, consumer, lease_ms=1000).hold({partition: False})
         assert found == {partition: left}
-    await eventually_async(lambda: heard == [(bell, message(FREED, SINK).encode())])
+    await eventually_async(lambda: heard == [(bell, wakeup_message(FREED, SINK).encode())])
     await bells.stop()
 
 
@@ -115,7 +116,7 @@ async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     assert moved._replace(entry_id="", keys=letter.keys) == letter._replace(entry_id="")
     assert moved.keys.member == letter.keys.member
     assert 0 < await log.execute("TTL", letter.partition.redriven(SINK)) <= TTL_S
-    await eventually_async(lambda: message(REDRIVEN, SINK).encode() in heard)
+    await eventually_async(lambda: wakeup_message(REDRIVEN, SINK).encode() in heard)
     await bells.stop()
 
 
@@ -135,9 +136,9 @@ async def test_what_fails_again_is_set_aside_again_while_its_session_is_there(lo
     [moved] = await read_redriven(log, SINK, log.keys.partitions, 10)
     if not is_there:
         await log.execute("DEL", letter.keys.transcript)
-    refusal = Refusal(letter.keys, letter.position, "again", letter.kind, letter.event_id, 9, 1_800_000_000_000)
+    again = moved._replace(reason="again", attempts=9, at_ms=1_800_000_000_000)
     for _ in range(2):  # an answer may have been lost
-        await settle_redriven(log, "c2", [Settlement(moved, refusal)], ttl_s=TTL_S)
+        await finish_redrives(log, [again], consumer="c2", ttl_s=TTL_S)
     assert await read_redriven(log, SINK, log.keys.partitions, 10) == []
     found = await letters_of(log)
     assert [(one.reason, one.attempts, one.consumer, one.at_ms) for one in found] == (
@@ -150,11 +151,11 @@ async def test_a_letter_is_found_by_its_id(log: Server) -> None:
     """A letter's id names projection, partition and entry, and nothing else is found by it."""
     letter = await a_letter(log)
     projection, number, entry_id = letter.id.split(":")
-    found = await find_letter(log, projection, int(number), entry_id)
+    found = await find_dead_letter(log, projection, int(number), entry_id)
     assert found is not None
     assert (found.id, found.keys.member) == (letter.id, letter.keys.member)
-    assert await find_letter(log, projection, int(number), "1-1") is None
-    assert await find_letter(log, projection, 4000, entry_id) is None
+    assert await find_dead_letter(log, projection, int(number), "1-1") is None
+    assert await find_dead_letter(log, projection, 4000, entry_id) is None
 
 
 async def test_letters_of_facts_are_listed_too(log: Server) -> None:

@@ -9,8 +9,8 @@ from eventlog.log import LogUnavailableError
 from eventlog.positions import SEALED, START
 from eventlog.projection.projection_log import Applied, Apply, ProjectionLog
 from eventlog.redis.server import Server
-from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.integration_events import Kind, batch_kinds
+from projections.forwarding.sink import SENT, Outcome, Result
+from projections.integration_events import Event, Kind, batch_kinds
 from tests.integration.forwarding.driving import (
     FINALS,
     WAIT_S,
@@ -24,7 +24,7 @@ from tests.integration.forwarding.driving import (
     stands,
     told,
 )
-from tests.integration.forwarding.sinks import Failing, Recorder
+from tests.integration.forwarding.sinks import Failing, Recorder, position
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -119,23 +119,23 @@ async def test_a_recordings_end_tells_all_that_was_said(log: Server, finals: int
         await eventually_async(lambda: stands(log, keys, f"{finals}-0"), WAIT_S)
         await write(log, keys, [ended(finals)])
         await eventually_async(lambda: len(sink.taken) == 1, WAIT_S)
-    [outgoing] = sink.taken
-    assert outgoing.event.kind is Kind.BATCH_COMPLETED
-    assert outgoing.event.body["data"]["raw_transcript"] == " ".join(f"words {number}." for number in range(finals))
+    [event] = sink.taken
+    assert event.kind is Kind.BATCH_COMPLETED
+    assert event.body["data"]["raw_transcript"] == " ".join(f"words {number}." for number in range(finals))
 
 
 async def test_what_fails_is_tried_again_and_holds_up_nothing_else(log: Server) -> None:
     """A run whose event fails is tried again in order with the same ids, while the others go on (BATCH-6)."""
     bad = a_run(log)
     failing = Failing(3)
-    sink = Recorder(lambda event: failing(event) if event.keys.member == bad.member else SENT)
+    sink = Recorder(lambda event: failing(event) if event.session_id == bad.session_id else SENT)
     async with forwarding(log, sink):
         await write(log, bad, conversation(bad, FINALS))
         runs = await conversations(log, 10)
         await eventually_async(lambda: all_told(sink, runs), WAIT_S)
         await eventually_async(lambda: all_told(sink, [bad]), WAIT_S)
         assert await letters_of(log) == []
-    of_bad = [event.event for event in sink.asked if event.keys.member == bad.member]
+    of_bad = [event for event in sink.asked if event.session_id == bad.session_id]
     assert len({event.event_id for event in of_bad}) == FINALS + 1
     assert len({(event.event_id, str(event.body)) for event in of_bad}) == FINALS + 1
 
@@ -144,7 +144,7 @@ async def test_what_fails_for_too_long_becomes_a_dead_letter(log: Server) -> Non
     """An event that is put off past the bound is set aside, without its text, and the next ones go on (BATCH-6)."""
     keys = a_run(log)
     bad = "1-0"
-    sink = Recorder(lambda event: Verdict(Outcome.LATER, "throttled") if str(event.position) == bad else SENT)
+    sink = Recorder(lambda event: Result(Outcome.RETRY, "throttled") if position(event) == bad else SENT)
     async with forwarding(log, sink, give_up_s=0.3):
         await write(log, keys, conversation(keys, FINALS))
         await eventually_async(lambda: stands(log, keys), WAIT_S)
@@ -152,7 +152,7 @@ async def test_what_fails_for_too_long_becomes_a_dead_letter(log: Server) -> Non
     [letter] = await letters_of(log)
     assert (letter.keys.member, letter.fact, letter.reason) == (keys.member, bad, "throttled")
     assert letter.kind == "TranscriptUtterance"
-    assert letter.event_id in {event.event.event_id for event in sink.asked}
+    assert letter.event_id in {event.event_id for event in sink.asked}
     assert letter.attempts >= 2
     assert "words" not in str(letter)
 
@@ -160,7 +160,7 @@ async def test_what_fails_for_too_long_becomes_a_dead_letter(log: Server) -> Non
 async def test_what_no_retry_mends_is_set_aside_at_once(log: Server) -> None:
     """A refused event is asked about once, and is a dead letter then (BATCH-6)."""
     keys = a_run(log)
-    sink = Recorder(Failing(1, Outcome.NEVER))
+    sink = Recorder(Failing(1, Outcome.REJECTED))
     async with forwarding(log, sink):
         await write(log, keys, conversation(keys, 1))
         await eventually_async(lambda: stands(log, keys), WAIT_S)
@@ -171,11 +171,11 @@ async def test_what_no_retry_mends_is_set_aside_at_once(log: Server) -> None:
 async def test_a_sink_that_is_off_keeps_nothing(log: Server) -> None:
     """While a sink is off positions move and nothing is kept for later (BATCH-5)."""
     keys = a_run(log)
-    sink = Recorder(lambda _: Verdict(Outcome.OFF))
+    sink = Recorder(lambda _: Result(Outcome.SKIPPED))
     async with forwarding(log, sink) as forwarder:
         await write(log, keys, conversation(keys, 1))
         await eventually_async(lambda: stands(log, keys), WAIT_S)
-        assert (forwarder.tally.passed_over, forwarder.tally.forwarded) == (2, 0)
+        assert (forwarder.stats.skipped, forwarder.stats.forwarded) == (2, 0)
     assert await letters_of(log) == []
 
 
@@ -186,7 +186,7 @@ class Rude(Recorder):
         super().__init__()
         self.calls = 0
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[Verdict]:
+    async def send(self, events: Sequence[Event]) -> Sequence[Result]:
         """See `Sink`."""
         self.calls += 1
         if self.calls == 1:

@@ -3,10 +3,10 @@
 from eventlog.redis.server import Server
 from eventlog.telemetry import heartbeats
 from eventlog.telemetry.metering import Meter
-from projections.forwarding.sink import SENT, Outcome, Verdict
+from projections.forwarding.sink import SENT, Outcome, Result
 from projections.runner import Forwarding, ProjectionRunner
 from tests.integration.forwarding.driving import FINALS, LEASE_MS, PARTITIONS, TTL_S, WAIT_S, conversations
-from tests.integration.forwarding.sinks import Failing, Recorder
+from tests.integration.forwarding.sinks import Failing, Recorder, position
 from tests.support.scraping import of, samples
 from tests.support.waiting import eventually_async
 
@@ -15,8 +15,8 @@ async def test_a_forwarder_is_measured(single: Server) -> None:
     """Events that were taken, tried again and set aside are counted, and how it stands is told (OPS-3)."""
     once = Failing(1)
     sink = Recorder(
-        lambda event: Verdict(Outcome.NEVER, "refused") if str(event.position) == "1-0"
-        else once(event) if str(event.position) == "2-0" else SENT
+        lambda event: Result(Outcome.REJECTED, "refused") if position(event) == "1-0"
+        else once(event) if position(event) == "2-0" else SENT
     )  # fmt: skip
     meter = Meter()
     runner = ProjectionRunner(
@@ -28,10 +28,10 @@ async def test_a_forwarder_is_measured(single: Server) -> None:
     def value(name: str) -> float:
         return of(samples(meter.exposition("")[0].decode()), f"stenolog_{name}", sink="webhooks")
 
-    await eventually_async(lambda: value("forwarded_events_total") == 5 * FINALS, WAIT_S)
-    assert (value("forward_retries_total"), value("forward_dead_letters_total")) == (5, 5)
-    await eventually_async(lambda: value("forward_partitions") == PARTITIONS, WAIT_S)
-    await eventually_async(lambda: value("forward_waiting") == value("forward_failing_seconds") == 0, WAIT_S)
+    await eventually_async(lambda: value("sink_forwarded_events_total") == 5 * FINALS, WAIT_S)
+    assert (value("sink_retries_total"), value("sink_dead_letters_total")) == (5, 5)
+    await eventually_async(lambda: value("sink_partitions") == PARTITIONS, WAIT_S)
+    await eventually_async(lambda: value("sink_waiting") == value("sink_failing_seconds") == 0, WAIT_S)
 
     async def told() -> bool:
         [beat] = [one for one in await heartbeats.read_all(single) if one.role == "projection.webhooks"]

@@ -6,7 +6,7 @@ from eventlog.positions import SEALED
 from eventlog.projection.dead_letters import redrive
 from eventlog.redis.server import Server
 from eventlog.work.erasure import erase
-from projections.forwarding.sink import Outcome, Verdict
+from projections.forwarding.sink import Outcome, Result
 from tests.integration.forwarding.driving import (
     FINALS,
     WAIT_S,
@@ -26,7 +26,7 @@ from tests.support.waiting import eventually_async
 async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
     """What is redriven is made anew from the facts, sent with the id that it had, and forgotten (BATCH-6)."""
     keys = a_run(log)
-    failing = Failing(1, Outcome.NEVER)
+    failing = Failing(1, Outcome.REJECTED)
     sink = Recorder(failing)
     async with forwarding(log, sink):
         await write(log, keys, conversation(keys, 1))
@@ -42,7 +42,7 @@ async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
 
 async def test_a_redriven_letter_that_fails_again_comes_back(log: Server) -> None:
     """A redriven event is tried as long as any other, then it is a dead letter again (BATCH-6)."""
-    sink = Recorder(lambda _: Verdict(Outcome.LATER, "down"))
+    sink = Recorder(lambda _: Result(Outcome.RETRY, "down"))
     async with forwarding(log, sink, give_up_s=0.2):
         keys = a_run(log)
         await write(log, keys, conversation(keys, 0))
@@ -78,10 +78,10 @@ async def test_an_unreadable_fact_can_be_redriven_once_it_can_be_read(log: Serve
 async def test_an_erased_session_leaves_nothing_with_a_sink(single: Server) -> None:
     """After an erasure neither letters of any kind nor a try under way hold a session, or bring it back (STITCH-5)."""
     gone = await conversations(single, 3)
-    sink = Recorder(lambda _: Verdict(Outcome.NEVER, "refused"))
+    sink = Recorder(lambda _: Result(Outcome.REJECTED, "refused"))
     async with forwarding(single, sink):
         await eventually_async(lambda: has_letters(single, 3 * (FINALS + 1)), WAIT_S)
-        sink.judge = lambda _: Verdict(Outcome.LATER, "down")
+        sink.answer = lambda _: Result(Outcome.RETRY, "down")
         await redrive(single, [letter for letter in await letters_of(single) if letter.fact == "1-0"])
         more = await conversations(single, 2)
         asked = len(sink.asked)
@@ -89,7 +89,7 @@ async def test_an_erased_session_leaves_nothing_with_a_sink(single: Server) -> N
         for keys in (*gone, *more):
             await erase(single, keys.session, "tenant")
         asked = len(sink.asked)
-        sink.judge = lambda _: Verdict(Outcome.NEVER, "refused")
+        sink.answer = lambda _: Result(Outcome.REJECTED, "refused")
         [after] = await conversations(single, 1)
         await eventually_async(lambda: stands(single, after), WAIT_S)
         await eventually_async(lambda: _forgotten(single, [keys.session_id for keys in (*gone, *more)]), WAIT_S)
@@ -110,7 +110,7 @@ async def _has_redriven(log: Server, count: int) -> bool:
 
 async def test_erasing_takes_letters_that_nobody_sends(single: Server) -> None:
     """An erasure deletes dead letters and redriven ones by itself, also where no process forwards (STITCH-5)."""
-    sink = Recorder(lambda _: Verdict(Outcome.NEVER, "refused"))
+    sink = Recorder(lambda _: Result(Outcome.REJECTED, "refused"))
     async with forwarding(single, sink):
         [keys] = await conversations(single, 1)
         await eventually_async(lambda: has_letters(single, FINALS + 1), WAIT_S)

@@ -1,7 +1,5 @@
 """Several forwarders of one sink: partitions are shared, handed over, and left alone under a stale claim."""
 
-import asyncio
-
 from eventlog.keys import RunKeys
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.projection.sink_state import PartitionClaims
@@ -61,7 +59,7 @@ async def test_a_partition_in_use_is_given_up_when_it_is_idle(single: Server) ->
             await write(single, keys, conversation(keys, FINALS))
         await eventually_async(lambda: one.under_way == len(runs), WAIT_S)
         async with forwarding(single, other, "other"):
-            await eventually_async(lambda: len(first.holdings.closing) == PARTITIONS // 2, WAIT_S)
+            await eventually_async(lambda: len(first.assignment.releasing) == PARTITIONS // 2, WAIT_S)
             assert (await holders(single)).count("one") == PARTITIONS
             one.gate.set()
             await eventually_async(lambda: shares(single, {"one": 4, "other": 4}), WAIT_S)
@@ -113,25 +111,25 @@ async def test_a_claim_is_trusted_for_two_thirds_of_its_lease(single: Server) ->
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), clock)
     partition = single.keys.partitions[0]
     assert not held.may_send(partition)
-    assert len((await held.look({}, ())).gained) == PARTITIONS
+    assert len((await held.rebalance({}, ())).gained) == PARTITIONS
     assert held.may_send(partition)
     clock.now_s += 39
     assert held.may_send(partition)
     clock.now_s += 2
     assert not held.may_send(partition)
-    assert await held.look({}, ()) == ([], [])
+    assert await held.rebalance({}, ()) == ([], [])
     assert held.may_send(partition)
-    held.unsettle()
+    held.expire()
     assert not held.may_send(partition)
 
 
 async def test_what_was_taken_meanwhile_is_lost(single: Server) -> None:
     """A forwarder whose claims ran out finds at its next look what others have now, and leaves that alone."""
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
-    await held.look({}, ())
+    await held.rebalance({}, ())
     taken = single.keys.partitions[3]
     await single.execute("SET", taken.forwarder("webhooks"), "another")
-    assert await held.look({}, ()) == ([], [taken])
+    assert await held.rebalance({}, ()) == ([], [taken])
     assert not held.may_send(taken)
 
 
@@ -139,8 +137,8 @@ async def test_a_partition_with_something_old_under_way_is_not_taken_again(singl
     """A partition that was lost while an event of it was under way is taken again only when that is over."""
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
     busy = single.keys.partitions[3]
-    assert busy not in (await held.look({}, {busy})).gained
-    assert (await held.look({}, ())).gained == [busy]
+    assert busy not in (await held.rebalance({}, {busy})).gained
+    assert (await held.rebalance({}, ())).gained == [busy]
 
 
 async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
@@ -148,13 +146,13 @@ async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
     await heartbeats.write(single, "projection.webhooks", "leaving", {"leaving": True})
     await heartbeats.write(single, "projection.eventbridge", "of another sink", {})
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
-    assert len((await held.look({}, ())).gained) == PARTITIONS
+    assert len((await held.rebalance({}, ())).gained) == PARTITIONS
     await heartbeats.write(single, "projection.webhooks", "another", {})
-    assert len((await held.look({}, ())).lost) == PARTITIONS // 2
+    assert len((await held.rebalance({}, ())).lost) == PARTITIONS // 2
     short = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=1), Clock())
 
     async def counted_out() -> bool:
-        await short.look({}, ())
+        await short.rebalance({}, ())
         return len(short) == PARTITIONS
 
     await eventually_async(counted_out, WAIT_S)
@@ -165,8 +163,7 @@ async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
     clock, sink = Clock(), Recorder()
     log = ProjectionLog(single, "webhooks", "sleeper", session_ttl_s=TTL_S)
     forwarder = Forwarder(sink, log, Terms(LONG_LEASE_MS, 600.0, TTL_S, clock=clock))
-    stopping = asyncio.Event()
-    running = asyncio.create_task(forwarder.run(stopping))
+    await forwarder.start()
     await eventually_async(lambda: shares(single, {"sleeper": PARTITIONS}), WAIT_S)
     runs = [a_run(single) for _ in range(40)]
     lost = {keys.partition.number for keys in runs[:20]}
@@ -181,11 +178,9 @@ async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
 
     def is_told() -> bool:
         clock.now_s += 0.1
-        forwarder.ring()
+        forwarder.wake()
         return all(sink.of(keys.session_id) == told(FINALS) for keys in kept)
 
     await eventually_async(is_told, WAIT_S)
-    assert {event.keys.partition.number for event in sink.asked} & lost == set()
-    stopping.set()
-    forwarder.wake()
-    await running
+    assert {single.keys.of(event.session_id).partition.number for event in sink.asked} & lost == set()
+    await forwarder.stop()

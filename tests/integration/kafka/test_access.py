@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 
 from projections.kafka import Access, Kafka
-from projections.kafka.access import Reach
-from projections.kafka.publisher import credentials
+from projections.kafka.access import Endpoint
+from projections.kafka.publisher import make_credentials
 from stenolog.settings import SettingsError, load
 
 
 def shown(access: Access) -> dict[str, object]:
-    """What Faust's driver gives to its client for it."""
+    """The settings that Faust's driver gives to its client for it."""
     from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth  # noqa: PLC0415 - Faust is heavy
 
-    reach = Reach("kafka://nobody", access, access.context(), 1000)
-    return {name: value for name, value in credentials_to_aiokafka_auth(credentials(reach)).items() if value}
+    endpoint = Endpoint("kafka://nobody", access, access.context(), 1000)
+    return {name: value for name, value in credentials_to_aiokafka_auth(make_credentials(endpoint)).items() if value}
 
 
 def test_user_and_password_go_by_the_mechanism_that_is_set() -> None:

@@ -16,7 +16,7 @@ from projections.forwarding.sink import SENT
 from projections.webhooks import Webhooks
 from projections.webhooks.signing import signed_headers
 from stenolog.local.embedded import free_port
-from tests.integration.webhooks.receivers import Receiver, outgoing, subscribe
+from tests.integration.webhooks.receivers import Receiver, make_event, subscribe
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 
@@ -57,7 +57,7 @@ async def test_the_example_takes_what_is_sent(
     receiver.url, receiver.secret = url, SECRET
     await subscribe(subscriptions, receiver)
     for number in (1, 1, 2):
-        assert await sink.send([outgoing(number)]) == [SENT]
+        assert await sink.send([make_event(number)]) == [SENT]
     body, now = b'{"type": "x", "timestamp": "", "data": {}}', int(time.time())
     forged = signed_headers(secret_key(new_secret()), "id", now, body)
     old = signed_headers(base64.b64decode(SECRET[6:]), "id", now - 600, body)

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from eventlog.projection.dead_letters import dead_letters
+from eventlog.projection.dead_letters import read_dead_letters
 from eventlog.redis.server import connect
 from eventlog.work.claims import Claims
 from processor.recognisers import load
@@ -124,7 +124,7 @@ async def test_what_is_refused_lies_in_the_dead_letters(redis_url: str, edge: Re
         await processed(client)
 
         async def reasons() -> list[str]:
-            found = dead_letters(edge.core.server, ["webhooks"])
+            found = read_dead_letters(edge.core.server, ["webhooks"])
             return [letter.reason async for letters in found for letter in letters]
 
         assert await eventually_async(reasons, WAIT_S) == [f"webhook {webhook_id}: answered 403"]

@@ -96,8 +96,8 @@ async def test_the_memory_of_subscriptions_is_bounded(redis: Server, clock: Cloc
     some = Subscriptions(redis)
     one = made()
     await some.add("acme", one)
-    known = SubscriptionCache(some, clock)
-    assert await known.of(["acme", "acme", "other"]) == {"acme": (one,), "other": ()}
-    await known.of([str(number) for number in range(MOST_TENANTS + 5)])
-    assert len(known._known) == MOST_TENANTS
-    assert await known.of(["acme"]) == {"acme": (one,)}
+    cache = SubscriptionCache(some, clock)
+    assert await cache.read(["acme", "acme", "other"]) == {"acme": (one,), "other": ()}
+    await cache.read([str(number) for number in range(MOST_TENANTS + 5)])
+    assert len(cache._cached) == MOST_TENANTS
+    assert await cache.read(["acme"]) == {"acme": (one,)}

@@ -6,7 +6,7 @@ import pytest
 from eventlog.projection.webhook_subscriptions import DEFAULT_KINDS, KINDS, new_secret, secret_key
 from projections.integration_events import TOLD
 from projections.webhooks.signing import payload, signature, signed_headers
-from tests.integration.webhooks.receivers import outgoing
+from tests.integration.webhooks.receivers import make_event
 
 # Published with the specification's own libraries.
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -31,8 +31,8 @@ def test_headers_name_the_event_the_time_and_the_signature() -> None:
 
 def test_the_body_has_the_three_fields_of_the_specification() -> None:
     """The body is type, time in ISO 8601 and data, the same bytes for the same event each time."""
-    event = outgoing().event
-    assert payload(event) == payload(outgoing().event)
+    event = make_event()
+    assert payload(event) == payload(make_event())
     assert msgspec.json.decode(payload(event)) == {
         "type": "TranscriptEnded", "timestamp": "2023-11-14T22:13:20.001+00:00", "data": event.body,
     }  # fmt: skip

@@ -44,36 +44,26 @@ async def deliver(
             delivered.append((batch, None))
         else:
             is_long = batch.finals is not None and len(batch.finals) > FINALS_ON_LOOP
-            events = await asyncio.to_thread(make_events, batch, count) if is_long else make_events(batch, count)
-            made.append((batch, events))
+            made.append((batch, await asyncio.to_thread(make_events, batch, count) if is_long
+                         else make_events(batch, count)))  # fmt: skip
     ready = []
     for batch, found in made:
         if may_send(batch.keys.partition):
             ready.append((batch, found))
         else:
             delivered.append((batch, None))
-    results = iter(await _send(sink, [one for _, found in ready for one in found if isinstance(one, Event)]))
-    delivered += [
-        (batch, [next(results) if isinstance(one, Event) else one for one in found]) for batch, found in ready
-    ]
-    return delivered
-
-
-async def _send(sink: Sink, events: Sequence[Event]) -> Sequence[Result]:
-    if not events:
-        return ()
+    events = [one for _, found in ready for one in found if isinstance(one, Event)]
     try:
         async with asyncio.timeout(CALL_S):
-            results = list(await sink.send(events))
+            answers = await sink.send(events) if events else ()
+        results = [result for _, result in zip(events, answers, strict=True)]
     except TimeoutError:
-        return [Result(Outcome.RETRY, f"no answer within {CALL_S:g} s")] * len(events)
+        results = [Result(Outcome.RETRY, f"no answer within {CALL_S:g} s")] * len(events)
     except Exception as error:  # noqa: BLE001 - sinks raise nothing; one with a defect is retried like one that is away
         # Type and stack alone: the message could quote the events.
-        stack = "".join(traceback.format_tb(error.__traceback__))
-        about = {"sink": sink.name, "error": type(error).__name__, "stack": stack}
-        _log.error("sink failed by a defect; retrying", extra=about)
-        return [Result(Outcome.RETRY, type(error).__name__)] * len(events)
-    if len(results) != len(events):
-        _log.error("sink returned a wrong number of results; retrying", extra={"sink": sink.name})
-        return [Result(Outcome.RETRY, "no result")] * len(events)
-    return results
+        name, stack = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+        _log.error("sink failed by a defect; retrying", extra={"sink": sink.name, "error": name, "stack": stack})
+        results = [Result(Outcome.RETRY, name)] * len(events)
+    each = iter(results)
+    delivered += [(batch, [next(each) if isinstance(one, Event) else one for one in found]) for batch, found in ready]
+    return delivered

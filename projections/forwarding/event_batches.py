@@ -55,18 +55,13 @@ class Batch:
     """Facts that become dead letters as such, and why."""
     letter: DeadLetter | None = None
 
-    @property
-    def position(self) -> Position:
-        """Where the sink stands now: before the first event that it has yet to get."""
-        return self.pending[0].before if self.pending else self.last
-
 
 class Progress(NamedTuple):
     """The consequences of a delivery for one batch, to be written."""
 
     batch: Batch
     position: Position
-    """Where the sink stands now."""
+    """Where the sink stands now: before the first event that it has yet to get."""
     dead_letters: list[DeadLetter]
     retry: Retry | None = None
     """Of the event that is tried again; None if it is none."""
@@ -152,7 +147,9 @@ class Judge(NamedTuple):
     def judge(self, batch: Batch, results: Sequence[Result], retry: Retry | None) -> Progress:
         """Take the first events off the batch that are done with; `results` are of these, in order."""
         letters: list[DeadLetter] = []
-        done: list[tuple[Position, str]] = [] if retry is None else [(batch.position, one) for one in retry.sent]
+        done: list[tuple[Position, str]] = []
+        if retry is not None and batch.pending:
+            done = [(batch.pending[0].before, one) for one in retry.sent]
         sent = 0
         for outcome, reason in results:
             before, position, _, kind = batch.pending[0]
@@ -171,10 +168,11 @@ class Judge(NamedTuple):
             done.append((before, name))
         else:
             retry = None
-        reached = [one for one in batch.unreadable if one[0] <= batch.position]
+        place = batch.pending[0].before if batch.pending else batch.last
+        reached = [one for one in batch.unreadable if one[0] <= place]
         batch.unreadable = batch.unreadable[len(reached) :]
         letters = [*(self._dead_letter(batch.keys, *one) for one in reached), *letters]
-        return Progress(batch, batch.position, letters, retry, sent)
+        return Progress(batch, place, letters, retry, sent)
 
     def _dead_letter(self, keys: RunKeys, position: Position, reason: str) -> DeadLetter:
         place = (self.sink, keys.partition, "", keys, str(position))

@@ -194,13 +194,15 @@ class Forwarder:
 
     def _start_deliveries(self) -> None:
         """Start as many calls of the sink as it has places and events for."""
-        while self._ready and self._has_place:
+        places = self.sink.most_calls - sum(not task.done() for task in self._deliveries)
+        while self._ready and places:
             call: list[tuple[Batch, int]] = []
             room = self.sink.most_events
             while self._ready and room:
                 batch = self._ready.popleft()
                 if not self.assignment.may_send(batch.keys.partition):
-                    self._scheduler(batch).put_back(batch.name)
+                    scheduler = self._runs if batch.letter is None else self._letters
+                    scheduler.put_back(batch.name)
                     continue
                 count = min(room, len(batch.pending))
                 call.append((batch, count))
@@ -210,6 +212,7 @@ class Forwarder:
                 task = asyncio.create_task(work, name=f"deliver to {self.sink.name}")
                 self._deliveries[task] = call
                 task.add_done_callback(lambda _: self._woken.set())
+                places -= 1
 
     def _judge_results(self) -> None:
         """Turn the results of deliveries that ended into progress."""
@@ -222,7 +225,7 @@ class Forwarder:
         now_ms = time.time_ns() // 1_000_000
         judge = Judge(self.sink.name, self._log.consumer, self._terms.give_up_s, self._clock(), now_ms)
         for batch, results in delivered:
-            scheduler = self._scheduler(batch)
+            scheduler = self._runs if batch.letter is None else self._letters
             if results is None:  # the claim was stale, or the facts could not be reached
                 if self.assignment.may_send(batch.keys.partition):
                     scheduler.postpone(batch.name, self._clock() + UNREACHED_PAUSE_S)
@@ -230,9 +233,11 @@ class Forwarder:
                     scheduler.put_back(batch.name)
                 continue
             progress = judge.judge(batch, results, scheduler.retries.get(batch.name))
-            self.stats.record(progress, results)
-            if progress.redriven is not None:
-                self._progress.unwritten_letters.append(progress.redriven)
+            self.stats.forwarded += progress.sent
+            if progress.sent < len(results) or progress.dead_letters or self.stats.is_failing:
+                self.stats.record_failures(progress, results)
+            if batch.letter is not None and (redriven := progress.redriven) is not None:
+                self._progress.unwritten_letters.append(redriven)
             elif progress.dead_letters or progress.position != batch.after:
                 self._progress.unwritten.append(progress)
             else:
@@ -240,7 +245,7 @@ class Forwarder:
 
     async def _write_progress(self) -> None:
         """Write positions and dead letters; later deliveries are under way meanwhile."""
-        if not len(self._progress) or self._clock() < self._retry_s:
+        if self._clock() < self._retry_s:
             return
         for progress, code in await self._progress.write():
             name = progress.batch.name
@@ -250,30 +255,25 @@ class Forwarder:
                 self._runs.postpone(name, self._clock() + CAP_S, progress.retry)
             else:  # STALE: another forwarder was here; GONE: expired or erased, and nothing brings it back
                 self._runs.finish(name, again=code == Code.STALE)
-        for letter in await self._progress.write_letters():
-            self._letters.finish(letter.id, again=False)
+        if self._progress.unwritten_letters:
+            for letter in await self._progress.write_letters():
+                self._letters.finish(letter.id, again=False)
         if len(self._progress):  # a node is away; the others' runs go on
             self._retry_s = self._clock() + RETRY_S
 
     def _continue(self, progress: Progress) -> None:
         """Go on with a batch whose progress is written: retry, send its next events, or finish it."""
         batch, retry = progress.batch, progress.retry
-        scheduler = self._scheduler(batch)
+        scheduler = self._runs if batch.letter is None else self._letters
         if retry is not None:
             delay_s = retry_delay_s(retry.attempts, self._terms.draw())
             scheduler.postpone(batch.name, self._clock() + delay_s, retry)
         elif batch.pending:
             scheduler.retries.pop(batch.name, None)
             self._ready.append(batch)
+            self._has_more = True
         else:
             scheduler.finish(batch.name, again=batch.has_more)
-
-    def _scheduler(self, batch: Batch) -> RunScheduler[RunKeys] | RunScheduler[DeadLetter]:
-        return self._runs if batch.letter is None else self._letters
-
-    @property
-    def _has_place(self) -> bool:
-        return sum(not task.done() for task in self._deliveries) < self.sink.most_calls
 
     async def _wait_for_work(self) -> None:
         while (pause_s := self._next_s() - self._clock()) > 0:
@@ -291,7 +291,7 @@ class Forwarder:
             return _AT_ONCE
         if self._is_down:
             return self._retry_s
-        if self._has_more or (self._ready and self._has_place) or any(task.done() for task in self._deliveries):
+        if self._has_more or any(task.done() for task in self._deliveries):
             return _AT_ONCE
         return min(
             self.assignment.next_rebalance_s, self._notices.next_s, self._runs.next_due_s, self._letters.next_due_s,

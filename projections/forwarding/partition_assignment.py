@@ -38,7 +38,8 @@ class PartitionAssignment:
         self._clock = clock
         self._lease_s = claims.lease_ms / 1000
         self._renewed_s: dict[PartitionKeys, float] = {}
-        self._releasing: frozenset[PartitionKeys] = frozenset()
+        self.releasing: frozenset[PartitionKeys] = frozenset()
+        """Those that are released as soon as they are idle."""
         self._alive = 1
         self.next_rebalance_s = clock()
         """When to rebalance again."""
@@ -49,11 +50,6 @@ class PartitionAssignment:
     def __contains__(self, partition: object) -> bool:
         return partition in self._renewed_s
 
-    @property
-    def releasing(self) -> frozenset[PartitionKeys]:
-        """Those that are released as soon as they are idle."""
-        return self._releasing
-
     def may_send(self, partition: PartitionKeys) -> bool:
         """Whether the claim is fresh enough to begin something, and to stay.
 
@@ -61,7 +57,7 @@ class PartitionAssignment:
         is renewed first, for another process may have it by now.
         """
         renewed_s = self._renewed_s.get(partition)
-        if renewed_s is None or partition in self._releasing:
+        if renewed_s is None or partition in self.releasing:
             return False
         return self._clock() - renewed_s <= self._lease_s * (REBALANCES_PER_LEASE - 1) / REBALANCES_PER_LEASE
 
@@ -130,7 +126,7 @@ class PartitionAssignment:
         # Not always the same end, or the same partitions would change hands at each coming and going.
         random.shuffle(held)
         now, soon = surplus(held, {one.number for one in busy}, fair)
-        self._releasing = frozenset(partitions[number] for number in soon)
+        self.releasing = frozenset(partitions[number] for number in soon)
         return {partitions[number] for number in now}
 
     async def _claim(self, free: Sequence[PartitionKeys], most: int) -> list[PartitionKeys]:

@@ -18,7 +18,7 @@ class SinkStats:
     def __init__(self, sink: str) -> None:
         """Count for `sink`."""
         self._sink = sink
-        self._is_failing = False
+        self.is_failing = False
         self.forwarded = 0
         self.skipped = 0
         """Events of a sink that is off."""
@@ -31,9 +31,8 @@ class SinkStats:
         self.failing_s = 0.0
         """For how long the event that failed first has been failing."""
 
-    def record(self, progress: Progress, results: Sequence[Result]) -> None:
-        """Count a delivery's consequences for one batch, and log failures as they begin and end."""
-        self.forwarded += progress.sent
+    def record_failures(self, progress: Progress, results: Sequence[Result]) -> None:
+        """Count a batch's events that were not sent, and log failures as they begin and end."""
         self.skipped += sum(outcome is Outcome.SKIPPED for outcome, _ in results)
         self.retried += progress.retry is not None
         run = progress.batch.keys.member
@@ -43,14 +42,14 @@ class SinkStats:
             if letter.kind:
                 about |= {"event_id": letter.event_id, "kind": letter.kind, "attempts": str(letter.attempts)}
             _log.error("event dead-lettered" if letter.kind else "fact dead-lettered", extra=about)
-        if progress.retry is not None and not self._is_failing:
-            self._is_failing = True
+        if progress.retry is not None and not self.is_failing:
+            self.is_failing = True
             # Once, not for each event: an outage of an hour is one failure, and its events are counted.
             reason = next((reason for outcome, reason in results if outcome is Outcome.RETRY), "")
             about = {"sink": self._sink, "run": run, "event_id": progress.retry.event_id, "reason": reason}
             _log.warning("sink failing; retrying", extra=about)
-        elif progress.sent and self._is_failing:
-            self._is_failing = False
+        elif progress.sent and self.is_failing:
+            self.is_failing = False
             _log.info("sink recovered", extra={"sink": self._sink})
 
     def payload(self) -> dict[str, Any]:

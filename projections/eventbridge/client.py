@@ -95,7 +95,7 @@ class Clients:
         )
 
     def secrets(self) -> tuple[str, ...]:
-        """What must not be told, as far as it is known without another look-up."""
+        """The secrets that no log may hold, as far as they are known without another look-up."""
         found = getattr(self._session.get_credentials(), "__dict__", {})
         return tuple(str(found[name]) for name in ("_secret_key", "_token", "secret_key", "token") if found.get(name))
 
@@ -115,7 +115,7 @@ def connect(settings: EventBridgeSettings) -> Clients | None:
     credentials = session.get_credentials()
     if credentials is None:
         return None
-    credentials.get_frozen_credentials()  # fetches those that are fetched when needed, so that trouble shows now
+    credentials.get_frozen_credentials()  # fetches those that are fetched when needed, so that errors show now
     return Clients(settings, session)
 
 
@@ -133,7 +133,7 @@ def new_session(region: str) -> Any:  # noqa: ANN401 - boto3 ships no types
 
 
 def made(session: Any, service: str, endpoint_url: str | None, *, attempts: int = 1) -> Any:  # noqa: ANN401 - as above
-    """A client with bounds. One attempt: whoever calls tries again, with pauses that it chooses.
+    """A client with bounds. One attempt: the caller tries again, with pauses that it chooses.
 
     Raises:
         Exception: botocore's, if the region or address can't be used.

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import msgspec
 
 from eventlog.log import LogUnavailableError
-from eventlog.projection.webhook_subscriptions import Subscription, Subscriptions, secret_key
-from eventlog.projection.webhook_targets import UnfitAddressError, target_of
+from eventlog.projection.webhook_subscriptions import Subscription, Subscriptions, decode_secret
+from eventlog.projection.webhook_targets import UnfitAddressError, parse_target
 from projections.forwarding.sink import SENT, Outcome, Result
 from projections.integration_events import Event
 from projections.webhooks.circuit_breaker import CircuitBreaker
@@ -80,8 +80,8 @@ class Deliverer:
 
     async def _request(self, event: Event, subscription: Subscription) -> Result:
         try:
-            target = target_of(subscription.url, private=self._private)
-            key = secret_key(subscription.secret)
+            target = parse_target(subscription.url, private=self._private)
+            key = decode_secret(subscription.secret)
         except UnfitAddressError as error:  # it was fit when the tenant gave it, under other settings
             return _result(Outcome.REJECTED, subscription, f"nothing is sent to such an address: {error}")
         except ValueError as error:

@@ -92,7 +92,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             raise UnresolvedError from error
         if not addresses:
             raise UnresolvedError
-        # One that isn't is enough: an attacker who mixes them waits for the day when the public one doesn't answer.
+        # One that isn't is enough: an attacker that mixes them waits for the day when the public one doesn't answer.
         if not self._private and not all(map(is_public, addresses)):
             raise NotPublicError
         return addresses

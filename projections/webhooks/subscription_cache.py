@@ -39,7 +39,7 @@ class SubscriptionCache:
         read: Mapping[str, list[Subscription] | LogUnavailableError] = {}
         if missing:
             try:
-                read = await self._subscriptions.of_many(missing)
+                read = await self._subscriptions.read_many(missing)
             except LogUnavailableError as error:
                 read = dict.fromkeys(missing, error)
         found: dict[str, tuple[Subscription, ...] | None] = {}

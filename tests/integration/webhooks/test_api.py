@@ -14,8 +14,8 @@ from eventlog.projection.webhook_subscriptions import (
     KINDS,
     MOST_SUBSCRIPTIONS,
     Subscriptions,
+    decode_secret,
     new_secret,
-    secret_key,
 )
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import NOW_S, bearer, guarded, token
@@ -46,13 +46,13 @@ async def test_a_secret_is_told_once(redis_url: str) -> None:
     """A new subscription comes with a secret, which no later answer and no log tells again."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         one = await made(client, description="billing")
-        assert len(secret_key(one["secret"])) == 32
+        assert len(decode_secret(one["secret"])) == 32
         shown = {name: value for name, value in one.items() if name != "secret"}
         assert shown["kinds"] == [kind for kind in KINDS if kind in DEFAULT_KINDS]
         assert (shown["url"], shown["description"], shown["disabled_at"]) == (URL, "billing", None)
         assert (await client.get(f"/v1/webhooks/{one['id']}")).json() == shown
         assert (await client.get("/v1/webhooks")).json() == {"webhooks": [shown]}
-        stored = await Subscriptions(edge.core.server).of("")
+        stored = await Subscriptions(edge.core.server).read("")
         assert [each.secret for each in stored] == [one["secret"]]
 
 

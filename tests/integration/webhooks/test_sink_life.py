@@ -96,7 +96,7 @@ async def test_a_deleted_one_is_not_brought_back(
     assert await subscriptions.remove(TENANT, made.id)
     held.set()
     assert outcomes(await sending) == [Outcome.SKIPPED]
-    assert await subscriptions.of(TENANT) == []
+    assert await subscriptions.read(TENANT) == []
 
 
 async def test_changes_are_noticed_in_time(

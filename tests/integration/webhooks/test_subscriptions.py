@@ -38,23 +38,23 @@ async def test_subscriptions_are_kept_per_tenant(anywhere: Server) -> None:
     assert await some.add("acme", second)
     assert await some.add("acme", first)
     assert await some.add("acme", first)
-    assert await some.of("acme") == [first, second]
-    assert await some.of_many(["acme", "other", ""]) == {"acme": [first, second], "other": [], "": []}
+    assert await some.read("acme") == [first, second]
+    assert await some.read_many(["acme", "other", ""]) == {"acme": [first, second], "other": [], "": []}
     assert await some.find("acme", first.id) == first
     assert await some.find("other", first.id) is None
     assert not await some.remove("other", first.id)
     assert await some.remove("acme", first.id)
     assert not await some.remove("acme", first.id)
-    assert await some.of("acme") == [second]
+    assert await some.read("acme") == [second]
 
 
 async def test_a_tenant_never_has_more_than_the_bound(anywhere: Server) -> None:
     """However many are added at the same time, a tenant has no more than it may, and others are not concerned."""
     some = Subscriptions(anywhere)
     added = await asyncio.gather(*(some.add("acme", made(number)) for number in range(2 * MOST_SUBSCRIPTIONS)))
-    assert sum(added) == MOST_SUBSCRIPTIONS == len(await some.of("acme"))
+    assert sum(added) == MOST_SUBSCRIPTIONS == len(await some.read("acme"))
     assert await some.add("other", made())
-    await some.remove("acme", (await some.of("acme"))[0].id)
+    await some.remove("acme", (await some.read("acme"))[0].id)
     assert await some.add("acme", made(999))
 
 
@@ -64,11 +64,11 @@ async def test_a_change_needs_what_was_read(anywhere: Server) -> None:
     old = made()
     new = msgspec.structs.replace(old, disabled_ms=5, disabled_reason="gone")
     assert not await some.replace("acme", old, new)
-    assert await some.of("acme") == []
+    assert await some.read("acme") == []
     await some.add("acme", old)
     assert await some.replace("acme", old, new)
     assert not await some.replace("acme", old, old)
-    assert await some.of("acme") == [new]
+    assert await some.read("acme") == [new]
 
 
 async def test_a_removed_one_leaves_nothing(anywhere: Server) -> None:
@@ -87,7 +87,7 @@ async def test_what_cannot_be_read_keeps_nobody_else_back(redis: Server, value: 
     one = made()
     await some.add("acme", one)
     await redis.execute("HSET", keys.webhooks("acme"), "x", value)
-    assert await some.of("acme") == [one]
+    assert await some.read("acme") == [one]
     assert await some.find("acme", "x") is None
 
 

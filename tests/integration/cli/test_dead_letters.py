@@ -14,7 +14,7 @@ from eventlog.projection.dead_letters import DeadLetter, dead_letter_op, read_re
 from eventlog.projection.projection_log import Apply, ProjectionLog
 from eventlog.redis.server import Server, connect
 from projections.integration_events import Kind, event_id
-from tests.integration.forwarding.driving import PARTITIONS, TTL_S, WAIT_S, forwarding, has_letters, recording
+from tests.integration.forwarding.forwarders import PARTITIONS, TTL_S, WAIT_S, forwarding, has_letters, recording
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.projections.facts import ended, final, write
 from tests.support.commands import stenolog

@@ -66,7 +66,7 @@ async def is_forwarded(log: Server, runs: Sequence[RunKeys]) -> bool:
 
 
 async def letters(log: Server) -> int:
-    """How many events were set aside."""
+    """The number of dead letters."""
     return sum([len(some) async for some in read_dead_letters(log, ["eventbridge"])])
 
 
@@ -112,7 +112,7 @@ async def test_a_service_that_fails_and_throttles_loses_nothing(log: Server, scr
     assert await letters(log) == 0
 
 
-async def test_what_can_never_be_taken_is_set_aside(log: Server, scripted: ScriptedAws) -> None:
+async def test_a_rejected_entry_becomes_a_dead_letter(log: Server, scripted: ScriptedAws) -> None:
     """An event that is refused for good goes to the dead letters, and those after it go on (BATCH-6)."""
     scripted.script = [lambda entries: results([{"ErrorCode": "MalformedDetail"} for _ in entries])]
     refused = await a_batch(log, ["first"])

@@ -33,15 +33,15 @@ RETRY, REJECTED, SKIPPED = Outcome.RETRY, Outcome.REJECTED, Outcome.SKIPPED
 async def test_events_come_through_rule_and_queue(emulator: str) -> None:
     """A finished recording reaches the queue by bus and rule, with source and detail-type as set (BATCH-5)."""
     found = provisioned(emulator, source="org.example.speech")
-    told = completed()
+    sent = completed()
     settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, source="org.example.speech")
     async with started(settings) as sink:
-        assert await sink.send([told, failed()]) == [SENT, SENT]
+        assert await sink.send([sent, failed()]) == [SENT, SENT]
     [event] = received(emulator, found.queue_url)
     assert (event["source"], event["detail-type"]) == ("org.example.speech", "BatchProcessingCompleted")
-    assert event["detail"] == told.body
+    assert event["detail"] == sent.body
     assert event["detail"]["data"]["raw_transcript"] == SAID
-    assert event["resources"] == [f"urn:uuid:{told.event_id}"]
+    assert event["resources"] == [f"urn:uuid:{sent.event_id}"]
     assert event["time"] == "2023-11-14T22:15:00Z"
 
 
@@ -65,7 +65,7 @@ async def test_an_own_bus_in_another_region(emulator: str) -> None:
 
 
 async def test_without_credentials_forwarding_is_off(caplog: pytest.LogCaptureFixture) -> None:
-    """Without credentials there is one warning at start, and one for each batch that nobody will hear of (BATCH-5)."""
+    """Without credentials one warning comes at start, and one for each event that is not forwarded (BATCH-5)."""
     caplog.set_level(logging.INFO)
     async with started(SETTINGS) as sink:
         for _ in range(2):
@@ -81,7 +81,7 @@ async def test_without_credentials_forwarding_is_off(caplog: pytest.LogCaptureFi
 async def test_credentials_that_come_later_are_found(
     emulator: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Forwarding begins without a restart once there are credentials (BATCH-5)."""
+    """Forwarding begins without a restart once credentials exist (BATCH-5)."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, relook_s=0.0)
     async with started(settings) as sink:
@@ -91,14 +91,14 @@ async def test_credentials_that_come_later_are_found(
 
 
 async def test_credentials_that_are_configured_but_cant_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where somebody set up credentials that don't work, events wait for that to be mended (BATCH-6)."""
+    """Where the configured credentials don't work, events wait until an operator mends them (BATCH-6)."""
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     async with started(SETTINGS) as sink:
         [result] = await sink.send([completed()])
     assert result == (RETRY, "AWS: ProfileNotFound")
 
 
-async def test_a_slow_look_up_holds_up_nobody(scripted: ScriptedAws, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_look_up_holds_up_no_call(scripted: ScriptedAws, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the source of credentials doesn't answer, start and send return, and events wait (BATCH-5)."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     scripted.silent.set()
@@ -148,7 +148,7 @@ async def test_answers_that_make_no_sense(scripted: ScriptedAws, answer: dict[st
 
 
 async def test_a_request_that_is_never_answered(scripted: ScriptedAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that isn't answered in time, and an address where nobody is, end in another try (BATCH-6)."""
+    """A request that isn't answered in time, and an address without a server, end in another try (BATCH-6)."""
     monkeypatch.setattr(client_module, "READ_S", 0.2)
     scripted.silent.set()
     async with asyncio.timeout(30), started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
@@ -197,22 +197,22 @@ async def test_long_transcripts_go_by_reference(emulator: str, encryption: clien
     """A body above the limit is stored as an object, encrypted, and the event refers to it (BATCH-6)."""
     found, s3 = provisioned(emulator), client("s3", emulator)
     s3.create_bucket(Bucket="transcripts")
-    told, short = completed("word " * 3000, tenant_id="acme/north"), completed()
+    sent, short = completed("word " * 3000, tenant_id="acme/north"), completed()
     settings = msgspec.structs.replace(
         SETTINGS, endpoint_url=emulator, bucket="transcripts", max_bytes=10_000, encryption=encryption
     )
     async with started(settings) as sink:
-        assert await sink.send([told, short]) == [SENT, SENT]
-        assert await sink.send([told]) == [SENT]
+        assert await sink.send([sent, short]) == [SENT, SENT]
+        assert await sink.send([sent]) == [SENT]
     first, _, again = received(emulator, found.queue_url)
     assert first["detail"] == again["detail"]
     assert find_fault(Kind.BATCH_COMPLETED, first["detail"]) == ""
     reference = first["detail"]["data"]["reference"]
-    assert reference["key"] == f"stenolog/acme%2Fnorth/{told.session_id}/{told.event_id}.json"
+    assert reference["key"] == f"stenolog/acme%2Fnorth/{sent.session_id}/{sent.event_id}.json"
     stored = s3.get_object(Bucket=reference["bucket"], Key=reference["key"])
     content = stored["Body"].read()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (reference["bytes"], reference["sha256"])
-    assert json.loads(content) == told.body
+    assert json.loads(content) == sent.body
     asked = None if encryption == "bucket" else encryption
     assert (stored["ContentType"], stored.get("ServerSideEncryption")) == ("application/json", asked)
     assert len(s3.list_objects_v2(Bucket="transcripts")["Contents"]) == 1

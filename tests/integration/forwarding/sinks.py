@@ -22,7 +22,7 @@ def position(event: Event) -> str:
 
 
 class Recorder:
-    """Takes events as `answer` says; after the first to be retried no later one of that session, as the contract asks."""
+    """Answers by `answer`; after the first RETRY it takes no later event of that session, as the contract asks."""
 
     name = "webhooks"
     most_events = 4

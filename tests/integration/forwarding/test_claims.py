@@ -19,7 +19,7 @@ from eventlog.projection.projection_log import Apply, ProjectionLog
 from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, wakeup_message
 from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
-from tests.integration.forwarding.driving import TTL_S, claim, holders, letters_of
+from tests.integration.forwarding.forwarders import TTL_S, claim, holders, letters_of
 from tests.integration.projections.facts import a_run, conversation, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -42,7 +42,7 @@ async def a_letter(log: Server) -> DeadLetter:
 
 
 async def test_a_partition_has_one_forwarder(log: Server) -> None:
-    """Whoever asks first has a partition, and the others hear who that is."""
+    """The first consumer that asks has a partition, and the others learn its name."""
     assert await claim(log, "a", [0, 1]) == ["a", "a"]
     assert await claim(log, "b", [1, 2]) == ["a", "b"]
     assert (await holders(log))[:4] == ["a", "a", "b", ""]
@@ -69,23 +69,23 @@ async def _is_free(log: Server, number: int) -> bool:
     return (await holders(log))[number] == ""
 
 
-async def test_giving_up_rings_and_leaves_others_alone(log: Server) -> None:
-    """What its holder gives up is free at once and told to the others, and nobody gives up what another has."""
-    heard: list[tuple[str, bytes]] = []
-    bell = log.keys.partitions[0].changes_bell
-    bells = Wakeups(log, [bell], on_message=lambda *one: heard.append(one), on_reset=lambda: None)
-    await bells.start()
-    await bells.listening()
+async def test_releasing_wakes_and_leaves_others_alone(log: Server) -> None:
+    """A partition that its holder releases is free at once and wakes the others; no consumer releases another's."""
+    received: list[tuple[str, bytes]] = []
+    channel = log.keys.partitions[0].changes_bell
+    wakeups = Wakeups(log, [channel], on_message=lambda *one: received.append(one), on_reset=lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
     await claim(log, "a", [0])
     partition = log.keys.partitions[0]
     for consumer, left in (("b", "a"), ("a", "")):
         found = await PartitionClaims(log, SINK, consumer, lease_ms=1000).hold({partition: False})
         assert found == {partition: left}
-    await eventually_async(lambda: heard == [(bell, wakeup_message(FREED, SINK).encode())])
-    await bells.stop()
+    await eventually_async(lambda: received == [(channel, wakeup_message(FREED, SINK).encode())])
+    await wakeups.stop()
 
 
-async def test_a_broken_claim_is_nobodys_and_stops_no_other(log: Server) -> None:
+async def test_a_broken_claim_belongs_to_no_consumer_and_stops_no_other(log: Server) -> None:
     """A key of another type under a claim's name keeps that partition alone from being forwarded."""
     await log.execute("RPUSH", log.keys.partitions[0].forwarder(SINK), "x")
     first, second = await claim(log, "a", [0, 1])
@@ -103,12 +103,12 @@ async def test_claims_can_be_renewed_while_memory_is_full(log: Server, server: T
 async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     """A redriven letter is in one place only, as it was, and its forwarder hears of it."""
     letter = await a_letter(log)
-    heard: list[bytes] = []
-    bells = Wakeups(
-        log, [letter.partition.changes_bell], on_message=lambda _, told: heard.append(told), on_reset=lambda: None
+    received: list[bytes] = []
+    wakeups = Wakeups(
+        log, [letter.partition.changes_bell], on_message=lambda _, text: received.append(text), on_reset=lambda: None
     )
-    await bells.start()
-    await bells.listening()
+    await wakeups.start()
+    await wakeups.listening()
     assert await redrive(log, [letter]) == [MOVED]
     assert await redrive(log, [letter]) == [ABSENT]
     assert await letters_of(log) == []
@@ -116,8 +116,8 @@ async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     assert moved._replace(entry_id="", keys=letter.keys) == letter._replace(entry_id="")
     assert moved.keys.member == letter.keys.member
     assert 0 < await log.execute("TTL", letter.partition.redriven(SINK)) <= TTL_S
-    await eventually_async(lambda: wakeup_message(REDRIVEN, SINK).encode() in heard)
-    await bells.stop()
+    await eventually_async(lambda: wakeup_message(REDRIVEN, SINK).encode() in received)
+    await wakeups.stop()
 
 
 async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> None:
@@ -129,7 +129,7 @@ async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> Non
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-async def test_what_fails_again_is_set_aside_again_while_its_session_is_there(log: Server, *, is_there: bool) -> None:
+async def test_a_redriven_letter_that_fails_comes_back_while_its_session_exists(log: Server, *, is_there: bool) -> None:
     """A redriven letter comes back with its new reason, but never after its session was erased (STITCH-5)."""
     letter = await a_letter(log)
     await redrive(log, [letter])

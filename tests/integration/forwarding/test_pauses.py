@@ -38,7 +38,7 @@ def test_shares_cover_everything_and_are_even(partitions: int, living: int) -> N
 
 @given(held=st.sets(st.integers(0, 63)), busy=st.sets(st.integers(0, 63)), most=st.integers(0, 64))
 def test_a_surplus_is_given_up_idle_ones_first(held: set[int], busy: set[int], most: int) -> None:
-    """What is over the share is given up, at once where nothing is under way, and later elsewhere."""
+    """Partitions over the share are released, at once where no event is under way, and later elsewhere."""
     now, soon = surplus(sorted(held), busy, most)
     assert len(now) + len(soon) == max(0, len(held) - most)
     assert set(now) | set(soon) <= held

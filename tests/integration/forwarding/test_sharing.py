@@ -7,18 +7,18 @@ from eventlog.redis.server import Server
 from eventlog.telemetry import heartbeats
 from projections.forwarding.forwarder import Forwarder, Terms
 from projections.forwarding.partition_assignment import PartitionAssignment
-from tests.integration.forwarding.driving import (
+from tests.integration.forwarding.forwarders import (
     FINALS,
     PARTITIONS,
     TTL_S,
     WAIT_S,
     claim,
     conversations,
+    event_positions,
     forwarding,
     holders,
     runner_of,
     shares,
-    told,
 )
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.projections.facts import a_run, conversation, write
@@ -40,7 +40,7 @@ async def test_two_forwarders_share_the_partitions(log: Server) -> None:
             assert other.taken
         await eventually_async(lambda: shares(log, {"one": PARTITIONS}), WAIT_S)
         for keys in runs:
-            assert one.of(keys.session_id) + other.of(keys.session_id) == told(FINALS)
+            assert one.of(keys.session_id) + other.of(keys.session_id) == event_positions(FINALS)
 
 
 def a_run_in(log: Server, number: int) -> RunKeys:
@@ -65,11 +65,11 @@ async def test_a_partition_in_use_is_given_up_when_it_is_idle(single: Server) ->
             await eventually_async(lambda: shares(single, {"one": 4, "other": 4}), WAIT_S)
             await eventually_async(lambda: len(one.taken) + len(other.taken) >= len(runs) * (FINALS + 1), WAIT_S)
     for keys in runs:
-        assert one.of(keys.session_id) + other.of(keys.session_id) == told(FINALS)
+        assert one.of(keys.session_id) + other.of(keys.session_id) == event_positions(FINALS)
 
 
 async def test_stopping_gives_up_everything_at_once(single: Server) -> None:
-    """A forwarder that stops finishes what is under way, frees its partitions and is counted no longer."""
+    """A forwarder that stops finishes its deliveries, frees its partitions and is counted no longer."""
     sink = Recorder()
     runner = runner_of(single, sink, lease_ms=60_000)
     await runner.start()
@@ -95,7 +95,7 @@ async def test_start_races_stop(single: Server) -> None:
 
 
 class Clock:
-    """Monotonic seconds that stand still until somebody moves them."""
+    """Monotonic seconds that stand still until a test moves them."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -106,7 +106,7 @@ class Clock:
 
 
 async def test_a_claim_is_trusted_for_two_thirds_of_its_lease(single: Server) -> None:
-    """After a pause of more than a third of the lease, or trouble with Redis, a claim is renewed before it is used."""
+    """After a pause of more than a third of the lease, or an outage of Redis, a claim is renewed before it is used."""
     clock = Clock()
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), clock)
     partition = single.keys.partitions[0]
@@ -123,7 +123,7 @@ async def test_a_claim_is_trusted_for_two_thirds_of_its_lease(single: Server) ->
     assert not held.may_send(partition)
 
 
-async def test_what_was_taken_meanwhile_is_lost(single: Server) -> None:
+async def test_partitions_that_another_took_meanwhile_are_lost(single: Server) -> None:
     """A forwarder whose claims ran out finds at its next look what others have now, and leaves that alone."""
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
     await held.rebalance({}, ())
@@ -176,11 +176,11 @@ async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
         await write(single, keys, conversation(keys, FINALS))
     kept = [keys for keys in runs if keys.partition.number not in lost]
 
-    def is_told() -> bool:
+    def are_sent() -> bool:
         clock.now_s += 0.1
         forwarder.wake()
-        return all(sink.of(keys.session_id) == told(FINALS) for keys in kept)
+        return all(sink.of(keys.session_id) == event_positions(FINALS) for keys in kept)
 
-    await eventually_async(is_told, WAIT_S)
+    await eventually_async(are_sent, WAIT_S)
     assert {single.keys.of(event.session_id).partition.number for event in sink.asked} & lost == set()
     await forwarder.stop()

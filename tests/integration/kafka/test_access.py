@@ -35,14 +35,14 @@ def test_tls_checks_names() -> None:
     assert shown(Access()) == {"security_protocol": "PLAINTEXT"}
 
 
-def test_a_file_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_at_once(tmp_path: Path) -> None:
     """A sink whose certificate's file isn't there can't be made."""
     with pytest.raises(OSError, match="No such file"):
         Kafka("kafka://nobody", access=Access(tls=True, ca_file=str(tmp_path / "none.pem")))
 
 
 def test_passwords_are_not_shown() -> None:
-    """The password stands neither in a repr of the access nor in one of the settings."""
+    """The password is neither in a repr of the access nor in one of the settings."""
     settings = load({"STENOLOG_KAFKA_PASSWORD": "marzipan"}, None)
     assert settings.kafka_password == "marzipan"
     assert "marzipan" not in repr(settings) + repr(Access(password="marzipan"))

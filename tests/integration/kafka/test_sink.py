@@ -46,7 +46,7 @@ async def sinks() -> AsyncIterator[Sinks]:
 
 
 def outcomes(results: Sequence[Result]) -> set[Outcome]:
-    """The outcomes that there are."""
+    """The set of outcomes."""
     return {result.outcome for result in results}
 
 
@@ -90,7 +90,7 @@ async def test_utterances_and_the_end_come_in_order_with_their_headers(brokers: 
 
 
 @pytest.mark.parametrize(("failed", "kind"), [(False, "BatchProcessingCompleted"), (True, "BatchProcessingFailed")])
-async def test_the_end_of_a_recorded_file_is_told_on_its_own_topic(
+async def test_the_end_of_a_recorded_file_goes_to_its_own_topic(
     brokers: Brokers, sinks: Sinks, kind: str, *, failed: bool,
 ) -> None:
     """BATCH-10: a recorded file's completion or failure is one record of `stenolog.batches`, the body as everywhere."""
@@ -103,7 +103,7 @@ async def test_the_end_of_a_recorded_file_is_told_on_its_own_topic(
     assert len(brokers.read(TRANSCRIPTS, until=at_least(3))) == 3
 
 
-async def test_what_is_sent_again_is_the_same(brokers: Brokers, sinks: Sinks) -> None:
+async def test_a_repeated_event_is_the_same(brokers: Brokers, sinks: Sinks) -> None:
     """BATCH-10: an event that is handed over again by another process has the same id and the same bytes."""
     keys = new_run()
     for _ in range(2):
@@ -169,7 +169,7 @@ async def test_it_only_writes(
 
 
 def threads() -> set[str]:
-    """The threads that there are, less those of asyncio's own pool."""
+    """The living threads, less those of asyncio's own pool."""
     return {one.name for one in threading.enumerate() if not one.name.startswith("asyncio_")}
 
 
@@ -201,7 +201,7 @@ async def test_brokers_may_move(brokers: Brokers, sinks: Sinks) -> None:
 async def test_brokers_without_idempotence_are_served_all_the_same(
     brokers: Brokers, sinks: Sinks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where brokers refuse an idempotent producer, events are sent by another, which is told once."""
+    """Where brokers refuse an idempotent producer, another one sends the events, with one warning."""
     from projections.kafka import publisher  # noqa: PLC0415 - Faust is heavy
 
     class Refused(publisher.Publisher):
@@ -248,13 +248,13 @@ async def test_a_body_that_is_not_of_its_type_is_refused(brokers: Brokers, sinks
     assert "`speaker`" in results[0].reason
 
 
-@pytest.mark.parametrize("trouble", ["hangs", "is gone"])
-async def test_stopping_waits_for_no_broker(trouble: str, brokers: Brokers, sinks: Sinks) -> None:
+@pytest.mark.parametrize("failure", ["hangs", "is gone"])
+async def test_stopping_waits_for_no_broker(failure: str, brokers: Brokers, sinks: Sinks) -> None:
     """A sink whose broker hangs or is gone stops within its bounds, and stopping it twice, or unused, does no harm."""
     sink, keys = sinks(brokers.url, send_s=0.5), new_run()
     await sink.stop()
     await sent(sink, events_of(sink, keys, facts.conversation(keys, 1)))
-    if trouble == "hangs":
+    if failure == "hangs":
         brokers.hang()
     else:
         brokers.end()
@@ -289,7 +289,7 @@ async def test_a_call_that_is_cut_short_leaves_nothing(
 async def test_nothing_said_is_logged(
     brokers: Brokers, sinks: Sinks, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """BATCH-9: with every logger at its most talkative, what is sent and what fails leaves no word of a transcript."""
+    """BATCH-9: with every logger at its most talkative, neither sent nor failed events leave a word of a transcript."""
     caplog.set_level(logging.DEBUG)
     sink, keys = sinks(brokers.url, send_s=0.5), new_run()
     events = events_of(sink, keys, [facts.opened(keys), facts.final(0, "marzipan"), facts.final(1, "marzipan")])
@@ -298,14 +298,14 @@ async def test_nothing_said_is_logged(
     for _ in range(2):
         results = await sink.send(events)
         assert outcomes(results) == {Outcome.RETRY}
-    told = " ".join([*(one.getMessage() + repr(one.__dict__) for one in caplog.records), *capfd.readouterr(),
+    logged = " ".join([*(one.getMessage() + repr(one.__dict__) for one in caplog.records), *capfd.readouterr(),
                      *(result.reason for result in results)])
-    assert "Kafka" in told
-    assert "marzipan" not in told
+    assert "Kafka" in logged
+    assert "marzipan" not in logged
 
 
-def test_what_it_hears_of() -> None:
-    """It is told of every utterance and of every end, and of nothing else that a run holds."""
+def test_the_events_that_it_gets() -> None:
+    """The sink gets every utterance and every end, and nothing else that a run holds."""
     keys, sink = new_run(), Kafka(NOBODY)
     (_, opened), (_, final), (_, ended) = facts.conversation(keys, 1)
     assert isinstance(opened, SessionOpened)

@@ -34,7 +34,7 @@ async def test_the_example_counts_every_event_once(brokers: Brokers) -> None:
 
 
 def _disturb(brokers: Brokers) -> None:
-    """Writes records that nobody understands to both topics, on every partition."""
+    """Write records of unknown types to both topics, on every partition."""
     producer = Producer({"bootstrap.servers": brokers.address, "log_level": 0})
     for topic in ("stenolog.transcripts", "stenolog.batches"):
         for partition in range(4):

@@ -1,4 +1,4 @@
-"""Receivers of webhooks for the tests: real servers that check signatures, and answer as they are told."""
+"""Receivers of webhooks for the tests: real servers that check signatures, and answer as a test sets."""
 
 import asyncio
 import base64
@@ -50,7 +50,7 @@ class Post:
         return self.headers["webhook-id"]
 
     @property
-    def told(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """What it says."""
         found: dict[str, Any] = json.loads(self.body)
         return found
@@ -119,7 +119,7 @@ class Receiver:
         return True
 
     def signed(self, post: Post) -> bool:
-        """Whether the request is signed with this receiver's secret, worked out here anew."""
+        """Whether the request is signed with this receiver's secret, computed here independently."""
         key = base64.b64decode(self.secret.removeprefix("whsec_"))
         signed = f"{post.event_id}.{post.headers['webhook-timestamp']}.".encode() + post.body
         made = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()

@@ -46,10 +46,10 @@ class Names:
 
 
 class Network(httpcore2.AnyIOBackend):
-    """The machine's own network, in which public addresses lead to loopback; it notes who is connected to."""
+    """The machine's own network, in which public addresses lead to loopback; it records the connections."""
 
     def __init__(self) -> None:
-        """Nobody yet."""
+        """No connection yet."""
         self.reached: list[str] = []
 
     async def connect_tcp(self, host: str, port: int, *args: object, **more: object) -> httpcore2.AsyncNetworkStream:
@@ -173,7 +173,7 @@ async def test_https_on_loopback_needs_to_be_allowed(
             assert await sink.send([make_event()]) == [SENT]
 
 
-async def test_what_was_allowed_once_is_judged_again(
+async def test_an_address_that_was_allowed_once_is_checked_again(
     redis: Server, subscriptions: Subscriptions, network: Network, receiver: Receiver
 ) -> None:
     """A plain HTTP subscription of a time when that was allowed gets nothing any more, however public its name."""
@@ -244,7 +244,7 @@ async def test_other_addresses_are_tried(redis: Server, subscriptions: Subscript
 
 
 async def test_the_system_is_asked_for_names() -> None:
-    """Without another resolver the system's is asked, and each address is told once."""
+    """By default the system's resolver is asked, and each address is returned once."""
     resolver = SystemResolver()
     found = await resolver("localhost", 80)
     assert "127.0.0.1" in found

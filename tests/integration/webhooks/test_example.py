@@ -48,7 +48,7 @@ def answers(url: str) -> bool:
         return False
 
 
-async def test_the_example_takes_what_is_sent(
+async def test_the_example_takes_sent_events(
     sink: Webhooks, subscriptions: Subscriptions, example: tuple[str, "subprocess.Popen[str]"]
 ) -> None:
     """The example receiver takes a real delivery, shows an event that comes twice once, and refuses forged ones."""

@@ -34,14 +34,14 @@ async def test_an_event_is_posted_signed(sink: Webhooks, subscriptions: Subscrip
     one = make_event()
     assert await sink.send([one]) == [SENT]
     [post] = receiver.posts
-    assert (post.path, post.event_id, post.told["data"]) == ("/hook", one.event_id, one.body)
+    assert (post.path, post.event_id, post.content["data"]) == ("/hook", one.event_id, one.body)
     assert receiver.signed(post)
 
 
-async def test_each_gets_what_it_asked_for(
+async def test_each_gets_the_kinds_that_it_named(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """Subscriptions are told of the kinds that they named, of their own tenant, and what nobody wants is off."""
+    """Subscriptions get the kinds that they named, of their own tenant; an event without one is skipped."""
     await subscribe(subscriptions, receiver, ["BatchProcessingCompleted"])
     await subscribe(subscriptions, other, KINDS)
     kinds = [Kind.UTTERANCE, Kind.SESSION_ENDED, Kind.BATCH_COMPLETED]
@@ -52,17 +52,17 @@ async def test_each_gets_what_it_asked_for(
     assert other.event_ids == [one.event_id for one in events]
 
 
-async def test_nothing_to_send_is_no_trouble(sink: Webhooks) -> None:
+async def test_no_event_to_send_is_no_error(sink: Webhooks) -> None:
     """A call without events, and one without subscriptions, come to nothing."""
     assert await sink.send([]) == []
     assert outcomes(await sink.send([make_event()])) == [Outcome.SKIPPED]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 425, 429])
-async def test_what_may_pass_is_tried_again(
+async def test_a_transient_failure_is_retried(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, status: int, clock: Clock
 ) -> None:
-    """A server's error, and the few others that may pass, leave an event for later, and it is told by its status."""
+    """A server's error, and the few others that may pass, leave an event for later, with its status as the reason."""
     made = await subscribe(subscriptions, receiver)
     receiver.replies.append(Reply(status))
     [result] = await sink.send([make_event()])
@@ -73,7 +73,7 @@ async def test_what_may_pass_is_tried_again(
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 422, 451])
-async def test_what_no_retry_mends_is_refused(
+async def test_a_permanent_failure_is_rejected(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, status: int
 ) -> None:
     """Any other answer is final, redirects aren't followed, and the reason names subscription and status alone."""
@@ -176,7 +176,7 @@ async def test_only_those_that_have_not_got_it_are_asked_again(
 async def test_after_a_restart_all_are_asked_again(
     sink: Webhooks, redis: Server, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """A process that doesn't know who took an event sends it to all, with the same id: at least once."""
+    """A process that doesn't know which subscriptions have an event sends it to all, with the same id."""
     await subscribe(subscriptions, receiver)
     await subscribe(subscriptions, other)
     other.replies.append(Reply(503))
@@ -187,10 +187,10 @@ async def test_after_a_restart_all_are_asked_again(
     await another.stop()
 
 
-async def test_what_is_remembered_of_waiting_events_is_bounded(
+async def test_the_memory_of_waiting_events_is_bounded(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who took which waiting event is remembered for so many events and no more; forgotten ones are sent again."""
+    """The results of waiting events are remembered for so many events and no more; forgotten ones are sent again."""
     monkeypatch.setattr(delivery_queue, "MOST_REMEMBERED", 10)
     await subscribe(subscriptions, receiver, KINDS)
     await subscribe(subscriptions, other, KINDS)
@@ -205,7 +205,7 @@ async def test_what_is_remembered_of_waiting_events_is_bounded(
 async def test_a_refusal_waits_for_the_others(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """An event that one refused for good and another may take later is kept, then refused, and names who refused."""
+    """An event that one refused and another may take later is kept, then rejected, and names the refusing one."""
     refusing = await subscribe(subscriptions, receiver)
     await subscribe(subscriptions, other)
     receiver.replies.append(Reply(400))
@@ -248,7 +248,7 @@ async def test_one_that_fails_holds_up_no_other(
 async def test_an_event_behind_a_late_one_is_late(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """An event that all have is late as long as one before it in its session is, and nobody gets it again."""
+    """An event that all have is retried as long as one before it in its session is, and is not sent again."""
     await subscribe(subscriptions, receiver, KINDS)
     await subscribe(subscriptions, other, ["TranscriptUtterance"])
     other.replies.append(Reply(500))
@@ -258,7 +258,7 @@ async def test_an_event_behind_a_late_one_is_late(
     assert receiver.event_ids == [one.event_id for one in events]
 
 
-async def test_a_sentence_is_set_aside_when_others_wait(
+async def test_an_utterance_is_given_up_when_others_wait(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, clock: Clock
 ) -> None:
     """A subscription that fails for a minute loses sentences that others wait behind, but no end of a session."""
@@ -274,7 +274,7 @@ async def test_a_sentence_is_set_aside_when_others_wait(
     assert receiver.taken == [one.event_id for one in events]
 
 
-async def test_a_sentence_waits_where_nobody_else_does(
+async def test_an_utterance_waits_where_no_other_does(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, clock: Clock
 ) -> None:
     """A tenant's only subscription may fail for as long as the forwarder likes."""

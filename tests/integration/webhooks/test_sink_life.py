@@ -1,4 +1,4 @@
-"""The sink over time: rests, changes of subscriptions, the loss of Redis, its end."""
+"""The sink over time: open circuits, changes of subscriptions, the loss of Redis, its end."""
 
 import asyncio
 import logging
@@ -126,22 +126,22 @@ async def test_without_redis_events_wait(receiver: Receiver) -> None:
         await redis.close()
 
 
-# What is told
+# The texts that logs may hold
 
 
 async def test_no_log_holds_secrets_or_text(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Logs name event, subscription, kind and length, never what was said, the secret or the address (BATCH-9)."""
+    """Logs name event, subscription, kind and length, never the text, the secret or the address (BATCH-9)."""
     caplog.set_level(logging.DEBUG, logger="projections")
     made = await subscribe(subscriptions, receiver)
     receiver.replies += [Reply(503), Reply(400, body=SAID.encode()), Reply(410)]
     for number in range(1, 5):
         await sink.send([make_event(number)])
-    told = " ".join(str(record.__dict__) for record in caplog.records)
-    assert made.id in told
-    assert make_event(2).event_id in told
-    assert not [one for one in (SAID, receiver.secret, receiver.url, receiver.secret[6:]) if one in told + repr(made)]
+    logged = " ".join(str(record.__dict__) for record in caplog.records)
+    assert made.id in logged
+    assert make_event(2).event_id in logged
+    assert not [one for one in (SAID, receiver.secret, receiver.url, receiver.secret[6:]) if one in logged + repr(made)]
 
 
 async def test_stopping_is_harmless(redis: Server) -> None:

@@ -32,7 +32,7 @@ def made(number: int = 0) -> Subscription:
 
 
 async def test_subscriptions_are_kept_per_tenant(anywhere: Server) -> None:
-    """What is kept is found again, the oldest first, by its own tenant alone, until it is removed."""
+    """A stored subscription is found again, the oldest first, by its own tenant alone, until it is removed."""
     some = Subscriptions(anywhere)
     first, second = made(1), made(2)
     assert await some.add("acme", second)
@@ -58,7 +58,7 @@ async def test_a_tenant_never_has_more_than_the_bound(anywhere: Server) -> None:
     assert await some.add("acme", made(999))
 
 
-async def test_a_change_needs_what_was_read(anywhere: Server) -> None:
+async def test_a_change_needs_the_version_that_was_read(anywhere: Server) -> None:
     """A subscription that was deleted or changed meanwhile isn't written over."""
     some = Subscriptions(anywhere)
     old = made()
@@ -81,7 +81,7 @@ async def test_a_removed_one_leaves_nothing(anywhere: Server) -> None:
 
 
 @pytest.mark.parametrize("value", ["", "{", "[]", "{}", b"\xff", '{"id": 7}'])
-async def test_what_cannot_be_read_keeps_nobody_else_back(redis: Server, value: str | bytes) -> None:
+async def test_an_unreadable_subscription_keeps_no_other_back(redis: Server, value: str | bytes) -> None:
     """A value that isn't a subscription counts for none."""
     some = Subscriptions(redis)
     one = made()
@@ -92,7 +92,7 @@ async def test_what_cannot_be_read_keeps_nobody_else_back(redis: Server, value: 
 
 
 async def test_the_memory_of_subscriptions_is_bounded(redis: Server, clock: Clock) -> None:
-    """However many tenants have events, those of some only are remembered, and none is told wrongly."""
+    """However many tenants have events, only some are cached, and each gets its own subscriptions."""
     some = Subscriptions(redis)
     one = made()
     await some.add("acme", one)

@@ -71,7 +71,7 @@ def test_bodies_of_facts_keep_the_schema(event: Event) -> None:
     (lambda body: body.update(data={"reference": {**REFERENCE, "sha256": "0"}}), "$.data.reference.sha256"),
     (lambda body: body.update(data={"reference": REFERENCE, "raw_transcript": SAID}), "$.data"),
 ])  # fmt: skip
-def test_what_breaks_the_schema_is_named_by_its_place(change: Change, place: str) -> None:
+def test_a_broken_body_is_named_by_its_place(change: Change, place: str) -> None:
     """Whatever the published schema refuses is refused before it is sent, naming the field and no content (BATCH-4)."""
     body = json.loads(json.dumps(completed().body))
     change(body)

@@ -36,7 +36,7 @@ def test_a_record_is_the_whole_body(kind: Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", TOLD)
-def test_what_a_newer_version_adds_is_skipped(kind: Kind) -> None:
+def test_fields_of_a_newer_version_are_skipped(kind: Kind) -> None:
     """A subscriber reads values that have fields of which it doesn't know."""
     event = all_events()[kind]
     assert read_record(kind, {**event.body, "news": [1]}) == make_record(event)
@@ -45,8 +45,8 @@ def test_what_a_newer_version_adds_is_skipped(kind: Kind) -> None:
 @pytest.mark.parametrize(("kind", "payload"), [
     ("Newer", {}), ("", {}), (Kind.UTTERANCE, {}), (Kind.UTTERANCE, 7), (Kind.BATCH_COMPLETED, {"version": 1}),
 ])
-def test_what_cant_be_read_is_said(kind: str, payload: object) -> None:
-    """A value of an unknown type or without its fields is told apart, with the reason, rather than raised."""
+def test_an_unreadable_value_has_its_reason(kind: str, payload: object) -> None:
+    """A value of an unknown type or without its fields is unreadable, with the reason, rather than raised."""
     found = read_record(kind, payload)
     assert isinstance(found, UnreadableRecord)
     assert found.reason

@@ -22,8 +22,8 @@ def test_no_time_is_no_rate() -> None:
     assert words_per_minute(add_utterance(no_talk(), msgspec.structs.replace(SAID, end=1.0))) == 0
 
 
-def test_what_is_told_holds_no_word() -> None:
-    """The line for a speaker holds rate and talk time, and nothing of what was said."""
+def test_the_line_holds_no_word() -> None:
+    """The line for a speaker holds rate and talk time, and no speech."""
     assert format_line("s", "1", add_utterance(no_talk(), SAID)) == "s speaker 1: 120 words per minute, 1.5 s of talk"
 
 

@@ -224,7 +224,7 @@ async def test_brokers_without_idempotence_are_served_all_the_same(
     assert outcomes(await sink.send(events)) == {Outcome.SENT}
     assert len(brokers.read(TRANSCRIPTS, until=at_least(6))) == 6
     assert [one.getMessage() for one in caplog.records if one.levelno >= logging.INFO] == [
-        "the brokers refuse an idempotent producer, and get another",
+        "idempotent producer refused by the brokers; using a plain one",
     ]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from dataclasses import dataclass
 
 from eventlog.keys import LIVE_RUN, PartitionKeys, RunKeys
 from eventlog.log import LogUnavailableError
@@ -33,6 +34,16 @@ FULL_PAUSE_S = 1.0
 """Before the next read where no room is left for more runs, or a node is away."""
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass
+class _Walk:
+    """A walk over all runs of a partition."""
+
+    partition: PartitionKeys
+    token: str = ""
+    """Of the order to walk; empty for the walk over a partition that was just assigned."""
+    pages: AsyncIterator[list[RunKeys]] | None = None
 
 
 class NoticeReader:
@@ -80,8 +91,9 @@ class NoticeReader:
             self._assigned[partition.number] = partition
             self._unconfirmed.add(partition.number)
             self._redriven.add(partition.number)
-            self._walks.append(_Walk(partition, ""))
-            self._read_soon(partition.number)
+            self._walks.append(_Walk(partition))
+            self._woken.add(partition.number)
+            self._next_read_s = self._clock()
 
     def revoke(self, partitions: Iterable[PartitionKeys]) -> None:
         """Forget these, which are other forwarders' now."""
@@ -143,10 +155,6 @@ class NoticeReader:
             _log.debug("notices not acked; they come again", extra={"sink": self._log.projection, "error": error})
             self._unconfirmed.update(partition.number for partition in unacked if partition.number in self._assigned)
 
-    def _read_soon(self, number: int) -> None:
-        self._woken.add(number)
-        self._next_read_s = self._clock()
-
     async def _read_notices(self, partitions: Sequence[PartitionKeys], *, sweeping: bool) -> None:
         if not partitions:
             return
@@ -164,8 +172,9 @@ class NoticeReader:
             self._schedule(member for _, member in one.notices)
             self._unacked.setdefault(one.partition, []).extend(notice for notice, _ in one.notices)
             if len(one.notices) >= NOTICES_PER_READ:
-                self._read_soon(one.partition.number)
-            if one.walk and not any(walk.is_for(one.partition, one.walk) for walk in self._walks):
+                self._woken.add(one.partition.number)
+                self._next_read_s = self._clock()
+            if one.walk and (one.partition, one.walk) not in [(walk.partition, walk.token) for walk in self._walks]:
                 self._walks.append(_Walk(one.partition, one.walk))
 
     def _schedule(self, members: Iterable[str]) -> None:
@@ -195,13 +204,14 @@ class NoticeReader:
             return
         walk = self._walks[0]
         try:
-            runs = await walk.next_page(self._log)
+            walk.pages = walk.pages or self._log.walk(walk.partition)
+            runs = await anext(walk.pages, None)
             if runs is None and walk.token:
                 await self._log.finish_walk(walk.partition, walk.token)
         except LogUnavailableError as error:
             # The others first: its node may be away, and theirs not.
             _log.debug("walk interrupted; restarting it", extra={"sink": self._log.projection, "error": error})
-            walk.restart()
+            walk.pages = None
             self._walks.rotate(-1)
             self._next_walk_s = self._clock() + FULL_PAUSE_S
             return
@@ -210,27 +220,3 @@ class NoticeReader:
             return
         if walk.partition.number in self._assigned:
             self._schedule(keys.member for keys in runs)
-
-
-class _Walk:
-    """A walk over all runs of a partition."""
-
-    def __init__(self, partition: PartitionKeys, token: str) -> None:
-        """Walk as ordered by `token`; empty for the walk over a partition that was just assigned."""
-        self.partition = partition
-        self.token = token
-        self._pages: AsyncIterator[list[RunKeys]] | None = None
-
-    def is_for(self, partition: PartitionKeys, token: str) -> bool:
-        """Whether it is the walk that this order asks for."""
-        return self.partition is partition and self.token == token
-
-    def restart(self) -> None:
-        """Begin with the first page again."""
-        self._pages = None
-
-    async def next_page(self, log: ProjectionLog) -> list[RunKeys] | None:
-        """Read some more runs; None after the last."""
-        if self._pages is None:
-            self._pages = log.walk(self.partition)
-        return await anext(self._pages, None)

@@ -6,7 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
@@ -20,13 +20,6 @@ MOST_PAUSE_S = 3.0
 """Between two rebalances, however long the lease is: each is a heartbeat too, and readiness allows 15 s."""
 
 _log = logging.getLogger(__name__)
-
-
-class Rebalance(NamedTuple):
-    """The partitions that a rebalance changed."""
-
-    gained: list[PartitionKeys]
-    lost: list[PartitionKeys]
 
 
 class PartitionAssignment:
@@ -47,9 +40,6 @@ class PartitionAssignment:
     def __len__(self) -> int:
         return len(self._renewed_s)
 
-    def __contains__(self, partition: object) -> bool:
-        return partition in self._renewed_s
-
     def may_send(self, partition: PartitionKeys) -> bool:
         """Whether the claim is fresh enough to begin something, and to stay.
 
@@ -66,8 +56,13 @@ class PartitionAssignment:
         for partition in self._renewed_s:
             self._renewed_s[partition] = float("-inf")
 
-    async def rebalance(self, payload: Mapping[str, Any], busy: Collection[PartitionKeys]) -> Rebalance:
+    async def rebalance(
+        self, payload: Mapping[str, Any], busy: Collection[PartitionKeys]
+    ) -> tuple[list[PartitionKeys], list[PartitionKeys]]:
         """Write a heartbeat, renew the claims, claim and release partitions as a fair share asks for.
+
+        Returns:
+            The partitions that were gained, and those that were lost.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; claims that were renewed before stay so.
@@ -80,12 +75,13 @@ class PartitionAssignment:
         wanted = {partition: partition in self._renewed_s and partition not in released for partition in partitions}
         holders = await self._claims.hold(wanted)
         lost = [one for one, holder in holders.items() if one in self._renewed_s and holder != self._claims.consumer]
-        self._renew([one for one, holder in holders.items() if holder == self._claims.consumer], started_s)
+        kept = [one for one, holder in holders.items() if holder == self._claims.consumer]
+        self._renewed_s |= dict.fromkeys(kept, started_s)
         for partition in lost:
             del self._renewed_s[partition]
         # Not one with an old event still under way, which could get between the new ones.
         free = [one for one, holder in holders.items() if not holder and one not in released and one not in busy]
-        return Rebalance(await self._claim(free, fair - len(self._renewed_s)), lost)
+        return await self._claim(free, fair - len(self._renewed_s)), lost
 
     async def release(self) -> None:
         """Release every partition, and leave the number of living forwarders.
@@ -135,11 +131,8 @@ class PartitionAssignment:
         started_s = self._clock()
         holders = await self._claims.hold(dict.fromkeys(random.sample(free, min(most, len(free))), True))
         gained = [one for one, holder in holders.items() if holder == self._claims.consumer]
-        self._renew(gained, started_s)
+        self._renewed_s |= dict.fromkeys(gained, started_s)
         return gained
-
-    def _renew(self, partitions: Sequence[PartitionKeys], at_s: float) -> None:
-        self._renewed_s.update(dict.fromkeys(partitions, at_s))
 
 
 def fair_share(partitions: int, alive: int) -> int:

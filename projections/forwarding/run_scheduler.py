@@ -58,7 +58,7 @@ class RunScheduler(Generic[Item]):
         self._waiting: dict[str, tuple[float, Item]] = {}
         self._due: list[tuple[float, str]] = []
         self.retries: dict[str, Retry] = {}
-        """Of items whose first event failed."""
+        """The retries of items whose first event failed."""
 
     def __len__(self) -> int:
         return len(self._ready) + len(self._under_way) + len(self._waiting)

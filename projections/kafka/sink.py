@@ -120,7 +120,7 @@ class Kafka:
             if not self._idempotent or "KafkaConnectionError" in _names(error):
                 raise
             # Older brokers want a right for it, and some that only speak Kafka's protocol don't know it. It saves
-            # duplicates; no promise of the sink rests on it.
+            # duplicates; no promise of the sink depends on it.
             publisher = await _start(make(self._endpoint, idempotent=False))
             about = {"error": _error_name(error)}
             logger.warning("idempotent producer refused by the brokers; using a plain one", extra=about)

@@ -88,7 +88,7 @@ class Poster:
             private: Whether addresses that aren't public are allowed.
             timeout_s: Bound of one request, from resolving the name to the answer's head.
             resolve: Resolves names; the system's resolver by default.
-            tls: Whose certificates are believed; those that the system believes without.
+            tls: The trusted certificates; the system's by default.
             now: Unix time, for a ``Retry-After`` that is a date.
         """
         self._private = private

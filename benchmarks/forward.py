@@ -26,8 +26,8 @@ from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, SEALED, Position
 from eventlog.redis.server import Server, connect
 from projections.eventbridge import EventBridge, EventBridgeSettings
-from projections.forwarding.sink import SENT, Outgoing, Sink, Verdict
-from projections.integration_events import Kind, batch_kinds, event_id
+from projections.forwarding.sink import SENT, Result, Sink
+from projections.integration_events import Event, Kind, batch_kinds, event_id
 from projections.runner import Forwarding, ProjectionRunner
 from stenolog.local.embedded import EmbeddedServer
 
@@ -65,10 +65,10 @@ class Instant:
     async def start(self) -> None:
         """It is ready."""
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[Verdict]:
+    async def send(self, events: Sequence[Event]) -> Sequence[Result]:
         """Count them."""
         self.first_s = self.first_s or time.perf_counter()
-        self.arrived.update((one.event.session_id, one.event.event_id) for one in events)
+        self.arrived.update((one.session_id, one.event_id) for one in events)
         return [SENT] * len(events)
 
     async def stop(self) -> None:

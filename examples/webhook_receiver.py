@@ -1,4 +1,4 @@
-"""A receiver of Stenolog's webhooks: checks who sends, how old it is and whether it came before; prints the events.
+"""A receiver of Stenolog's webhooks: checks sender, age and duplicates of a request, and prints its event.
 
     WEBHOOK_SECRET=whsec_… uvicorn webhook_receiver:app --app-dir examples --port 9000
 
@@ -20,13 +20,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-TOLERANCE_S = 300  # older ones may be replays by somebody who listened
+TOLERANCE_S = 300  # older ones may be replayed by an eavesdropper
 KEY = base64.b64decode(os.environ["WEBHOOK_SECRET"].removeprefix("whsec_"))
 seen: dict[str, None] = {}  # a database in real life
 
 
 async def receive(request: Request) -> Response:
-    """Answers 2xx once the event is safe: Stenolog then never sends it again, but for rare accidents."""
+    """Answers 2xx once the event is safe: Stenolog then never sends it again, but for rare failures."""
     body = await request.body()
     event_id, timestamp = request.headers.get("webhook-id", ""), request.headers.get("webhook-timestamp", "")
     signed = f"{event_id}.{timestamp}.".encode() + body

@@ -57,14 +57,14 @@ class ProjectionCollector:
     def _of_sinks(self) -> Iterator[Reading]:
         rows: tuple[tuple[Literal["counter", "gauge"], str, str, str], ...] = (
             ("counter", "forwarded_events", "Events that a sink has taken.", "forwarded"),
-            ("counter", "skipped_events", "Events of a sink that is off.", "passed_over"),
+            ("counter", "skipped_events", "Events of a sink that is off.", "skipped"),
             ("counter", "retries", "Failures after which an event is tried again.", "retried"),
             ("counter", "dead_letters", "Events dead-lettered since they could not be forwarded.", "dead_lettered"),
             ("gauge", "partitions", "Partitions that this process forwards.", "partitions"),
             ("gauge", "waiting", "Runs and dead letters that wait for their next try.", "waiting"),
             ("gauge", "failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
         )
-        stats = {one.sink.name: one.tally for one in self._forwarders}
+        stats = {one.sink.name: one.stats for one in self._forwarders}
         for kind, name, text, field in rows:
             values = {sink: float(getattr(one, field)) for sink, one in stats.items()}
             yield Reading(kind, f"stenolog_sink_{name}", text, label="sink", values=values)

@@ -105,7 +105,8 @@ class ProjectionRunner:
         for projector in self.projectors:
             self._tasks.spawn(f"projection {projector.projection.name}", projector.run(self._stopping))
         for forwarder in self.forwarders:
-            self._tasks.spawn(f"forwarder {forwarder.sink.name}", forwarder.run(self._stopping))
+            await forwarder.start()
+            self._tasks.spawn(f"forwarder {forwarder.sink.name}", forwarder.wait())
         await self._wakeups.start()
 
     async def wait(self) -> None:
@@ -116,11 +117,11 @@ class ProjectionRunner:
         """Finish the rounds under way and end; safe at any time and more than once."""
         self._stopping.set()
         self._wake_all()
-        for forwarder in self.forwarders:
-            forwarder.wake()
         for task in self._housekeeping:
             task.cancel()
-        await self._tasks.stop(timeout_s=STOP_TIMEOUT_S)
+        await asyncio.gather(
+            self._tasks.stop(timeout_s=STOP_TIMEOUT_S), *(forwarder.stop() for forwarder in self.forwarders)
+        )
         await self._wakeups.stop()
 
     async def listening(self) -> None:
@@ -134,19 +135,19 @@ class ProjectionRunner:
             for projector in self.projectors:
                 projector.wake(partition)
             for forwarder in self.forwarders:
-                forwarder.ring(partition)
+                forwarder.wake(partition)
             return
         for forwarder in self.forwarders:
             if forwarder.sink.name == sink and kind == FREED:
-                forwarder.ring_freed()
+                forwarder.wake_to_claim()
             elif forwarder.sink.name == sink:
-                forwarder.ring_redriven(partition)
+                forwarder.wake_to_redrive(partition)
 
     def _wake_all(self) -> None:
         for projector in self.projectors:
             projector.wake()
         for forwarder in self.forwarders:
-            forwarder.ring()
+            forwarder.wake()
 
     async def _sweep(self) -> None:
         await sweep_open_runs(self._server)

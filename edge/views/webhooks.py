@@ -26,10 +26,10 @@ from eventlog.projection.webhook_subscriptions import (
     MOST_SUBSCRIPTIONS,
     Subscription,
     Subscriptions,
+    decode_secret,
     new_secret,
-    secret_key,
 )
-from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, UnfitAddressError, target_of
+from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, UnfitAddressError, parse_target
 from eventlog.readmodel.statuses import format_iso
 
 logger = logging.getLogger(__name__)
@@ -138,12 +138,12 @@ class Webhooks:
         tenant_id = _tenant(request)
         options = await _options(request)
         try:
-            target_of(options.url, private=self._private)
+            parse_target(options.url, private=self._private)
         except UnfitAddressError as error:
             raise ApiError(errors.INVALID_ADDRESS, f"the address is not accepted: {error}") from None
         secret = new_secret() if options.secret is None else options.secret
         try:
-            secret_key(secret)
+            decode_secret(secret)
         except ValueError as error:
             raise ApiError(errors.INVALID_REQUEST, str(error)) from None
         created = Subscription(
@@ -157,7 +157,7 @@ class Webhooks:
 
     async def list_all(self, request: Request) -> Response:
         """See `operations`."""
-        found = await self._subscriptions.of(_tenant(request))
+        found = await self._subscriptions.read(_tenant(request))
         return json_response(WebhookList([_view(one) for one in found]))
 
     async def one(self, request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Dead letters: what a projection couldn't apply or forward, listed, looked at, and offered to a sink once more."""
+"""Dead letters: facts and events that a projection gave up, listed, shown, and redriven to their sink."""
 
 from __future__ import annotations
 
@@ -10,22 +10,25 @@ from eventlog.log import LogUnavailableError
 from eventlog.positions import START, Position
 from eventlog.projection.operations import Op, add
 from eventlog.projection.projection_log import DEAD_LETTERS_MAX
-from eventlog.projection.sink_state import REDRIVEN, message
+from eventlog.projection.sink_state import REDRIVEN, wakeup_message
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
 LETTERS_PER_READ = 256
-"""Some 60 kB; a look at all partitions of a deployment with few letters is one round trip."""
+"""Some 60 kB; reading all partitions of a deployment with few letters is one round trip."""
 
 LETTERS_PER_REDRIVE = 64
 """In one script call: about 1 ms of Redis's time."""
 
 MOVED, DROPPED, ABSENT, NO_ROOM = 1, 2, 0, 3
-"""What `redrive` answers for a letter."""
+"""The answers of `redrive` for a letter: to be sent, facts gone, not found, too many wait already."""
 
 
 class DeadLetter(NamedTuple):
-    """Something that was set aside. It never holds what was said: the facts do, as long as they last."""
+    """A fact that a projection could not apply, or an event that a sink did not take.
+
+    It never holds speech: the facts do, as long as they last.
+    """
 
     projection: str
     partition: PartitionKeys
@@ -36,11 +39,11 @@ class DeadLetter(NamedTuple):
     reason: str
     consumer: str
     kind: str = ""
-    """Of the event that a sink wasn't told; empty where it is about a fact as such."""
+    """Of the event that the sink did not take; empty where the letter is about a fact as such."""
     event_id: str = ""
     attempts: int = 0
     at_ms: int = 0
-    """When it was set aside, Unix ms."""
+    """When it was given up, Unix ms."""
 
     @property
     def id(self) -> str:
@@ -49,37 +52,26 @@ class DeadLetter(NamedTuple):
 
     @property
     def position(self) -> Position:
-        """Of its fact; where none stands if what is written there is none of ours."""
+        """Of its fact; before every fact if the stored one is malformed."""
         try:
             return Position.parse(self.fact)
         except ValueError:
             return START
 
 
-class Refusal(NamedTuple):
-    """An event that is not tried any longer, and why."""
-
-    keys: RunKeys
-    position: Position
-    reason: str
-    kind: str
-    event_id: str
-    attempts: int
-    at_ms: int
-
-
-def dead_letter(sink: str, consumer: str, refusal: Refusal) -> Op:
-    """The operation that makes a dead letter of an event."""
+def dead_letter_op(letter: DeadLetter) -> Op:
+    """The operation that appends a new dead letter; Redis gives it its entry id, and its time if it is of a fact."""
     fields: dict[str, str | bytes | int | float] = {
-        "projection": sink, "run": refusal.keys.member, "fact": str(refusal.position), "reason": refusal.reason,
-        "consumer": consumer, "kind": refusal.kind, "event_id": refusal.event_id, "attempts": refusal.attempts,
-        "at_ms": refusal.at_ms,
+        "projection": letter.projection, "run": letter.keys.member, "fact": letter.fact, "reason": letter.reason,
+        "consumer": letter.consumer,
     }  # fmt: skip
-    return add(refusal.keys.partition.dead_letters(sink), "*", fields, most=DEAD_LETTERS_MAX)
+    if letter.kind:
+        fields |= {"kind": letter.kind, "event_id": letter.event_id, "attempts": letter.attempts, "at_ms": letter.at_ms}
+    return add(letter.partition.dead_letters(letter.projection), "*", fields, most=DEAD_LETTERS_MAX)
 
 
-async def dead_letters(server: Server, projections: Iterable[str]) -> AsyncIterator[list[DeadLetter]]:
-    """All dead letters of these projections, in pages, the oldest of each partition first.
+async def read_dead_letters(server: Server, projections: Iterable[str]) -> AsyncIterator[list[DeadLetter]]:
+    """Yield all dead letters of these projections, in pages, the oldest of each partition first.
 
     Raises:
         LogUnavailableError: if a partition can't be reached.
@@ -101,8 +93,8 @@ async def dead_letters(server: Server, projections: Iterable[str]) -> AsyncItera
                 places[name, partition] = f"({found[-1].entry_id}"
 
 
-async def find_letter(server: Server, projection: str, number: int, entry_id: str) -> DeadLetter | None:
-    """One dead letter, None if there is none.
+async def find_dead_letter(server: Server, projection: str, number: int, entry_id: str) -> DeadLetter | None:
+    """Find one dead letter; None if it does not exist.
 
     Raises:
         LogUnavailableError: if its partition can't be reached.
@@ -116,17 +108,20 @@ async def find_letter(server: Server, projection: str, number: int, entry_id: st
 
 
 async def redrive(server: Server, letters: Sequence[DeadLetter]) -> list[int]:
-    """Have letters of sinks sent once more by whoever forwards their partitions; what became of each.
+    """Offer dead letters to their sinks once more; their partitions' forwarders send them.
+
+    Returns:
+        MOVED, DROPPED, ABSENT or NO_ROOM for each.
 
     Raises:
         LogUnavailableError: if a partition can't be reached; may be tried again.
     """
-    apart: dict[tuple[str, int], list[int]] = {}
+    by_stream: dict[tuple[str, int], list[int]] = {}
     for index, letter in enumerate(letters):
-        apart.setdefault((letter.projection, letter.partition.number), []).append(index)
+        by_stream.setdefault((letter.projection, letter.partition.number), []).append(index)
     parts = [
         group[first : first + LETTERS_PER_REDRIVE]
-        for group in apart.values() for first in range(0, len(group), LETTERS_PER_REDRIVE)
+        for group in by_stream.values() for first in range(0, len(group), LETTERS_PER_REDRIVE)
     ]  # fmt: skip
     answers = await server.run_many([_redrive_call([letters[index] for index in part]) for part in parts])
     found: dict[int, int] = {}
@@ -138,7 +133,7 @@ async def redrive(server: Server, letters: Sequence[DeadLetter]) -> list[int]:
 
 
 async def read_redriven(server: Server, sink: str, partitions: Sequence[PartitionKeys], most: int) -> list[DeadLetter]:
-    """Letters that are to be sent once more, at most `most` of each partition; none of those that can't be reached.
+    """Read the letters to be sent once more, at most `most` of each partition; none of one that can't be reached.
 
     Raises:
         LogUnavailableError: if none can be reached.
@@ -152,46 +147,39 @@ async def read_redriven(server: Server, sink: str, partitions: Sequence[Partitio
     ]  # fmt: skip
 
 
-class Settlement(NamedTuple):
-    """What became of a redriven letter."""
+async def finish_redrives(
+    server: Server, letters: Sequence[DeadLetter], *, consumer: str, ttl_s: int
+) -> list[DeadLetter]:
+    """Take redriven letters away if they have no reason, else make them dead letters again, with that reason.
 
-    letter: DeadLetter
-    refusal: Refusal | None
-    """Why it is set aside again; None if it was sent, or is of no use any more."""
-
-
-async def settle_redriven(
-    server: Server, consumer: str, settled: Sequence[Settlement], *, ttl_s: int
-) -> list[Settlement]:
-    """Take redriven letters away, or set them aside again; answers those that couldn't be reached, to be repeated.
+    Returns:
+        Those that couldn't be reached, to be repeated.
 
     Raises:
         LogUnavailableError: if none could be.
     """
-    answers = await server.run_many([_settle_call(one, consumer, ttl_s) for one in settled])
+    answers = await server.run_many([_finish_call(letter, consumer, ttl_s) for letter in letters])
     return [
-        one for one, answer in zip(settled, answers, strict=True) if isinstance(answer, LogUnavailableError)
+        letter for letter, answer in zip(letters, answers, strict=True) if isinstance(answer, LogUnavailableError)
     ]
 
 
 def _redrive_call(letters: Sequence[DeadLetter]) -> Call:
     projection, partition = letters[0].projection, letters[0].partition
     keys = [partition.dead_letters(projection), partition.redriven(projection), partition.changes_wakeup]
-    arguments: list[Argument] = [message(REDRIVEN, projection), DEAD_LETTERS_MAX]
+    arguments: list[Argument] = [wakeup_message(REDRIVEN, projection), DEAD_LETTERS_MAX]
     return Call(
         script("redrive_dead_letters"), [*keys, *(letter.keys.transcript for letter in letters)],
         [*arguments, *(letter.entry_id for letter in letters)],
     )  # fmt: skip
 
 
-def _settle_call(settled: Settlement, consumer: str, ttl_s: int) -> Call:
-    letter, refusal = settled
+def _finish_call(letter: DeadLetter, consumer: str, ttl_s: int) -> Call:
     partition, sink = letter.partition, letter.projection
-    told: list[Argument] = ["", 0, 0] if refusal is None else [refusal.reason, refusal.attempts, refusal.at_ms]
     return Call(
         script("settle_redriven_letter"),
         [partition.redriven(sink), partition.dead_letters(sink), letter.keys.transcript],
-        [letter.entry_id, *told, consumer, DEAD_LETTERS_MAX, ttl_s],
+        [letter.entry_id, letter.reason, letter.attempts, letter.at_ms, consumer, DEAD_LETTERS_MAX, ttl_s],
     )
 
 

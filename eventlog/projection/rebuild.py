@@ -13,7 +13,7 @@ from typing import NamedTuple
 from eventlog.keys import LIVE_RUN, RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import Position
-from eventlog.projection.dead_letters import dead_letters
+from eventlog.projection.dead_letters import read_dead_letters
 from eventlog.projection.operations import Op
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
@@ -262,7 +262,7 @@ async def read_dead_letter_ids(server: Server, projection: str) -> dict[str, lis
         LogUnavailableError: if a partition can't be reached.
     """
     found: dict[str, list[str]] = {}
-    async for page in dead_letters(server, [projection]):
+    async for page in read_dead_letters(server, [projection]):
         for letter in page:
             found.setdefault(letter.keys.member, []).append(letter.entry_id)
     return found

@@ -1,6 +1,6 @@
-"""Forwarders' side of the log: who forwards which partition's events to a sink.
+"""Claims of forwarders: which process forwards a partition's events to a sink.
 
-A claim is a key with the consumer's name and a lease. It saves work and keeps order, and nothing else hangs on it: a
+A claim is a key with the consumer's name and a lease. It saves work and keeps order, and nothing else depends on it: a
 forwarder that believes in a claim which it lost sends an event twice, and the guarded position refuses its apply.
 """
 
@@ -14,14 +14,14 @@ from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
 FREED = "forwarder"
-"""First word of a bell's message that says that a partition has no forwarder; the second is the sink."""
+"""First word of the wake-up of a partition that has no forwarder; the second is the sink."""
 
 REDRIVEN = "redriven"
-"""First word of a bell's message that says that dead letters are to be sent again; the second is the sink."""
+"""First word of the wake-up of a partition with redriven dead letters; the second is the sink."""
 
 
-def message(kind: str, sink: str) -> str:
-    """What a partition's bell of changes says to the forwarders of one sink."""
+def wakeup_message(kind: str, sink: str) -> str:
+    """The wake-up on a partition's channel of changes that is for the forwarders of one sink."""
     return f"{kind} {sink}"
 
 
@@ -36,10 +36,10 @@ class PartitionClaims:
         self.lease_ms = lease_ms
 
     async def hold(self, wanted: Mapping[PartitionKeys, bool]) -> dict[PartitionKeys, str]:
-        """Renew or take those that are wanted unless another has them, give up the others.
+        """Renew or take those that are wanted unless another consumer has them, give up the others.
 
         Returns:
-            Who has each now, "" for nobody; partitions that can't be reached are absent.
+            The consumer that has each now, "" for a free one; partitions that can't be reached are absent.
 
         Raises:
             LogUnavailableError: if none can be reached.
@@ -55,5 +55,5 @@ class PartitionClaims:
 
     def _call(self, wanted: Mapping[PartitionKeys, bool]) -> Call:
         keys = [key for partition in wanted for key in (partition.forwarder(self.sink), partition.changes_wakeup)]
-        arguments: list[Argument] = [self.consumer, self.lease_ms, message(FREED, self.sink)]
-        return Call(script("lease_partitions"), keys, [*arguments, *map(int, wanted.values())])
+        arguments: list[Argument] = [self.consumer, self.lease_ms, wakeup_message(FREED, self.sink)]
+        return Call(script("hold_partitions"), keys, [*arguments, *map(int, wanted.values())])

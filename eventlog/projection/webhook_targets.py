@@ -1,7 +1,7 @@
-"""Where somebody else asks us to connect to: what such an address may look like, and which machines it may mean. Pure.
+"""Addresses that tenants give for their webhooks: their syntax, and the machines that they may lead to. Pure.
 
-Tenants choose where their webhooks go, and this machine may reach what they may not: its own loopback, its network,
-the metadata service of its cloud. So names are resolved by whoever connects, and every address is judged here.
+This machine may reach others that tenants may not: its own loopback, its network, the metadata service of its cloud
+(SSRF). So names are resolved by the code that connects, and every address is checked here.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
 MOST_URL_CHARACTERS = 2048
-"""What servers and proxies commonly take of an address."""
+"""The length that servers and proxies commonly take."""
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -33,11 +33,11 @@ _SPECIAL = (IPv4Network("192.0.0.0/24"), IPv4Network("192.88.99.0/24"), IPv6Netw
 
 
 class UnfitAddressError(ValueError):
-    """An address that nothing is sent to; the message is for whoever gave it, and doesn't quote it."""
+    """An address that gets no request; the message is for the tenant, and doesn't quote the address."""
 
 
 class Target(NamedTuple):
-    """An address, taken apart once, so that all who deal with it mean the same."""
+    """An address, parsed once, so that all code that uses it agrees."""
 
     scheme: str
     host: str
@@ -48,20 +48,20 @@ class Target(NamedTuple):
 
     @property
     def authority(self) -> str:
-        """As the ``Host`` header has it."""
+        """The value of the ``Host`` header."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
 
-def target_of(url: str, *, private: bool) -> Target:
-    """The parts of an address that may be sent to, as far as it can be told without resolving its name.
+def parse_target(url: str, *, private: bool) -> Target:
+    """Parse an address, and check it as far as that is possible without resolving its name.
 
     Args:
         url: An absolute ``https://`` address.
-        private: Whether plain ``http://``, and literal addresses that aren't public, are let pass.
+        private: Whether plain ``http://``, and literal addresses that aren't public, are allowed.
 
     Raises:
-        UnfitAddressError: if it may not.
+        UnfitAddressError: if no request may go there.
     """
     if not _URL.fullmatch(url) or len(url) > MOST_URL_CHARACTERS:
         raise UnfitAddressError(f"it isn't an address of at most {MOST_URL_CHARACTERS} plain ASCII characters")
@@ -77,7 +77,7 @@ def target_of(url: str, *, private: bool) -> Target:
     if parts.fragment or url.endswith("#"):
         raise UnfitAddressError("it must not have a fragment")
     if port == 0:
-        raise UnfitAddressError("there is no port 0")
+        raise UnfitAddressError("port 0 does not exist")
     host = _host(parts, private=private)
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return Target(parts.scheme, host, port or _PORTS[parts.scheme], path)
@@ -107,7 +107,7 @@ def is_public(text: str) -> bool:
     """Whether an IP address belongs to the public internet, and so does the IPv4 address it may carry inside.
 
     Raises:
-        ValueError: if it is none.
+        ValueError: if it is no IP address.
     """
     address = ip_address(text)
     if isinstance(address, IPv4Address):
@@ -115,7 +115,7 @@ def is_public(text: str) -> bool:
     inner = _embedded(address)
     if inner is not None:
         return _is_public_v4(inner)
-    # Whatever is outside of it is local, multicast, reserved, or a way to write another address.
+    # Addresses outside of it are local, multicast, reserved, or a way to write another address.
     return address in _GLOBAL_UNICAST and address.is_global and not _is_special(address)
 
 

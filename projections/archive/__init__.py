@@ -1,4 +1,4 @@
-"""The projection `archive`: what live runs processed, and what they stated, outside Redis."""
+"""The projection `archive`: the audio and the facts of live runs, outside Redis."""
 
 from projections.archive.sink import Archive
 

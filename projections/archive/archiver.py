@@ -1,4 +1,4 @@
-"""Writes sessions into an archive, part by part as they are processed; what was begun may be begun anew by anybody."""
+"""Writes sessions into an archive, part by part as they are processed; any process may begin a part again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from eventlog.log import AudioEntry
 from eventlog.redis.redis_log import RedisLog
 
 PAGE_BYTES = 1 << 20
-"""Of audio in one read: half a minute of 16 kHz, a millisecond of Redis's time, and all that is kept of it at once."""
+"""Of audio in one read: half a minute of 16 kHz, a millisecond of Redis's time, and the most that is in memory."""
 
 MOST_KNOWN = 4096
 """Sessions remembered, under a kilobyte each: several times as many as one deployment has open by default."""
@@ -39,11 +39,11 @@ class _Known:
 
 
 class UnfinishedAudioError(Exception):
-    """The log hasn't got the audio that a fact tells of; it may have expired, or a failover may have lost it."""
+    """The log lacks the audio that a fact counts; it may have expired, or a failover may have lost it."""
 
 
 class Archiver:
-    """Archives sessions as it is told that they have got further."""
+    """Archives sessions as far as they are processed."""
 
     def __init__(self, store: Store, marks: ArchiveProgress, log: RedisLog) -> None:
         """Write from `log` to `store`."""
@@ -58,29 +58,29 @@ class Archiver:
         Raises:
             ArchiveUnavailableError: if the store can't take them now.
             LogUnavailableError: if Redis can't be reached.
-            UnfinishedAudioError: if the log hasn't got that audio.
-            UndecodableEventError: if an event is none of this build.
+            UnfinishedAudioError: if the log lacks that audio.
+            UndecodableEventError: if an event is unknown to this build.
         """
         known = await self._session(keys)
         if known is None:
             return False
         while known.archived_samples + known.part_samples <= processed_samples:
-            if await self._part(keys, known) is None:
+            if await self._write_part(keys, known) is None:
                 return False
         return True
 
     async def finish(self, keys: RunKeys, end: writer.Ended) -> bool:
-        """Archive what is left of a session whose live run has ended; False if the session is gone.
+        """Archive the rest of a session whose live run has ended; False if the session is gone.
 
         Raises:
-            DamagedArchiveError: if parts that were written aren't there any more; they are written anew next time.
+            DamagedArchiveError: if parts that were written have gone; they are written again next time.
             Exception: as `reach`.
         """
         known = await self._session(keys)
         if known is None:
             return False
         while known.archived_samples != ALL:
-            cutter = await self._part(keys, known)
+            cutter = await self._write_part(keys, known)
             if cutter is None:
                 return False
             if cutter.sealed is None:
@@ -93,7 +93,7 @@ class Archiver:
                 raise
             if not await self._note(keys, known, ALL):
                 return False
-            _tell(manifest)
+            _log_archived(manifest)
         return True
 
     async def erase(self, session_id: str) -> int:
@@ -114,7 +114,7 @@ class Archiver:
             if archived != ALL and await asyncio.to_thread(writer.is_archived, self._store, keys.session_id):
                 archived = ALL
             known = self._known[keys.session_id] = _Known(mark.start, mark.part_samples, archived)
-            # Freed once more by whoever comes after one that died between the two, or that Redis forgot.
+            # Noted once more: the process before may have died between the two, or Redis may have forgotten it.
             if archived == ALL and not await self._note(keys, known, ALL):
                 return None
         self._known.move_to_end(keys.session_id)
@@ -122,11 +122,11 @@ class Archiver:
             self._known.popitem(last=False)
         return known
 
-    async def _part(self, keys: RunKeys, known: _Known) -> PartCutter | None:
+    async def _write_part(self, keys: RunKeys, known: _Known) -> PartCutter | None:
         """Write the next part, and note it; None if the session is gone."""
         start = known.start
         if not start.channels:
-            await self._look_again(keys, known)
+            await self._refresh(keys, known)
             start = known.start
         cutter = PartCutter(known.archived_samples // known.part_samples, known.part_samples, start.channels)
         encoder = FlacEncoder(start.sample_rate_hz, start.channels or 1)
@@ -143,14 +143,14 @@ class Archiver:
             return None
         return cutter
 
-    async def _look_again(self, keys: RunKeys, known: _Known) -> None:
-        """A recording's channels are known once it is described."""
+    async def _refresh(self, keys: RunKeys, known: _Known) -> None:
+        """Read the session's start again: a recording's channels are known once it is described."""
         mark = await self._marks.start(keys.session)
         if mark is not None:
             known.start = mark.start
 
     async def _note(self, keys: RunKeys, known: _Known, archived_samples: int) -> bool:
-        """Note how far it is; a session that was deleted meanwhile is deleted here too."""
+        """Note how far the session is archived; one that was deleted meanwhile is deleted here too."""
         if await self._marks.record(keys, archived_samples):
             known.archived_samples = archived_samples
             return True
@@ -167,7 +167,7 @@ def _encode(cutter: PartCutter, encoder: FlacEncoder, entries: list[AudioEntry])
         encoder.add(cutter.feed(entry))
 
 
-def _tell(manifest: Manifest) -> None:
+def _log_archived(manifest: Manifest) -> None:
     _log.info("session archived", extra={
         "session_id": manifest.session_id, "parts": len(manifest.parts), "missing": len(manifest.missing),
         "samples": manifest.total_samples, "bytes": sum(part.bytes for part in manifest.parts),

@@ -1,4 +1,4 @@
-"""The sink `eventbridge`: the ends of recorded files, told to Amazon EventBridge. docs/aws.md is its page."""
+"""The sink `eventbridge`: the ends of recorded files, sent to Amazon EventBridge. docs/aws.md is its page."""
 
 from projections.eventbridge.client import EventBridgeSettings
 from projections.eventbridge.sink import EventBridge

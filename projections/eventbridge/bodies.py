@@ -1,4 +1,4 @@
-"""The bodies of batch events as consumers may count on them: checked before they are sent, published as JSON Schema.
+"""The contract of the bodies of batch events: checked before they are sent, published as JSON Schema.
 
 Pure. The types here are the contract; docs/schemas holds what `schema` makes of them.
 """
@@ -30,11 +30,11 @@ NonEmpty = Annotated[str, Meta(min_length=1)]
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Nothing may be there that isn't named, so that whatever is added takes a new version."""
+    """Unknown fields are forbidden, so that each new field takes a new version."""
 
 
 class Transcripts(_Strict, frozen=True, kw_only=True):
-    """What was said."""
+    """The text of the recording."""
 
     raw_transcript: str
     """As it was recognised."""
@@ -58,7 +58,7 @@ class Referred(_Strict, frozen=True, kw_only=True):
 
 
 class Failure(_Strict, frozen=True, kw_only=True):
-    """Why there is no transcript."""
+    """The reason why the recording has no transcript."""
 
     reason: NonEmpty
     detail: str
@@ -103,11 +103,11 @@ _TYPES: dict[Kind, type[msgspec.Struct]] = {
 assert VERSION == "1.0"  # noqa: S101 -- another version is another contract: write its types before it is sent
 
 
-def fault(kind: Kind, body: dict[str, Any]) -> str:
-    """Where the body breaks its contract, without any of its content; empty if it doesn't."""
+def find_fault(kind: Kind, body: dict[str, Any]) -> str:
+    """Find the place at which the body breaks its contract, without its content; empty if it doesn't."""
     contract = _TYPES.get(kind)
     if contract is None:
-        return f"there is no schema for {kind}"
+        return f"no schema for {kind}"
     if kind is Kind.BATCH_COMPLETED and isinstance(data := body.get("data"), dict) and "reference" in data:
         contract = CompletedByReference
     try:

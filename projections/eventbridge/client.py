@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from eventlog.aws import new_client, new_session, resolve_endpoint
-from projections.eventbridge.entries import Entry, Stored
+from projections.eventbridge.entries import StoredBody
 
 Encryption = Literal["AES256", "aws:kms", "bucket"]
 """Server-side encryption that objects ask for by header; ``bucket``: by none, so that the bucket's own rule decides."""
@@ -64,7 +64,7 @@ class Clients:
         self._s3: Any = None
         self._events = _new_client(session, "events", settings.endpoint_url)
 
-    def put_events(self, entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    def put_events(self, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """The answers, one an entry.
 
         Raises:
@@ -73,7 +73,7 @@ class Clients:
         answers: list[dict[str, Any]] = self._events.put_events(Entries=list(entries))["Entries"]
         return answers
 
-    def put_object(self, held: Stored) -> None:
+    def put_object(self, stored: StoredBody) -> None:
         """Store an object; storing the same again changes nothing.
 
         Raises:
@@ -84,7 +84,7 @@ class Clients:
         encryption = self._settings.encryption
         asked = {} if encryption == "bucket" else {"ServerSideEncryption": encryption}
         self._s3.put_object(
-            Bucket=self._settings.bucket, Key=held.key, Body=held.content, ContentType="application/json", **asked
+            Bucket=self._settings.bucket, Key=stored.key, Body=stored.content, ContentType="application/json", **asked
         )
 
     def secrets(self) -> tuple[str, ...]:

@@ -1,24 +1,83 @@
-"""What else a forwarder reads of the facts: a run's first one, all that was said in it, and single ones."""
+"""Reads the facts that events are made of besides the pulled ones: a run's first one, its finals, and single ones."""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from eventlog.codec import UndecodableEventError, decode_fact
 from eventlog.events import Fact, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.log import LogUnavailableError
-from eventlog.positions import Position
-from eventlog.projection.projection_log import FACTS_PER_PULL
+from eventlog.positions import START, Position
+from eventlog.projection.dead_letters import DeadLetter
+from eventlog.projection.projection_log import FACTS_PER_PULL, RunFacts
 from eventlog.redis.server import Server
+from projections.integration_events import Event, Kind, make_event
+
+MOST_CACHED = 4096
+"""Some 4 MB: several times as many sessions as one deployment has open by default."""
 
 
 class UnreadableFactError(ValueError):
     """A fact that is needed is of no version that this build knows."""
 
 
+class OpenedCache:
+    """The first facts of runs, which all their events quote; the last ones stay cached."""
+
+    def __init__(self, server: Server) -> None:
+        """Read from `server` those that are not cached."""
+        self._server = server
+        self._cached: OrderedDict[str, SessionOpened | None] = OrderedDict()
+
+    async def read(self, pulled: Sequence[RunFacts], others: Sequence[RunKeys] = ()) -> dict[str, SessionOpened | None]:
+        """How these runs were opened, by name; None where that can't be read.
+
+        Raises:
+            LogUnavailableError: if some can't be reached.
+        """
+        found: dict[str, SessionOpened | None] = {}
+        for keys, after, facts in ((one.keys, one.after, one.facts) for one in pulled):
+            if after == START:
+                first = facts[0][1] if facts else None
+                found[keys.member] = first if isinstance(first, SessionOpened) else None
+        unread: list[RunKeys] = []
+        for keys in (*(one.keys for one in pulled), *others):
+            if keys.member not in found and keys.member in self._cached:
+                found[keys.member] = self._cached[keys.member]
+            elif keys.member not in found:
+                unread.append(keys)
+        if unread:
+            found |= await read_opened(self._server, unread)
+        for name, opened in found.items():
+            self._cached[name] = opened
+            self._cached.move_to_end(name)
+        while len(self._cached) > MOST_CACHED:
+            self._cached.popitem(last=False)
+        return found
+
+
+async def rebuild_event(server: Server, letter: DeadLetter) -> Event | None:
+    """Make a dead letter's event from the facts; None if it is of a fact as such, or its facts are gone or unreadable.
+
+    Raises:
+        LogUnavailableError: if they can't be reached.
+    """
+    [fact] = await read_facts(server, [(letter.keys, letter.position)])
+    opened = (await read_opened(server, [letter.keys]))[letter.keys.member]
+    if fact is None or opened is None or letter.kind not in list(Kind):
+        return None
+    kind = Kind(letter.kind)
+    try:
+        finals = await read_finals(server, letter.keys) if kind.needs_finals else []
+        return make_event(kind, letter.keys, opened, (letter.position, fact), finals)
+    except ValueError:
+        return None
+
+
 async def read_facts(server: Server, wanted: Sequence[tuple[RunKeys, Position | None]]) -> list[Fact | None]:
-    """The fact at each position, or the run's first one; None where there is none that can be read.
+    """Read the fact at each position, or the run's first one; None where it is missing or unreadable.
 
     Raises:
         LogUnavailableError: if some can't be reached.
@@ -26,11 +85,11 @@ async def read_facts(server: Server, wanted: Sequence[tuple[RunKeys, Position | 
     answers = await server.execute_many([
         ("XRANGE", keys.transcript, str(at or "-"), str(at or "+"), "COUNT", 1) for keys, at in wanted
     ])  # fmt: skip
-    return [_only(answer) for answer in answers]
+    return [_decoded(answer) for answer in answers]
 
 
 async def read_opened(server: Server, runs: Iterable[RunKeys]) -> dict[str, SessionOpened | None]:
-    """How each run was opened, by its name; None where that can't be read.
+    """Read how each run was opened, by its name; None where that can't be read.
 
     Raises:
         LogUnavailableError: if some can't be reached.
@@ -44,10 +103,10 @@ async def read_opened(server: Server, runs: Iterable[RunKeys]) -> dict[str, Sess
 
 
 async def read_finals(server: Server, keys: RunKeys) -> list[UtteranceFinal]:
-    """All that was said in a run, page by page.
+    """Read all finals of a run, page by page.
 
     Raises:
-        UnreadableFactError: if a fact among them can't be read: what it says would be missing.
+        UnreadableFactError: if a fact among them can't be read: its text would be missing.
         LogUnavailableError: if it can't be reached.
     """
     finals: list[UtteranceFinal] = []
@@ -70,7 +129,7 @@ async def read_finals(server: Server, keys: RunKeys) -> list[UtteranceFinal]:
         after = f"({page[-1][0].decode()}"
 
 
-def _only(answer: object) -> Fact | None:
+def _decoded(answer: object) -> Fact | None:
     if isinstance(answer, LogUnavailableError):
         raise answer
     match answer:

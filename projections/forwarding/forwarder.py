@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 import time
@@ -11,47 +10,52 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
-from eventlog.keys import PartitionKeys, RunKeys
+from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
-from eventlog.projection.dead_letters import DeadLetter, Refusal, Settlement
+from eventlog.projection.dead_letters import DeadLetter
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.projection.sink_state import PartitionClaims
-from projections.forwarding.backoff import CAP_S, Failure, delay_s
-from projections.forwarding.batch_builder import UNREACHED_PAUSE_S, UNREADABLE, BatchBuilder
-from projections.forwarding.delivery import Answer, Parcel, call
-from projections.forwarding.event_batches import Judge, Lane, Settled, settle
+from eventlog.service import ServiceTasks
+from projections.forwarding.batch_reader import UNREACHED_PAUSE_S, BatchReader
+from projections.forwarding.delivery import Delivered, deliver
+from projections.forwarding.event_batches import Batch, Judge, Progress
 from projections.forwarding.notice_reader import NoticeReader
 from projections.forwarding.partition_assignment import PartitionAssignment
-from projections.forwarding.progress_writer import ProgressWriter, Written
-from projections.forwarding.run_scheduler import RunScheduler
+from projections.forwarding.progress_writer import ProgressWriter
+from projections.forwarding.run_scheduler import CAP_S, RunScheduler, retry_delay_s
 from projections.forwarding.sink import Sink
 from projections.forwarding.sink_stats import SinkStats
 
 RETRY_S = 0.5
-"""After trouble with Redis: a restart takes about as long, and a try a millisecond."""
+"""After an error of Redis: a restart takes about as long, and a try a millisecond."""
 
 FINISH_S = 3.0
-"""How long calls under way may take at the end; what they leave is sent again by another."""
+"""How long deliveries under way may take at the end; another forwarder sends again what they leave."""
+
+STOP_TIMEOUT_S = 5.0
+"""Bound of stopping: `FINISH_S`, and what Redis takes to note the end; past it claims run out by themselves."""
 
 CALLS_READY = 2
 """Calls' worth of events made ready while others are under way: enough that no place is ever empty."""
 
 MOST_UNWRITTEN = 1024
-"""Runs whose progress a part of Redis that is away can't be told: past this nothing more is pulled."""
+"""Runs whose progress a part of Redis that is away can't take: past this nothing more is pulled."""
 
 START_RETRY_S = 5.0
 """A sink that can't even be started has a defect; others go on, and this one is tried again."""
+
+_NEVER, _AT_ONCE = float("inf"), float("-inf")
 
 _log = logging.getLogger(__name__)
 
 
 class Terms(NamedTuple):
-    """How a forwarder works.
+    """The bounds of a forwarder, and its sources of time and chance.
 
     Attributes:
         lease_ms: For how long a claim on a partition lasts without being renewed.
         give_up_s: How long an event is tried.
-        session_ttl_s: Time to live of what is written, seconds.
+        session_ttl_s: Time to live of the keys written, seconds.
         clock: Monotonic seconds.
         draw: A random number from 0 to 1.
     """
@@ -64,82 +68,214 @@ class Terms(NamedTuple):
 
 
 class Forwarder:
-    """The loop of one sink in one process; any number may run, each with its own partitions."""
+    """The service of one sink in one process; any number may run, each with its own partitions.
+
+    A round of its loop follows the data: notices, scheduled runs, pulled facts, batches, deliveries, results, progress.
+    A sink that fails is retried; a defect of the loop ends the service.
+    """
 
     def __init__(self, sink: Sink, log: ProjectionLog, terms: Terms) -> None:
-        """Forward what `log` has to `sink`."""
+        """Forward the events of `log` to `sink`."""
         self.sink = sink
-        self.tally = SinkStats(sink.name)
+        self.stats = SinkStats(sink.name)
         self._log = log
         self._terms = terms
         self._clock = terms.clock
         self._runs: RunScheduler[RunKeys] = RunScheduler()
         self._letters: RunScheduler[DeadLetter] = RunScheduler()
         claims = PartitionClaims(log.server, sink.name, log.consumer, lease_ms=terms.lease_ms)
-        self.holdings = PartitionAssignment(claims, terms.clock)
-        self._intake = NoticeReader(log, self._runs, self._letters, terms.clock)
-        self._gatherer = BatchBuilder(log, sink.kinds, self._runs, self._letters, terms.clock)
-        self._ledger = ProgressWriter(log, session_ttl_s=terms.session_ttl_s)
-        self._ready: deque[Lane] = deque()
-        self._calls: dict[asyncio.Task[list[Answer]], list[Parcel]] = {}
-        self._answers: list[Answer] = []
+        self.assignment = PartitionAssignment(claims, terms.clock)
+        self._notices = NoticeReader(log, self._runs, self._letters, terms.clock)
+        self._reader = BatchReader(log, sink.kinds, self._runs, self._letters, terms.clock)
+        self._progress = ProgressWriter(log, session_ttl_s=terms.session_ttl_s)
+        self._ready: deque[Batch] = deque()
+        self._deliveries: dict[asyncio.Task[list[Delivered]], list[tuple[Batch, int]]] = {}
+        self._delivered: list[Delivered] = []
+        self._tasks = ServiceTasks()
+        self._is_stopping = False
         self._woken = asyncio.Event()
         self._is_down = False
-        self._retry_s = float("-inf")
+        self._retry_s = _AT_ONCE
         self._has_more = False
-
-    def ring(self, partition: int | None = None) -> None:
-        """A partition, or every one, may have news."""
-        everywhere = range(len(self._log.server.keys.partitions))
-        if self._intake.ring(everywhere if partition is None else (partition,)):
-            self._woken.set()
-
-    def ring_freed(self) -> None:
-        """A partition has no forwarder any more."""
-        self.holdings.next_look_s = self._clock()
-        self._woken.set()
-
-    def ring_redriven(self, partition: int) -> None:
-        """A partition has letters to be sent once more."""
-        self._intake.ring_redriven(partition)
-        self._woken.set()
 
     @property
     def is_idle(self) -> bool:
         """Whether it knows of nothing to do."""
-        return not (len(self._runs) or len(self._letters) or len(self._ledger) or self._intake.is_walking)
+        return not (len(self._runs) or len(self._letters) or len(self._progress) or self._notices.is_walking)
 
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Forward until `stopping` is set; what is under way then is finished, for some seconds."""
-        try:
-            await self._start(stopping)
-            while not stopping.is_set():
-                await self._wait()
-                if not stopping.is_set():
-                    await self._guarded(self._round)
-            await self._finish()
-        finally:
-            for task in self._calls:
-                task.cancel()
-            await self.sink.stop()
+    async def start(self) -> None:
+        """Begin to forward; returns at once, also while Redis or the sink can't be reached."""
+        if not self._is_stopping:
+            self._tasks.spawn(f"forwarder {self.sink.name}", self._forward())
 
-    async def _start(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            try:
-                await self.sink.start()
-            except Exception:  # noqa: BLE001 - sinks raise nothing here
-                _log.exception("sink can't be started, trying again", extra={"sink": self.sink.name})
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(stopping.wait(), START_RETRY_S)
-            else:
-                return
+    async def wait(self) -> None:
+        """See `Service`."""
+        await self._tasks.wait()
 
-    def wake(self) -> None:
-        """Look whether to stop."""
-        self._retry_s = float("-inf")
+    async def stop(self) -> None:
+        """Finish the deliveries under way, within a bound, and free the partitions and the sink."""
+        self._is_stopping = True
+        self._woken.set()
+        await self._tasks.stop(timeout_s=STOP_TIMEOUT_S)
+        await self.sink.stop()
+
+    def wake(self, partition: int | None = None) -> None:
+        """Read the notices of a partition, or of every one, soon."""
+        everywhere = range(len(self._log.server.keys.partitions))
+        if self._notices.wake(everywhere if partition is None else (partition,)):
+            self._woken.set()
+
+    def wake_to_claim(self) -> None:
+        """Rebalance at once: a partition has no forwarder any more."""
+        self.assignment.next_rebalance_s = self._clock()
         self._woken.set()
 
-    async def _wait(self) -> None:
+    def wake_to_redrive(self, partition: int) -> None:
+        """Read a partition's redriven dead letters at once."""
+        self._notices.wake_to_redrive(partition)
+        self._woken.set()
+
+    async def _forward(self) -> None:
+        try:
+            await self._start_sink()
+            while not self._is_stopping:
+                await self._wait_for_work()
+                if not self._is_stopping:
+                    await self._attempt(self._round)
+            await self._finish()
+        finally:
+            for task in self._deliveries:
+                task.cancel()
+
+    async def _round(self) -> None:
+        """Do once whatever can be done, in the order of the data."""
+        await self._rebalance()
+        await self._notices.read()
+        self._runs.wake(self._clock())
+        self._letters.wake(self._clock())
+        await self._pull_batches()
+        self._start_deliveries()
+        self._judge_results()
+        await self._write_progress()
+
+    async def _rebalance(self) -> None:
+        """Renew the claims on partitions; gain and lose some, so that all living forwarders have a fair share."""
+        now_s = self._clock()
+        if now_s < self.assignment.next_rebalance_s:
+            return
+        busy = {batch.keys.partition for call in self._deliveries.values() for batch, _ in call}
+        busy |= {one.batch.keys.partition for one in self._progress.unwritten}
+        held = len(self.assignment)
+        self.stats.partitions = held
+        self.stats.waiting = self._runs.waiting + self._letters.waiting
+        self.stats.failing_s = max(self._runs.oldest_failing_s(now_s), self._letters.oldest_failing_s(now_s))
+        gained, lost = await self.assignment.rebalance(self.stats.payload(), busy)
+        self._notices.revoke(lost)
+        self._notices.assign(gained)
+        if len(self.assignment) != held:
+            _log.info("partitions assigned", extra={"sink": self.sink.name, "partitions": len(self.assignment)})
+
+    async def _pull_batches(self) -> None:
+        """Make batches ready, up to some calls' worth of events."""
+        wanted = CALLS_READY * self.sink.most_calls * self.sink.most_events
+        self._has_more = False
+        if sum(len(batch.pending) for batch in self._ready) >= wanted or len(self._progress) >= MOST_UNWRITTEN:
+            return
+        before = self._runs.ready + self._letters.ready
+        for read in (self._reader.redrive, self._reader.pull):
+            for batch in await read(self.assignment.may_send):
+                self._has_more = True
+                if batch.pending:
+                    self._ready.append(batch)
+                else:
+                    self._delivered.append((batch, ()))
+        # Also if nothing came of them: thousands of runs without news are walked over as fast as others.
+        self._has_more |= self._runs.ready + self._letters.ready < before
+
+    def _start_deliveries(self) -> None:
+        """Start as many calls of the sink as it has places and events for."""
+        places = self.sink.most_calls - sum(not task.done() for task in self._deliveries)
+        while self._ready and places:
+            call: list[tuple[Batch, int]] = []
+            room = self.sink.most_events
+            while self._ready and room:
+                batch = self._ready.popleft()
+                if not self.assignment.may_send(batch.keys.partition):
+                    scheduler = self._runs if batch.letter is None else self._letters
+                    scheduler.put_back(batch.name)
+                    continue
+                count = min(room, len(batch.pending))
+                call.append((batch, count))
+                room -= count
+            if call:
+                work = deliver(self._log.server, self.sink, call, self.assignment.may_send)
+                task = asyncio.create_task(work, name=f"deliver to {self.sink.name}")
+                self._deliveries[task] = call
+                task.add_done_callback(lambda _: self._woken.set())
+                places -= 1
+
+    def _judge_results(self) -> None:
+        """Turn the results of deliveries that ended into progress."""
+        delivered, self._delivered = self._delivered, []
+        for task in [task for task in self._deliveries if task.done()]:
+            delivered += task.result()
+            del self._deliveries[task]
+        if delivered and self.assignment.releasing:  # as soon as a partition is idle another forwarder can have it
+            self.assignment.next_rebalance_s = self._clock()
+        now_ms = time.time_ns() // 1_000_000
+        judge = Judge(self.sink.name, self._log.consumer, self._terms.give_up_s, self._clock(), now_ms)
+        for batch, results in delivered:
+            scheduler = self._runs if batch.letter is None else self._letters
+            if results is None:  # the claim was stale, or the facts could not be reached
+                if self.assignment.may_send(batch.keys.partition):
+                    scheduler.postpone(batch.name, self._clock() + UNREACHED_PAUSE_S)
+                else:
+                    scheduler.put_back(batch.name)
+                continue
+            progress = judge.judge(batch, results, scheduler.retries.get(batch.name))
+            self.stats.forwarded += progress.sent
+            if progress.sent < len(results) or progress.dead_letters or self.stats.is_failing:
+                self.stats.record_failures(progress, results)
+            if batch.letter is not None and (redriven := progress.redriven) is not None:
+                self._progress.unwritten_letters.append(redriven)
+            elif progress.dead_letters or progress.position != batch.after:
+                self._progress.unwritten.append(progress)
+            else:
+                self._continue(progress)
+
+    async def _write_progress(self) -> None:
+        """Write positions and dead letters; later deliveries are under way meanwhile."""
+        if self._clock() < self._retry_s:
+            return
+        for progress, code in await self._progress.write():
+            name = progress.batch.name
+            if code == Code.OK:
+                self._continue(progress)
+            elif code == Code.MISPLACED:
+                self._runs.postpone(name, self._clock() + CAP_S, progress.retry)
+            else:  # STALE: another forwarder was here; GONE: expired or erased, and nothing brings it back
+                self._runs.finish(name, again=code == Code.STALE)
+        if self._progress.unwritten_letters:
+            for letter in await self._progress.write_letters():
+                self._letters.finish(letter.id, again=False)
+        if len(self._progress):  # a node is away; the others' runs go on
+            self._retry_s = self._clock() + RETRY_S
+
+    def _continue(self, progress: Progress) -> None:
+        """Go on with a batch whose progress is written: retry, send its next events, or finish it."""
+        batch, retry = progress.batch, progress.retry
+        scheduler = self._runs if batch.letter is None else self._letters
+        if retry is not None:
+            delay_s = retry_delay_s(retry.attempts, self._terms.draw())
+            scheduler.postpone(batch.name, self._clock() + delay_s, retry)
+        elif batch.pending:
+            scheduler.retries.pop(batch.name, None)
+            self._ready.append(batch)
+            self._has_more = True
+        else:
+            scheduler.finish(batch.name, again=batch.has_more)
+
+    async def _wait_for_work(self) -> None:
         while (pause_s := self._next_s() - self._clock()) > 0:
             handle = asyncio.get_running_loop().call_later(pause_s, self._woken.set)
             await self._woken.wait()
@@ -147,208 +283,51 @@ class Forwarder:
             self._woken.clear()
             if not self._is_down:
                 return
-        await asyncio.sleep(0)  # calls go on, however much there is to do
+        await asyncio.sleep(0)  # deliveries go on, however much work waits
 
     def _next_s(self) -> float:
+        """When the next round is due."""
+        if self._is_stopping:
+            return _AT_ONCE
         if self._is_down:
             return self._retry_s
-        if self._answers or self._has_more:
-            return float("-inf")
-        times = (
-            self.holdings.next_look_s, self._intake.next_s, self._runs.next_due_s, self._letters.next_due_s,
-            self._retry_s if len(self._ledger) else float("inf"),
-        )  # fmt: skip
-        return min(times)
+        if self._has_more or any(task.done() for task in self._deliveries):
+            return _AT_ONCE
+        return min(
+            self.assignment.next_rebalance_s, self._notices.next_s, self._runs.next_due_s, self._letters.next_due_s,
+            self._retry_s if len(self._progress) else _NEVER,
+        )
 
-    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
-        """Do some work; whatever goes wrong with it is tried again."""
+    async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do some work; if Redis can't be reached, a later round repeats it under renewed claims."""
         try:
             await work()
         except LogUnavailableError as error:
             if not self._is_down:
-                _log.warning("forwarder waits for the log", extra={"sink": self.sink.name, "error": error})
-            self._pause()
-        except Exception:  # noqa: BLE001 - the forwarder must go on whatever this is
-            _log.exception("forwarder failed at a round", extra={"sink": self.sink.name})
-            self._pause()
+                _log.warning("log unavailable; retrying", extra={"sink": self.sink.name, "error": error})
+            self._is_down = True
+            self._retry_s = self.assignment.next_rebalance_s = self._clock() + RETRY_S
+            self.assignment.expire()
         else:
             self._is_down = False
 
-    def _pause(self) -> None:
-        self._is_down = True
-        self._retry_s = self.holdings.next_look_s = self._clock() + RETRY_S
-        self.holdings.unsettle()
-
-    async def _round(self) -> None:
-        await self._look()
-        self._settle()
-        self._begin()
-        await self._write()
-        await self._intake.take_in()
-        now_s = self._clock()
-        self._runs.wake(now_s)
-        self._letters.wake(now_s)
-        await self._gather()
-        self._begin()
-
-    async def _look(self) -> None:
-        if self._clock() < self.holdings.next_look_s:
-            return
-        busy = {parcel.lane.keys.partition for parcels in self._calls.values() for parcel in parcels}
-        busy |= {lane.keys.partition for lane in self._ledger.lanes}
-        held = len(self.holdings)
-        failing_s = max(
-            self._runs.oldest_failing_s(self._clock()), self._letters.oldest_failing_s(self._clock())
-        )
-        waiting = self._runs.waiting + self._letters.waiting
-        self.tally.stands(partitions=held, waiting=waiting, failing_s=failing_s)
-        gained, lost = await self.holdings.look(self.tally.payload(), busy)
-        self._intake.lose(lost)
-        self._intake.gain(gained)
-        if len(self.holdings) != held:
-            _log.info("forwards partitions", extra={"sink": self.sink.name, "partitions": len(self.holdings)})
-
-    def _may_send(self, partition: PartitionKeys) -> bool:
-        return self.holdings.may_send(partition)
-
-    def _begin(self) -> None:
-        """Start as many calls as there are places and events for."""
-        while self._ready and len(self._calls) < self.sink.most_calls:
-            parcels = self._parcels()
-            if not parcels:
+    async def _start_sink(self) -> None:
+        while not self._is_stopping:
+            try:
+                await self.sink.start()
+            except Exception:  # noqa: BLE001 - sinks raise nothing here; one with a defect holds up no other
+                _log.exception("sink not started; retrying", extra={"sink": self.sink.name})
+                self._is_down, self._retry_s = True, self._clock() + START_RETRY_S
+                await self._wait_for_work()
+                self._is_down = False
+            else:
                 return
-            task = asyncio.create_task(
-                call(self._log.server, self.sink, parcels, lambda lane: self._may_send(lane.keys.partition)),
-                name=f"forward {self.sink.name}",
-            )
-            self._calls[task] = parcels
-            task.add_done_callback(self._on_answer)
-
-    def _parcels(self) -> list[Parcel]:
-        """The events of one call."""
-        parcels: list[Parcel] = []
-        room = self.sink.most_events
-        while self._ready and room:
-            lane = self._ready.popleft()
-            if not self._may_send(lane.keys.partition):
-                self._put_back(lane)
-                continue
-            due = list(lane.due)[:room]
-            parcels.append(Parcel(lane, due))
-            room -= len(due)
-        return parcels
-
-    def _on_answer(self, task: asyncio.Task[list[Answer]]) -> None:
-        parcels = self._calls.pop(task, [])
-        if task.cancelled() or (error := task.exception()) is not None:
-            if not task.cancelled():
-                _log.error("a call failed by a defect", exc_info=error, extra={"sink": self.sink.name})
-            self._answers += [Answer(parcel, None) for parcel in parcels]
-        else:
-            self._answers += task.result()
-        if self.holdings.closing:
-            self.holdings.next_look_s = self._clock()
-        self._woken.set()
-
-    def _settle(self) -> None:
-        answers, self._answers = self._answers, []
-        judge = Judge(self._clock(), time.time_ns() // 1_000_000, self._terms.give_up_s)
-        for parcel, verdicts in answers:
-            backlog = self._backlog(parcel.lane)
-            if verdicts is None:
-                self._on_unmade(parcel.lane)
-                continue
-            settled = settle(parcel.lane, verdicts, backlog.failures.get(parcel.lane.name), judge)
-            self.tally.add(parcel.lane, settled, verdicts)
-            self._settled(parcel.lane, settled)
-
-    def _on_unmade(self, lane: Lane) -> None:
-        """A call that wasn't made: its claim was stale, or its facts could not be reached."""
-        if not self._may_send(lane.keys.partition):
-            self._put_back(lane)
-            return
-        backlog = self._backlog(lane)
-        backlog.postpone(lane.name, self._clock() + UNREACHED_PAUSE_S, backlog.failures.get(lane.name))
-
-    def _settled(self, lane: Lane, settled: Settled) -> None:
-        if lane.letter is not None:
-            if settled.failure is not None and not settled.refusals:
-                self._postpone(lane, settled.failure)
-            elif lane.due and not settled.refusals:
-                self._ready.append(lane)
-            else:
-                self._ledger.add_letter(Settlement(lane.letter, next(iter(settled.refusals), None)))
-        elif not self._ledger.add(lane, settled.refusals, settled.failure):
-            self._go_on(lane, settled.failure)
-
-    async def _write(self) -> None:
-        """Write what calls led to; later calls are under way meanwhile."""
-        if not len(self._ledger) or (self._clock() < self._retry_s):
-            return
-        for one in await self._ledger.write():
-            self._on_written(one)
-        for settlement in await self._ledger.write_letters():
-            self._letters.finish(settlement.letter.id, again=False)
-        if len(self._ledger):  # a node is away; the others' runs go on
-            self._retry_s = self._clock() + RETRY_S
-
-    def _on_written(self, written: Written) -> None:
-        lane, code, failure = written
-        if code == Code.OK:
-            self._go_on(lane, failure)
-        elif code == Code.MISPLACED:
-            self._runs.postpone(lane.name, self._clock() + CAP_S, failure)
-        else:  # STALE: another forwarder was here; GONE: expired or erased, and nothing brings it back
-            self._runs.finish(lane.name, again=code == Code.STALE)
-
-    def _go_on(self, lane: Lane, failure: Failure | None) -> None:
-        if failure is not None:
-            self._postpone(lane, failure)
-            return
-        self._runs.failures.pop(lane.name, None)
-        if lane.due:
-            self._ready.append(lane)
-        else:
-            self._runs.finish(lane.name, again=lane.has_more)
-
-    def _postpone(self, lane: Lane, failure: Failure) -> None:
-        until_s = self._clock() + delay_s(failure.attempts, self._terms.draw())
-        self._backlog(lane).postpone(lane.name, until_s, failure)
-
-    def _put_back(self, lane: Lane) -> None:
-        self._backlog(lane).put_back(lane.name)
-
-    def _backlog(self, lane: Lane) -> RunScheduler[RunKeys] | RunScheduler[DeadLetter]:
-        return self._runs if lane.letter is None else self._letters
-
-    async def _gather(self) -> None:
-        """Make events ready, up to some calls' worth."""
-        wanted = CALLS_READY * self.sink.most_calls * self.sink.most_events
-        self._has_more = False
-        if sum(len(lane.due) for lane in self._ready) >= wanted or len(self._ledger) >= MOST_UNWRITTEN:
-            return
-        before = self._runs.todo + self._letters.todo
-        lanes, broken = await self._gatherer.redrive(self._may_send)
-        now_ms = time.time_ns() // 1_000_000
-        for letter, in broken:
-            refusal = Refusal(letter.keys, letter.position, UNREADABLE, letter.kind, letter.event_id, 0, now_ms)
-            self._ledger.add_letter(Settlement(letter, refusal))
-        lanes += await self._gatherer.pull(self._may_send)
-        for lane in lanes:
-            if lane.due:
-                self._ready.append(lane)
-            else:
-                self._settled(lane, Settled([], None, 0))
-        # Also where nothing came of them: thousands of runs without news are walked over as fast as others.
-        self._has_more = bool(lanes or broken) or self._runs.todo + self._letters.todo < before
 
     async def _finish(self) -> None:
-        """Wait for the calls under way, write what they led to, and leave the rest to others."""
-        if self._calls:
-            await asyncio.wait(set(self._calls), timeout=FINISH_S)
-        self._settle()
-        self._retry_s = float("-inf")
-        for work in (self._write, self._intake.ack, self.holdings.leave):
-            await self._guarded(work)
-
-
+        """Wait for the deliveries under way, write their progress, and leave the rest to others."""
+        if self._deliveries:
+            await asyncio.wait(set(self._deliveries), timeout=FINISH_S)
+        self._judge_results()
+        self._retry_s = _AT_ONCE
+        for work in (self._write_progress, self._notices.ack, self.assignment.release):
+            await self._attempt(work)

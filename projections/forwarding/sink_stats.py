@@ -1,4 +1,4 @@
-"""What a forwarder counts, and says of itself."""
+"""The counters of one sink in one process, and the log records of its failures."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from projections.forwarding.event_batches import Lane, Settled
-from projections.forwarding.sink import Outcome, Verdict
+from projections.forwarding.event_batches import Progress
+from projections.forwarding.sink import Outcome, Result
 
 _log = logging.getLogger(__name__)
 
@@ -18,54 +18,42 @@ class SinkStats:
     def __init__(self, sink: str) -> None:
         """Count for `sink`."""
         self._sink = sink
-        self._is_failing = False
+        self.is_failing = False
         self.forwarded = 0
-        self.passed_over = 0
-        """Events that nobody wanted, since the sink is off."""
+        self.skipped = 0
+        """Events of a sink that is off."""
         self.retried = 0
         """Failures after which an event is tried again."""
         self.dead_lettered = 0
         self.partitions = 0
         self.waiting = 0
-        """Runs and letters that wait for their next try."""
+        """Runs and dead letters that wait for their next try."""
         self.failing_s = 0.0
         """For how long the event that failed first has been failing."""
 
-    def stands(self, *, partitions: int, waiting: int, failing_s: float) -> None:
-        """Note how the forwarder stands now."""
-        self.partitions, self.waiting, self.failing_s = partitions, waiting, failing_s
-
-    def add(self, lane: Lane, settled: Settled, verdicts: Sequence[Verdict]) -> None:
-        """Count what a call led to, and tell of troubles as they begin and end."""
-        self.forwarded += settled.forwarded
-        self.passed_over += sum(verdict.outcome is Outcome.OFF for verdict in verdicts)
-        self.retried += settled.failure is not None
-        self.dead_lettered += len(settled.refusals)
-        for refusal in settled.refusals:
-            _log.error(
-                "event set aside",
-                extra={
-                    "sink": self._sink, "run": lane.keys.member, "event_id": refusal.event_id, "kind": refusal.kind,
-                    "attempts": refusal.attempts, "reason": refusal.reason,
-                },
-            )  # fmt: skip
-        if settled.failure is not None and not self._is_failing:
-            self._is_failing = True
-            # Once, not for each event: an outage of an hour is one trouble, and its events are counted.
-            reason = next((one.reason for one in verdicts if one.outcome is Outcome.LATER), "")
-            _log.warning(
-                "sink fails, trying again",
-                extra={
-                    "sink": self._sink, "run": lane.keys.member, "event_id": settled.failure.event_id,
-                    "reason": reason,
-                },
-            )  # fmt: skip
-        elif settled.forwarded and self._is_failing:
-            self._is_failing = False
-            _log.info("sink takes events again", extra={"sink": self._sink})
+    def record_failures(self, progress: Progress, results: Sequence[Result]) -> None:
+        """Count a batch's events that were not sent, and log failures as they begin and end."""
+        self.skipped += sum(outcome is Outcome.SKIPPED for outcome, _ in results)
+        self.retried += progress.retry is not None
+        run = progress.batch.keys.member
+        for letter in progress.dead_letters:
+            self.dead_lettered += bool(letter.kind)
+            about = {"sink": self._sink, "run": run, "fact": letter.fact, "reason": letter.reason}
+            if letter.kind:
+                about |= {"event_id": letter.event_id, "kind": letter.kind, "attempts": str(letter.attempts)}
+            _log.error("event dead-lettered" if letter.kind else "fact dead-lettered", extra=about)
+        if progress.retry is not None and not self.is_failing:
+            self.is_failing = True
+            # Once, not for each event: an outage of an hour is one failure, and its events are counted.
+            reason = next((reason for outcome, reason in results if outcome is Outcome.RETRY), "")
+            about = {"sink": self._sink, "run": run, "event_id": progress.retry.event_id, "reason": reason}
+            _log.warning("sink failing; retrying", extra=about)
+        elif progress.sent and self.is_failing:
+            self.is_failing = False
+            _log.info("sink recovered", extra={"sink": self._sink})
 
     def payload(self) -> dict[str, Any]:
-        """What its heartbeats say."""
+        """The content of its heartbeats."""
         return {
             "forwarded": self.forwarded, "retried": self.retried, "dead_lettered": self.dead_lettered,
             "partitions": self.partitions, "waiting": self.waiting, "failing_s": round(self.failing_s, 1),

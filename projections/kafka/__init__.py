@@ -1,4 +1,4 @@
-"""The same events on Kafka topics, for those who live there: `sink` tells them, `subscriber` is one who reads them."""
+"""The sink `kafka`: the same events on Kafka topics; `subscriber` is an example of a consumer."""
 
 from projections.kafka.access import Access
 from projections.kafka.sink import Kafka, KafkaMissingError

@@ -1,4 +1,4 @@
-"""How brokers are spoken to: in the clear or by TLS, as somebody or nobody."""
+"""How to connect to brokers: with or without TLS, with or without a user."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, kw_only=True)
 class Access:
-    """What brokers ask for.
+    """Security settings of the brokers.
 
     Attributes:
-        tls: Whether to speak TLS.
+        tls: Whether to use TLS.
         ca_file: Certificates (PEM) of the brokers' authority; empty for the system's.
         cert_file: Certificate (PEM) to show; empty for none.
         key_file: Its key.
@@ -30,10 +30,10 @@ class Access:
     mechanism: str = "SCRAM-SHA-512"
 
     def context(self) -> ssl.SSLContext | None:
-        """For TLS, if it is to be spoken: brokers' names are checked.
+        """The TLS context, if TLS is on: brokers' names are checked.
 
         Raises:
-            OSError: if a file isn't there or isn't what it should be.
+            OSError: if a file is missing or malformed.
         """
         if not self.tls:
             return None
@@ -43,7 +43,7 @@ class Access:
         return context
 
 
-class Reach(NamedTuple):
+class Endpoint(NamedTuple):
     """Everything that a connection needs."""
 
     url: str

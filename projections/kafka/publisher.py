@@ -1,4 +1,4 @@
-"""A Faust app that only writes, in our own event loop. Imported where it is used: Faust takes a second and 25 MiB."""
+"""A Faust app that only writes, in our own event loop. Imported late: Faust takes a second and 25 MiB."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types.settings import Settings
 
 from projections.integration_events import Event
-from projections.kafka.access import Reach
-from projections.kafka.records import TOPICS, headers_of, record_of, timestamp_s
+from projections.kafka.access import Endpoint
+from projections.kafka.records import TOPICS, make_headers, make_record, timestamp_s
 from projections.kafka.topics import typed_topic
 
 REQUEST_S = 5.0
 """Bound of one request to a broker, which is then asked again: what a healthy one takes even when replicas lag."""
 
 FLUSH_S = 1.0
-"""Closing waits so long for what is under way; nobody waits for its acks any more."""
+"""Closing waits so long for records under way; nothing uses their acks any more."""
 
 CLOSE_S = 1.0
 """Then a request under way is given up. With `FLUSH_S` less than a role has for its end."""
 
-_logger = logging.getLogger("faust")  # services log by the name of their class's module unless they are told
+_logger = logging.getLogger("faust")  # else services log by the name of their class's module
 _LOGGERS = ("aiokafka", "faust", "mode")
 
 
 class _Producer(driver.Producer):
-    """Waits for all replicas; idempotent unless told otherwise; and can be closed at any time.
+    """Waits for all replicas; idempotent unless set otherwise; and can be closed at any time.
 
     aiokafka's own closing waits until everything was acked, which without brokers is never.
     """
@@ -43,18 +43,18 @@ class _Producer(driver.Producer):
         return {"acks": "all", "enable_idempotence": cast("_App", self.app).idempotent}
 
     async def flush(self) -> None:
-        """Wait for what is under way, within a bound."""
+        """Wait for records under way, within a bound."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
                 await super().flush()
 
     async def on_stop(self) -> None:
-        """Let nothing be sent any more; the app has flushed before."""
+        """Stop sending; the app has flushed before."""
         producer: Any = self._producer  # aiokafka has no types
         self._producer = None
         if producer is not None:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(CLOSE_S):  # past it what is under way is cancelled
+                async with asyncio.timeout(CLOSE_S):  # past it records under way are cancelled
                     await producer._sender.close()  # noqa: SLF001 - the public way is the one that waits for the brokers
             await producer.client.close()
             producer._closed = True  # noqa: SLF001 - else it complains when it is collected
@@ -65,10 +65,10 @@ class _Transport(driver.Transport):
 
 
 class _Settings(Settings):
-    """Heeds no variables: Faust's, such as BROKER_URL, are other programs' too, and would win over ours."""
+    """Ignores the environment: Faust's variables, such as BROKER_URL, are other programs' too, and would win."""
 
     def getenv(self, env_name: str) -> None:
-        """None is set."""
+        """Report every variable as unset."""
 
 
 class _App(faust.App):
@@ -77,15 +77,15 @@ class _App(faust.App):
     Settings = _Settings
     logger = _logger
     idempotent = True
-    """Whether what the producer sends again by itself is there once."""
+    """Whether a record that the producer repeats by itself is stored once."""
 
     async def on_first_start(self) -> None:
-        """Make no directories for tables; there are none."""
+        """Make no directories for tables; this app has none."""
 
 
-def credentials(reach: Reach) -> SSLCredentials | SASLCredentials | None:
-    """What brokers are shown."""
-    access, context = reach.access, reach.context
+def make_credentials(endpoint: Endpoint) -> SSLCredentials | SASLCredentials | None:
+    """The credentials that brokers get."""
+    access, context = endpoint.access, endpoint.context
     if access.user:
         return SASLCredentials(
             username=access.user, password=access.password, ssl_context=context, mechanism=access.mechanism
@@ -96,14 +96,14 @@ def credentials(reach: Reach) -> SSLCredentials | SASLCredentials | None:
 class Publisher:
     """One connection to the brokers; once anything failed, it is closed and another is made."""
 
-    def __init__(self, reach: Reach, *, idempotent: bool) -> None:
+    def __init__(self, endpoint: Endpoint, *, idempotent: bool) -> None:
         for name in _LOGGERS:
-            # They tell at every try what the sink tells once, and below WARNING the text of every record.
+            # They log at every try what the sink logs once, and below WARNING the text of every record.
             logging.getLogger(name).setLevel(logging.CRITICAL)
         self._app = _App(
-            "stenolog", broker=reach.url, broker_client_id="stenolog", broker_credentials=credentials(reach),
-            producer_request_timeout=REQUEST_S, producer_max_request_size=reach.most_bytes,
-            # Topics are made by who owns the brokers, or by the brokers themselves.
+            "stenolog", broker=endpoint.url, broker_client_id="stenolog", broker_credentials=make_credentials(endpoint),
+            producer_request_timeout=REQUEST_S, producer_max_request_size=endpoint.most_bytes,
+            # Topics are made by the operator of the brokers, or by the brokers themselves.
             web_enabled=False, topic_allow_declare=False, topic_disable_leader=True,
         )  # fmt: skip
         self._app.idempotent = idempotent
@@ -116,13 +116,13 @@ class Publisher:
         await self._app.start_client()
 
     async def publish(self, event: Event) -> None:
-        """Returns once all replicas in sync have it; raises what Faust or aiokafka raise if that fails."""
+        """Return once all replicas in sync have it; raises what Faust or aiokafka raise if that fails."""
         topic = self._topics[TOPICS[event.kind]]
         message = topic.as_future_message(
-            key=event.session_id, value=record_of(event), headers=headers_of(event), timestamp=timestamp_s(event),
+            key=event.session_id, value=make_record(event), headers=make_headers(event), timestamp=timestamp_s(event),
         )
         await topic.publish_message(message, wait=True)
 
     async def close(self) -> None:
-        """Let go of the brokers, within a bound."""
+        """Close the connection, within a bound."""
         await self._app.stop()

@@ -1,4 +1,4 @@
-"""Events as Kafka's records hold them: which topic, which headers, and the types of their values. Pure."""
+"""Records of Kafka made of events: their topics, headers, and types of values. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _MS = 1000
 
 
 class _Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Fields that are not known yet are skipped, so that an older subscriber reads what a newer Stenolog sends."""
+    """Unknown fields are skipped, so that an older subscriber reads the records of a newer Stenolog."""
 
     version: str
     tenant_id: str
@@ -61,13 +61,13 @@ class TranscriptEnded(_Record, frozen=True, kw_only=True):
 
 
 class BatchTexts(msgspec.Struct, frozen=True, kw_only=True):
-    """What a recording says: as recognised, and made readable."""
+    """The text of a recording: as recognised, and made readable."""
 
     raw_transcript: str
     cleaned_transcript: str
 
 
-class BatchTrouble(msgspec.Struct, frozen=True, kw_only=True):
+class BatchFailure(msgspec.Struct, frozen=True, kw_only=True):
     """Why a recording has no transcript."""
 
     reason: str
@@ -92,11 +92,11 @@ class BatchProcessingFailed(_Batch, frozen=True, kw_only=True):
     """A recorded file could not be transcribed."""
 
     status: Literal["failed"]
-    data: BatchTrouble
+    data: BatchFailure
 
 
-class Unread(msgspec.Struct, frozen=True, kw_only=True):
-    """A record that this version doesn't know or can't read; a subscriber passes over it."""
+class UnreadableRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A record of an unknown type, or a malformed one; a subscriber skips it."""
 
     reason: str
 
@@ -112,17 +112,17 @@ TYPES: dict[str, type[Record]] = {
 """The type of a value by what the header `event_type` says."""
 
 
-def record_of(event: Event) -> Record:
-    """The event's body as a record.
+def make_record(event: Event) -> Record:
+    """Make the record of an event's body.
 
     Raises:
-        msgspec.ValidationError: if it is none; the text names the field, not what is in it.
+        msgspec.ValidationError: if the body doesn't fit; the text names the field, not its value.
     """
     return msgspec.convert(event.body, TYPES[event.kind])
 
 
-def headers_of(event: Event) -> dict[str, bytes]:
-    """What a subscriber may want to know before it looks at the value; the id is the same each time it is sent."""
+def make_headers(event: Event) -> dict[str, bytes]:
+    """Make the headers, for subscribers to read before the value; the id is the same each time an event is sent."""
     return {
         ID_HEADER: event.event_id.encode(), TYPE_HEADER: event.kind.encode(),
         VERSION_HEADER: str(event.body["version"]).encode(), TENANT_HEADER: event.tenant_id.encode(),
@@ -130,20 +130,20 @@ def headers_of(event: Event) -> dict[str, bytes]:
 
 
 def timestamp_s(event: Event) -> float | None:
-    """When it was stated, Unix seconds: the record's own time, so that windows hold what was said then; or unknown."""
+    """The record's time, Unix seconds: when its fact was stated, so that windows hold the speech of then; or None."""
     return event.occurred_ms / _MS or None
 
 
-def header(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes] | None, name: str) -> str:
-    """One header's value; empty if it isn't there or no text."""
+def read_header(headers: Iterable[tuple[str, bytes]] | Mapping[str, bytes] | None, name: str) -> str:
+    """Read one header's value; empty if it is missing or no text."""
     return dict(headers or ()).get(name, b"").decode(errors="replace")
 
 
-def read(kind: str, payload: Any) -> Record | Unread:  # noqa: ANN401 - whatever was in the JSON
-    """The record of a type that is in a decoded value, or why it can't be read."""
+def read_record(kind: str, payload: Any) -> Record | UnreadableRecord:  # noqa: ANN401 - any JSON
+    """Read the record of a type from a decoded value, or say why it can't be read."""
     if kind not in TYPES:
-        return Unread(reason=f"no known type: {kind[:64]!r}")
+        return UnreadableRecord(reason=f"no known type: {kind[:64]!r}")
     try:
         return msgspec.convert(payload, TYPES[kind])
     except msgspec.ValidationError as error:
-        return Unread(reason=f"no {kind}: {error}")
+        return UnreadableRecord(reason=f"no {kind}: {error}")

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from eventlog.events import Fact, SessionOpened
-from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.integration_events import Kind, batch_kinds, transcript_kinds
-from projections.kafka.access import Access, Reach
+from projections.forwarding.sink import SENT, Outcome, Result
+from projections.integration_events import Event, Kind, batch_kinds, transcript_kinds
+from projections.kafka.access import Access, Endpoint
 
 if TYPE_CHECKING:
     from projections.kafka.publisher import Publisher
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 CONNECT_S = 10.0
-"""Bound of connecting: what TLS and a look at the cluster take on a slow link, several times over."""
+"""Bound of connecting: several times what TLS and the cluster's metadata take on a slow link."""
 
 SEND_S = 20.0
 """Bound of one call; a broker that restarts is replaced by another in less."""
 
 MOST_BYTES = 1_000_000
-"""Of one record: just under what brokers take as they come (`message.max.bytes`, 1,048,588)."""
+"""Of one record: just under the brokers' default (`message.max.bytes`, 1,048,588)."""
 
 TOO_LARGE = frozenset({"MessageSizeTooLargeError", "RecordTooLargeError"})
 """aiokafka's errors for a record that will never fit, by name: importing them here would import all of it."""
 
-_AFTER_ANOTHER = Verdict(Outcome.LATER, "an earlier event of the session wasn't taken")
+_HELD_UP = Result(Outcome.RETRY, "an earlier event of the session wasn't taken")
 
 
 OPEN = Access()
-"""In the clear, as nobody."""
+"""Without TLS and without a user."""
 
 
 class KafkaMissingError(Exception):
@@ -46,10 +46,10 @@ class KafkaMissingError(Exception):
 
 
 class Kafka:
-    """Tells Kafka. See `projections.forwarding.sink` for what it promises.
+    """The sink `kafka`; see `projections.forwarding.sink.Sink`.
 
-    The events of one run are sent one after the other, each once the one before it was acked: so none overtakes
-    another, whatever fails. Runs go side by side, and so share requests.
+    The events of one session are sent one after the other, each once the one before it was acked: so none overtakes
+    another, whatever fails. Sessions go side by side, and so share requests.
     """
 
     name = "kafka"
@@ -59,11 +59,11 @@ class Kafka:
     def __init__(
         self, url: str, *, access: Access = OPEN, most_bytes: int = MOST_BYTES, send_s: float = SEND_S,
     ) -> None:
-        """Tell the brokers of `url`, by `access`.
+        """Send to the brokers of `url`, by `access`.
 
         Args:
             url: The brokers as Faust takes them: ``kafka://host:9092``, several separated by semicolons.
-            access: What they ask for.
+            access: Their security settings.
             most_bytes: Bound of one record.
             send_s: Bound of one call.
 
@@ -71,10 +71,10 @@ class Kafka:
             KafkaMissingError: if the extra `kafka` isn't installed.
             OSError: if a file of `access` can't be used.
         """
-        # Once imported, Faust's module has no spec, and is no more looked for.
+        # Once imported, Faust's module has no spec to be found.
         if "faust" not in sys.modules and importlib.util.find_spec("faust") is None:
             raise KafkaMissingError("the projection `kafka` needs Faust: pip install 'stenolog[kafka]'")
-        self._reach = Reach(url, access, access.context(), most_bytes)
+        self._endpoint = Endpoint(url, access, access.context(), most_bytes)
         self._send_s = send_s
         self._idempotent = True
         self._publisher: Publisher | None = None
@@ -85,24 +85,24 @@ class Kafka:
         return (*transcript_kinds(opened, fact), *batch_kinds(opened, fact))
 
     async def start(self) -> None:
-        """Import Faust. The first events connect, and are told LATER as long as that fails."""
-        await _imported()
+        """Import Faust. The first events connect, and are to be retried as long as that fails."""
+        await _import_publisher()
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[Verdict]:
-        """Tell Kafka of them; answers within `CONNECT_S`, the bound of sending and what closing takes."""
+    async def send(self, events: Sequence[Event]) -> Sequence[Result]:
+        """Send them; returns within `CONNECT_S`, the bound of sending and the time to close."""
         try:
             publisher = await self._connected()
         except Exception as error:  # noqa: BLE001 - whatever it was, it may pass, and nothing was sent
-            return [Verdict(Outcome.LATER, f"no connection to Kafka: {_named(error)}")] * len(events)
+            return [Result(Outcome.RETRY, f"no connection to Kafka: {_error_name(error)}")] * len(events)
         call = _Call(publisher, events, asyncio.get_running_loop().time() + self._send_s)
-        verdicts = await call.send()
-        if any(verdict.outcome is Outcome.LATER for verdict in verdicts):
-            # What is still under way in it would come after what is sent next: no answer before it is gone.
+        results = await call.send()
+        if any(result.outcome is Outcome.RETRY for result in results):
+            # A record still under way in it would come after the next ones: return once it is gone.
             await self._discard(publisher)
-        return verdicts
+        return results
 
     async def stop(self) -> None:
-        """Let go of the brokers."""
+        """Close the connection."""
         if self._publisher is not None:
             await self._discard(self._publisher)
 
@@ -113,16 +113,17 @@ class Kafka:
             return self._publisher
 
     async def _connect(self) -> Publisher:
-        make = (await _imported()).Publisher
+        make = (await _import_publisher()).Publisher
         try:
-            return await _started(make(self._reach, idempotent=self._idempotent))
+            return await _start(make(self._endpoint, idempotent=self._idempotent))
         except Exception as error:
             if not self._idempotent or "KafkaConnectionError" in _names(error):
                 raise
             # Older brokers want a right for it, and some that only speak Kafka's protocol don't know it. It saves
-            # duplicates; nothing of what is promised rests on it.
-            publisher = await _started(make(self._reach, idempotent=False))
-            logger.warning("the brokers refuse an idempotent producer, and get another", extra={"error": _named(error)})
+            # duplicates; no promise of the sink depends on it.
+            publisher = await _start(make(self._endpoint, idempotent=False))
+            about = {"error": _error_name(error)}
+            logger.warning("idempotent producer refused by the brokers; using a plain one", extra=about)
             self._idempotent = False
             return publisher
 
@@ -135,41 +136,41 @@ class Kafka:
 class _Call:
     """One call of `send`."""
 
-    def __init__(self, publisher: Publisher, events: Sequence[Outgoing], deadline: float) -> None:
+    def __init__(self, publisher: Publisher, events: Sequence[Event], deadline: float) -> None:
         self._publisher, self._events, self._deadline = publisher, events, deadline
-        self._verdicts = [_AFTER_ANOTHER] * len(events)
+        self._results = [_HELD_UP] * len(events)
 
-    async def send(self) -> Sequence[Verdict]:
-        """What became of each event."""
-        runs: dict[str, list[int]] = {}
-        for number, outgoing in enumerate(self._events):
-            runs.setdefault(outgoing.keys.member, []).append(number)
+    async def send(self) -> Sequence[Result]:
+        """Send all, and return the result of each."""
+        sessions: dict[str, list[int]] = {}
+        for number, event in enumerate(self._events):
+            sessions.setdefault(event.session_id, []).append(number)
         async with asyncio.TaskGroup() as group:
-            for numbers in runs.values():
-                group.create_task(self._send_run(numbers))
-        return self._verdicts
+            for numbers in sessions.values():
+                group.create_task(self._send_session(numbers))
+        return self._results
 
-    async def _send_run(self, numbers: Sequence[int]) -> None:
+    async def _send_session(self, numbers: Sequence[int]) -> None:
         for number in numbers:
-            self._verdicts[number] = verdict = await self._send_one(self._events[number])
-            if verdict.outcome is Outcome.LATER:
+            self._results[number] = result = await self._send_one(self._events[number])
+            if result.outcome is Outcome.RETRY:
                 return
 
-    async def _send_one(self, outgoing: Outgoing) -> Verdict:
+    async def _send_one(self, event: Event) -> Result:
         try:
             async with asyncio.timeout_at(self._deadline):
-                await self._publisher.publish(outgoing.event)
+                await self._publisher.publish(event)
         except msgspec.ValidationError as error:
-            return Verdict(Outcome.NEVER, f"not as the topic's type has it: {error}")
+            return Result(Outcome.REJECTED, f"doesn't fit the topic's type: {error}")
         except TimeoutError:
-            return Verdict(Outcome.LATER, "Kafka didn't ack in time")
-        except Exception as error:  # noqa: BLE001 - Faust and aiokafka wrap each other's; the name tells, and it may pass
-            outcome = Outcome.NEVER if _names(error) & TOO_LARGE else Outcome.LATER
-            return Verdict(outcome, f"Kafka refused it: {_named(error)}")
+            return Result(Outcome.RETRY, "Kafka didn't ack in time")
+        except Exception as error:  # noqa: BLE001 - Faust and aiokafka wrap each other's; the name decides, and it may pass
+            outcome = Outcome.REJECTED if _names(error) & TOO_LARGE else Outcome.RETRY
+            return Result(outcome, f"Kafka refused it: {_error_name(error)}")
         return SENT
 
 
-async def _started(publisher: Publisher) -> Publisher:
+async def _start(publisher: Publisher) -> Publisher:
     try:
         await publisher.start()
     except BaseException:
@@ -178,8 +179,8 @@ async def _started(publisher: Publisher) -> Publisher:
     return publisher
 
 
-async def _imported() -> ModuleType:
-    """The module that imports Faust, for a second or more: in a thread, since others live on this event loop."""
+async def _import_publisher() -> ModuleType:
+    """Import the module that imports Faust, in a thread: it takes a second, and others share this event loop."""
     return await asyncio.to_thread(importlib.import_module, "projections.kafka.publisher")
 
 
@@ -192,8 +193,8 @@ def _names(error: BaseException | None) -> set[str]:
     return found
 
 
-def _named(error: BaseException) -> str:
-    """The innermost error's name: texts of libraries may hold addresses with passwords, or what was sent."""
+def _error_name(error: BaseException) -> str:
+    """The innermost error's name: texts of libraries may hold addresses with passwords, or records."""
     while error.__cause__ is not None:
         error = error.__cause__
     return type(error).__name__

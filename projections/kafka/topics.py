@@ -11,7 +11,7 @@ from faust.serializers import codecs
 from faust.types import AppT, TopicT
 from faust.types.tuples import Message
 
-from projections.kafka.records import TYPE_HEADER, Record, Unread, header, read
+from projections.kafka.records import TYPE_HEADER, Record, UnreadableRecord, read_header, read_record
 
 CODEC = "stenolog"
 """Name under which the codec is registered with Faust."""
@@ -21,9 +21,9 @@ _decoder = msgspec.json.Decoder()
 
 
 class _Codec(codecs.Codec):
-    """JSON by msgspec, which takes its own structs."""
+    """JSON by msgspec, which encodes its own structs."""
 
-    def _loads(self, s: bytes) -> Any:  # noqa: ANN401 - whatever is in it
+    def _loads(self, s: bytes) -> Any:  # noqa: ANN401 - any JSON
         return _decoder.decode(s)
 
     def _dumps(self, s: Any) -> bytes:  # noqa: ANN401
@@ -34,9 +34,9 @@ codecs.register(CODEC, _Codec())
 
 
 class EventSchema(faust.Schema[Any, Any]):
-    """The type of a value is what the header `event_type` says, since a topic has several.
+    """The header `event_type` gives the type of a value, since a topic has several.
 
-    A record that can't be read becomes an `Unread`: an exception would end the agent at every such record.
+    A record that can't be read becomes an `UnreadableRecord`: an exception would end the agent at every such record.
     """
 
     def __init__(self) -> None:
@@ -45,13 +45,13 @@ class EventSchema(faust.Schema[Any, Any]):
     def loads_value(
         self, app: AppT, message: Message, *,  # noqa: ARG002
         loads: Callable[..., Any] | None = None, serializer: codecs.CodecArg | None = None,  # noqa: ARG002
-    ) -> Record | Unread:
-        """The record, or why it can't be read."""
+    ) -> Record | UnreadableRecord:
+        """Decode the record, or say why it can't be read."""
         try:
             payload = codecs.loads(CODEC, message.value or b"")
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            return Unread(reason=f"no JSON: {error}")
-        return read(header(message.headers, TYPE_HEADER), payload)
+            return UnreadableRecord(reason=f"no JSON: {error}")
+        return read_record(read_header(message.headers, TYPE_HEADER), payload)
 
 
 def typed_topic(app: AppT, name: str) -> TopicT:

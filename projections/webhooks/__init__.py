@@ -1,4 +1,4 @@
-"""The sink `webhooks`: signed POSTs to whoever subscribed to a tenant's events."""
+"""The sink `webhooks`: signed POSTs to the subscriptions of a tenant's events."""
 
 from projections.webhooks.sink import Webhooks
 

@@ -1,4 +1,4 @@
-"""When a receiver that fails is left alone, and when it is tried again. Pure but for the clock that it is given."""
+"""A circuit breaker per receiver: it stops requests to one that fails, and probes it later. Pure but for its clock."""
 
 from __future__ import annotations
 
@@ -6,78 +6,95 @@ import random
 from collections import OrderedDict
 from collections.abc import Callable
 
-FAILURES_BEFORE_REST = 3
-"""In a row: an odd error of one event must not keep others back."""
+FAILURE_THRESHOLD = 3
+"""Failures in a row that open a circuit: a single error of one event must not keep others back."""
 
-FIRST_REST_S = 1.0
+FIRST_OPEN_S = 1.0
 """A restart of a receiver takes about as long; then twice as long each time."""
 
-LONGEST_REST_S = 60.0
-"""Nobody waits much longer than a minute after a receiver is back."""
+LONGEST_OPEN_S = 60.0
+"""A receiver that is back waits little longer than a minute for its events."""
 
-MOST_KEPT = 10_000
-"""Failing receivers that are remembered: some 200 bytes each."""
+MOST_CIRCUITS = 10_000
+"""Failing receivers in memory: some 200 bytes each."""
 
 
-class _State:
+class _Circuit:
+    """A receiver that has failed; one without a circuit is closed."""
+
     def __init__(self, now: float) -> None:
         self.failures = 0
-        self.since = now
-        self.until = now
-        self.trying = False
+        self.failing_since = now
+        self.open_until = now
+        self.is_probing = False
         self.reason = ""
+
+    @property
+    def is_open(self) -> bool:
+        return self.failures >= FAILURE_THRESHOLD
 
 
 class CircuitBreaker:
-    """Which receivers rest.
+    """The circuits of all receivers.
 
-    One that rests costs nothing: no request, no time-out that others wait for. When its rest is over a single request
-    tries it, and only when that succeeds do others follow.
+    An open circuit costs nothing: no request, no time-out that others wait for. When its time is over it is half-open:
+    a single request probes the receiver, and only when that succeeds does the circuit close for the others.
     """
 
-    def __init__(self, now: Callable[[], float], chance: Callable[[], float] = random.random) -> None:
-        """Go by the clock `now`, in seconds; `chance` spreads the tries of several processes."""
+    def __init__(self, now: Callable[[], float], draw: Callable[[], float] = random.random) -> None:
+        """Go by the clock `now`, in seconds; `draw`, from 0 to 1, spreads the probes of several processes."""
         self._now = now
-        self._chance = chance
-        self._states: OrderedDict[str, _State] = OrderedDict()
+        self._draw = draw
+        self._circuits: OrderedDict[str, _Circuit] = OrderedDict()
 
-    def reason(self, receiver: str) -> str | None:
-        """Why it isn't asked now; None if it may be, and then either `succeeded`, `failed` or `untried` must follow."""
-        state = self._states.get(receiver)
-        if state is None or state.failures < FAILURES_BEFORE_REST:
-            return None
-        if state.trying or self._now() < state.until:
-            return state.reason
-        state.trying = True
-        return None
+    def allows_request(self, receiver: str) -> bool:
+        """Whether a request may be made now; `record_success`, `record_failure` or `release` must follow if it is."""
+        circuit = self._circuits.get(receiver)
+        if circuit is None or not circuit.is_open:
+            return True
+        if circuit.is_probing or self._now() < circuit.open_until:
+            return False
+        circuit.is_probing = True
+        return True
+
+    def reason(self, receiver: str) -> str:
+        """The last failure of a receiver; empty if it has none."""
+        circuit = self._circuits.get(receiver)
+        return "" if circuit is None else circuit.reason
 
     def failing_s(self, receiver: str) -> float:
         """For how long it has been failing; 0 if it isn't."""
-        state = self._states.get(receiver)
-        return 0.0 if state is None else self._now() - state.since
+        circuit = self._circuits.get(receiver)
+        return 0.0 if circuit is None else self._now() - circuit.failing_since
 
-    def succeeded(self, receiver: str) -> None:
-        """It answered, whatever it said of that one event."""
-        self._states.pop(receiver, None)
+    def record_success(self, receiver: str) -> None:
+        """Close the circuit: the receiver answered, whatever its answer for that one event."""
+        self._circuits.pop(receiver, None)
 
-    def untried(self, receiver: str) -> None:
-        """Nothing was learnt."""
-        if receiver in self._states:
-            self._states[receiver].trying = False
+    def release(self, receiver: str) -> None:
+        """End a probe that was neither a success nor a failure, so that another request can probe."""
+        if receiver in self._circuits:
+            self._circuits[receiver].is_probing = False
 
-    def failed(self, receiver: str, reason: str, rest_s: float | None = None) -> bool:
-        """It failed; `rest_s`: for how long it asked to be left alone. Whether it begins to rest now."""
-        state = self._states.setdefault(receiver, _State(self._now()))
-        self._states.move_to_end(receiver)
-        was_resting = state.failures >= FAILURES_BEFORE_REST
-        if was_resting and not state.trying and self._now() < state.until and not rest_s:
+    def record_failure(self, receiver: str, reason: str, retry_after_s: float | None = None) -> bool:
+        """Count a failure, and open the circuit at the threshold; whether that opened it.
+
+        Args:
+            receiver: The receiver that failed.
+            reason: Why.
+            retry_after_s: The pause that the receiver asked for, if it did: that opens the circuit at once.
+        """
+        circuit = self._circuits.setdefault(receiver, _Circuit(self._now()))
+        self._circuits.move_to_end(receiver)
+        was_open = circuit.is_open
+        if was_open and not circuit.is_probing and self._now() < circuit.open_until and not retry_after_s:
             return False  # one of several that were under way together: they are one failure
-        state.failures = max(state.failures + 1, FAILURES_BEFORE_REST if rest_s else 0)
-        state.trying = False
-        state.reason = reason
-        doubled = FIRST_REST_S * 2.0 ** min(state.failures - FAILURES_BEFORE_REST, 16)
-        pause_s = min(LONGEST_REST_S, doubled) * (0.5 + self._chance() / 2)
-        state.until = max(state.until, self._now() + max(pause_s, rest_s or 0.0))
-        while len(self._states) > MOST_KEPT:
-            self._states.popitem(last=False)
-        return state.failures >= FAILURES_BEFORE_REST and not was_resting
+        circuit.failures = max(circuit.failures + 1, FAILURE_THRESHOLD if retry_after_s else 0)
+        circuit.is_probing = False
+        circuit.reason = reason
+        doubled_s = FIRST_OPEN_S * 2.0 ** min(circuit.failures - FAILURE_THRESHOLD, 16)
+        pause_s = min(LONGEST_OPEN_S, doubled_s) * (0.5 + self._draw() / 2)
+        circuit.open_until = max(circuit.open_until, self._now() + max(pause_s, retry_after_s or 0.0))
+        while len(self._circuits) > MOST_CIRCUITS:
+            self._circuits.popitem(last=False)
+        return circuit.is_open and not was_open

@@ -1,4 +1,4 @@
-"""The events of one run on their way to one subscription: in order, none after one that failed."""
+"""Queues of one session's events for one subscription: in order, none after one that failed."""
 
 from __future__ import annotations
 
@@ -8,121 +8,111 @@ import time
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
 
 from eventlog.projection.webhook_subscriptions import Subscription
-from projections.forwarding.sink import Outcome, Outgoing, Verdict
+from projections.forwarding.sink import Outcome, Result
 from projections.integration_events import Event, Kind
 from projections.webhooks.deliverer import Deliverer
 
 HELD_UP_S = 60.0
-"""How long a sentence waits for a subscription that fails while other subscriptions wait for the next ones: a restart
+"""How long an utterance waits for a subscription that fails while other subscriptions wait for the next ones: a restart
 or a deployment of its receiver is over by then."""
 
 MOST_REMEMBERED = 10_000
-"""Events of which some subscriptions have, or refused, what others haven't got yet: half a kilobyte each."""
+"""Events that some subscriptions have, or refused, while others wait for them: half a kilobyte each."""
 
 Key = tuple[str, str]
-"""Run and subscription."""
+"""Session and subscription."""
 
 _log = logging.getLogger(__name__)
 
 
 class DeliveryQueue:
-    """Some events for one subscription."""
+    """Some events of one session for one subscription."""
 
     def __init__(self, subscription: Subscription, *, has_others: bool) -> None:
-        """Of a tenant that `has_others` beside it, or not."""
+        """Deliver to `subscription`, of a tenant that `has_others` beside it, or not."""
         self.subscription = subscription
         self.has_others = has_others
-        self.outgoing: list[Outgoing] = []
-        self.reasons: dict[str, Verdict] = {}
-        """Why an event is late, by its id."""
-        self.closed = False
-        """Nobody waits for it any more: it ends after the request under way."""
-
-
-class Running(NamedTuple):
-    """A chain and what drives it."""
-
-    chain: DeliveryQueue
-    task: asyncio.Task[None]
+        self.events: list[Event] = []
+        self.retries: dict[str, Result] = {}
+        """Results of events that are to be retried, by event id."""
+        self.is_closed = False
+        """Whether no call of the sink waits for it any more: it ends after the request under way."""
+        self.task: asyncio.Task[None] | None = None
 
 
 class DeliveryQueues:
-    """The chains under way, and what is settled for good by event and subscription until the event is over with."""
+    """The queues under way, and the final results by event and subscription until the event is done with."""
 
     def __init__(self, deliverer: Deliverer, clock: Callable[[], float] = time.monotonic) -> None:
         """Deliver by `deliverer`, on its clock (s)."""
         self._deliverer = deliverer
         self._clock = clock
-        self._running: dict[Key, Running] = {}
-        self._settled: OrderedDict[str, dict[str, Verdict]] = OrderedDict()
-        self._late_since: OrderedDict[Key, float] = OrderedDict()
+        self._queues: dict[Key, DeliveryQueue] = {}
+        self._final: OrderedDict[str, dict[str, Result]] = OrderedDict()
+        self._failing_since: OrderedDict[Key, float] = OrderedDict()
 
-    def settled(self, event_id: str) -> Mapping[str, Verdict]:
-        """What became of an event for good, by subscription."""
-        return self._settled.get(event_id, {})
+    def final_results(self, event_id: str) -> Mapping[str, Result]:
+        """The results of an event that are final, by subscription."""
+        return self._final.get(event_id, {})
 
     def forget(self, event_id: str) -> None:
-        """The event is over with."""
-        self._settled.pop(event_id, None)
+        """Forget an event that is done with."""
+        self._final.pop(event_id, None)
 
-    def running(self, key: Key) -> Running | None:
-        """The chain of an earlier call that is still under way."""
-        return self._running.get(key)
+    def find(self, key: Key) -> DeliveryQueue | None:
+        """The queue of an earlier call that is still under way."""
+        return self._queues.get(key)
 
-    def begin(self, key: Key, chain: DeliveryQueue) -> Running:
-        """Begin to deliver; there must be no other under way of this run and subscription."""
-        task = asyncio.create_task(self._run(chain), name=f"webhook {chain.subscription.id}")
-        self._running[key] = Running(chain, task)
-        task.add_done_callback(lambda _: self._running.pop(key, None))
-        return self._running[key]
+    def start(self, key: Key, queue: DeliveryQueue) -> DeliveryQueue:
+        """Begin to deliver; no other queue of this session and subscription may be under way."""
+        queue.task = asyncio.create_task(self._deliver(queue), name=f"webhook {queue.subscription.id}")
+        queue.task.add_done_callback(lambda _: self._queues.pop(key, None))
+        self._queues[key] = queue
+        return queue
 
     async def stop(self) -> None:
         """End all of them, requests under way included."""
-        tasks = [one.task for one in self._running.values()]
+        tasks = [queue.task for queue in self._queues.values() if queue.task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _run(self, chain: DeliveryQueue) -> None:
-        gone: Verdict | None = None
-        for one in chain.outgoing:
-            verdict = gone or await self._delivered(chain, one.event)
-            if verdict.outcome is Outcome.LATER:
-                chain.reasons[one.event.event_id] = verdict
+    async def _deliver(self, queue: DeliveryQueue) -> None:
+        skipped: Result | None = None
+        for event in queue.events:
+            result = skipped or await self._deliver_one(queue, event)
+            if result.outcome is Outcome.RETRY:
+                queue.retries[event.event_id] = result
                 return
-            gone = verdict if verdict.outcome is Outcome.OFF else None  # it wants none of the others either
-            self._settle(one.event.event_id, chain.subscription.id, verdict)
+            skipped = result if result.outcome is Outcome.SKIPPED else None  # it wants none of the others either
+            self._failing_since.pop((event.event_id, queue.subscription.id), None)
+            self._final.setdefault(event.event_id, {})[queue.subscription.id] = result
+            self._final.move_to_end(event.event_id)
+            while len(self._final) > MOST_REMEMBERED:
+                self._final.popitem(last=False)
 
-    async def _delivered(self, chain: DeliveryQueue, event: Event) -> Verdict:
-        about = chain.subscription
+    async def _deliver_one(self, queue: DeliveryQueue, event: Event) -> Result:
+        webhook_id = queue.subscription.id
         try:
-            verdict = await self._deliverer.deliver(event, about, lambda: not chain.closed)
-        except Exception as error:  # noqa: BLE001 - a defect; the event is tried again, and told of if that doesn't help
-            # Type and stack alone: the text could quote what was to be sent.
-            stack = "".join(traceback.format_tb(error.__traceback__))
-            known = {"webhook_id": about.id, "event_id": event.event_id, "error": type(error).__name__, "stack": stack}
-            _log.error("webhook failed by a defect", extra=known)
-            verdict = Verdict(Outcome.LATER, f"webhook {about.id}: {type(error).__name__}")
-        if verdict.outcome is Outcome.LATER and self._holds_up(chain, event):
-            return Verdict(Outcome.NEVER, f"{verdict.reason}; set aside since other webhooks wait")
-        return verdict
+            result = await self._deliverer.deliver(event, queue.subscription, lambda: not queue.is_closed)
+        except Exception as error:  # noqa: BLE001 - a defect; the event is retried, and dead-lettered if that doesn't help
+            # Type and stack alone: the text could quote the event.
+            name, stack = type(error).__name__, "".join(traceback.format_tb(error.__traceback__))
+            about = {"webhook_id": webhook_id, "event_id": event.event_id, "error": name, "stack": stack}
+            _log.error("webhook failed by a defect; retrying", extra=about)
+            result = Result(Outcome.RETRY, f"webhook {webhook_id}: {name}")
+        if result.outcome is Outcome.RETRY and self._holds_up_others(queue, event):
+            return Result(Outcome.REJECTED, f"{result.reason}; given up since other webhooks wait")
+        return result
 
-    def _holds_up(self, chain: DeliveryQueue, event: Event) -> bool:
-        """Whether others have waited long enough; nothing of a run comes after an event other than an utterance."""
-        if chain.closed or not chain.has_others or event.kind is not Kind.UTTERANCE:
+    def _holds_up_others(self, queue: DeliveryQueue, event: Event) -> bool:
+        """Whether others have waited long enough; a session's events other than utterances are its last."""
+        if queue.is_closed or not queue.has_others or event.kind is not Kind.UTTERANCE:
             return False
         now = self._clock()
-        since = self._late_since.setdefault((event.event_id, chain.subscription.id), now)
-        while len(self._late_since) > MOST_REMEMBERED:
-            self._late_since.popitem(last=False)
-        return max(now - since, self._deliverer.failing_s(chain.subscription)) >= HELD_UP_S
-
-    def _settle(self, event_id: str, subscription_id: str, verdict: Verdict) -> None:
-        self._late_since.pop((event_id, subscription_id), None)
-        self._settled.setdefault(event_id, {})[subscription_id] = verdict
-        self._settled.move_to_end(event_id)
-        while len(self._settled) > MOST_REMEMBERED:
-            self._settled.popitem(last=False)
+        since = self._failing_since.setdefault((event.event_id, queue.subscription.id), now)
+        while len(self._failing_since) > MOST_REMEMBERED:
+            self._failing_since.popitem(last=False)
+        return max(now - since, self._deliverer.failing_s(queue.subscription)) >= HELD_UP_S

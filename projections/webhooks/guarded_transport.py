@@ -1,4 +1,4 @@
-"""Connections to machines that somebody else chose: the name is resolved once, judged, and that very address taken."""
+"""Guards against SSRF: a receiver's name is resolved once, its addresses checked, and one of these connected to."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import httpcore2
 from eventlog.projection.webhook_targets import is_public
 
 Resolver = Callable[[str, int], Awaitable[Sequence[str]]]
-"""The IP addresses of a host and port, the preferred ones first; raises `OSError` if there are none."""
+"""The IP addresses of a host and port, the preferred ones first; raises `OSError` if it has none."""
 
 RESOLVING_THREADS = 8
-"""The system's resolver blocks for seconds where a name server is silent; these are its alone."""
+"""The system's resolver blocks for seconds where a name server is silent; only it uses these."""
 
 MOST_TRIED = 4
 """Addresses of one name: two of each family. The bound on a connection is shared among them."""
 
 
 class NotPublicError(Exception):
-    """A name that leads, with one of its addresses or more, to a machine that isn't public."""
+    """A name with an address that isn't public."""
 
 
 class UnresolvedError(Exception):
@@ -54,12 +54,12 @@ def _resolved(host: str, port: int) -> list[str]:
 class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to public addresses alone.
 
-    The connection goes to an address that was judged, never to a name that might mean another by then. TLS and the
-    ``Host`` header go on naming the name, so certificates are checked as ever.
+    The connection goes to an address that was checked, never to a name that might mean another by then. TLS and the
+    ``Host`` header go on naming the name, so certificates are checked as usual.
     """
 
     def __init__(self, resolve: Resolver, *, private: bool) -> None:
-        """Ask `resolve` for addresses; with `private` all of them are let pass."""
+        """Ask `resolve` for addresses; with `private` all of them are allowed."""
         self._resolve = resolve
         self._private = private
         self._backend = httpcore2.AnyIOBackend()
@@ -75,7 +75,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
             UnresolvedError: if it has none.
             httpcore2.ConnectError: if none of them answers.
         """
-        addresses = (await self._judged(host, port))[:MOST_TRIED]
+        addresses = (await self._resolve_public(host, port))[:MOST_TRIED]
         each_s = None if timeout is None else timeout / len(addresses)
         failure: Exception | None = None
         for address in addresses:
@@ -85,14 +85,14 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
                 failure = error
         raise httpcore2.ConnectError("none of its addresses answers") from failure
 
-    async def _judged(self, host: str, port: int) -> Sequence[str]:
+    async def _resolve_public(self, host: str, port: int) -> Sequence[str]:
         try:
             addresses = await self._resolve(host, port)
         except (OSError, UnicodeError) as error:
             raise UnresolvedError from error
         if not addresses:
             raise UnresolvedError
-        # One that isn't is enough: whoever mixes them waits for the day when the public one doesn't answer.
+        # One that isn't is enough: an attacker that mixes them waits for the day when the public one doesn't answer.
         if not self._private and not all(map(is_public, addresses)):
             raise NotPublicError
         return addresses

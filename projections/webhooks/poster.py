@@ -1,4 +1,4 @@
-"""One request to one receiver, and what its answer means."""
+"""Makes one request to one receiver, and judges the answer."""
 
 from __future__ import annotations
 
@@ -33,45 +33,45 @@ IDLE_S = 15.0
 """Below what servers commonly keep an idle connection for, so that few are found closed."""
 
 MOST_ANSWER_BYTES = 4096
-"""Read of an answer's body, which means nothing to us, so that the connection can be used again."""
+"""Read of an answer's body, which is ignored, so that the connection can be used again."""
 
-ANSWER_REST_S = 1.0
+BODY_TIMEOUT_S = 1.0
 """Waited for that body; past it, the connection is closed."""
 
 MOST_RETRY_AFTER_S = 300.0
 """Heeded of a ``Retry-After``: a receiver that asks for more is asked again now and then."""
 
-_PASSING = frozenset({
+_TRANSIENT = frozenset({
     HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS,
 })  # fmt: skip
 """Statuses below 500 that a later request may not get."""
 
-_TROUBLES = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError, ssl.SSLError)
+_ERRORS = (httpcore2.NetworkError, httpcore2.ProtocolError, httpcore2.TimeoutException, OSError, ssl.SSLError)
 
 
 class Answer(NamedTuple):
-    """What came of a request.
+    """The answer to a request, or why none came.
 
     Attributes:
         status: Of the answer; None without one.
-        reason: Why it isn't a success; without anything that the receiver said.
-        passes: The same request may succeed later.
-        retry_after_s: For how long the receiver wants to be left alone, if it says so.
+        reason: Why it isn't a success; without any text of the receiver.
+        is_transient: Whether the same request may succeed later.
+        retry_after_s: The pause that the receiver asks for, if it does.
     """
 
     status: int | None
     reason: str = ""
-    passes: bool = False
+    is_transient: bool = False
     retry_after_s: float | None = None
 
     @property
-    def taken(self) -> bool:
-        """The receiver has the event."""
+    def is_success(self) -> bool:
+        """Whether the receiver has the event."""
         return self.status is not None and HTTPStatus.OK <= self.status < HTTPStatus.MULTIPLE_CHOICES
 
     @property
-    def gone(self) -> bool:
-        """The receiver wants no event any more."""
+    def is_gone(self) -> bool:
+        """Whether the receiver wants no event any more."""
         return self.status == HTTPStatus.GONE
 
 
@@ -85,10 +85,10 @@ class Poster:
         """Post within `timeout_s` to public addresses, or with `private` to any.
 
         Args:
-            private: As said.
+            private: Whether addresses that aren't public are allowed.
             timeout_s: Bound of one request, from resolving the name to the answer's head.
-            resolve: What tells a name's addresses; the system's resolver without.
-            tls: Whose certificates are believed; those that the system believes without.
+            resolve: Resolves names; the system's resolver by default.
+            tls: The trusted certificates; the system's by default.
             now: Unix time, for a ``Retry-After`` that is a date.
         """
         self._private = private
@@ -123,21 +123,21 @@ class Poster:
         """Post once."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                response = await self._begun(target, headers, body)
+                response = await self._send(target, headers, body)
         except TimeoutError:
-            return Answer(None, f"no answer within {self._timeout_s:g} s", passes=True)
+            return Answer(None, f"no answer within {self._timeout_s:g} s", is_transient=True)
         except NotPublicError:
             return Answer(None, "its address isn't public")
         except UnresolvedError:
-            return Answer(None, "its name has no address", passes=True)
-        except _TROUBLES as error:
-            return Answer(None, f"no answer: {type(error).__name__}", passes=True)
+            return Answer(None, "its name has no address", is_transient=True)
+        except _ERRORS as error:
+            return Answer(None, f"no answer: {type(error).__name__}", is_transient=True)
         try:
-            return self._judged(response)
+            return self._judge(response)
         finally:
-            await _left(response)
+            await _discard(response)
 
-    async def _begun(self, target: Target, headers: Headers, body: bytes) -> httpcore2.Response:
+    async def _send(self, target: Target, headers: Headers, body: bytes) -> httpcore2.Response:
         if self._pool is None:
             await self.start()
         assert self._pool is not None  # noqa: S101 - just made
@@ -151,11 +151,11 @@ class Poster:
         request = httpcore2.Request("POST", url, headers=given, content=body, extensions=extensions)
         return await self._pool.handle_async_request(request)
 
-    def _judged(self, response: httpcore2.Response) -> Answer:
+    def _judge(self, response: httpcore2.Response) -> Answer:
         status = response.status
-        passes = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _PASSING
-        after_s = _retry_after_s(response.headers, self._now()) if passes else None
-        return Answer(status, f"answered {status}", passes, after_s)
+        is_transient = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT
+        after_s = _retry_after_s(response.headers, self._now()) if is_transient else None
+        return Answer(status, f"answered {status}", is_transient, after_s)
 
 
 def _retry_after_s(headers: Headers, now_s: float) -> float | None:
@@ -172,15 +172,15 @@ def _retry_after_s(headers: Headers, now_s: float) -> float | None:
     return min(max(wait_s, 0.0), MOST_RETRY_AFTER_S)
 
 
-async def _left(response: httpcore2.Response) -> None:
-    """Let go of an answer; its connection is used again if the body was short."""
+async def _discard(response: httpcore2.Response) -> None:
+    """Discard an answer; its connection is used again if the body was short."""
     read = 0
-    with contextlib.suppress(TimeoutError, *_TROUBLES):
-        async with asyncio.timeout(ANSWER_REST_S):
+    with contextlib.suppress(TimeoutError, *_ERRORS):
+        async with asyncio.timeout(BODY_TIMEOUT_S):
             async with contextlib.aclosing(response.aiter_stream()) as pieces:
                 async for piece in pieces:
                     read += len(piece)
                     if read > MOST_ANSWER_BYTES:
                         break
-    with contextlib.suppress(*_TROUBLES):
+    with contextlib.suppress(*_ERRORS):
         await response.aclose()

@@ -18,18 +18,18 @@ Headers = list[tuple[bytes, bytes]]
 
 
 def payload(event: Event) -> bytes:
-    """What is posted: the same bytes for the same event each time."""
+    """The body of the request: the same bytes for the same event each time."""
     return msgspec.json.encode({"type": event.kind, "timestamp": format_iso(event.occurred_ms), "data": event.body})
 
 
 def signature(key: bytes, webhook_id: str, timestamp_s: int, body: bytes) -> str:
-    """What ``webhook-signature`` says of a request made at this Unix time."""
+    """The value of ``webhook-signature`` for a request made at this Unix time."""
     signed = f"{webhook_id}.{timestamp_s}.".encode() + body
     return f"{SCHEME},{base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode()}"
 
 
 def signed_headers(key: bytes, webhook_id: str, timestamp_s: int, body: bytes) -> Headers:
-    """The headers by which a receiver knows that the request is ours, not too old, and which event it brings."""
+    """The headers by which a receiver verifies the sender and the age of the request, and knows its event."""
     return [
         (b"content-type", b"application/json"),
         (b"webhook-id", webhook_id.encode()),

@@ -1,4 +1,4 @@
-"""The sink itself: which subscription gets which event, and what is answered of it."""
+"""The sink `webhooks`: which subscription gets which event, and the combined result of each."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from eventlog.events import Fact, SessionOpened
 from eventlog.projection.webhook_subscriptions import Subscription, Subscriptions
 from eventlog.redis.server import Server
-from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.integration_events import Kind, batch_kinds, transcript_kinds
+from projections.forwarding.sink import SENT, Outcome, Result
+from projections.integration_events import Event, Kind, batch_kinds, transcript_kinds
 from projections.webhooks.deliverer import Deliverer
-from projections.webhooks.delivery_queue import DeliveryQueue, DeliveryQueues, Key, Running
+from projections.webhooks.delivery_queue import DeliveryQueue, DeliveryQueues, Key
 from projections.webhooks.guarded_transport import Resolver
 from projections.webhooks.poster import Poster
 from projections.webhooks.subscription_cache import SubscriptionCache
@@ -28,22 +28,21 @@ HOLD_S = 2.0
 """How long a call waits for slow receivers. Longer than a healthy one takes; their requests go on meanwhile."""
 
 MOST_REASONS = 5
-"""Named in one verdict."""
+"""Quoted in one result."""
 
-Subscribers = Mapping[str, tuple[Subscription, ...] | None]
-Reasons = Mapping[Key, Verdict]
-"""Why an event is late at a subscription."""
+ByTenant = Mapping[str, tuple[Subscription, ...] | None]
+"""The subscriptions of each tenant; None where they can't be read."""
 
-_UNREAD = Verdict(Outcome.LATER, "the subscriptions can't be read now")
-_BEHIND = Verdict(Outcome.LATER, "an earlier event of the session is not delivered yet")
-_OFF = Verdict(Outcome.OFF)
+_UNREAD = Result(Outcome.RETRY, "the subscriptions can't be read now")
+_HELD_UP = Result(Outcome.RETRY, "an earlier event of the session is not delivered yet")
+_SKIPPED = Result(Outcome.SKIPPED)
 
 
 class Webhooks:
-    """See `projections.forwarding.sink.Sink`.
+    """The sink `webhooks`; see `projections.forwarding.sink.Sink`.
 
-    Each subscription is told of a run's events in order. One that fails holds up no other: the others get what is in
-    the call, once, and what they took is remembered while the event waits for the rest.
+    Each subscription gets a session's events in order. One that fails holds up no other: the others get the events of
+    the call, once, and their results are remembered while an event waits for the rest.
     """
 
     name = "webhooks"
@@ -55,103 +54,102 @@ class Webhooks:
         resolve: Resolver | None = None, tls: ssl.SSLContext | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:  # fmt: skip
-        """Deliver to the subscriptions that lie on `server`.
+        """Deliver to the subscriptions that `server` holds.
 
         Args:
-            server: As said; it isn't closed here.
-            private: Whether plain HTTP and addresses that aren't public are let pass.
+            server: The log's server; it isn't closed here.
+            private: Whether plain HTTP and addresses that aren't public are allowed.
             timeout_s: Bound of one request.
             hold_s: How long one call waits for requests under way.
-            resolve: What tells a name's addresses; the system's resolver without.
-            tls: Whose certificates are believed; those that the system believes without.
+            resolve: Resolves names; the system's resolver by default.
+            tls: The trusted certificates; the system's by default.
             clock: A time that only goes forward, s.
         """
         subscriptions = Subscriptions(server)
         self._hold_s = hold_s
-        self._subscribed = SubscriptionCache(subscriptions, clock)
+        self._cache = SubscriptionCache(subscriptions, clock)
         self._poster = Poster(private=private, timeout_s=timeout_s, resolve=resolve, tls=tls)
-        deliverer = Deliverer(self._poster, subscriptions, self._subscribed, private=private, clock=clock)
-        self._chains = DeliveryQueues(deliverer, clock)
+        deliverer = Deliverer(self._poster, subscriptions, self._cache, private=private, clock=clock)
+        self._queues = DeliveryQueues(deliverer, clock)
 
     def kinds(self, opened: SessionOpened, fact: Fact) -> Sequence[Kind]:
-        """Everything that anybody may have subscribed to."""
+        """Everything that a tenant can subscribe to."""
         return (*batch_kinds(opened, fact), *transcript_kinds(opened, fact))
 
     async def start(self) -> None:
-        """Read whose certificates are believed."""
+        """Read the trusted certificates."""
         await self._poster.start()
 
     async def stop(self) -> None:
         """End the requests under way and close the connections."""
-        await self._chains.stop()
+        await self._queues.stop()
         await self._poster.stop()
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[Verdict]:
-        """Deliver to whom it concerns; what takes longer than `hold_s` goes on, and is LATER meanwhile."""
-        subscribers = await self._subscribed.of([one.event.tenant_id for one in events])
-        running = self._begun(events, subscribers)
-        if running:
-            await asyncio.wait([one.task for one in running], timeout=self._hold_s)
-        reasons: dict[Key, Verdict] = {}
-        for chain, _ in running:
-            chain.closed = True
-            reasons |= {(event_id, chain.subscription.id): why for event_id, why in chain.reasons.items()}
-        return self._verdicts(events, subscribers, reasons)
+    async def send(self, events: Sequence[Event]) -> Sequence[Result]:
+        """Deliver to the tenants' subscriptions; a request longer than `hold_s` goes on, and is RETRY meanwhile."""
+        subscriptions = await self._cache.read([one.tenant_id for one in events])
+        queues = self._start_queues(events, subscriptions)
+        tasks = [queue.task for queue in queues if queue.task is not None]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self._hold_s)
+        retries: dict[Key, Result] = {}
+        for queue in queues:
+            queue.is_closed = True
+            retries |= {(event_id, queue.subscription.id): result for event_id, result in queue.retries.items()}
+        return self._results(events, subscriptions, retries)
 
-    def _begun(self, events: Sequence[Outgoing], subscribers: Subscribers) -> list[Running]:
-        """What has to be done for these events, under way; what an earlier call began is waited for first."""
-        waited: dict[Key, Running] = {}
-        chains: dict[Key, DeliveryQueue] = {}
-        for one in events:
-            all_of_tenant = subscribers.get(one.event.tenant_id) or ()
-            for subscription in _concerned(all_of_tenant, one.event.kind):
-                if subscription.id in self._chains.settled(one.event.event_id):
+    def _start_queues(self, events: Sequence[Event], subscriptions: ByTenant) -> list[DeliveryQueue]:
+        """Start the queues of these events; where one of an earlier call is under way, it is waited for first."""
+        earlier: dict[Key, DeliveryQueue] = {}
+        new: dict[Key, DeliveryQueue] = {}
+        for event in events:
+            all_of_tenant = subscriptions.get(event.tenant_id) or ()
+            for subscription in _interested(all_of_tenant, event.kind):
+                if subscription.id in self._queues.final_results(event.event_id):
                     continue
-                key = (one.keys.member, subscription.id)
-                earlier = self._chains.running(key)
-                if earlier is not None:
-                    waited[key] = earlier
+                key = (event.session_id, subscription.id)
+                found = self._queues.find(key)
+                if found is not None:
+                    earlier[key] = found
                 else:
-                    chain = chains.setdefault(key, DeliveryQueue(subscription, has_others=len(all_of_tenant) > 1))
-                    chain.outgoing.append(one)
-        return [*waited.values(), *(self._chains.begin(key, chain) for key, chain in chains.items())]
+                    queue = new.setdefault(key, DeliveryQueue(subscription, has_others=len(all_of_tenant) > 1))
+                    queue.events.append(event)
+        return [*earlier.values(), *(self._queues.start(key, queue) for key, queue in new.items())]
 
-    def _verdicts(self, events: Sequence[Outgoing], subscribers: Subscribers, reasons: Reasons) -> list[Verdict]:
-        late: set[str] = set()
-        verdicts = []
-        for one in events:
-            verdict = self._verdict(one, subscribers.get(one.event.tenant_id), reasons)
-            if verdict.outcome is Outcome.LATER:
-                late.add(one.keys.member)
-            elif one.keys.member in late:
-                verdict = _BEHIND  # whoever has it won't get it again
+    def _results(self, events: Sequence[Event], subscriptions: ByTenant, retries: Mapping[Key, Result]) -> list[Result]:
+        held_up: set[str] = set()
+        results = []
+        for event in events:
+            result = self._result(event, subscriptions.get(event.tenant_id), retries)
+            if result.outcome is Outcome.RETRY:
+                held_up.add(event.session_id)
+            elif event.session_id in held_up:
+                result = _HELD_UP  # a subscription that has the event won't get it again
             else:
-                self._chains.forget(one.event.event_id)
-            verdicts.append(verdict)
-        return verdicts
+                self._queues.forget(event.event_id)
+            results.append(result)
+        return results
 
-    def _verdict(self, one: Outgoing, subscribers: Iterable[Subscription] | None, reasons: Reasons) -> Verdict:
-        if subscribers is None:
+    def _result(
+        self, event: Event, subscriptions: Iterable[Subscription] | None, retries: Mapping[Key, Result]
+    ) -> Result:
+        if subscriptions is None:
             return _UNREAD
-        event_id = one.event.event_id
-        found = dict(self._chains.settled(event_id))
-        for each in _concerned(subscribers, one.event.kind):
-            found.setdefault(each.id, reasons.get((event_id, each.id)) or _under_way(each))
-        return together(list(found.values()))
+        found = dict(self._queues.final_results(event.event_id))
+        for one in _interested(subscriptions, event.kind):
+            under_way = Result(Outcome.RETRY, f"webhook {one.id}: no answer yet")
+            found.setdefault(one.id, retries.get((event.event_id, one.id), under_way))
+        return combine(list(found.values()))
 
 
-def _concerned(subscribers: Iterable[Subscription], kind: Kind) -> list[Subscription]:
-    return [one for one in subscribers if kind in one.kinds]
+def _interested(subscriptions: Iterable[Subscription], kind: Kind) -> list[Subscription]:
+    return [one for one in subscriptions if kind in one.kinds]
 
 
-def _under_way(subscription: Subscription) -> Verdict:
-    return Verdict(Outcome.LATER, f"webhook {subscription.id}: no answer yet")
-
-
-def together(verdicts: Sequence[Verdict]) -> Verdict:
-    """Of one event, what became of it at each subscription: late while it is so at any, refused if any refused it."""
-    told = "; ".join([one.reason for one in verdicts if one.outcome is not Outcome.OFF and one.reason][:MOST_REASONS])
-    for outcome in (Outcome.LATER, Outcome.NEVER):
-        if any(one.outcome is outcome for one in verdicts):
-            return Verdict(outcome, told)
-    return SENT if SENT in verdicts else _OFF
+def combine(results: Sequence[Result]) -> Result:
+    """Combine an event's results of all subscriptions: to be retried if any is, else rejected if any is."""
+    reasons = [one.reason for one in results if one.outcome is not Outcome.SKIPPED and one.reason]
+    for outcome in (Outcome.RETRY, Outcome.REJECTED):
+        if any(one.outcome is outcome for one in results):
+            return Result(outcome, "; ".join(reasons[:MOST_REASONS]))
+    return SENT if SENT in results else _SKIPPED

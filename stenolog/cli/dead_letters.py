@@ -18,11 +18,11 @@ from eventlog.projection.dead_letters import (
     MOVED,
     NO_ROOM,
     DeadLetter,
-    dead_letters,
-    find_letter,
+    find_dead_letter,
+    read_dead_letters,
     redrive,
 )
-from projections.forwarding.event_rebuild import rebuilt
+from projections.forwarding.fact_reader import rebuild_event
 from projections.integration_events import Event
 from stenolog.cli.errors import UNABLE, UserError, told
 from stenolog.settings import Settings, load
@@ -141,15 +141,15 @@ def _parts(letter_id: str, projection: str = "") -> tuple[str, int, str]:
 
 async def _found(settings: Settings, names: Sequence[str]) -> list[DeadLetter]:
     async with connected(settings) as server:
-        return [letter async for page in dead_letters(server, names) for letter in page]
+        return [letter async for page in read_dead_letters(server, names) for letter in page]
 
 
 async def _looked_up(
     settings: Settings, projection: str, number: int, entry_id: str, *, with_event: bool
 ) -> tuple[DeadLetter | None, Event | None]:
     async with connected(settings) as server:
-        letter = await find_letter(server, projection, number, entry_id)
-        event = await rebuilt(server, letter) if letter is not None and with_event else None
+        letter = await find_dead_letter(server, projection, number, entry_id)
+        event = await rebuild_event(server, letter) if letter is not None and with_event else None
         return letter, event
 
 
@@ -159,9 +159,9 @@ async def _redriven(
     async with connected(settings) as server:
         if everything:
             return await redrive(
-                server, [letter async for page in dead_letters(server, [projection]) for letter in page]
+                server, [letter async for page in read_dead_letters(server, [projection]) for letter in page]
             )
-        found = [await find_letter(server, *part) for part in parts]
+        found = [await find_dead_letter(server, *part) for part in parts]
         answers = await redrive(server, [letter for letter in found if letter is not None])
         return [*answers, *[ABSENT] * found.count(None)]
 

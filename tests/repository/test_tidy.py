@@ -34,7 +34,7 @@ PURE = re.compile(
     r"|edge/ingest/(multipart|formats|identity|preferences)\.py"
     r"|projections/eventbridge/(bodies|entries|responses)\.py"
     r"|stenolog/operations/(aws/desired_state|transcript_diff)\.py"
-    r"|projections/cleaning/.*\.py|projections/forwarding/(backoff|rebalance|run_scheduler|event_batches)\.py"
+    r"|projections/cleaning/.*\.py|projections/forwarding/(run_scheduler|event_batches)\.py"
     r"|projections/(public_json|lists|feeds|sessions|status|kafka/(records|talk_time))\.py"
     r"|eventlog/(archive/(layout|manifest|part_cutter)|events|codec|keys|positions|projection/webhook_targets)\.py")
 IMPURE = {

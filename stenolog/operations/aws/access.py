@@ -8,7 +8,7 @@ from typing import Any
 
 from eventlog.aws import new_client, new_session, resolve_endpoint
 from projections.eventbridge.client import MOST_CALLS, READ_S
-from projections.eventbridge.responses import trouble_of
+from projections.eventbridge.responses import read_failure
 
 ATTEMPTS = 3
 """Of each call, by the SDK; a person waits, and a throttled call or a lost packet is no reason to begin anew."""
@@ -68,8 +68,8 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
-        trouble = trouble_of(error)
-        raise AwsError(f"can't {what}: {trouble.message or trouble.code}{_remedy(trouble.code)}") from error
+        failure = read_failure(error)
+        raise AwsError(f"can't {what}: {failure.message or failure.code}{_remedy(failure.code)}") from error
 
 
 def is_missing(error: Exception) -> bool:

@@ -11,8 +11,8 @@ import msgspec
 
 from eventlog.readmodel.statuses import format_iso
 from projections.eventbridge import entries
-from projections.eventbridge.bodies import fault
-from projections.eventbridge.responses import verdict_of
+from projections.eventbridge.bodies import find_fault
+from projections.eventbridge.responses import read_result
 from projections.forwarding.sink import Outcome
 from projections.integration_events import VERSION, Event, Kind
 from stenolog.operations.aws.access import Access, AwsError, is_missing, told
@@ -101,12 +101,12 @@ class Verify:
                 raise
 
     def _send(self, event: Event) -> None:
-        made = entries.prepared(0, event, event.body, source=self._names.source, bus_name=self._names.bus)
+        made = entries.make_entry(0, event, event.body, source=self._names.source, bus_name=self._names.bus)
         with told(f"put an event on the bus {self._names.bus}"):
-            [answer] = self._events.put_events(Entries=[made.entry])["Entries"]
-        verdict = verdict_of(answer)
-        if verdict.outcome is not Outcome.SENT:
-            raise AwsError(f"the bus {self._names.bus} did not take the event: {verdict.reason}")
+            [answer] = self._events.put_events(Entries=[made.fields])["Entries"]
+        result = read_result(answer)
+        if result.outcome is not Outcome.SENT:
+            raise AwsError(f"the bus {self._names.bus} did not take the event: {result.reason}")
 
     def _awaited(self, url: str, event: Event, deadline_s: float) -> dict[str, Any] | None:
         """Our message, as soon as it comes."""
@@ -161,7 +161,7 @@ def envelope_problems(message: dict[str, Any], names: Names, event: Event) -> li
     problems = [f"{name} is not what was sent" for name, value in wanted.items() if envelope.get(name) != value]
     problems += [f"{name} is missing" for name in ("id", "time", "region") if not envelope.get(name)]
     detail = envelope.get("detail")
-    reason = fault(event.kind, detail) if isinstance(detail, dict) else "detail is no object"
+    reason = find_fault(event.kind, detail) if isinstance(detail, dict) else "detail is no object"
     return [*problems, *([reason] if reason else [])]
 
 

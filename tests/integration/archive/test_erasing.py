@@ -100,7 +100,7 @@ async def test_a_deleted_session_is_never_archived_again(single: Deployment) -> 
     async with archiving(single.server, store) as runner:
         session = await single.spoken(STORY)
         await single.ended(session)
-        await eventually_async(lambda: runner.forwarders[0].tally.retried > 0, message="the archive is away")
+        await eventually_async(lambda: runner.forwarders[0].stats.retried > 0, message="the archive is away")
         assert await erase(single.server, session.keys, "")
         store.is_open = True
         other = await single.spoken(STORY)
@@ -124,7 +124,7 @@ async def test_a_write_that_comes_late_is_taken_back(single: Deployment, monkeyp
     monkeypatch.setattr(ArchiveProgress, "record", late)
     await single.started()
     async with archiving(single.server, store, look_s=1_000.0) as runner:
-        await eventually_async(lambda: runner.forwarders[0].tally.passed_over > 0, message="it is passed over")
+        await eventually_async(lambda: runner.forwarders[0].stats.skipped > 0, message="it is passed over")
     assert remains(store) == []
 
 

@@ -14,7 +14,7 @@ from eventlog.archive.reader import read_entries, read_lines, verify
 from eventlog.archive.stores import ArchiveUnavailableError, Store
 from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
-from eventlog.projection.dead_letters import MOVED, DeadLetter, dead_letters, redrive
+from eventlog.projection.dead_letters import MOVED, DeadLetter, read_dead_letters, redrive
 from tests.integration.archive.archiving import PART_S, archived, archiving, manifest_of, noted, store_at
 from tests.integration.archive.writing import MemoryStore, WriterDiedError
 from tests.support.deployment import Deployment, Session
@@ -131,7 +131,7 @@ async def test_several_processes_share(single: Deployment, tmp_path: Path) -> No
     async with archiving(single.server, store, "one") as one, archiving(single.server, store, "two") as two:
         sessions = [await single.spoken(STORY) for _ in range(8)]
         await archived(store, *sessions)
-        await eventually_async(lambda: len(one.forwarders[0].holdings) == len(two.forwarders[0].holdings) == 4)
+        await eventually_async(lambda: len(one.forwarders[0].assignment) == len(two.forwarders[0].assignment) == 4)
     for session in sessions:
         assert await is_whole(single, store, session)
 
@@ -144,7 +144,7 @@ async def test_a_session_that_was_given_up_can_be_archived_yet(single: Deploymen
         session = await single.spoken(STORY)
 
         async def letters() -> list[DeadLetter]:
-            found = [letter async for page in dead_letters(single.server, ["archive"]) for letter in page]
+            found = [letter async for page in read_dead_letters(single.server, ["archive"]) for letter in page]
             return [letter for letter in found if letter.position == SEALED]
 
         given_up = await eventually_async(letters, message="it is given up")
@@ -172,7 +172,7 @@ async def test_an_unreachable_archive_is_waited_for(single: Deployment) -> None:
     async with archiving(single.server, store) as runner:
         session = await single.spoken(STORY)
         await single.ended(session)
-        await eventually_async(lambda: runner.forwarders[0].tally.retried >= 2, message="it is tried again")
+        await eventually_async(lambda: runner.forwarders[0].stats.retried >= 2, message="it is tried again")
         store.is_unreachable = False
         await archived(store, session)
         await noted(single, session)

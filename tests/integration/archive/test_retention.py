@@ -50,7 +50,7 @@ async def test_nothing_is_freed_that_is_not_archived(single: Deployment) -> None
     async with archiving(single.server, Unreachable(), frees=True) as runner:
         session = await single.spoken(LONG)
         await single.ended(session)
-        await eventually_async(lambda: runner.forwarders[0].tally.retried > 0, message="the archive is away")
+        await eventually_async(lambda: runner.forwarders[0].stats.retried > 0, message="the archive is away")
     assert await held(single, session) == 0
 
 

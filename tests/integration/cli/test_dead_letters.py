@@ -10,11 +10,11 @@ import pytest
 
 from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, SEALED, START, Position
-from eventlog.projection.dead_letters import Refusal, dead_letter, read_redriven
+from eventlog.projection.dead_letters import DeadLetter, dead_letter_op, read_redriven
 from eventlog.projection.projection_log import Apply, ProjectionLog
 from eventlog.redis.server import Server, connect
 from projections.integration_events import Kind, event_id
-from tests.integration.forwarding.driving import PARTITIONS, TTL_S, WAIT_S, forwarding, has_letters, recording
+from tests.integration.forwarding.forwarders import PARTITIONS, TTL_S, WAIT_S, forwarding, has_letters, recording
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.projections.facts import ended, final, write
 from tests.support.commands import stenolog
@@ -44,12 +44,12 @@ async def _filled(url: str) -> RunKeys:
     server = await connect(url, partitions=PARTITIONS)
     keys = server.keys.of(str(uuid.uuid4())).run()
     await write(server, keys, [recording(keys), final(0, WORDS), ended(1)])
-    refusal = Refusal(
-        keys, SEALED, "[red]too large[/red]", Kind.BATCH_COMPLETED.value, event_id(keys, SEALED, Kind.BATCH_COMPLETED),
-        7, 1_700_000_000_000,
+    letter = DeadLetter(
+        "webhooks", keys.partition, "", keys, str(SEALED), "[red]too large[/red]", "c1", Kind.BATCH_COMPLETED.value,
+        event_id(keys, SEALED, Kind.BATCH_COMPLETED), 7, 1_700_000_000_000,
     )  # fmt: skip
     sink = ProjectionLog(server, "webhooks", "c1", session_ttl_s=TTL_S)
-    await sink.apply([Apply(keys, START, SEALED, [dead_letter("webhooks", "c1", refusal)])])
+    await sink.apply([Apply(keys, START, SEALED, [dead_letter_op(letter)])])
     lists = ProjectionLog(server, "lists", "c1", session_ttl_s=TTL_S)
     await lists.apply([Apply(keys, START, OPENED, [lists.dead_letter(keys, Position(1, 0), "KeyError")])])
     await server.close()

@@ -15,7 +15,7 @@ KEY_ID, SECRET, TOKEN = "AKIAIOSFODNN7EXAMPLE", "a+very/secret/access/key/of/the
 
 @pytest.fixture(autouse=True)
 def no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Nothing says who we are, and no metadata service is asked."""
+    """Hide all credentials of the machine, and the metadata service."""
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
@@ -51,7 +51,7 @@ def emulator(_moto: str, credentials: None) -> str:
 
 @pytest.fixture
 def scripted(credentials: None) -> Iterator[ScriptedAws]:
-    """A server that answers as it is told to."""
+    """A server that answers as a test scripts it."""
     assert credentials is None
     with serving() as server:
         yield server

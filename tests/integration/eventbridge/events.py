@@ -12,8 +12,7 @@ from eventlog.events import Batch, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
 from projections.eventbridge import EventBridge, EventBridgeSettings
-from projections.forwarding.sink import Outgoing
-from projections.integration_events import Kind, make_event
+from projections.integration_events import Event, Kind, make_event
 from stenolog.operations.aws.access import Access
 from stenolog.operations.aws.desired_state import Names
 from stenolog.operations.aws.setup import Provisioned, Setup
@@ -25,20 +24,20 @@ SETTINGS = EventBridgeSettings()
 
 def completed(
     text: str = SAID, *, session_id: str | None = None, tenant_id: str | None = None, position: Position = SEALED
-) -> Outgoing:
+) -> Event:
     """The event of a recorded file in which that was said."""
     keys = keys_of(session_id or str(uuid.uuid4()))
     return _ended(keys, tenant_id or str(uuid.uuid4()), position, text=text)
 
 
-def failed(detail: str = "the recording holds no audio") -> Outgoing:
+def failed(detail: str = "the recording holds no audio") -> Event:
     """The event of a recorded file that failed."""
     return _ended(keys_of(str(uuid.uuid4())), str(uuid.uuid4()), SEALED, reason="failed", detail=detail)
 
 
 def _ended(
     keys: RunKeys, tenant_id: str, position: Position, *, reason: str = "stop", text: str = "", detail: str = ""
-) -> Outgoing:
+) -> Event:
     opened = SessionOpened(
         session_id=keys.session_id, run="live", sample_rate_hz=16_000, channels=1, engine="mock", tenant_id=tenant_id,
         batch=Batch(user_id="ana"),
@@ -50,7 +49,7 @@ def _ended(
     said = final(0, text)[1]
     assert isinstance(said, UtteranceFinal)
     kind = Kind.BATCH_FAILED if reason == "failed" else Kind.BATCH_COMPLETED
-    return Outgoing(keys, position, make_event(kind, keys, opened, (position, end), [said]))
+    return make_event(kind, keys, opened, (position, end), [said])
 
 
 @asynccontextmanager

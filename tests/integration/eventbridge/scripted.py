@@ -28,7 +28,7 @@ def refusal(code: str, message: str = "", status: int = 400) -> tuple[int, dict[
 
 
 class ScriptedAws(ThreadingHTTPServer):
-    """Answers with the next of `script`, and takes everything once there is none."""
+    """Answers with the next of `script`, and takes everything after the last."""
 
     daemon_threads = True
 

@@ -63,7 +63,7 @@ def test_json_for_machines(emulator: str, tmp_path: Path) -> None:
     (["verify"], {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, 1, b"no AWS credentials found"),
 ])  # fmt: skip
 @pytest.mark.usefixtures("credentials")
-def test_mistakes_are_told_in_a_line(
+def test_mistakes_are_reported_in_a_line(
     arguments: list[str], variables: Mapping[str, str], status: int, said: bytes, tmp_path: Path
 ) -> None:
     """Wrong usage and settings exit with 2, missing credentials and addresses with 1, without a traceback (BATCH-7)."""

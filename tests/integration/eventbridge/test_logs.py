@@ -18,7 +18,7 @@ assert all(word in SAID for word in NEVER_TOLD[:4])
 
 @pytest.fixture
 def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, object]]]:
-    """What was logged at debug level, as roles write it, once the list is asked for again."""
+    """The records logged at debug level, as roles write them, once the list is asked for again."""
     caplog.set_level(logging.DEBUG)
     formatter, found = JsonFormatter("projector"), list[dict[str, object]]()
 
@@ -40,14 +40,14 @@ def odd_profile() -> None:
 
 
 def ours(lines: list[dict[str, object]], event: str) -> list[dict[str, object]]:
-    """The lines of that event, once nothing in any line tells what must not be told."""
+    """The lines of that event, once no line holds a secret or a text."""
     text = json.dumps(lines, ensure_ascii=False)
     assert [word for word in NEVER_TOLD if word in text] == []
     return [line for line in lines if line["event"] == event]
 
 
-async def test_what_is_forwarded_is_told_by_ids_and_lengths(emulator: str, lines: list[dict[str, object]]) -> None:
-    """Logs name interaction, event, source, detail-type and length of what was sent, and no word of it (BATCH-9)."""
+async def test_forwarded_events_are_logged_by_ids_and_lengths(emulator: str, lines: list[dict[str, object]]) -> None:
+    """Logs name interaction, event, source, detail-type and length of a sent event, and no word of it (BATCH-9)."""
     provisioned(emulator)
     client("s3", emulator).create_bucket(Bucket="transcripts")
     short, long = completed(), completed(f"{SAID} " * 400)
@@ -57,15 +57,15 @@ async def test_what_is_forwarded_is_told_by_ids_and_lengths(emulator: str, lines
         await sink.send([short, long])
     sent = ours(lines, "event forwarded")
     assert [(line["interaction_id"], line["event_id"], line["source"], line["detail_type"]) for line in sent] == [
-        (one.event.session_id, one.event.event_id, settings.source, "BatchProcessingCompleted") for one in (short, long)
+        (one.session_id, one.event_id, settings.source, "BatchProcessingCompleted") for one in (short, long)
     ]
-    assert sent[0]["detail_bytes"] == len(msgspec.json.encode(short.event.body))
+    assert sent[0]["detail_bytes"] == len(msgspec.json.encode(short.body))
     [stored] = ours(lines, "event stored in S3")
-    assert stored["object_bytes"] == len(msgspec.json.encode(long.event.body))
+    assert stored["object_bytes"] == len(msgspec.json.encode(long.body))
 
 
-async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines: list[dict[str, object]]) -> None:
-    """Failures are told by type, message and stack, without values, keys and secrets that are quoted (BATCH-9)."""
+async def test_the_echo_of_the_service_is_not_logged(scripted: ScriptedAws, lines: list[dict[str, object]]) -> None:
+    """Failures are logged by type, message and stack, without values, keys and secrets that are quoted (BATCH-9)."""
     def echo(entries: Entries) -> str:
         values = f"Value '{SAID} {entries}' of user {KEY_ID}\nx-amz-security-token:{TOKEN} {SECRET}"
         return f"1 validation error for {KEY_ID} {SECRET} {TOKEN}: {values} {entries[0]['Detail']}"
@@ -76,10 +76,10 @@ async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines:
         lambda entries: results([{"ErrorCode": "InternalFailure", "ErrorMessage": echo(entries)}]),
         lambda entries: results([{"ErrorCode": echo(entries), "ErrorMessage": "as above"}]),
     ]
-    told = completed()
+    event = completed()
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        verdicts = [(await sink.send([told]))[0] for _ in range(4)]
-    assert [verdict.reason for verdict in verdicts] == [
+        answers = [(await sink.send([event]))[0] for _ in range(4)]
+    assert [result.reason for result in answers] == [
         "EventBridge: ThrottlingException", "EventBridge: ValidationException", "EventBridge: InternalFailure",
         "EventBridge: an unknown code",
     ]
@@ -87,7 +87,7 @@ async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines:
     assert (throttled["error_type"], invalid["error_type"]) == ("ThrottlingException", "ValidationException")
     assert str(throttled["error"]).startswith("1 validation error for …")
     assert "put_events" in str(throttled["stack"])
-    assert throttled["interaction_id"] == told.event.session_id
+    assert throttled["interaction_id"] == event.session_id
     assert [line["reason"] for line in ours(lines, "event not forwarded")] == [
         "EventBridge: InternalFailure", "EventBridge: an unknown code",
     ]
@@ -96,21 +96,21 @@ async def test_what_the_service_echoes_is_not_told(scripted: ScriptedAws, lines:
 async def test_a_source_of_credentials_is_not_quoted(
     lines: list[dict[str, object]], monkeypatch: pytest.MonkeyPatch, odd_profile: None,
 ) -> None:
-    """What a source of credentials says when it fails is not told, since it may be a secret (BATCH-9)."""
+    """The message of a source of credentials that fails is not logged, since it may be a secret (BATCH-9)."""
     assert odd_profile is None
     monkeypatch.setenv("AWS_PROFILE", "odd")
     async with started(SETTINGS) as sink:
-        [verdict] = await sink.send([completed()])
-    assert verdict.reason == "AWS: CredentialRetrievalError"
-    [line] = ours(lines, "AWS can't be used")
+        [result] = await sink.send([completed()])
+    assert result.reason == "AWS: CredentialRetrievalError"
+    [line] = ours(lines, "AWS credentials unusable; retrying")
     assert line["error"] == "asking custom-process for credentials failed"
 
 
-async def test_refusals_of_ours_are_told_by_their_place(lines: list[dict[str, object]], scripted: ScriptedAws) -> None:
-    """What can't be forwarded is told with its ids, lengths and reason (BATCH-9)."""
-    told = completed(tenant_id="a cme")
+async def test_rejections_are_logged_by_their_place(lines: list[dict[str, object]], scripted: ScriptedAws) -> None:
+    """An event that can't be forwarded is logged with its ids, lengths and reason (BATCH-9)."""
+    event = completed(tenant_id="a cme")
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        await sink.send([told])
-    [line] = ours(lines, "event can't be forwarded")
+        await sink.send([event])
+    [line] = ours(lines, "event rejected")
     assert (line["level"], line["reason"]) == ("error", "the body breaks its schema at $.tenant_id")
-    assert (line["event_id"], line["raw_transcript_characters"]) == (told.event.event_id, len(SAID))
+    assert (line["event_id"], line["raw_transcript_characters"]) == (event.event_id, len(SAID))

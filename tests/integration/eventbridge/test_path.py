@@ -11,10 +11,10 @@ import pytest
 from eventlog.events import Batch, SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
-from eventlog.projection.dead_letters import dead_letters
+from eventlog.projection.dead_letters import read_dead_letters
 from eventlog.redis.server import Server, connect
 from projections.eventbridge import EventBridge, EventBridgeSettings
-from projections.eventbridge.bodies import fault
+from projections.eventbridge.bodies import find_fault
 from projections.integration_events import Kind
 from projections.runner import Forwarding, ProjectionRunner
 from tests.integration.eventbridge.events import SETTINGS, provisioned, received
@@ -66,8 +66,8 @@ async def is_forwarded(log: Server, runs: Sequence[RunKeys]) -> bool:
 
 
 async def letters(log: Server) -> int:
-    """How many events were set aside."""
-    return sum([len(some) async for some in dead_letters(log, ["eventbridge"])])
+    """The number of dead letters."""
+    return sum([len(some) async for some in read_dead_letters(log, ["eventbridge"])])
 
 
 async def test_a_finished_recording_reaches_the_queue(log: Server, emulator: str) -> None:
@@ -79,7 +79,7 @@ async def test_a_finished_recording_reaches_the_queue(log: Server, emulator: str
     async with forwarding(log, msgspec.structs.replace(SETTINGS, endpoint_url=emulator)):
         await eventually_async(lambda: is_forwarded(log, [batch, live]), WAIT_S)
     [event] = received(emulator, found.queue_url)
-    assert fault(Kind.BATCH_COMPLETED, event["detail"]) == ""
+    assert find_fault(Kind.BATCH_COMPLETED, event["detail"]) == ""
     assert event["detail"]["interaction_id"] == batch.session_id
     assert (event["detail"]["user_id"], event["detail"]["account_id"]) == ("ana", "a-1")
     assert event["detail"]["data"]["raw_transcript"] == "um the first words and the last."
@@ -112,7 +112,7 @@ async def test_a_service_that_fails_and_throttles_loses_nothing(log: Server, scr
     assert await letters(log) == 0
 
 
-async def test_what_can_never_be_taken_is_set_aside(log: Server, scripted: ScriptedAws) -> None:
+async def test_a_rejected_entry_becomes_a_dead_letter(log: Server, scripted: ScriptedAws) -> None:
     """An event that is refused for good goes to the dead letters, and those after it go on (BATCH-6)."""
     scripted.script = [lambda entries: results([{"ErrorCode": "MalformedDetail"} for _ in entries])]
     refused = await a_batch(log, ["first"])
@@ -120,6 +120,6 @@ async def test_what_can_never_be_taken_is_set_aside(log: Server, scripted: Scrip
         await eventually_async(lambda: is_forwarded(log, [refused]), WAIT_S)
         later = await a_batch(log, ["second"])
         await eventually_async(lambda: is_forwarded(log, [later]), WAIT_S)
-    [[letter]] = [some async for some in dead_letters(log, ["eventbridge"])]
+    [[letter]] = [some async for some in read_dead_letters(log, ["eventbridge"])]
     assert letter.reason == "EventBridge: MalformedDetail"
     assert len(scripted.requests) == 2

@@ -18,7 +18,7 @@ DLQ_ARN = "arn:aws:sqs:us-east-1:123456789012:meeting-transcripts-dlq"
 
 
 def run(url: str, *, dry_run: bool = False, **names: str) -> tuple[Provisioned, Watched, list[str]]:
-    """What is provisioned, the calls that it took, and the lines that were said."""
+    """The provisioned resources, the calls that they took, and the lines printed."""
     access, said = Watched(url), list[str]()
     return Setup(access, Names(**names), said.append, dry_run=dry_run).run(), access, said
 
@@ -64,7 +64,7 @@ def test_the_queues_are_as_they_must_be(emulator: str) -> None:
 
 
 def test_the_rule_is_as_it_must_be(emulator: str) -> None:
-    """The rule is enabled, takes source and detail-type, and its one target is the queue as it is (BATCH-7)."""
+    """The rule is enabled, takes source and detail-type, and sends the whole event to the queue alone (BATCH-7)."""
     run(emulator, source="org.example.speech")
     events = client("events", emulator)
     rule = events.describe_rule(Name="capture-transcripts-rule")
@@ -76,7 +76,7 @@ def test_the_rule_is_as_it_must_be(emulator: str) -> None:
     assert targets == [{"Id": "meeting-transcripts-queue", "Arn": QUEUE_ARN}]
 
 
-def test_what_exists_is_kept(emulator: str) -> None:
+def test_existing_resources_are_kept(emulator: str) -> None:
     """A second run changes nothing, warns of all that it keeps, and prints the same (BATCH-7)."""
     first, _, _ = run(emulator)
     second, access, said = run(emulator)
@@ -103,8 +103,8 @@ def test_a_run_goes_on_where_another_was_broken_off(emulator: str, there: int) -
     assert run(emulator)[0].differences == []
 
 
-def test_differences_are_told_and_left(emulator: str) -> None:
-    """What exists and isn't as required is told by attribute, wanted and found, and stays as it is (BATCH-7)."""
+def test_differences_are_reported_and_left(emulator: str) -> None:
+    """An attribute that exists and differs is reported as wanted and found, and stays (BATCH-7)."""
     sqs, events = client("sqs", emulator), client("events", emulator)
     sqs.create_queue(QueueName="meeting-transcripts-dlq", Attributes={"MessageRetentionPeriod": "345600"})
     url = sqs.create_queue(QueueName="meeting-transcripts-queue", Attributes={"VisibilityTimeout": "60"})["QueueUrl"]
@@ -159,7 +159,7 @@ def test_a_bus_of_ones_own(emulator: str) -> None:
 
 
 def test_a_bus_that_isnt_there(emulator: str) -> None:
-    """A bus that doesn't exist is told, after what comes before the rule was made (BATCH-7)."""
+    """A missing bus is reported, after everything before the rule was made (BATCH-7)."""
     with pytest.raises(AwsError, match=r"the bus nowhere \(which must exist\).*ResourceNotFoundException"):
         run(emulator, bus="nowhere")
 
@@ -169,14 +169,14 @@ def test_a_bus_that_isnt_there(emulator: str) -> None:
     ("InvalidClientTokenId", "expired or wrong"), ("AWS.SimpleQueueService.QueueDeletedRecently", "in a minute"),
 ])  # fmt: skip
 def test_refusals_say_what_to_do(scripted: ScriptedAws, code: str, said: str) -> None:
-    """A missing right and credentials that are expired or wrong are told with what helps (BATCH-7)."""
+    """A missing right, and expired or wrong credentials, are reported with a remedy (BATCH-7)."""
     scripted.script = [lambda _: refusal(code, "no")]
     with pytest.raises(AwsError, match=f"{code}.*{said}"):
         run(scripted.url)
 
 
 def test_after_three_receives_a_message_is_a_dead_letter(emulator: str) -> None:
-    """The queue that is made hands what nobody deletes to the dead-letter queue after three receives (BATCH-7)."""
+    """The queue moves a message that no consumer deletes to the dead letters after three receives (BATCH-7)."""
     found, _, _ = run(emulator)
     sqs = client("sqs", emulator)
     sqs.send_message(QueueUrl=found.queue_url, MessageBody="{}")
@@ -205,7 +205,7 @@ def test_the_policies_in_docs_hold_just_what_is_needed(emulator: str, command: s
 
     _, access, _ = run(emulator)
     if command == "setup":
-        # SetQueueAttributes: only where the rule's ARN is another than its name gives, as nobody has seen.
+        # SetQueueAttributes: only where the rule's ARN is another than its name gives, which no test can cause.
         assert set(access.actions()) == allowed("setup") - {"sqs:SetQueueAttributes"}
         return
     client("sqs", emulator).send_message(QueueUrl=run(emulator)[0].queue_url, MessageBody="{}")

@@ -11,7 +11,7 @@ import pytest
 
 from eventlog.positions import Position
 from projections.eventbridge import client as client_module
-from projections.eventbridge.bodies import fault
+from projections.eventbridge.bodies import find_fault
 from projections.forwarding.sink import SENT, Outcome
 from projections.integration_events import Kind
 from tests.integration.eventbridge.events import (
@@ -27,21 +27,21 @@ from tests.integration.eventbridge.events import (
 from tests.integration.eventbridge.scripted import ScriptedAws, refusal, results, taken
 from tests.support.tree import ROOT
 
-LATER, NEVER, OFF = Outcome.LATER, Outcome.NEVER, Outcome.OFF
+RETRY, REJECTED, SKIPPED = Outcome.RETRY, Outcome.REJECTED, Outcome.SKIPPED
 
 
 async def test_events_come_through_rule_and_queue(emulator: str) -> None:
     """A finished recording reaches the queue by bus and rule, with source and detail-type as set (BATCH-5)."""
     found = provisioned(emulator, source="org.example.speech")
-    told = completed()
+    sent = completed()
     settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, source="org.example.speech")
     async with started(settings) as sink:
-        assert await sink.send([told, failed()]) == [SENT, SENT]
+        assert await sink.send([sent, failed()]) == [SENT, SENT]
     [event] = received(emulator, found.queue_url)
     assert (event["source"], event["detail-type"]) == ("org.example.speech", "BatchProcessingCompleted")
-    assert event["detail"] == told.event.body
+    assert event["detail"] == sent.body
     assert event["detail"]["data"]["raw_transcript"] == SAID
-    assert event["resources"] == [f"urn:uuid:{told.event.event_id}"]
+    assert event["resources"] == [f"urn:uuid:{sent.event_id}"]
     assert event["time"] == "2023-11-14T22:15:00Z"
 
 
@@ -65,11 +65,11 @@ async def test_an_own_bus_in_another_region(emulator: str) -> None:
 
 
 async def test_without_credentials_forwarding_is_off(caplog: pytest.LogCaptureFixture) -> None:
-    """Without credentials there is one warning at start, and one for each batch that nobody will hear of (BATCH-5)."""
+    """Without credentials one warning comes at start, and one for each event that is not forwarded (BATCH-5)."""
     caplog.set_level(logging.INFO)
     async with started(SETTINGS) as sink:
         for _ in range(2):
-            assert [one.outcome for one in await sink.send([completed(), completed()])] == [OFF, OFF]
+            assert [one.outcome for one in await sink.send([completed(), completed()])] == [SKIPPED, SKIPPED]
     warnings = [record for record in caplog.records if record.levelno == logging.WARNING]
     assert [record.getMessage().partition(":")[0] for record in warnings] == [
         "no AWS credentials", *["event not forwarded"] * 4,
@@ -81,24 +81,24 @@ async def test_without_credentials_forwarding_is_off(caplog: pytest.LogCaptureFi
 async def test_credentials_that_come_later_are_found(
     emulator: str, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Forwarding begins without a restart once there are credentials (BATCH-5)."""
+    """Forwarding begins without a restart once credentials exist (BATCH-5)."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, relook_s=0.0)
     async with started(settings) as sink:
-        assert [one.outcome for one in await sink.send([completed()])] == [OFF]
+        assert [one.outcome for one in await sink.send([completed()])] == [SKIPPED]
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE")
         assert await sink.send([completed()]) == [SENT]
 
 
 async def test_credentials_that_are_configured_but_cant_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where somebody set up credentials that don't work, events wait for that to be mended (BATCH-6)."""
+    """Where the configured credentials don't work, events wait until an operator mends them (BATCH-6)."""
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     async with started(SETTINGS) as sink:
-        [verdict] = await sink.send([completed()])
-    assert verdict == (LATER, "AWS: ProfileNotFound")
+        [result] = await sink.send([completed()])
+    assert result == (RETRY, "AWS: ProfileNotFound")
 
 
-async def test_a_slow_look_up_holds_up_nobody(scripted: ScriptedAws, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_slow_look_up_holds_up_no_call(scripted: ScriptedAws, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the source of credentials doesn't answer, start and send return, and events wait (BATCH-5)."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     scripted.silent.set()
@@ -106,23 +106,23 @@ async def test_a_slow_look_up_holds_up_nobody(scripted: ScriptedAws, monkeypatch
     scripted.RequestHandlerClass.do_GET = scripted.RequestHandlerClass.do_POST  # type: ignore[attr-defined]
     monkeypatch.setenv("AWS_CONTAINER_CREDENTIALS_FULL_URI", f"{scripted.url}/credentials")
     async with started(msgspec.structs.replace(SETTINGS, lookup_s=0.05)) as sink:
-        [verdict] = await sink.send([completed()])
-    assert verdict == (LATER, "AWS credentials are still being looked for")
+        [result] = await sink.send([completed()])
+    assert result == (RETRY, "AWS credentials are still being looked for")
 
 
 @pytest.mark.parametrize(("code", "outcome"), [
-    ("ThrottlingException", LATER), ("InternalFailure", LATER), ("InternalException", LATER),
-    ("AccessDeniedException", LATER), ("NotAuthorizedForSourceException", LATER),
-    ("NotAuthorizedForDetailTypeException", LATER), ("InvalidAccountIdException", LATER), ("RedactionFailure", LATER),
-    ("SomethingNew", LATER), ("MalformedDetail", NEVER), ("InvalidArgument", NEVER),
+    ("ThrottlingException", RETRY), ("InternalFailure", RETRY), ("InternalException", RETRY),
+    ("AccessDeniedException", RETRY), ("NotAuthorizedForSourceException", RETRY),
+    ("NotAuthorizedForDetailTypeException", RETRY), ("InvalidAccountIdException", RETRY), ("RedactionFailure", RETRY),
+    ("SomethingNew", RETRY), ("MalformedDetail", REJECTED), ("InvalidArgument", REJECTED),
 ])  # fmt: skip
 async def test_entries_fail_apart(scripted: ScriptedAws, code: str, outcome: Outcome) -> None:
     """Of a partly failed request only the entries that failed come again, or never if that can't help (BATCH-6)."""
     ok, no = {"EventId": "1"}, {"ErrorCode": code, "ErrorMessage": "as it is"}
     scripted.script = [lambda _: results([ok, no, ok])]
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        verdicts = await sink.send([completed(), completed(), completed()])
-    assert verdicts == [SENT, (outcome, f"EventBridge: {code}"), SENT]
+        answers = await sink.send([completed(), completed(), completed()])
+    assert answers == [SENT, (outcome, f"EventBridge: {code}"), SENT]
     assert [len(request) for request in scripted.requests] == [3]
 
 
@@ -134,7 +134,7 @@ async def test_requests_that_fail_come_again(scripted: ScriptedAws, code: str, s
     """A throttled or refused request is made once, and all of its events come again later (BATCH-6)."""
     scripted.script = [lambda _: refusal(code, status=status)]
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        assert await sink.send([completed(), completed()]) == [(LATER, f"EventBridge: {code}")] * 2
+        assert await sink.send([completed(), completed()]) == [(RETRY, f"EventBridge: {code}")] * 2
         assert len(scripted.requests) == 1
         assert await sink.send([completed()]) == [SENT]
 
@@ -144,17 +144,17 @@ async def test_answers_that_make_no_sense(scripted: ScriptedAws, answer: dict[st
     """An event counts as taken only where the answer says so, whatever else it says (BATCH-6)."""
     scripted.script = [lambda _: (200, answer)]
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        assert [one.outcome for one in await sink.send([completed(), completed()])] == [LATER, LATER]
+        assert [one.outcome for one in await sink.send([completed(), completed()])] == [RETRY, RETRY]
 
 
 async def test_a_request_that_is_never_answered(scripted: ScriptedAws, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that isn't answered in time, and an address where nobody is, end in another try (BATCH-6)."""
+    """A request that isn't answered in time, and an address without a server, end in another try (BATCH-6)."""
     monkeypatch.setattr(client_module, "READ_S", 0.2)
     scripted.silent.set()
     async with asyncio.timeout(30), started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        assert await sink.send([completed()]) == [(LATER, "EventBridge: ReadTimeoutError")]
+        assert await sink.send([completed()]) == [(RETRY, "EventBridge: ReadTimeoutError")]
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url="http://127.0.0.1:1")) as sink:
-        assert await sink.send([completed()]) == [(LATER, "EventBridge: EndpointConnectionError")]
+        assert await sink.send([completed()]) == [(RETRY, "EventBridge: EndpointConnectionError")]
 
 
 async def test_the_entry_to_blame_is_singled_out(scripted: ScriptedAws) -> None:
@@ -162,13 +162,13 @@ async def test_the_entry_to_blame_is_singled_out(scripted: ScriptedAws) -> None:
     events = [completed() for _ in range(7)]
 
     def picky(entries: list[dict[str, str]]) -> tuple[int, dict[str, object]]:
-        bad = any(events[4].event.session_id in entry["Detail"] for entry in entries)
+        bad = any(events[4].session_id in entry["Detail"] for entry in entries)
         return refusal("ValidationException", "Value '[...]' failed") if bad else taken(entries)
 
     scripted.script = [picky] * 20
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        verdicts = await sink.send(events)
-    assert verdicts == [*[SENT] * 4, (NEVER, "EventBridge: ValidationException"), SENT, SENT]
+        answers = await sink.send(events)
+    assert answers == [*[SENT] * 4, (REJECTED, "EventBridge: ValidationException"), SENT, SENT]
 
 
 async def test_events_of_a_session_keep_their_order(scripted: ScriptedAws) -> None:
@@ -177,8 +177,8 @@ async def test_events_of_a_session_keep_their_order(scripted: ScriptedAws) -> No
     first, second = (completed(session_id=session_id, position=Position(number, 0)) for number in (1, 2))
     scripted.script = [lambda _: results([{"ErrorCode": "ThrottlingException"}, {"EventId": "2"}])]
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        verdicts = await sink.send([first, completed(), second, completed()])
-        assert [one.outcome for one in verdicts] == [LATER, Outcome.SENT, LATER, Outcome.SENT]
+        answers = await sink.send([first, completed(), second, completed()])
+        assert [one.outcome for one in answers] == [RETRY, Outcome.SENT, RETRY, Outcome.SENT]
         assert [len(request) for request in scripted.requests] == [2, 1]
         assert await sink.send([first, second]) == [SENT, SENT]
     assert [len(request) for request in scripted.requests] == [2, 1, 1, 1]
@@ -187,8 +187,8 @@ async def test_events_of_a_session_keep_their_order(scripted: ScriptedAws) -> No
 async def test_an_invalid_body_is_never_sent(scripted: ScriptedAws) -> None:
     """A body that breaks its schema isn't sent, and the reason names the field without its content (BATCH-4)."""
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
-        verdicts = await sink.send([completed(tenant_id="a cme"), completed()])
-    assert verdicts == [(NEVER, "the body breaks its schema at $.tenant_id"), SENT]
+        answers = await sink.send([completed(tenant_id="a cme"), completed()])
+    assert answers == [(REJECTED, "the body breaks its schema at $.tenant_id"), SENT]
     assert [len(request) for request in scripted.requests] == [1]
 
 
@@ -197,22 +197,22 @@ async def test_long_transcripts_go_by_reference(emulator: str, encryption: clien
     """A body above the limit is stored as an object, encrypted, and the event refers to it (BATCH-6)."""
     found, s3 = provisioned(emulator), client("s3", emulator)
     s3.create_bucket(Bucket="transcripts")
-    told, short = completed("word " * 3000, tenant_id="acme/north"), completed()
+    sent, short = completed("word " * 3000, tenant_id="acme/north"), completed()
     settings = msgspec.structs.replace(
         SETTINGS, endpoint_url=emulator, bucket="transcripts", max_bytes=10_000, encryption=encryption
     )
     async with started(settings) as sink:
-        assert await sink.send([told, short]) == [SENT, SENT]
-        assert await sink.send([told]) == [SENT]
+        assert await sink.send([sent, short]) == [SENT, SENT]
+        assert await sink.send([sent]) == [SENT]
     first, _, again = received(emulator, found.queue_url)
     assert first["detail"] == again["detail"]
-    assert fault(Kind.BATCH_COMPLETED, first["detail"]) == ""
+    assert find_fault(Kind.BATCH_COMPLETED, first["detail"]) == ""
     reference = first["detail"]["data"]["reference"]
-    assert reference["key"] == f"stenolog/acme%2Fnorth/{told.event.session_id}/{told.event.event_id}.json"
+    assert reference["key"] == f"stenolog/acme%2Fnorth/{sent.session_id}/{sent.event_id}.json"
     stored = s3.get_object(Bucket=reference["bucket"], Key=reference["key"])
     content = stored["Body"].read()
     assert (len(content), hashlib.sha256(content).hexdigest()) == (reference["bytes"], reference["sha256"])
-    assert json.loads(content) == told.event.body
+    assert json.loads(content) == sent.body
     asked = None if encryption == "bucket" else encryption
     assert (stored["ContentType"], stored.get("ServerSideEncryption")) == ("application/json", asked)
     assert len(s3.list_objects_v2(Bucket="transcripts")["Contents"]) == 1
@@ -222,10 +222,10 @@ async def test_long_transcripts_without_a_bucket(emulator: str) -> None:
     """Above the limit, without a bucket nothing is sent, and with a missing one it is tried again (BATCH-6)."""
     settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, max_bytes=10_000)
     async with started(settings) as sink:
-        [verdict] = await sink.send([completed("word " * 3000)])
-        assert verdict == (NEVER, "the event is above EventBridge's size limit, and no bucket is set for such")
+        [result] = await sink.send([completed("word " * 3000)])
+        assert result == (REJECTED, "the event is above EventBridge's size limit, and no bucket is set for such")
     async with started(msgspec.structs.replace(settings, bucket="nowhere")) as sink:
-        assert await sink.send([completed("word " * 3000)]) == [(LATER, "S3: NoSuchBucket")]
+        assert await sink.send([completed("word " * 3000)]) == [(RETRY, "S3: NoSuchBucket")]
 
 
 async def test_large_events_go_in_several_requests(scripted: ScriptedAws) -> None:
@@ -241,7 +241,7 @@ async def test_stopping_is_safe_at_any_time(scripted: ScriptedAws) -> None:
     async with started(msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)) as sink:
         await sink.stop()
         await sink.stop()
-        assert [one.outcome for one in await sink.send([completed()])] == [LATER]
+        assert [one.outcome for one in await sink.send([completed()])] == [RETRY]
     assert scripted.requests == []
 
 

@@ -67,7 +67,7 @@ def test_messages_of_others_stay(emulator: str) -> None:
 
 def envelope(**changes: object) -> dict[str, Any]:
     """A message with an event as the service wraps it, but for `changes`."""
-    event = completed(session_id="0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001", tenant_id=TENANT).event
+    event = completed(session_id="0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001", tenant_id=TENANT)
     wrapped = {
         "version": "0", "id": "1", "detail-type": "BatchProcessingCompleted", "source": NAMES.source,
         "time": "2026-11-22T00:00:00Z", "region": "us-east-1", "resources": [f"urn:uuid:{event.event_id}"],
@@ -91,19 +91,19 @@ TENANT = "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b002"
      ["the message is no JSON object: does the rule's target transform its input?"]),
 ])  # fmt: skip
 def test_the_envelope_is_checked(message: dict[str, Any], problems: list[str]) -> None:
-    """Source, detail-type, resources, ids and the body by its schema must be as sent, each told by name (BATCH-8)."""
-    event = completed(session_id="0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001", tenant_id=TENANT).event
+    """Source, detail-type, resources, ids and body must be as sent; differences are reported by name (BATCH-8)."""
+    event = completed(session_id="0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001", tenant_id=TENANT)
     assert envelope_problems(message, NAMES, event) == problems
 
 
 def test_a_queue_that_isnt_there(emulator: str) -> None:
-    """A missing queue is told, with the command that makes it (BATCH-8)."""
+    """A missing queue is reported, with the command that makes it (BATCH-8)."""
     with pytest.raises(AwsError, match="no queue meeting-transcripts-queue; `stenolog aws setup` makes it"):
         run(emulator)
 
 
 def test_a_bus_that_refuses(scripted: ScriptedAws) -> None:
-    """An event that the bus doesn't take is told at once, by the service's code (BATCH-8)."""
+    """An event that the bus doesn't take is reported at once, by the service's code (BATCH-8)."""
     scripted.script = [
         lambda _: (200, {"QueueUrl": f"{scripted.url}/1/q"}),
         lambda _: results([{"ErrorCode": "NotAuthorizedForSourceException"}]),

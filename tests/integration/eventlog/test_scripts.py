@@ -15,7 +15,7 @@ from eventlog.events import SessionStarted, SourceDescribed
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Code
 from eventlog.positions import SEALED, START, Position
-from eventlog.projection.dead_letters import MOVED, Settlement, dead_letters, read_redriven, redrive, settle_redriven
+from eventlog.projection.dead_letters import MOVED, finish_redrives, read_dead_letters, read_redriven, redrive
 from eventlog.projection.operations import add, publish
 from eventlog.projection.rebuild import CopiedPart, ListingEntry, Rebuilds, RebuiltKeys, Swap
 from eventlog.projection.sink_state import PartitionClaims
@@ -184,10 +184,10 @@ async def letters(stage: Stage, keys: RunKeys) -> None:
     holders = await PartitionClaims(stage.server, "kafka", "a", lease_ms=LEASE_MS).hold({keys.partition: True})
     assert holders == {keys.partition: "a"}
     await stage.do("XADD", keys.partition.dead_letters("kafka"), "*", "run", keys.member, "fact", "1-0")
-    found = [letter async for page in dead_letters(stage.server, ["kafka"]) for letter in page]
+    found = [letter async for page in read_dead_letters(stage.server, ["kafka"]) for letter in page]
     assert await redrive(stage.server, found) == [MOVED]
     [moved] = await read_redriven(stage.server, "kafka", [keys.partition], 1)
-    await settle_redriven(stage.server, "a", [Settlement(moved, None)], ttl_s=60)
+    await finish_redrives(stage.server, [moved._replace(reason="")], consumer="a", ttl_s=60)
 
 
 async def test_calls_match_the_headers(single: Stage, calls: list[Call]) -> None:

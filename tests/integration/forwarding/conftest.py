@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventlog.redis.server import Server, connect
-from tests.integration.forwarding.driving import PARTITIONS
+from tests.integration.forwarding.forwarders import PARTITIONS
 from tests.support.servers import Server as TestServer
 
 

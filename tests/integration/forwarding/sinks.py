@@ -1,35 +1,41 @@
-"""Sinks of the tests: real ones, that keep what they are told, and fail as they are bid."""
+"""Sinks of the tests: real ones, that keep the events that they take, and fail as a test sets."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 
 from eventlog.events import Fact, SessionOpened
-from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.integration_events import Kind, transcript_kinds
+from eventlog.positions import SEALED, Position
+from projections.forwarding.sink import SENT, Outcome, Result
+from projections.integration_events import Event, Kind, transcript_kinds
 
-Judge = Callable[[Outgoing], Verdict]
+Answer = Callable[[Event], Result]
 
 
-def content(_: Outgoing) -> Verdict:
-    """Takes everything."""
+def take(_: Event) -> Result:
+    """Take everything."""
     return SENT
 
 
+def position(event: Event) -> str:
+    """The position of the fact that an event is made of."""
+    return str(Position(event.body["utterance"] + 1, 0) if event.kind is Kind.UTTERANCE else SEALED)
+
+
 class Recorder:
-    """Takes events as `judge` says, after the first that it puts off no later one of that run, as the contract asks."""
+    """Answers by `answer`; after the first RETRY it takes no later event of that session, as the contract asks."""
 
     name = "webhooks"
     most_events = 4
     most_calls = 3
 
     def __init__(
-        self, judge: Judge = content, kinds: Callable[[SessionOpened, Fact], Sequence[Kind]] = transcript_kinds
+        self, answer: Answer = take, kinds: Callable[[SessionOpened, Fact], Sequence[Kind]] = transcript_kinds
     ) -> None:
-        """Be told of `kinds`."""
-        self.judge = judge
+        """Get events of `kinds`."""
+        self.answer = answer
         self._kinds = kinds
-        self.taken: list[Outgoing] = []
-        self.asked: list[Outgoing] = []
+        self.taken: list[Event] = []
+        self.asked: list[Event] = []
         self.under_way = 0
         self.starts = 0
         self.stops = 0
@@ -45,7 +51,7 @@ class Recorder:
         """See `Sink`."""
         self.starts += 1
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[Verdict]:
+    async def send(self, events: Sequence[Event]) -> Sequence[Result]:
         """See `Sink`."""
         assert len(events) <= self.most_events
         self.under_way += 1
@@ -56,41 +62,41 @@ class Recorder:
             self.under_way -= 1
         self.asked += events
         late: set[str] = set()
-        verdicts = []
+        results = []
         for event in events:
-            verdict = Verdict(Outcome.LATER, "after one") if event.keys.member in late else self.judge(event)
-            if verdict.outcome is Outcome.LATER:
-                late.add(event.keys.member)
-            elif verdict.outcome is Outcome.SENT:
+            result = Result(Outcome.RETRY, "after one") if event.session_id in late else self.answer(event)
+            if result.outcome is Outcome.RETRY:
+                late.add(event.session_id)
+            elif result.outcome is Outcome.SENT:
                 self.taken.append(event)
-            verdicts.append(verdict)
-        return verdicts
+            results.append(result)
+        return results
 
     async def stop(self) -> None:
         """See `Sink`."""
         self.stops += 1
 
     def of(self, session_id: str) -> list[str]:
-        """Positions of a session's events, as they were taken."""
-        return [str(event.position) for event in self.taken if event.event.session_id == session_id]
+        """Positions of a session's events, in the order in which they were taken."""
+        return [position(event) for event in self.taken if event.session_id == session_id]
 
     @property
     def ids(self) -> list[str]:
-        """Ids of all that was taken."""
-        return [event.event.event_id for event in self.taken]
+        """Ids of all events that were taken."""
+        return [event.event_id for event in self.taken]
 
 
 class Failing:
-    """Puts events off, the first so many times each."""
+    """Fails at each event so many times."""
 
-    def __init__(self, times: int, outcome: Outcome = Outcome.LATER) -> None:
-        """Then takes them."""
+    def __init__(self, times: int, outcome: Outcome = Outcome.RETRY) -> None:
+        """Take them after that."""
         self.times = times
         self.outcome = outcome
         self.counts: dict[str, int] = {}
 
-    def __call__(self, event: Outgoing) -> Verdict:
-        """What becomes of this one."""
-        name = event.event.event_id
+    def __call__(self, event: Event) -> Result:
+        """The result of this one."""
+        name = event.event_id
         self.counts[name] = self.counts.get(name, 0) + 1
-        return Verdict(self.outcome, "throttled") if self.counts[name] <= self.times else SENT
+        return Result(self.outcome, "throttled") if self.counts[name] <= self.times else SENT

@@ -9,19 +9,17 @@ from eventlog.projection.dead_letters import (
     DROPPED,
     MOVED,
     DeadLetter,
-    Refusal,
-    Settlement,
-    dead_letter,
-    find_letter,
+    dead_letter_op,
+    find_dead_letter,
+    finish_redrives,
     read_redriven,
     redrive,
-    settle_redriven,
 )
 from eventlog.projection.projection_log import Apply, ProjectionLog
-from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, message
+from eventlog.projection.sink_state import FREED, REDRIVEN, PartitionClaims, wakeup_message
 from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
-from tests.integration.forwarding.driving import TTL_S, claim, holders, letters_of
+from tests.integration.forwarding.forwarders import TTL_S, claim, holders, letters_of
 from tests.integration.projections.facts import a_run, conversation, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -33,15 +31,18 @@ async def a_letter(log: Server) -> DeadLetter:
     """A dead letter of a run that has facts."""
     run = a_run(log)
     await write(log, run, conversation(run, 1))
-    refusal = Refusal(run, Position(1, 0), "refused", "TranscriptUtterance", "an-id", 3, 1_700_000_000_000)
+    letter = DeadLetter(
+        SINK, run.partition, "", run, str(Position(1, 0)), "refused", "c1", "TranscriptUtterance", "an-id", 3,
+        1_700_000_000_000,
+    )  # fmt: skip
     projection = ProjectionLog(log, SINK, "c1", session_ttl_s=TTL_S)
-    [applied] = await projection.apply([Apply(run, START, OPENED, [dead_letter(SINK, "c1", refusal)])])
+    [applied] = await projection.apply([Apply(run, START, OPENED, [dead_letter_op(letter)])])
     assert applied.code == Code.OK
     return next(letter for letter in await letters_of(log) if letter.keys.member == run.member)
 
 
 async def test_a_partition_has_one_forwarder(log: Server) -> None:
-    """Whoever asks first has a partition, and the others hear who that is."""
+    """The first consumer that asks has a partition, and the others learn its name."""
     assert await claim(log, "a", [0, 1]) == ["a", "a"]
     assert await claim(log, "b", [1, 2]) == ["a", "b"]
     assert (await holders(log))[:4] == ["a", "a", "b", ""]
@@ -68,23 +69,23 @@ async def _is_free(log: Server, number: int) -> bool:
     return (await holders(log))[number] == ""
 
 
-async def test_giving_up_rings_and_leaves_others_alone(log: Server) -> None:
-    """What its holder gives up is free at once and told to the others, and nobody gives up what another has."""
-    heard: list[tuple[str, bytes]] = []
-    bell = log.keys.partitions[0].changes_wakeup
-    bells = Wakeups(log, [bell], on_message=lambda *one: heard.append(one), on_reset=lambda: None)
-    await bells.start()
-    await bells.listening()
+async def test_releasing_wakes_and_leaves_others_alone(log: Server) -> None:
+    """A partition that its holder releases is free at once and wakes the others; no consumer releases another's."""
+    received: list[tuple[str, bytes]] = []
+    channel = log.keys.partitions[0].changes_wakeup
+    wakeups = Wakeups(log, [channel], on_message=lambda *one: received.append(one), on_reset=lambda: None)
+    await wakeups.start()
+    await wakeups.listening()
     await claim(log, "a", [0])
     partition = log.keys.partitions[0]
     for consumer, left in (("b", "a"), ("a", "")):
         found = await PartitionClaims(log, SINK, consumer, lease_ms=1000).hold({partition: False})
         assert found == {partition: left}
-    await eventually_async(lambda: heard == [(bell, message(FREED, SINK).encode())])
-    await bells.stop()
+    await eventually_async(lambda: received == [(channel, wakeup_message(FREED, SINK).encode())])
+    await wakeups.stop()
 
 
-async def test_a_broken_claim_is_nobodys_and_stops_no_other(log: Server) -> None:
+async def test_a_broken_claim_belongs_to_no_consumer_and_stops_no_other(log: Server) -> None:
     """A key of another type under a claim's name keeps that partition alone from being forwarded."""
     await log.execute("RPUSH", log.keys.partitions[0].forwarder(SINK), "x")
     first, second = await claim(log, "a", [0, 1])
@@ -102,12 +103,12 @@ async def test_claims_can_be_renewed_while_memory_is_full(log: Server, server: T
 async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     """A redriven letter is in one place only, as it was, and its forwarder hears of it."""
     letter = await a_letter(log)
-    heard: list[bytes] = []
-    bells = Wakeups(
-        log, [letter.partition.changes_wakeup], on_message=lambda _, told: heard.append(told), on_reset=lambda: None
+    received: list[bytes] = []
+    wakeups = Wakeups(
+        log, [letter.partition.changes_wakeup], on_message=lambda _, text: received.append(text), on_reset=lambda: None
     )
-    await bells.start()
-    await bells.listening()
+    await wakeups.start()
+    await wakeups.listening()
     assert await redrive(log, [letter]) == [MOVED]
     assert await redrive(log, [letter]) == [ABSENT]
     assert await letters_of(log) == []
@@ -115,8 +116,8 @@ async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     assert moved._replace(entry_id="", keys=letter.keys) == letter._replace(entry_id="")
     assert moved.keys.member == letter.keys.member
     assert 0 < await log.execute("TTL", letter.partition.redriven(SINK)) <= TTL_S
-    await eventually_async(lambda: message(REDRIVEN, SINK).encode() in heard)
-    await bells.stop()
+    await eventually_async(lambda: wakeup_message(REDRIVEN, SINK).encode() in received)
+    await wakeups.stop()
 
 
 async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> None:
@@ -128,16 +129,16 @@ async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> Non
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-async def test_what_fails_again_is_set_aside_again_while_its_session_is_there(log: Server, *, is_there: bool) -> None:
+async def test_a_redriven_letter_that_fails_comes_back_while_its_session_exists(log: Server, *, is_there: bool) -> None:
     """A redriven letter comes back with its new reason, but never after its session was erased (STITCH-5)."""
     letter = await a_letter(log)
     await redrive(log, [letter])
     [moved] = await read_redriven(log, SINK, log.keys.partitions, 10)
     if not is_there:
         await log.execute("DEL", letter.keys.transcript)
-    refusal = Refusal(letter.keys, letter.position, "again", letter.kind, letter.event_id, 9, 1_800_000_000_000)
+    again = moved._replace(reason="again", attempts=9, at_ms=1_800_000_000_000)
     for _ in range(2):  # an answer may have been lost
-        await settle_redriven(log, "c2", [Settlement(moved, refusal)], ttl_s=TTL_S)
+        await finish_redrives(log, [again], consumer="c2", ttl_s=TTL_S)
     assert await read_redriven(log, SINK, log.keys.partitions, 10) == []
     found = await letters_of(log)
     assert [(one.reason, one.attempts, one.consumer, one.at_ms) for one in found] == (
@@ -150,11 +151,11 @@ async def test_a_letter_is_found_by_its_id(log: Server) -> None:
     """A letter's id names projection, partition and entry, and nothing else is found by it."""
     letter = await a_letter(log)
     projection, number, entry_id = letter.id.split(":")
-    found = await find_letter(log, projection, int(number), entry_id)
+    found = await find_dead_letter(log, projection, int(number), entry_id)
     assert found is not None
     assert (found.id, found.keys.member) == (letter.id, letter.keys.member)
-    assert await find_letter(log, projection, int(number), "1-1") is None
-    assert await find_letter(log, projection, 4000, entry_id) is None
+    assert await find_dead_letter(log, projection, int(number), "1-1") is None
+    assert await find_dead_letter(log, projection, 4000, entry_id) is None
 
 
 async def test_letters_of_facts_are_listed_too(log: Server) -> None:

@@ -1,4 +1,4 @@
-"""Forwarders at work on real servers, with sinks that fail as they are bid and every hole opened under them."""
+"""Forwarders at work on real servers, with sinks that fail as a test sets and every failure caused under them."""
 
 import logging
 from collections.abc import Sequence
@@ -9,59 +9,59 @@ from eventlog.log import LogUnavailableError
 from eventlog.positions import SEALED, START
 from eventlog.projection.projection_log import Applied, Apply, ProjectionLog
 from eventlog.redis.server import Server
-from projections.forwarding.sink import SENT, Outcome, Outgoing, Verdict
-from projections.integration_events import Kind, batch_kinds
-from tests.integration.forwarding.driving import (
+from projections.forwarding.sink import SENT, Outcome, Result
+from projections.integration_events import Event, Kind, batch_kinds
+from tests.integration.forwarding.forwarders import (
     FINALS,
     WAIT_S,
-    all_told,
+    all_sent,
     conversations,
+    event_positions,
     forwarding,
     has_all,
+    is_at_position,
     letters_of,
     position_of,
     recording,
-    stands,
-    told,
 )
-from tests.integration.forwarding.sinks import Failing, Recorder
+from tests.integration.forwarding.sinks import Failing, Recorder, position
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
 
 
 async def test_events_of_every_run_arrive_in_order_once(log: Server) -> None:
-    """What is committed reaches the sink in order per session, each event once while nothing fails (BATCH-6)."""
+    """Committed facts reach the sink in order per session, each event once while nothing fails (BATCH-6)."""
     sink = Recorder()
     async with forwarding(log, sink):
         runs = await conversations(log, 30)
-        await eventually_async(lambda: all_told(sink, runs), WAIT_S)
-        await eventually_async(lambda: stands(log, runs[0]), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
+        await eventually_async(lambda: is_at_position(log, runs[0]), WAIT_S)
     assert len(set(sink.ids)) == len(sink.ids) == 30 * (FINALS + 1)
     assert (sink.starts, sink.stops > 0) == (1, True)
     assert await letters_of(log) == []
 
 
-async def test_a_long_run_is_told_over_many_calls(log: Server) -> None:
-    """A run with more facts than one pull brings, and more events than a call takes, is told whole and in order."""
+async def test_a_long_run_takes_many_calls(log: Server) -> None:
+    """A run with more facts than one pull brings, and more events than a call takes, is sent whole and in order."""
     sink = Recorder()
     async with forwarding(log, sink):
         runs = await conversations(log, 2, finals=450)
-        await eventually_async(lambda: all_told(sink, runs, 450), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, runs, 450), WAIT_S)
 
 
-async def test_facts_from_before_the_first_start_are_told(log: Server) -> None:
-    """Facts without any notice left are found by the walk of whoever takes their partition."""
+async def test_events_from_before_the_first_start_are_sent(log: Server) -> None:
+    """Facts without any notice left are found by the walk over a newly assigned partition."""
     runs = [a_run(log) for _ in range(5)]
     for keys in runs:
         await write(log, keys, conversation(keys, FINALS), with_notice=False)
     sink = Recorder()
     async with forwarding(log, sink):
-        await eventually_async(lambda: all_told(sink, runs), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
 
 
 async def test_notices_that_another_took_and_never_sent_do_not_matter(log: Server) -> None:
-    """What a forwarder acked before it died is told by whoever takes its partitions (BATCH-6)."""
+    """Events whose notices a forwarder acked before it died are sent by the next holder of its partitions (BATCH-6)."""
     dead = ProjectionLog(log, "webhooks", "dead", session_ttl_s=1000)
     for news in await dead.read_notices(log.keys.partitions):  # makes the groups
         await dead.finish_walk(news.partition, news.walk)
@@ -70,11 +70,11 @@ async def test_notices_that_another_took_and_never_sent_do_not_matter(log: Serve
         await dead.ack({news.partition: [notice for notice, _ in news.notices]})
     sink = Recorder()
     async with forwarding(log, sink):
-        await eventually_async(lambda: all_told(sink, runs), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
 
 
-async def test_what_is_long_told_is_walked_over_at_once(single: Server) -> None:
-    """Thousands of runs without news cost whoever takes their partitions no more than a few looks."""
+async def test_runs_without_news_are_walked_over_at_once(single: Server) -> None:
+    """Thousands of runs without news cost a new holder of their partitions no more than a few reads."""
     old = [a_run(single) for _ in range(3000)]
     await single.execute_many([
         command for keys in old for command in (
@@ -85,27 +85,27 @@ async def test_what_is_long_told_is_walked_over_at_once(single: Server) -> None:
     await write(single, new, conversation(new, FINALS), with_notice=False)
     sink = Recorder()
     async with forwarding(single, sink, lease_ms=60_000) as forwarder:
-        await eventually_async(lambda: all_told(sink, [new]), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, [new]), WAIT_S)
         await eventually_async(lambda: forwarder.is_idle, WAIT_S)
 
 
 async def test_facts_without_events_move_the_position(log: Server) -> None:
-    """A session that a sink isn't told of costs it a position and nothing else."""
+    """A session without events for a sink costs it a position and nothing else."""
     sink = Recorder(kinds=batch_kinds)
     async with forwarding(log, sink):
         [keys] = await conversations(log, 1)
-        await eventually_async(lambda: stands(log, keys), WAIT_S)
+        await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
     assert sink.asked == []
 
 
-async def test_a_replay_is_told_to_nobody(log: Server) -> None:
+async def test_a_replay_makes_no_events(log: Server) -> None:
     """Sinks hear of the live run alone (BATCH-4)."""
     replay, live = a_run(log, "r1"), a_run(log)
     sink = Recorder()
     async with forwarding(log, sink):
         for keys in (replay, live):
             await write(log, keys, conversation(keys, FINALS))
-        await eventually_async(lambda: all_told(sink, [live]), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, [live]), WAIT_S)
     assert sink.of(replay.session_id) == []
     assert await position_of(log, replay) == ""
 
@@ -116,54 +116,54 @@ async def test_a_recordings_end_tells_all_that_was_said(log: Server, finals: int
     keys, sink = a_run(log), Recorder(kinds=batch_kinds)
     async with forwarding(log, sink):
         await write(log, keys, [recording(keys), *(final(number) for number in range(finals))])
-        await eventually_async(lambda: stands(log, keys, f"{finals}-0"), WAIT_S)
+        await eventually_async(lambda: is_at_position(log, keys, f"{finals}-0"), WAIT_S)
         await write(log, keys, [ended(finals)])
         await eventually_async(lambda: len(sink.taken) == 1, WAIT_S)
-    [outgoing] = sink.taken
-    assert outgoing.event.kind is Kind.BATCH_COMPLETED
-    assert outgoing.event.body["data"]["raw_transcript"] == " ".join(f"words {number}." for number in range(finals))
+    [event] = sink.taken
+    assert event.kind is Kind.BATCH_COMPLETED
+    assert event.body["data"]["raw_transcript"] == " ".join(f"words {number}." for number in range(finals))
 
 
-async def test_what_fails_is_tried_again_and_holds_up_nothing_else(log: Server) -> None:
+async def test_a_failing_event_is_retried_and_holds_up_no_other_run(log: Server) -> None:
     """A run whose event fails is tried again in order with the same ids, while the others go on (BATCH-6)."""
     bad = a_run(log)
     failing = Failing(3)
-    sink = Recorder(lambda event: failing(event) if event.keys.member == bad.member else SENT)
+    sink = Recorder(lambda event: failing(event) if event.session_id == bad.session_id else SENT)
     async with forwarding(log, sink):
         await write(log, bad, conversation(bad, FINALS))
         runs = await conversations(log, 10)
-        await eventually_async(lambda: all_told(sink, runs), WAIT_S)
-        await eventually_async(lambda: all_told(sink, [bad]), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, [bad]), WAIT_S)
         assert await letters_of(log) == []
-    of_bad = [event.event for event in sink.asked if event.keys.member == bad.member]
+    of_bad = [event for event in sink.asked if event.session_id == bad.session_id]
     assert len({event.event_id for event in of_bad}) == FINALS + 1
     assert len({(event.event_id, str(event.body)) for event in of_bad}) == FINALS + 1
 
 
-async def test_what_fails_for_too_long_becomes_a_dead_letter(log: Server) -> None:
-    """An event that is put off past the bound is set aside, without its text, and the next ones go on (BATCH-6)."""
+async def test_an_event_that_fails_for_too_long_becomes_a_dead_letter(log: Server) -> None:
+    """An event that is retried past the bound is dead-lettered, without its text, and the next ones go on (BATCH-6)."""
     keys = a_run(log)
     bad = "1-0"
-    sink = Recorder(lambda event: Verdict(Outcome.LATER, "throttled") if str(event.position) == bad else SENT)
+    sink = Recorder(lambda event: Result(Outcome.RETRY, "throttled") if position(event) == bad else SENT)
     async with forwarding(log, sink, give_up_s=0.3):
         await write(log, keys, conversation(keys, FINALS))
-        await eventually_async(lambda: stands(log, keys), WAIT_S)
-    assert sink.of(keys.session_id) == told(FINALS)[1:]
+        await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
+    assert sink.of(keys.session_id) == event_positions(FINALS)[1:]
     [letter] = await letters_of(log)
     assert (letter.keys.member, letter.fact, letter.reason) == (keys.member, bad, "throttled")
     assert letter.kind == "TranscriptUtterance"
-    assert letter.event_id in {event.event.event_id for event in sink.asked}
+    assert letter.event_id in {event.event_id for event in sink.asked}
     assert letter.attempts >= 2
     assert "words" not in str(letter)
 
 
-async def test_what_no_retry_mends_is_set_aside_at_once(log: Server) -> None:
+async def test_a_rejected_event_is_a_dead_letter_at_once(log: Server) -> None:
     """A refused event is asked about once, and is a dead letter then (BATCH-6)."""
     keys = a_run(log)
-    sink = Recorder(Failing(1, Outcome.NEVER))
+    sink = Recorder(Failing(1, Outcome.REJECTED))
     async with forwarding(log, sink):
         await write(log, keys, conversation(keys, 1))
-        await eventually_async(lambda: stands(log, keys), WAIT_S)
+        await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
     assert sink.taken == []
     assert len(sink.asked) == len(await letters_of(log)) == 2
 
@@ -171,11 +171,11 @@ async def test_what_no_retry_mends_is_set_aside_at_once(log: Server) -> None:
 async def test_a_sink_that_is_off_keeps_nothing(log: Server) -> None:
     """While a sink is off positions move and nothing is kept for later (BATCH-5)."""
     keys = a_run(log)
-    sink = Recorder(lambda _: Verdict(Outcome.OFF))
+    sink = Recorder(lambda _: Result(Outcome.SKIPPED))
     async with forwarding(log, sink) as forwarder:
         await write(log, keys, conversation(keys, 1))
-        await eventually_async(lambda: stands(log, keys), WAIT_S)
-        assert (forwarder.tally.passed_over, forwarder.tally.forwarded) == (2, 0)
+        await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
+        assert (forwarder.stats.skipped, forwarder.stats.forwarded) == (2, 0)
     assert await letters_of(log) == []
 
 
@@ -186,7 +186,7 @@ class Rude(Recorder):
         super().__init__()
         self.calls = 0
 
-    async def send(self, events: Sequence[Outgoing]) -> Sequence[Verdict]:
+    async def send(self, events: Sequence[Event]) -> Sequence[Result]:
         """See `Sink`."""
         self.calls += 1
         if self.calls == 1:
@@ -202,20 +202,20 @@ async def test_a_sink_with_a_defect_loses_nothing(single: Server, caplog: pytest
     with caplog.at_level(logging.DEBUG):
         async with forwarding(single, sink):
             runs = await conversations(single, 1)
-            await eventually_async(lambda: all_told(sink, runs), WAIT_S)
+            await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
     records = [str(vars(record)) for record in caplog.records if record.name.startswith("projections")]
     assert any("LookupError" in record for record in records)
     assert not any("words 0" in record for record in records)
 
 
-async def test_an_unreadable_fact_is_set_aside(log: Server) -> None:
-    """A fact of no known version goes to the sink's dead letters, and what follows it is told."""
+async def test_an_unreadable_fact_becomes_a_dead_letter(log: Server) -> None:
+    """A fact of no known version goes to the sink's dead letters, and the events after it are sent."""
     keys, sink = a_run(log), Recorder()
     async with forwarding(log, sink):
         facts = conversation(keys, 2)
         await write(log, keys, [facts[0], (facts[1][0], b'{"event":"none.v9"}'), *facts[2:]])
-        await eventually_async(lambda: stands(log, keys), WAIT_S)
-    assert sink.of(keys.session_id) == told(2)[1:]
+        await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
+    assert sink.of(keys.session_id) == event_positions(2)[1:]
     [letter] = await letters_of(log)
     assert (letter.fact, letter.reason, letter.kind) == ("1-0", "undecodable", "")
 
@@ -225,7 +225,7 @@ async def test_a_stalled_redis_loses_nothing(single: Server, standalone: TestSer
     sink = Recorder()
     async with forwarding(single, sink):
         before = await conversations(single, 3)
-        await eventually_async(lambda: all_told(sink, before), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, before), WAIT_S)
         standalone.pause_ms(2500)
         after = await conversations(single, 3)
         await eventually_async(lambda: has_all(sink, after), WAIT_S)
@@ -234,7 +234,7 @@ async def test_a_stalled_redis_loses_nothing(single: Server, standalone: TestSer
 async def test_progress_whose_answer_was_lost_is_written_again(
     single: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A position whose writing failed is written when Redis is back, and the sink isn't told again (BATCH-6)."""
+    """A position whose writing failed is written when Redis is back, and no event is sent again (BATCH-6)."""
     sink = Recorder()
     lost: list[int] = []
     apply = ProjectionLog.apply
@@ -251,7 +251,7 @@ async def test_progress_whose_answer_was_lost_is_written_again(
         runs = await conversations(single, 5)
         await eventually_async(lambda: has_all(sink, runs), WAIT_S)
         await eventually_async(lambda: len(lost) == 3 and forwarder.is_idle, WAIT_S)
-        assert await stands(single, runs[-1])
+        assert await is_at_position(single, runs[-1])
     assert len(sink.ids) == len(set(sink.ids))
 
 
@@ -266,7 +266,7 @@ async def test_a_position_that_another_moved_is_believed(single: Server) -> None
         await other.apply([Apply(keys, START, final(1)[0], ())])
         await write(single, keys, [final(1), final(2)])
         sink.gate.set()
-        await eventually_async(lambda: stands(single, keys, "3-0"), WAIT_S)
+        await eventually_async(lambda: is_at_position(single, keys, "3-0"), WAIT_S)
     assert sink.of(keys.session_id) == ["1-0", "3-0"]
 
 
@@ -275,7 +275,7 @@ async def test_notices_do_not_pile_up(log: Server) -> None:
     sink = Recorder()
     async with forwarding(log, sink):
         runs = await conversations(log, 10)
-        await eventually_async(lambda: all_told(sink, runs), WAIT_S)
+        await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
 
         async def all_acked() -> bool:
             for partition in log.keys.partitions:
@@ -292,7 +292,7 @@ async def test_kinds_that_need_the_transcript_fail_without_it(single: Server) ->
     keys, sink = a_run(single), Recorder(kinds=batch_kinds)
     async with forwarding(single, sink):
         await write(single, keys, [recording(keys), (final(0)[0], b"{}"), final(1), ended(2)])
-        await eventually_async(lambda: stands(single, keys), WAIT_S)
+        await eventually_async(lambda: is_at_position(single, keys), WAIT_S)
     assert sink.asked == []
     assert {(one.fact, one.reason) for one in await letters_of(single)} == {
         ("1-0", "undecodable"), (str(SEALED), "a fact of the run can't be read"),

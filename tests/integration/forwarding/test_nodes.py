@@ -9,7 +9,7 @@ from redis.asyncio.cluster import RedisCluster
 from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server, connect
-from tests.integration.forwarding.driving import FINALS, PARTITIONS, WAIT_S, forwarding, has_all, shares
+from tests.integration.forwarding.forwarders import FINALS, PARTITIONS, WAIT_S, forwarding, has_all, shares
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.projections.facts import a_run, conversation, notice, write
 from tests.support import servers

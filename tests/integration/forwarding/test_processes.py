@@ -17,14 +17,14 @@ from eventlog.work import heartbeats
 from projections.integration_events import Kind, event_id
 from tests.e2e.processes import Process
 from tests.integration.eventbridge.scripted import Entries, refusal, results, serving
-from tests.integration.forwarding.driving import (
+from tests.integration.forwarding.forwarders import (
     PARTITIONS,
     WAIT_S,
     conversations,
     holders,
+    is_at_position,
     letters_of,
     recording,
-    stands,
 )
 from tests.integration.projections.facts import a_run, ended, final, write
 from tests.integration.webhooks.receivers import Receiver, receiving, subscribe
@@ -125,7 +125,7 @@ async def test_killed_at_any_moment_a_forwarder_loses_nothing(
             process.ended()
         await processes.start()
         await eventually_async(lambda: in_order(receiver, runs), WAIT_S)
-        await eventually_async(lambda: stands(single, runs[-1]), WAIT_S)
+        await eventually_async(lambda: is_at_position(single, runs[-1]), WAIT_S)
     assert set(receiver.taken) == {name for keys in runs for name in ids_of(keys)}
     assert await letters_of(single) == []
 
@@ -133,7 +133,7 @@ async def test_killed_at_any_moment_a_forwarder_loses_nothing(
 async def test_a_stopped_forwarder_loses_its_partitions_and_does_no_harm(
     single: Server, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """What a process that sleeps had goes to the others, and awake it goes on with what is its own then (BATCH-6)."""
+    """The partitions of a sleeping process go to the others, and awake it goes on with those it has then (BATCH-6)."""
     with forwarders(single, tmp_path) as processes:
         sleeper, other = await processes.start(), await processes.start()
         half = {sleeper.pid: PARTITIONS // 2, other.pid: PARTITIONS // 2}
@@ -208,7 +208,7 @@ async def test_recordings_reach_a_flaky_bus_over_a_kill(single: Server, tmp_path
         await eventually_async(lambda: set(flaky.taken) == wanted, WAIT_S)
 
         async def all_stand() -> bool:
-            return all([await stands(single, keys, sink="eventbridge") for keys in runs])
+            return all([await is_at_position(single, keys, sink="eventbridge") for keys in runs])
 
         await eventually_async(all_stand, WAIT_S)
     assert await letters_of(single, "eventbridge") == []

@@ -6,16 +6,16 @@ from eventlog.positions import SEALED
 from eventlog.projection.dead_letters import redrive
 from eventlog.redis.server import Server
 from eventlog.work.erasure import erase
-from projections.forwarding.sink import Outcome, Verdict
-from tests.integration.forwarding.driving import (
+from projections.forwarding.sink import Outcome, Result
+from tests.integration.forwarding.forwarders import (
     FINALS,
     WAIT_S,
     conversations,
+    event_positions,
     forwarding,
     has_letters,
+    is_at_position,
     letters_of,
-    stands,
-    told,
 )
 from tests.integration.forwarding.sinks import Failing, Recorder
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
@@ -24,9 +24,9 @@ from tests.support.waiting import eventually_async
 
 
 async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
-    """What is redriven is made anew from the facts, sent with the id that it had, and forgotten (BATCH-6)."""
+    """A redriven event is made from the facts again, sent with the id that it had, and forgotten (BATCH-6)."""
     keys = a_run(log)
-    failing = Failing(1, Outcome.NEVER)
+    failing = Failing(1, Outcome.REJECTED)
     sink = Recorder(failing)
     async with forwarding(log, sink):
         await write(log, keys, conversation(keys, 1))
@@ -37,12 +37,12 @@ async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
         await eventually_async(lambda: _has_redriven(log, 0), WAIT_S)
         assert await letters_of(log) == []
     assert sorted(sink.ids) == sorted(letter.event_id for letter in letters)
-    assert sorted(sink.of(keys.session_id)) == sorted(told(1))
+    assert sorted(sink.of(keys.session_id)) == sorted(event_positions(1))
 
 
 async def test_a_redriven_letter_that_fails_again_comes_back(log: Server) -> None:
     """A redriven event is tried as long as any other, then it is a dead letter again (BATCH-6)."""
-    sink = Recorder(lambda _: Verdict(Outcome.LATER, "down"))
+    sink = Recorder(lambda _: Result(Outcome.RETRY, "down"))
     async with forwarding(log, sink, give_up_s=0.2):
         keys = a_run(log)
         await write(log, keys, conversation(keys, 0))
@@ -59,7 +59,7 @@ async def test_a_redriven_letter_that_fails_again_comes_back(log: Server) -> Non
 
 
 async def test_an_unreadable_fact_can_be_redriven_once_it_can_be_read(log: Server) -> None:
-    """A letter about a fact as such is judged anew, and set aside again as long as nothing can read the fact."""
+    """A letter about a fact as such is judged again, and dead-lettered as long as nothing can read the fact."""
     keys, sink = a_run(log), Recorder()
     async with forwarding(log, sink):
         await write(log, keys, [opened(keys), (final(0)[0], b"{}"), ended(1)])
@@ -78,10 +78,10 @@ async def test_an_unreadable_fact_can_be_redriven_once_it_can_be_read(log: Serve
 async def test_an_erased_session_leaves_nothing_with_a_sink(single: Server) -> None:
     """After an erasure neither letters of any kind nor a try under way hold a session, or bring it back (STITCH-5)."""
     gone = await conversations(single, 3)
-    sink = Recorder(lambda _: Verdict(Outcome.NEVER, "refused"))
+    sink = Recorder(lambda _: Result(Outcome.REJECTED, "refused"))
     async with forwarding(single, sink):
         await eventually_async(lambda: has_letters(single, 3 * (FINALS + 1)), WAIT_S)
-        sink.judge = lambda _: Verdict(Outcome.LATER, "down")
+        sink.answer = lambda _: Result(Outcome.RETRY, "down")
         await redrive(single, [letter for letter in await letters_of(single) if letter.fact == "1-0"])
         more = await conversations(single, 2)
         asked = len(sink.asked)
@@ -89,9 +89,9 @@ async def test_an_erased_session_leaves_nothing_with_a_sink(single: Server) -> N
         for keys in (*gone, *more):
             await erase(single, keys.session, "tenant")
         asked = len(sink.asked)
-        sink.judge = lambda _: Verdict(Outcome.NEVER, "refused")
+        sink.answer = lambda _: Result(Outcome.REJECTED, "refused")
         [after] = await conversations(single, 1)
-        await eventually_async(lambda: stands(single, after), WAIT_S)
+        await eventually_async(lambda: is_at_position(single, after), WAIT_S)
         await eventually_async(lambda: _forgotten(single, [keys.session_id for keys in (*gone, *more)]), WAIT_S)
     assert {letter.keys.session_id for letter in await letters_of(single)} == {after.session_id}
 
@@ -108,9 +108,9 @@ async def _has_redriven(log: Server, count: int) -> bool:
     return bool(sum(lengths) == count)
 
 
-async def test_erasing_takes_letters_that_nobody_sends(single: Server) -> None:
+async def test_erasing_takes_letters_without_a_forwarder(single: Server) -> None:
     """An erasure deletes dead letters and redriven ones by itself, also where no process forwards (STITCH-5)."""
-    sink = Recorder(lambda _: Verdict(Outcome.NEVER, "refused"))
+    sink = Recorder(lambda _: Result(Outcome.REJECTED, "refused"))
     async with forwarding(single, sink):
         [keys] = await conversations(single, 1)
         await eventually_async(lambda: has_letters(single, FINALS + 1), WAIT_S)

@@ -1,7 +1,5 @@
 """Several forwarders of one sink: partitions are shared, handed over, and left alone under a stale claim."""
 
-import asyncio
-
 from eventlog.keys import RunKeys
 from eventlog.projection.projection_log import ProjectionLog
 from eventlog.projection.sink_state import PartitionClaims
@@ -9,18 +7,18 @@ from eventlog.redis.server import Server
 from eventlog.work import heartbeats
 from projections.forwarding.forwarder import Forwarder, Terms
 from projections.forwarding.partition_assignment import PartitionAssignment
-from tests.integration.forwarding.driving import (
+from tests.integration.forwarding.forwarders import (
     FINALS,
     PARTITIONS,
     TTL_S,
     WAIT_S,
     claim,
     conversations,
+    event_positions,
     forwarding,
     holders,
     runner_of,
     shares,
-    told,
 )
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.projections.facts import a_run, conversation, write
@@ -42,7 +40,7 @@ async def test_two_forwarders_share_the_partitions(log: Server) -> None:
             assert other.taken
         await eventually_async(lambda: shares(log, {"one": PARTITIONS}), WAIT_S)
         for keys in runs:
-            assert one.of(keys.session_id) + other.of(keys.session_id) == told(FINALS)
+            assert one.of(keys.session_id) + other.of(keys.session_id) == event_positions(FINALS)
 
 
 def a_run_in(log: Server, number: int) -> RunKeys:
@@ -61,17 +59,17 @@ async def test_a_partition_in_use_is_given_up_when_it_is_idle(single: Server) ->
             await write(single, keys, conversation(keys, FINALS))
         await eventually_async(lambda: one.under_way == len(runs), WAIT_S)
         async with forwarding(single, other, "other"):
-            await eventually_async(lambda: len(first.holdings.closing) == PARTITIONS // 2, WAIT_S)
+            await eventually_async(lambda: len(first.assignment.releasing) == PARTITIONS // 2, WAIT_S)
             assert (await holders(single)).count("one") == PARTITIONS
             one.gate.set()
             await eventually_async(lambda: shares(single, {"one": 4, "other": 4}), WAIT_S)
             await eventually_async(lambda: len(one.taken) + len(other.taken) >= len(runs) * (FINALS + 1), WAIT_S)
     for keys in runs:
-        assert one.of(keys.session_id) + other.of(keys.session_id) == told(FINALS)
+        assert one.of(keys.session_id) + other.of(keys.session_id) == event_positions(FINALS)
 
 
 async def test_stopping_gives_up_everything_at_once(single: Server) -> None:
-    """A forwarder that stops finishes what is under way, frees its partitions and is counted no longer."""
+    """A forwarder that stops finishes its deliveries, frees its partitions and is counted no longer."""
     sink = Recorder()
     runner = runner_of(single, sink, lease_ms=60_000)
     await runner.start()
@@ -97,7 +95,7 @@ async def test_start_races_stop(single: Server) -> None:
 
 
 class Clock:
-    """Monotonic seconds that stand still until somebody moves them."""
+    """Monotonic seconds that stand still until a test moves them."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
@@ -108,30 +106,30 @@ class Clock:
 
 
 async def test_a_claim_is_trusted_for_two_thirds_of_its_lease(single: Server) -> None:
-    """After a pause of more than a third of the lease, or trouble with Redis, a claim is renewed before it is used."""
+    """After a pause of more than a third of the lease, or an outage of Redis, a claim is renewed before it is used."""
     clock = Clock()
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), clock)
     partition = single.keys.partitions[0]
     assert not held.may_send(partition)
-    assert len((await held.look({}, ())).gained) == PARTITIONS
+    assert len((await held.rebalance({}, ()))[0]) == PARTITIONS
     assert held.may_send(partition)
     clock.now_s += 39
     assert held.may_send(partition)
     clock.now_s += 2
     assert not held.may_send(partition)
-    assert await held.look({}, ()) == ([], [])
+    assert await held.rebalance({}, ()) == ([], [])
     assert held.may_send(partition)
-    held.unsettle()
+    held.expire()
     assert not held.may_send(partition)
 
 
-async def test_what_was_taken_meanwhile_is_lost(single: Server) -> None:
+async def test_partitions_that_another_took_meanwhile_are_lost(single: Server) -> None:
     """A forwarder whose claims ran out finds at its next look what others have now, and leaves that alone."""
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
-    await held.look({}, ())
+    await held.rebalance({}, ())
     taken = single.keys.partitions[3]
     await single.execute("SET", taken.forwarder("webhooks"), "another")
-    assert await held.look({}, ()) == ([], [taken])
+    assert await held.rebalance({}, ()) == ([], [taken])
     assert not held.may_send(taken)
 
 
@@ -139,8 +137,8 @@ async def test_a_partition_with_something_old_under_way_is_not_taken_again(singl
     """A partition that was lost while an event of it was under way is taken again only when that is over."""
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
     busy = single.keys.partitions[3]
-    assert busy not in (await held.look({}, {busy})).gained
-    assert (await held.look({}, ())).gained == [busy]
+    assert busy not in (await held.rebalance({}, {busy}))[0]
+    assert (await held.rebalance({}, ()))[0] == [busy]
 
 
 async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
@@ -148,13 +146,13 @@ async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
     await heartbeats.write(single, "projection.webhooks", "leaving", {"leaving": True})
     await heartbeats.write(single, "projection.eventbridge", "of another sink", {})
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
-    assert len((await held.look({}, ())).gained) == PARTITIONS
+    assert len((await held.rebalance({}, ()))[0]) == PARTITIONS
     await heartbeats.write(single, "projection.webhooks", "another", {})
-    assert len((await held.look({}, ())).lost) == PARTITIONS // 2
+    assert len((await held.rebalance({}, ()))[1]) == PARTITIONS // 2
     short = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=1), Clock())
 
     async def counted_out() -> bool:
-        await short.look({}, ())
+        await short.rebalance({}, ())
         return len(short) == PARTITIONS
 
     await eventually_async(counted_out, WAIT_S)
@@ -165,8 +163,7 @@ async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
     clock, sink = Clock(), Recorder()
     log = ProjectionLog(single, "webhooks", "sleeper", session_ttl_s=TTL_S)
     forwarder = Forwarder(sink, log, Terms(LONG_LEASE_MS, 600.0, TTL_S, clock=clock))
-    stopping = asyncio.Event()
-    running = asyncio.create_task(forwarder.run(stopping))
+    await forwarder.start()
     await eventually_async(lambda: shares(single, {"sleeper": PARTITIONS}), WAIT_S)
     runs = [a_run(single) for _ in range(40)]
     lost = {keys.partition.number for keys in runs[:20]}
@@ -179,13 +176,11 @@ async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
         await write(single, keys, conversation(keys, FINALS))
     kept = [keys for keys in runs if keys.partition.number not in lost]
 
-    def is_told() -> bool:
+    def are_sent() -> bool:
         clock.now_s += 0.1
-        forwarder.ring()
-        return all(sink.of(keys.session_id) == told(FINALS) for keys in kept)
+        forwarder.wake()
+        return all(sink.of(keys.session_id) == event_positions(FINALS) for keys in kept)
 
-    await eventually_async(is_told, WAIT_S)
-    assert {event.keys.partition.number for event in sink.asked} & lost == set()
-    stopping.set()
-    forwarder.wake()
-    await running
+    await eventually_async(are_sent, WAIT_S)
+    assert {single.keys.of(event.session_id).partition.number for event in sink.asked} & lost == set()
+    await forwarder.stop()

@@ -60,7 +60,7 @@ class Brokers:
         os.kill(self._process.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Answer again, also what was asked meanwhile."""
+        """Answer again, also the requests that came meanwhile."""
         os.kill(self._process.pid, signal.SIGCONT)
 
     def end(self) -> None:
@@ -71,7 +71,7 @@ class Brokers:
             self._process.communicate()
 
     def read(self, *topics: str, until: Callable[[list[Found]], bool], timeout_s: float = 30) -> list[Found]:
-        """All records from the beginning, once there are the ones that `until` waits for."""
+        """All records from the beginning, once those that `until` waits for have come."""
         consumer = Consumer({
             "bootstrap.servers": self.address, "group.id": str(uuid.uuid4()), "auto.offset.reset": "earliest",
             "enable.auto.commit": False, "log_level": 0,

@@ -4,17 +4,17 @@ from pathlib import Path
 import pytest
 
 from projections.kafka import Access, Kafka
-from projections.kafka.access import Reach
-from projections.kafka.publisher import credentials
+from projections.kafka.access import Endpoint
+from projections.kafka.publisher import make_credentials
 from stenolog.settings import SettingsError, load
 
 
 def shown(access: Access) -> dict[str, object]:
-    """What Faust's driver gives to its client for it."""
+    """The settings that Faust's driver gives to its client for it."""
     from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth  # noqa: PLC0415 - Faust is heavy
 
-    reach = Reach("kafka://nobody", access, access.context(), 1000)
-    return {name: value for name, value in credentials_to_aiokafka_auth(credentials(reach)).items() if value}
+    endpoint = Endpoint("kafka://nobody", access, access.context(), 1000)
+    return {name: value for name, value in credentials_to_aiokafka_auth(make_credentials(endpoint)).items() if value}
 
 
 def test_user_and_password_go_by_the_mechanism_that_is_set() -> None:
@@ -35,14 +35,14 @@ def test_tls_checks_names() -> None:
     assert shown(Access()) == {"security_protocol": "PLAINTEXT"}
 
 
-def test_a_file_that_is_missing_is_told_at_once(tmp_path: Path) -> None:
+def test_a_missing_file_is_reported_at_once(tmp_path: Path) -> None:
     """A sink whose certificate's file isn't there can't be made."""
     with pytest.raises(OSError, match="No such file"):
         Kafka("kafka://nobody", access=Access(tls=True, ca_file=str(tmp_path / "none.pem")))
 
 
 def test_passwords_are_not_shown() -> None:
-    """The password stands neither in a repr of the access nor in one of the settings."""
+    """The password is neither in a repr of the access nor in one of the settings."""
     settings = load({"STENOLOG_KAFKA_PASSWORD": "marzipan"}, None)
     assert settings.kafka_password == "marzipan"
     assert "marzipan" not in repr(settings) + repr(Access(password="marzipan"))

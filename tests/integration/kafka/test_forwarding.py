@@ -15,7 +15,7 @@ from projections.kafka import Kafka
 from projections.kafka.records import TOPICS
 from tests.e2e.processes import Process
 from tests.integration.kafka.brokers import Brokers, Found
-from tests.integration.kafka.outgoing import batch, outgoing
+from tests.integration.kafka.events import batch, events_of
 from tests.integration.projections.facts import a_run, write
 from tests.support.commands import environment
 from tests.support.waiting import eventually_async
@@ -60,10 +60,10 @@ async def stand(log: Server, runs: Sequence[RunKeys]) -> bool:
 def assert_complete(found: Sequence[Found], runs: Sequence[RunKeys]) -> None:
     """Every event of these is there with its id, the first time in order within its topic."""
     for keys in runs:
-        told = [one.event for one in outgoing(Kafka("kafka://nobody"), keys, batch(keys, FINALS))]
+        events = events_of(Kafka("kafka://nobody"), keys, batch(keys, FINALS))
         for topic in ("stenolog.transcripts", "stenolog.batches"):
             came = [one.headers["event_id"] for one in found if (one.key, one.topic) == (keys.session_id, topic)]
-            assert list(dict.fromkeys(came)) == [one.event_id for one in told if TOPICS[one.kind] == topic]
+            assert list(dict.fromkeys(came)) == [one.event_id for one in events if TOPICS[one.kind] == topic]
 
 
 async def test_a_killed_forwarder_loses_nothing(log: Server, brokers: Brokers, tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ async def any_stands(log: Server, runs: Sequence[RunKeys]) -> bool:
 async def test_a_forwarder_ends_in_order_though_its_broker_hangs(
     log: Server, brokers: Brokers, tmp_path: Path,
 ) -> None:
-    """BATCH-10: at SIGTERM a process whose broker hangs ends by itself, well before it would be killed, and the next one sends what is left."""  # noqa: E501
+    """BATCH-10: at SIGTERM a process whose broker hangs ends by itself in time, and the next one sends the rest."""
     runs = await recordings(log, 1)
     first = forwarder(log, brokers, tmp_path / "first.log")
     try:

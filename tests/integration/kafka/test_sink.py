@@ -13,12 +13,13 @@ import pytest
 from aiokafka.errors import ClusterAuthorizationFailedError  # type: ignore[import-untyped]
 
 from eventlog.events import SessionOpened, UtteranceFinal
-from projections.forwarding.sink import Outcome, Outgoing, Verdict
+from projections.forwarding.sink import Outcome, Result
+from projections.integration_events import Event
 from projections.kafka import Kafka
-from projections.kafka.access import Reach
+from projections.kafka.access import Endpoint
 from projections.kafka.sink import KafkaMissingError
 from tests.integration.kafka.brokers import Brokers, Found
-from tests.integration.kafka.outgoing import TENANT, batch, new_run, outgoing
+from tests.integration.kafka.events import TENANT, batch, events_of, new_run
 from tests.integration.kafka.proxy import Proxy
 from tests.integration.projections import facts
 from tests.support.tree import ROOT
@@ -44,9 +45,9 @@ async def sinks() -> AsyncIterator[Sinks]:
         await sink.stop()
 
 
-def outcomes(verdicts: Sequence[Verdict]) -> set[Outcome]:
-    """The outcomes that there are."""
-    return {verdict.outcome for verdict in verdicts}
+def outcomes(results: Sequence[Result]) -> set[Outcome]:
+    """The set of outcomes."""
+    return {result.outcome for result in results}
 
 
 def at_least(count: int) -> Callable[[list[Found]], bool]:
@@ -54,9 +55,9 @@ def at_least(count: int) -> Callable[[list[Found]], bool]:
     return lambda found: len(found) >= count
 
 
-def has_all(events: Sequence[Outgoing]) -> Callable[[list[Found]], bool]:
+def has_all(events: Sequence[Event]) -> Callable[[list[Found]], bool]:
     """Whether each of these events was read."""
-    wanted = {one.event.event_id for one in events}
+    wanted = {one.event_id for one in events}
     return lambda found: wanted <= {one.headers["event_id"] for one in found}
 
 
@@ -65,7 +66,7 @@ def first_times(found: Sequence[Found], key: str) -> list[str]:
     return list(dict.fromkeys(one.headers["event_id"] for one in found if one.key == key))
 
 
-async def sent(sink: Kafka, events: Sequence[Outgoing], most_calls: int = 10) -> None:
+async def sent(sink: Kafka, events: Sequence[Event], most_calls: int = 10) -> None:
     """Hand events over again and again until all are sent, as the forwarder does."""
     for _ in range(most_calls):
         if outcomes(await sink.send(events)) == {Outcome.SENT}:
@@ -76,38 +77,38 @@ async def sent(sink: Kafka, events: Sequence[Outgoing], most_calls: int = 10) ->
 async def test_utterances_and_the_end_come_in_order_with_their_headers(brokers: Brokers, sinks: Sinks) -> None:
     """BATCH-10: each utterance and the end of a session is a record keyed by it, in order, its id, type, version and tenant as headers."""  # noqa: E501
     sink, keys = sinks(brokers.url), new_run()
-    events = outgoing(sink, keys, facts.conversation(keys, 3))
-    assert await sink.send(events) == [Verdict(Outcome.SENT)] * 4
+    events = events_of(sink, keys, facts.conversation(keys, 3))
+    assert await sink.send(events) == [Result(Outcome.SENT)] * 4
     found = brokers.read(TRANSCRIPTS, until=at_least(4))
     assert [one.headers for one in found] == [
-        {"event_id": one.event.event_id, "event_type": one.event.kind, "event_version": "1.0", "tenant_id": "tenant"}
+        {"event_id": one.event_id, "event_type": one.kind, "event_version": "1.0", "tenant_id": "tenant"}
         for one in events
     ]
-    assert [msgspec.json.decode(one.value) for one in found] == [one.event.body for one in events]
+    assert [msgspec.json.decode(one.value) for one in found] == [one.body for one in events]
     assert {one.key for one in found} == {keys.session_id}
     assert len({one.partition for one in found}) == 1
 
 
 @pytest.mark.parametrize(("failed", "kind"), [(False, "BatchProcessingCompleted"), (True, "BatchProcessingFailed")])
-async def test_the_end_of_a_recorded_file_is_told_on_its_own_topic(
+async def test_the_end_of_a_recorded_file_goes_to_its_own_topic(
     brokers: Brokers, sinks: Sinks, kind: str, *, failed: bool,
 ) -> None:
     """BATCH-10: a recorded file's completion or failure is one record of `stenolog.batches`, the body as everywhere."""
     sink, keys = sinks(brokers.url), new_run()
-    events = outgoing(sink, keys, batch(keys, 2, failed=failed))
+    events = events_of(sink, keys, batch(keys, 2, failed=failed))
     await sent(sink, events)
     (found,) = brokers.read(BATCHES, until=at_least(1))
-    assert msgspec.json.decode(found.value) == events[-1].event.body
+    assert msgspec.json.decode(found.value) == events[-1].body
     assert (found.headers["event_type"], found.headers["tenant_id"]) == (kind, TENANT)
     assert len(brokers.read(TRANSCRIPTS, until=at_least(3))) == 3
 
 
-async def test_what_is_sent_again_is_the_same(brokers: Brokers, sinks: Sinks) -> None:
+async def test_a_repeated_event_is_the_same(brokers: Brokers, sinks: Sinks) -> None:
     """BATCH-10: an event that is handed over again by another process has the same id and the same bytes."""
     keys = new_run()
     for _ in range(2):
         sink = sinks(brokers.url)
-        await sent(sink, outgoing(sink, keys, facts.conversation(keys, 1)))
+        await sent(sink, events_of(sink, keys, facts.conversation(keys, 1)))
     first, end, again, end_again = brokers.read(TRANSCRIPTS, until=at_least(4))
     assert (first, end) == (again, end_again)
 
@@ -115,27 +116,27 @@ async def test_what_is_sent_again_is_the_same(brokers: Brokers, sinks: Sinks) ->
 async def test_sessions_in_one_call_keep_their_orders(brokers: Brokers, sinks: Sinks) -> None:
     """Each of many sessions whose events are mixed in one call is in order on its partition."""
     sink, runs = sinks(brokers.url), [new_run() for _ in range(20)]
-    each = [outgoing(sink, keys, facts.conversation(keys, 10)) for keys in runs]
+    each = [events_of(sink, keys, facts.conversation(keys, 10)) for keys in runs]
     mixed = [one for one in chain.from_iterable(zip_longest(*each)) if one is not None]
     await sent(sink, mixed)
     found = brokers.read(TRANSCRIPTS, until=at_least(len(mixed)))
     for keys, events in zip(runs, each, strict=True):
-        assert first_times(found, keys.session_id) == [one.event.event_id for one in events]
+        assert first_times(found, keys.session_id) == [one.event_id for one in events]
 
 
 async def test_a_broker_that_hangs_delays_and_reorders_nothing(brokers: Brokers, sinks: Sinks) -> None:
     """BATCH-10: while a broker hangs, events are for later, the ones behind unsent; once it goes on, all come in order without a restart."""  # noqa: E501
     sink, keys = sinks(brokers.url, send_s=1.0), new_run()
-    events = outgoing(sink, keys, facts.conversation(keys, 8))
+    events = events_of(sink, keys, facts.conversation(keys, 8))
     await sent(sink, events[:2])
     brokers.hang()
     first, *behind = await sink.send(events[2:])
-    assert outcomes([first, *behind]) == {Outcome.LATER}
-    assert {verdict.reason for verdict in behind} == {"an earlier event of the session wasn't taken"}
+    assert outcomes([first, *behind]) == {Outcome.RETRY}
+    assert {result.reason for result in behind} == {"an earlier event of the session wasn't taken"}
     brokers.go_on()
     await sent(sink, events[2:])
     found = brokers.read(TRANSCRIPTS, until=has_all(events))
-    assert first_times(found, keys.session_id) == [one.event.event_id for one in events]
+    assert first_times(found, keys.session_id) == [one.event_id for one in events]
 
 
 async def test_brokers_may_be_away_at_the_start(
@@ -144,10 +145,10 @@ async def test_brokers_may_be_away_at_the_start(
     """Without brokers a start succeeds and events are for later, without a word per try; they go once one is there."""
     async with Proxy() as proxy:
         sink, keys = sinks(proxy.url), new_run()
-        events = outgoing(sink, keys, facts.conversation(keys, 1))
+        events = events_of(sink, keys, facts.conversation(keys, 1))
         await sink.start()
         for _ in range(3):
-            away = Verdict(Outcome.LATER, "no connection to Kafka: KafkaConnectionError")
+            away = Result(Outcome.RETRY, "no connection to Kafka: KafkaConnectionError")
             assert await sink.send(events) == [away, away]
         assert [one.getMessage() for one in caplog.records if one.levelno >= logging.INFO] == []
         proxy.target = brokers.port
@@ -162,13 +163,13 @@ async def test_it_only_writes(
     monkeypatch.chdir(tmp_path)
     before = threads()
     sink, keys = sinks(brokers.url), new_run()
-    assert outcomes(await sink.send(outgoing(sink, keys, facts.conversation(keys, 1)))) == {Outcome.SENT}
+    assert outcomes(await sink.send(events_of(sink, keys, facts.conversation(keys, 1)))) == {Outcome.SENT}
     assert threads() == before
     assert os.listdir(tmp_path) == []  # noqa: PTH208 - no need of a thread for an empty directory
 
 
 def threads() -> set[str]:
-    """The threads that there are, less those of asyncio's own pool."""
+    """The living threads, less those of asyncio's own pool."""
     return {one.name for one in threading.enumerate() if not one.name.startswith("asyncio_")}
 
 
@@ -180,7 +181,7 @@ async def test_variables_of_other_programs_change_nothing(
     monkeypatch.setenv("PRODUCER_ACKS", "0")
     monkeypatch.setenv("PRODUCER_MAX_REQUEST_SIZE", "10")
     sink, keys = sinks(brokers.url), new_run()
-    assert outcomes(await sink.send(outgoing(sink, keys, facts.conversation(keys, 1)))) == {Outcome.SENT}
+    assert outcomes(await sink.send(events_of(sink, keys, facts.conversation(keys, 1)))) == {Outcome.SENT}
 
 
 async def test_brokers_may_move(brokers: Brokers, sinks: Sinks) -> None:
@@ -189,25 +190,25 @@ async def test_brokers_may_move(brokers: Brokers, sinks: Sinks) -> None:
         with Brokers() as former:
             proxy.target = former.port
             sink, keys = sinks(proxy.url, send_s=2.0), new_run()
-            events = outgoing(sink, keys, facts.conversation(keys, 2))
+            events = events_of(sink, keys, facts.conversation(keys, 2))
             await sent(sink, events[:1])
         proxy.target = brokers.port
         await sent(sink, events[1:])
     found = brokers.read(TRANSCRIPTS, until=at_least(2))
-    assert first_times(found, keys.session_id) == [one.event.event_id for one in events[1:]]
+    assert first_times(found, keys.session_id) == [one.event_id for one in events[1:]]
 
 
 async def test_brokers_without_idempotence_are_served_all_the_same(
     brokers: Brokers, sinks: Sinks, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Where brokers refuse an idempotent producer, events are sent by another, which is told once."""
+    """Where brokers refuse an idempotent producer, another one sends the events, with one warning."""
     from projections.kafka import publisher  # noqa: PLC0415 - Faust is heavy
 
     class Refused(publisher.Publisher):
         """Finds brokers whose answer the mock cluster can't be made to give."""
 
-        def __init__(self, reach: Reach, *, idempotent: bool) -> None:
-            super().__init__(reach, idempotent=idempotent)
+        def __init__(self, endpoint: Endpoint, *, idempotent: bool) -> None:
+            super().__init__(endpoint, idempotent=idempotent)
             self.refused = idempotent
 
         async def start(self) -> None:
@@ -217,13 +218,13 @@ async def test_brokers_without_idempotence_are_served_all_the_same(
 
     monkeypatch.setattr(publisher, "Publisher", Refused)
     sink, keys = sinks(brokers.url), new_run()
-    events = outgoing(sink, keys, facts.conversation(keys, 2))
+    events = events_of(sink, keys, facts.conversation(keys, 2))
     assert outcomes(await sink.send(events)) == {Outcome.SENT}
     await sink.stop()
     assert outcomes(await sink.send(events)) == {Outcome.SENT}
     assert len(brokers.read(TRANSCRIPTS, until=at_least(6))) == 6
     assert [one.getMessage() for one in caplog.records if one.levelno >= logging.INFO] == [
-        "the brokers refuse an idempotent producer, and get another",
+        "idempotent producer refused by the brokers; using a plain one",
     ]
 
 
@@ -231,34 +232,34 @@ async def test_a_record_that_is_too_large_holds_up_nothing(brokers: Brokers, sin
     """An event above the size limit is refused for good, with its reason and without its text, and the rest is sent."""
     sink, keys = sinks(brokers.url, most_bytes=1000), new_run()
     run = [facts.opened(keys), facts.final(0), facts.final(1, "secret " * 200), facts.final(2)]
-    verdicts = await sink.send(outgoing(sink, keys, run))
-    assert [verdict.outcome for verdict in verdicts] == [Outcome.SENT, Outcome.NEVER, Outcome.SENT]
-    assert verdicts[1].reason == "Kafka refused it: MessageSizeTooLargeError"
+    results = await sink.send(events_of(sink, keys, run))
+    assert [result.outcome for result in results] == [Outcome.SENT, Outcome.REJECTED, Outcome.SENT]
+    assert results[1].reason == "Kafka refused it: MessageSizeTooLargeError"
     assert len(brokers.read(TRANSCRIPTS, until=at_least(2))) == 2
 
 
 async def test_a_body_that_is_not_of_its_type_is_refused(brokers: Brokers, sinks: Sinks) -> None:
     """An event whose body lacks a field of its type goes nowhere, and the reason names the field."""
     sink, keys = sinks(brokers.url), new_run()
-    (keys, position, event), end = outgoing(sink, keys, facts.conversation(keys, 1))
+    event, end = events_of(sink, keys, facts.conversation(keys, 1))
     del event.body["speaker"]
-    verdicts = await sink.send([Outgoing(keys, position, event), end])
-    assert [verdict.outcome for verdict in verdicts] == [Outcome.NEVER, Outcome.SENT]
-    assert "`speaker`" in verdicts[0].reason
+    results = await sink.send([event, end])
+    assert [result.outcome for result in results] == [Outcome.REJECTED, Outcome.SENT]
+    assert "`speaker`" in results[0].reason
 
 
-@pytest.mark.parametrize("trouble", ["hangs", "is gone"])
-async def test_stopping_waits_for_no_broker(trouble: str, brokers: Brokers, sinks: Sinks) -> None:
+@pytest.mark.parametrize("failure", ["hangs", "is gone"])
+async def test_stopping_waits_for_no_broker(failure: str, brokers: Brokers, sinks: Sinks) -> None:
     """A sink whose broker hangs or is gone stops within its bounds, and stopping it twice, or unused, does no harm."""
     sink, keys = sinks(brokers.url, send_s=0.5), new_run()
     await sink.stop()
-    await sent(sink, outgoing(sink, keys, facts.conversation(keys, 1)))
-    if trouble == "hangs":
+    await sent(sink, events_of(sink, keys, facts.conversation(keys, 1)))
+    if failure == "hangs":
         brokers.hang()
     else:
         brokers.end()
-    sending: Awaitable[Sequence[Verdict]] = sink.send(outgoing(sink, keys, facts.conversation(keys, 1)))
-    assert outcomes(await sending) == {Outcome.LATER}
+    sending: Awaitable[Sequence[Result]] = sink.send(events_of(sink, keys, facts.conversation(keys, 1)))
+    assert outcomes(await sending) == {Outcome.RETRY}
     await sink.stop()
     await sink.stop()
 
@@ -272,7 +273,7 @@ async def test_a_call_that_is_cut_short_leaves_nothing(
     monkeypatch.setattr(publisher, "REQUEST_S", 120.0)  # so that waiting for it can't go unnoticed
     sink, keys = sinks(brokers.url), new_run()
     before = asyncio.all_tasks()
-    events = outgoing(sink, keys, facts.conversation(keys, 3))
+    events = events_of(sink, keys, facts.conversation(keys, 3))
     await sent(sink, events)
     brokers.hang()
     calls = [asyncio.ensure_future(sink.send(events)) for _ in range(2)]
@@ -288,23 +289,23 @@ async def test_a_call_that_is_cut_short_leaves_nothing(
 async def test_nothing_said_is_logged(
     brokers: Brokers, sinks: Sinks, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str],
 ) -> None:
-    """BATCH-9: with every logger at its most talkative, what is sent and what fails leaves no word of a transcript."""
+    """BATCH-9: with every logger at its most talkative, neither sent nor failed events leave a word of a transcript."""
     caplog.set_level(logging.DEBUG)
     sink, keys = sinks(brokers.url, send_s=0.5), new_run()
-    events = outgoing(sink, keys, [facts.opened(keys), facts.final(0, "marzipan"), facts.final(1, "marzipan")])
+    events = events_of(sink, keys, [facts.opened(keys), facts.final(0, "marzipan"), facts.final(1, "marzipan")])
     await sent(sink, events)
     brokers.end()
     for _ in range(2):
-        verdicts = await sink.send(events)
-        assert outcomes(verdicts) == {Outcome.LATER}
-    told = " ".join([*(one.getMessage() + repr(one.__dict__) for one in caplog.records), *capfd.readouterr(),
-                     *(verdict.reason for verdict in verdicts)])
-    assert "Kafka" in told
-    assert "marzipan" not in told
+        results = await sink.send(events)
+        assert outcomes(results) == {Outcome.RETRY}
+    logged = " ".join([*(one.getMessage() + repr(one.__dict__) for one in caplog.records), *capfd.readouterr(),
+                     *(result.reason for result in results)])
+    assert "Kafka" in logged
+    assert "marzipan" not in logged
 
 
-def test_what_it_hears_of() -> None:
-    """It is told of every utterance and of every end, and of nothing else that a run holds."""
+def test_the_events_that_it_gets() -> None:
+    """The sink gets every utterance and every end, and nothing else that a run holds."""
     keys, sink = new_run(), Kafka(NOBODY)
     (_, opened), (_, final), (_, ended) = facts.conversation(keys, 1)
     assert isinstance(opened, SessionOpened)

@@ -8,7 +8,7 @@ import pytest
 from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.log import Code
 from eventlog.positions import SEALED, Position
-from eventlog.projection.dead_letters import dead_letters
+from eventlog.projection.dead_letters import read_dead_letters
 from eventlog.projection.rebuild import drop_orphans
 from eventlog.readmodel.feed import FeedMessage, decode_message
 from eventlog.redis.server import Server, connect
@@ -221,7 +221,7 @@ async def test_dead_letters_go_with_their_cause(single: Server) -> None:
 async def letters(server: Server) -> list[tuple[str, str]]:
     """Runs and facts of the dead letters of `lists`."""
     return sorted([
-        (letter.keys.member, letter.fact) async for page in dead_letters(server, ["lists"]) for letter in page
+        (letter.keys.member, letter.fact) async for page in read_dead_letters(server, ["lists"]) for letter in page
     ])  # fmt: skip
 
 

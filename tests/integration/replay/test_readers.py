@@ -23,7 +23,7 @@ from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import PARTITIONS, TTL_S, Client, Replica, replica
 from tests.integration.edge.test_sessions import ask
 from tests.integration.edge.test_stream import spoken
-from tests.integration.forwarding.driving import forwarding
+from tests.integration.forwarding.forwarders import forwarding
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.replay.runs import a_session, projected, say, texts
 from tests.support.deployment import never_tried

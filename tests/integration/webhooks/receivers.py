@@ -1,4 +1,4 @@
-"""Receivers of webhooks for the tests: real servers that check signatures, and answer as they are told."""
+"""Receivers of webhooks for the tests: real servers that check signatures, and answer as a test sets."""
 
 import asyncio
 import base64
@@ -16,7 +16,7 @@ from typing import Any
 from eventlog.keys import Keys
 from eventlog.positions import Position
 from eventlog.projection.webhook_subscriptions import DEFAULT_KINDS, Subscription, Subscriptions, new_secret
-from projections.forwarding.sink import Outcome, Outgoing, Verdict
+from projections.forwarding.sink import Outcome, Result
 from projections.integration_events import Event, Kind, event_id
 
 TENANT = "acme"
@@ -50,7 +50,7 @@ class Post:
         return self.headers["webhook-id"]
 
     @property
-    def told(self) -> dict[str, Any]:
+    def content(self) -> dict[str, Any]:
         """What it says."""
         found: dict[str, Any] = json.loads(self.body)
         return found
@@ -119,7 +119,7 @@ class Receiver:
         return True
 
     def signed(self, post: Post) -> bool:
-        """Whether the request is signed with this receiver's secret, worked out here anew."""
+        """Whether the request is signed with this receiver's secret, computed here independently."""
         key = base64.b64decode(self.secret.removeprefix("whsec_"))
         signed = f"{post.event_id}.{post.headers['webhook-timestamp']}.".encode() + post.body
         made = "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
@@ -154,24 +154,23 @@ async def subscribe(
     return made
 
 
-def outgoing(
+def make_event(
     number: int = 1, kind: Kind = Kind.SESSION_ENDED, session: str = "s1", tenant_id: str = TENANT
-) -> Outgoing:
+) -> Event:
     """An event of a session, as a forwarder hands it over."""
     keys, position = Keys(8).of(session).run(), Position(number * 160, 0)
     body = {"session_id": session, "number": number, "text": SAID}
-    event = Event(
+    return Event(
         event_id=event_id(keys, position, kind), kind=kind, session_id=session, tenant_id=tenant_id,
         occurred_ms=1_700_000_000_000 + number, body=body,
     )  # fmt: skip
-    return Outgoing(keys, position, event)
 
 
-def utterances(count: int, session: str = "s1") -> list[Outgoing]:
+def utterances(count: int, session: str = "s1") -> list[Event]:
     """The first utterances of a session."""
-    return [outgoing(number, Kind.UTTERANCE, session) for number in range(1, count + 1)]
+    return [make_event(number, Kind.UTTERANCE, session) for number in range(1, count + 1)]
 
 
-def outcomes(verdicts: Sequence[Verdict]) -> list[Outcome]:
+def outcomes(results: Sequence[Result]) -> list[Outcome]:
     """Without the reasons."""
-    return [verdict.outcome for verdict in verdicts]
+    return [result.outcome for result in results]

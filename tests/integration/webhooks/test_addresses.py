@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, Target, UnfitAddressError, is_public, target_of
+from eventlog.projection.webhook_targets import MOST_URL_CHARACTERS, Target, UnfitAddressError, is_public, parse_target
 
 NOT_PUBLIC = {
     "unspecified": ["0.0.0.0", "0.1.2.3", "::"],  # noqa: S104
@@ -47,13 +47,13 @@ def test_public_addresses_are_known() -> None:
 ])  # fmt: skip
 def test_an_address_is_taken_apart(url: str, target: Target) -> None:
     """Scheme, host, port and path of a fit address are found, odd ports included."""
-    assert target_of(url, private=False) == target
+    assert parse_target(url, private=False) == target
 
 
 def test_the_host_header_is_the_address_as_it_was_given() -> None:
     """The authority names the port unless it is the scheme's own, and has brackets around IPv6."""
     given = ["https://example.com", "https://example.com:444", "https://[2606:4700::1]", "https://[2606:4700::1]:444"]
-    assert [target_of(one, private=False).authority for one in given] == [one[8:] for one in given]
+    assert [parse_target(one, private=False).authority for one in given] == [one[8:] for one in given]
 
 
 @pytest.mark.parametrize("url", [
@@ -71,7 +71,7 @@ def test_malformed_and_ambiguous_addresses_are_refused(url: str) -> None:
     """What parsers and resolvers may read differently is refused, whatever is allowed otherwise."""
     for private in (False, True):
         with pytest.raises(UnfitAddressError):
-            target_of(url, private=private)
+            parse_target(url, private=private)
 
 
 @pytest.mark.parametrize("url", [
@@ -81,15 +81,15 @@ def test_malformed_and_ambiguous_addresses_are_refused(url: str) -> None:
 def test_private_addresses_need_to_be_allowed(url: str) -> None:
     """Plain HTTP and literal addresses that aren't public are taken only where private ones are allowed."""
     with pytest.raises(UnfitAddressError):
-        target_of(url, private=False)
-    assert target_of(url, private=True).port
+        parse_target(url, private=False)
+    assert parse_target(url, private=True).port
 
 
 @given(st.text(max_size=80) | st.builds("https://{}".format, st.text("a.-_0x[]:%@/", max_size=60)))
 def test_any_text_is_taken_apart_or_refused(url: str) -> None:
     """Whatever is given, it is an address with a host of plain characters, or it is refused in words of our own."""
     try:
-        target = target_of(url, private=True)
+        target = parse_target(url, private=True)
     except UnfitAddressError:
         return
     assert target.host.isascii()
@@ -102,5 +102,5 @@ def test_no_host_takes_long_to_judge() -> None:
     began = time.perf_counter()
     for host in ("a" * 2000, "a-" * 900, "a." * 900 + "!", "1" * 2000, "a" * 63 + "-." * 500):
         with pytest.raises(UnfitAddressError):
-            target_of(f"https://{host}/", private=False)
+            parse_target(f"https://{host}/", private=False)
     assert time.perf_counter() - began < 1

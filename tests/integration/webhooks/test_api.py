@@ -14,8 +14,8 @@ from eventlog.projection.webhook_subscriptions import (
     KINDS,
     MOST_SUBSCRIPTIONS,
     Subscriptions,
+    decode_secret,
     new_secret,
-    secret_key,
 )
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import NOW_S, bearer, guarded, token
@@ -28,7 +28,7 @@ TENANT = "7c9e6679-7425-40de-944b-e07fc1f90ae7"
 
 
 async def made(client: httpx2.AsyncClient, headers: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:  # noqa: ANN401
-    """What is said of a new subscription."""
+    """The fields of a new subscription."""
     answer = await client.post("/v1/webhooks", json={"url": URL, **options}, headers=headers or {})
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
@@ -36,28 +36,28 @@ async def made(client: httpx2.AsyncClient, headers: dict[str, str] | None = None
 
 
 async def listed(client: httpx2.AsyncClient, headers: dict[str, str] | None = None, query: str = "") -> list[str]:
-    """The ids of those that there are."""
+    """The ids of all subscriptions."""
     answer = await client.get(f"/v1/webhooks{query}", headers=headers or {})
     assert answer.status_code == 200, answer.text
     return [one["id"] for one in answer.json()["webhooks"]]
 
 
-async def test_a_secret_is_told_once(redis_url: str) -> None:
+async def test_a_secret_is_shown_once(redis_url: str) -> None:
     """A new subscription comes with a secret, which no later answer and no log tells again."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         one = await made(client, description="billing")
-        assert len(secret_key(one["secret"])) == 32
+        assert len(decode_secret(one["secret"])) == 32
         shown = {name: value for name, value in one.items() if name != "secret"}
         assert shown["kinds"] == [kind for kind in KINDS if kind in DEFAULT_KINDS]
         assert (shown["url"], shown["description"], shown["disabled_at"]) == (URL, "billing", None)
         assert (await client.get(f"/v1/webhooks/{one['id']}")).json() == shown
         assert (await client.get("/v1/webhooks")).json() == {"webhooks": [shown]}
-        stored = await Subscriptions(edge.core.server).of("")
+        stored = await Subscriptions(edge.core.server).read("")
         assert [each.secret for each in stored] == [one["secret"]]
 
 
 async def test_a_secret_may_be_brought(redis_url: str) -> None:
-    """A secret that can't be guessed is taken as it is, any other is refused without being quoted."""
+    """A secret that can't be guessed is taken unchanged, any other is refused without being quoted."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         secret = new_secret()
         assert (await made(client, secret=secret))["secret"] == secret
@@ -67,7 +67,7 @@ async def test_a_secret_may_be_brought(redis_url: str) -> None:
 
 
 async def test_a_deleted_one_is_gone(redis_url: str) -> None:
-    """What is deleted is unknown from then on, to any replica."""
+    """A deleted subscription is unknown from then on, to any replica."""
     async with (
         replica(redis_url) as edge, replica(redis_url) as another,
         client_of(edge) as client, client_of(another) as elsewhere,
@@ -125,7 +125,7 @@ async def test_a_tenant_has_a_bounded_number(redis_url: str) -> None:
 
 
 async def test_only_admins_of_a_tenant_see_its_own(redis_url: str) -> None:
-    """Subscriptions are their tenant's admins' alone; nobody else is told that they exist (SAFE-4)."""
+    """Subscriptions are visible to their tenant's admins alone (SAFE-4)."""
     stranger, reader = bearer(token(tenant_id="other", scope="admin")), bearer(token(scope="ingest read"))
     async with guarded(redis_url) as edge, client_of(edge) as client:
         one = await made(client, ADMIN)

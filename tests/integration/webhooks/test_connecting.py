@@ -22,7 +22,7 @@ from eventlog.redis.server import Server
 from projections.forwarding.sink import SENT, Outcome
 from projections.webhooks import Webhooks
 from projections.webhooks.guarded_transport import GuardedBackend, SystemResolver
-from tests.integration.webhooks.receivers import Receiver, outgoing, receiving, subscribe
+from tests.integration.webhooks.receivers import Receiver, make_event, receiving, subscribe
 
 NAME = "hooks.example"
 WAIT_S = 30.0
@@ -46,10 +46,10 @@ class Names:
 
 
 class Network(httpcore2.AnyIOBackend):
-    """The machine's own network, in which public addresses lead to loopback; it notes who is connected to."""
+    """The machine's own network, in which public addresses lead to loopback; it records the connections."""
 
     def __init__(self) -> None:
-        """Nobody yet."""
+        """No connection yet."""
         self.reached: list[str] = []
 
     async def connect_tcp(self, host: str, port: int, *args: object, **more: object) -> httpcore2.AsyncNetworkStream:
@@ -139,8 +139,8 @@ async def test_https_is_posted_to_the_address_that_was_judged(
     names = Names([[PUBLIC]])
     async with receiving(authority.server()) as receiver, sinking(redis, names, authority.client()) as sink:
         await subscribe(subscriptions, at(receiver, NAME))
-        assert await sink.send([outgoing(1)]) == [SENT]
-        assert await sink.send([outgoing(2)]) == [SENT]
+        assert await sink.send([make_event(1)]) == [SENT]
+        assert await sink.send([make_event(2)]) == [SENT]
         port = receiver.url.rpartition(":")[2].partition("/")[0]
         assert receiver.posts[0].headers["host"] == f"{NAME}:{port}"
         assert (network.reached, names.asked) == ([PUBLIC], [(NAME, int(port))])
@@ -153,8 +153,8 @@ async def test_certificates_are_checked(
     for certificate, tls in (("wrong", authority.client()), ("right", None)):
         async with receiving(authority.server(certificate)) as receiver, sinking(redis, Names([[PUBLIC]]), tls) as sink:
             made = await subscribe(subscriptions, at(receiver, NAME))
-            [verdict] = await sink.send([outgoing()])
-            assert verdict.outcome is Outcome.LATER
+            [result] = await sink.send([make_event()])
+            assert result.outcome is Outcome.RETRY
             assert receiver.posts == []
             await subscriptions.remove("acme", made.id)
     assert network.reached == [PUBLIC] * 2
@@ -167,21 +167,21 @@ async def test_https_on_loopback_needs_to_be_allowed(
     async with receiving(authority.server()) as receiver:
         await subscribe(subscriptions, receiver)
         async with sinking(redis, tls=authority.client()) as sink:
-            [verdict] = await sink.send([outgoing()])
-            assert (verdict.outcome, receiver.connections) == (Outcome.NEVER, 0)
+            [result] = await sink.send([make_event()])
+            assert (result.outcome, receiver.connections) == (Outcome.REJECTED, 0)
         async with sinking(redis, tls=authority.client(), private=True) as sink:
-            assert await sink.send([outgoing()]) == [SENT]
+            assert await sink.send([make_event()]) == [SENT]
 
 
-async def test_what_was_allowed_once_is_judged_again(
+async def test_an_address_that_was_allowed_once_is_checked_again(
     redis: Server, subscriptions: Subscriptions, network: Network, receiver: Receiver
 ) -> None:
     """A plain HTTP subscription of a time when that was allowed gets nothing any more, however public its name."""
     await subscribe(subscriptions, at(receiver, NAME))
     async with sinking(redis, Names([[PUBLIC]])) as sink:
-        [verdict] = await sink.send([outgoing()])
-    assert verdict.outcome is Outcome.NEVER
-    assert "https" in verdict.reason
+        [result] = await sink.send([make_event()])
+    assert result.outcome is Outcome.REJECTED
+    assert "https" in result.reason
     assert (network.reached, receiver.connections) == ([], 0)
 
 
@@ -196,9 +196,9 @@ async def test_names_that_lead_inside_get_nothing(
     receiver.url = receiver.url.replace("http", "https")
     made = await subscribe(subscriptions, at(receiver, NAME))
     async with sinking(redis, Names([addresses])) as sink:
-        [verdict] = await sink.send([outgoing()])
-    assert verdict.outcome is Outcome.NEVER
-    assert verdict.reason == f"webhook {made.id}: its address isn't public"
+        [result] = await sink.send([make_event()])
+    assert result.outcome is Outcome.REJECTED
+    assert result.reason == f"webhook {made.id}: its address isn't public"
     assert (network.reached, receiver.connections) == ([], 0)
 
 
@@ -209,10 +209,10 @@ async def test_a_name_that_changes_its_mind_is_caught(
     names = Names([[PUBLIC], ["127.0.0.1"]])
     async with receiving(authority.server()) as receiver, sinking(redis, names, authority.client()) as sink:
         await subscribe(subscriptions, at(receiver, NAME))
-        assert await sink.send([outgoing(1)]) == [SENT]
+        assert await sink.send([make_event(1)]) == [SENT]
         await sink._poster._pool.aclose()  # type: ignore[union-attr]
-        [verdict] = await sink.send([outgoing(2)])
-        assert verdict.outcome is Outcome.NEVER
+        [result] = await sink.send([make_event(2)])
+        assert result.outcome is Outcome.REJECTED
         assert (network.reached, len(receiver.posts)) == ([PUBLIC], 1)
 
 
@@ -232,19 +232,19 @@ async def test_a_name_without_an_address_is_tried_again(redis: Server, subscript
     receiver.url = "https://hooks.example/"
     await subscribe(subscriptions, receiver)
     async with sinking(redis, Names([[]])) as sink:
-        [verdict] = await sink.send([outgoing()])
-    assert (verdict.outcome, verdict.reason.partition(": ")[2]) == (Outcome.LATER, "its name has no address")
+        [result] = await sink.send([make_event()])
+    assert (result.outcome, result.reason.partition(": ")[2]) == (Outcome.RETRY, "its name has no address")
 
 
 async def test_other_addresses_are_tried(redis: Server, subscriptions: Subscriptions) -> None:
     """Where one address of a name doesn't answer, the next one is tried."""
     async with receiving() as receiver, sinking(redis, Names([["127.0.0.9", "127.0.0.1"]]), private=True) as sink:
         await subscribe(subscriptions, at(receiver, NAME))
-        assert await sink.send([outgoing()]) == [SENT]
+        assert await sink.send([make_event()]) == [SENT]
 
 
 async def test_the_system_is_asked_for_names() -> None:
-    """Without another resolver the system's is asked, and each address is told once."""
+    """By default the system's resolver is asked, and each address is returned once."""
     resolver = SystemResolver()
     found = await resolver("localhost", 80)
     assert "127.0.0.1" in found
@@ -261,7 +261,7 @@ async def test_proxies_of_the_environment_are_ignored(
         monkeypatch.setenv(name, other.url.removesuffix("/hook"))
     await subscribe(subscriptions, receiver)
     async with sinking(redis, private=True) as sink:
-        assert await sink.send([outgoing()]) == [SENT]
+        assert await sink.send([make_event()]) == [SENT]
     assert other.connections == 0
 
 
@@ -276,6 +276,6 @@ async def test_a_resolver_that_hangs_is_bounded(redis: Server, subscriptions: Su
         return []
 
     sink = Webhooks(redis, resolve=functools.partial(silent, never=asyncio.Event()), timeout_s=0.1, hold_s=WAIT_S)
-    [verdict] = await sink.send([outgoing()])
-    assert verdict.reason.endswith("no answer within 0.1 s")
+    [result] = await sink.send([make_event()])
+    assert result.reason.endswith("no answer within 0.1 s")
     await sink.stop()

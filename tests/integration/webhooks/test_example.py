@@ -11,12 +11,12 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from eventlog.projection.webhook_subscriptions import Subscriptions, new_secret, secret_key
+from eventlog.projection.webhook_subscriptions import Subscriptions, decode_secret, new_secret
 from projections.forwarding.sink import SENT
 from projections.webhooks import Webhooks
 from projections.webhooks.signing import signed_headers
 from stenolog.local.embedded import free_port
-from tests.integration.webhooks.receivers import Receiver, outgoing, subscribe
+from tests.integration.webhooks.receivers import Receiver, make_event, subscribe
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 
@@ -48,7 +48,7 @@ def answers(url: str) -> bool:
         return False
 
 
-async def test_the_example_takes_what_is_sent(
+async def test_the_example_takes_sent_events(
     sink: Webhooks, subscriptions: Subscriptions, example: tuple[str, "subprocess.Popen[str]"]
 ) -> None:
     """The example receiver takes a real delivery, shows an event that comes twice once, and refuses forged ones."""
@@ -57,9 +57,9 @@ async def test_the_example_takes_what_is_sent(
     receiver.url, receiver.secret = url, SECRET
     await subscribe(subscriptions, receiver)
     for number in (1, 1, 2):
-        assert await sink.send([outgoing(number)]) == [SENT]
+        assert await sink.send([make_event(number)]) == [SENT]
     body, now = b'{"type": "x", "timestamp": "", "data": {}}', int(time.time())
-    forged = signed_headers(secret_key(new_secret()), "id", now, body)
+    forged = signed_headers(decode_secret(new_secret()), "id", now, body)
     old = signed_headers(base64.b64decode(SECRET[6:]), "id", now - 600, body)
     async with httpx2.AsyncClient() as client:
         for headers in (forged, old, []):

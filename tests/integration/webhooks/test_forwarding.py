@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import httpx2
 import pytest
 
-from eventlog.projection.dead_letters import dead_letters
+from eventlog.projection.dead_letters import read_dead_letters
 from eventlog.redis.server import connect
 from eventlog.work.claims import Claims
 from processor.recognisers import load
@@ -57,7 +57,9 @@ async def edge(redis_url: str) -> AsyncIterator[Replica]:
     worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), trial=_never_alone)
     await worker.start()
     try:
-        async with replica(redis_url, webhook_allow_private=True, result_timeout_s=WAIT_S, batch_timeout_s=WAIT_S) as running:
+        async with replica(
+            redis_url, webhook_allow_private=True, result_timeout_s=WAIT_S, batch_timeout_s=WAIT_S
+        ) as running:
             yield running
     finally:
         await worker.stop()
@@ -79,7 +81,7 @@ async def processed(client: httpx2.AsyncClient) -> str:
     return str(answer.json()["interaction_id"])
 
 
-async def test_a_finished_recording_is_told(redis_url: str, edge: Replica, receiver: Receiver) -> None:
+async def test_a_finished_recording_is_delivered(redis_url: str, edge: Replica, receiver: Receiver) -> None:
     """A recording's completion reaches its tenant's webhook, however often that fails at first (BATCH-4, BATCH-6)."""
     receiver.replies += [Reply(503), Reply(cut=True)]
     async with forwarding(redis_url), client_of(edge) as client:
@@ -87,9 +89,9 @@ async def test_a_finished_recording_is_told(redis_url: str, edge: Replica, recei
         interaction_id = await processed(client)
         await eventually_async(lambda: receiver.taken, WAIT_S)
     assert len(set(receiver.event_ids)) == 1
-    told = receiver.posts[-1].told
-    assert told["type"] == "BatchProcessingCompleted"
-    body = told["data"]
+    contents = receiver.posts[-1].content
+    assert contents["type"] == "BatchProcessingCompleted"
+    body = contents["data"]
     assert (body["interaction_id"], body["tenant_id"], body["user_id"]) == (interaction_id, TENANT, "ana")
     assert (body["status"], body["version"], bool(body["data"]["raw_transcript"])) == ("completed", "1.0", True)
 
@@ -105,8 +107,8 @@ async def test_sentences_come_in_order(redis_url: str, edge: Replica, receiver: 
         for one in (receiver, other):
             await eventually_async(functools.partial(_has_taken, one, 4), WAIT_S)
     for one in (receiver, other):
-        told = {post.event_id: post.told for post in one.posts}
-        ordered = [told[event_id] for event_id in one.taken]
+        contents = {post.event_id: post.content for post in one.posts}
+        ordered = [contents[event_id] for event_id in one.taken]
         assert [post["data"]["utterance"] for post in ordered[:2]] == [0, 1]
         assert {post["type"] for post in ordered[2:]} == {"BatchProcessingCompleted", "TranscriptEnded"}
     assert receiver.taken == other.taken
@@ -116,15 +118,15 @@ def _has_taken(one: Receiver, count: int) -> bool:
     return len(one.taken) == count
 
 
-async def test_what_is_refused_lies_in_the_dead_letters(redis_url: str, edge: Replica, receiver: Receiver) -> None:
-    """An event that a receiver refuses is set aside, and the reason names subscription and status (BATCH-6)."""
+async def test_a_refused_event_becomes_a_dead_letter(redis_url: str, edge: Replica, receiver: Receiver) -> None:
+    """An event that a receiver refuses is dead-lettered, and the reason names subscription and status (BATCH-6)."""
     receiver.always = Reply(403, body=b"no")
     async with forwarding(redis_url), client_of(edge) as client:
         webhook_id = await subscribed(client, receiver, "BatchProcessingCompleted")
         await processed(client)
 
         async def reasons() -> list[str]:
-            found = dead_letters(edge.core.server, ["webhooks"])
+            found = read_dead_letters(edge.core.server, ["webhooks"])
             return [letter.reason async for letters in found for letter in letters]
 
         assert await eventually_async(reasons, WAIT_S) == [f"webhook {webhook_id}: answered 403"]

@@ -6,10 +6,10 @@ import pytest
 
 from eventlog.projection.webhook_subscriptions import KINDS, Subscriptions
 from eventlog.redis.server import Server
-from projections.forwarding.sink import SENT, Outcome, Verdict
+from projections.forwarding.sink import SENT, Outcome, Result
 from projections.integration_events import Kind
 from projections.webhooks import Webhooks, delivery_queue
-from projections.webhooks.circuit_breaker import LONGEST_REST_S
+from projections.webhooks.circuit_breaker import LONGEST_OPEN_S
 from projections.webhooks.deliverer import MOST_AT_ONCE
 from projections.webhooks.delivery_queue import HELD_UP_S
 from tests.integration.webhooks.conftest import Clock
@@ -17,8 +17,8 @@ from tests.integration.webhooks.receivers import (
     SAID,
     Receiver,
     Reply,
+    make_event,
     outcomes,
-    outgoing,
     receiving,
     subscribe,
     utterances,
@@ -31,55 +31,55 @@ WAIT_S = 30.0
 async def test_an_event_is_posted_signed(sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver) -> None:
     """A subscription gets its event as a signed POST with the event's own id."""
     await subscribe(subscriptions, receiver)
-    one = outgoing()
+    one = make_event()
     assert await sink.send([one]) == [SENT]
     [post] = receiver.posts
-    assert (post.path, post.event_id, post.told["data"]) == ("/hook", one.event.event_id, one.event.body)
+    assert (post.path, post.event_id, post.content["data"]) == ("/hook", one.event_id, one.body)
     assert receiver.signed(post)
 
 
-async def test_each_gets_what_it_asked_for(
+async def test_each_gets_the_kinds_that_it_named(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """Subscriptions are told of the kinds that they named, of their own tenant, and what nobody wants is off."""
+    """Subscriptions get the kinds that they named, of their own tenant; an event without one is skipped."""
     await subscribe(subscriptions, receiver, ["BatchProcessingCompleted"])
     await subscribe(subscriptions, other, KINDS)
     kinds = [Kind.UTTERANCE, Kind.SESSION_ENDED, Kind.BATCH_COMPLETED]
-    events = [outgoing(number, kind) for number, kind in enumerate(kinds)]
-    foreign = outgoing(9, Kind.SESSION_ENDED, "s2", "elsewhere")
-    assert await sink.send([*events, foreign]) == [SENT, SENT, SENT, Verdict(Outcome.OFF)]
-    assert receiver.event_ids == [events[2].event.event_id]
-    assert other.event_ids == [one.event.event_id for one in events]
+    events = [make_event(number, kind) for number, kind in enumerate(kinds)]
+    foreign = make_event(9, Kind.SESSION_ENDED, "s2", "elsewhere")
+    assert await sink.send([*events, foreign]) == [SENT, SENT, SENT, Result(Outcome.SKIPPED)]
+    assert receiver.event_ids == [events[2].event_id]
+    assert other.event_ids == [one.event_id for one in events]
 
 
-async def test_nothing_to_send_is_no_trouble(sink: Webhooks) -> None:
+async def test_no_event_to_send_is_no_error(sink: Webhooks) -> None:
     """A call without events, and one without subscriptions, come to nothing."""
     assert await sink.send([]) == []
-    assert outcomes(await sink.send([outgoing()])) == [Outcome.OFF]
+    assert outcomes(await sink.send([make_event()])) == [Outcome.SKIPPED]
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504, 408, 425, 429])
-async def test_what_may_pass_is_tried_again(
+async def test_a_transient_failure_is_retried(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, status: int, clock: Clock
 ) -> None:
-    """A server's error, and the few others that may pass, leave an event for later, and it is told by its status."""
+    """A server's error, and the few others that may pass, leave an event for later, with its status as the reason."""
     made = await subscribe(subscriptions, receiver)
     receiver.replies.append(Reply(status))
-    [verdict] = await sink.send([outgoing()])
-    assert verdict == Verdict(Outcome.LATER, f"webhook {made.id}: answered {status}")
-    clock.now_s += LONGEST_REST_S
-    assert await sink.send([outgoing()]) == [SENT]
-    assert receiver.taken == [outgoing().event.event_id]
+    [result] = await sink.send([make_event()])
+    assert result == Result(Outcome.RETRY, f"webhook {made.id}: answered {status}")
+    clock.now_s += LONGEST_OPEN_S
+    assert await sink.send([make_event()]) == [SENT]
+    assert receiver.taken == [make_event().event_id]
 
 
 @pytest.mark.parametrize("status", [301, 302, 307, 308, 400, 401, 403, 404, 405, 413, 422, 451])
-async def test_what_no_retry_mends_is_refused(
+async def test_a_permanent_failure_is_rejected(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, status: int
 ) -> None:
     """Any other answer is final, redirects aren't followed, and the reason names subscription and status alone."""
     made = await subscribe(subscriptions, receiver)
     receiver.replies.append(Reply(status, {"location": other.url}, SAID.encode()))
-    assert await sink.send([outgoing()]) == [Verdict(Outcome.NEVER, f"webhook {made.id}: answered {status}")]
+    assert await sink.send([make_event()]) == [Result(Outcome.REJECTED, f"webhook {made.id}: answered {status}")]
     assert (len(receiver.posts), len(other.posts)) == (1, 0)
 
 
@@ -89,11 +89,11 @@ async def test_a_receiver_that_closes_or_is_not_there_is_tried_again(
     """A connection that is cut, or isn't to be had, leaves the event for later."""
     await subscribe(subscriptions, receiver)
     receiver.replies.append(Reply(cut=True))
-    assert outcomes(await sink.send([outgoing()])) == [Outcome.LATER]
-    assert await sink.send([outgoing()]) == [SENT]
+    assert outcomes(await sink.send([make_event()])) == [Outcome.RETRY]
+    assert await sink.send([make_event()]) == [SENT]
     async with receiving() as closed:
         await subscribe(subscriptions, closed, tenant_id="elsewhere")
-    assert outcomes(await sink.send([outgoing(tenant_id="elsewhere")])) == [Outcome.LATER]
+    assert outcomes(await sink.send([make_event(tenant_id="elsewhere")])) == [Outcome.RETRY]
 
 
 async def test_a_receiver_without_an_answer_is_tried_again(
@@ -104,7 +104,7 @@ async def test_a_receiver_without_an_answer_is_tried_again(
     held = asyncio.Event()
     receiver.replies.append(Reply(held=held))
     sink = Webhooks(redis, private=True, timeout_s=0.2, hold_s=WAIT_S)
-    assert await sink.send([outgoing()]) == [Verdict(Outcome.LATER, f"webhook {made.id}: no answer within 0.2 s")]
+    assert await sink.send([make_event()]) == [Result(Outcome.RETRY, f"webhook {made.id}: no answer within 0.2 s")]
     held.set()
     await sink.stop()
 
@@ -118,14 +118,14 @@ async def test_a_slow_receiver_holds_no_call_up(
     held = asyncio.Event()
     receiver.replies.append(Reply(held=held))
     sink = Webhooks(redis, private=True, timeout_s=WAIT_S, hold_s=0.2)
-    slow, quick = outgoing(session="s1"), outgoing(session="s2", tenant_id="elsewhere")
+    slow, quick = make_event(session="s1"), make_event(session="s2", tenant_id="elsewhere")
     async with asyncio.timeout(WAIT_S / 2):
-        verdicts = await sink.send([slow, quick])
-    assert verdicts[0].outcome is Outcome.LATER
-    await eventually_async(lambda: other.taken == [quick.event.event_id], WAIT_S)
-    assert outcomes(await sink.send([slow])) == [Outcome.LATER]
+        results = await sink.send([slow, quick])
+    assert results[0].outcome is Outcome.RETRY
+    await eventually_async(lambda: other.taken == [quick.event_id], WAIT_S)
+    assert outcomes(await sink.send([slow])) == [Outcome.RETRY]
     held.set()
-    await eventually_async(lambda: receiver.taken == [slow.event.event_id], WAIT_S)
+    await eventually_async(lambda: receiver.taken == [slow.event_id], WAIT_S)
 
     async def is_sent() -> bool:
         return await sink.send([slow]) == [SENT]
@@ -142,12 +142,12 @@ async def test_one_subscription_takes_a_bounded_part(
     await subscribe(subscriptions, receiver)
     receiver.always = Reply(held=asyncio.Event())
     sink = Webhooks(redis, private=True, timeout_s=WAIT_S, hold_s=0.5)
-    events = [outgoing(session=f"s{number}") for number in range(2 * MOST_AT_ONCE)]
-    assert set(outcomes(await sink.send(events))) == {Outcome.LATER}
+    events = [make_event(session=f"s{number}") for number in range(2 * MOST_AT_ONCE)]
+    assert set(outcomes(await sink.send(events))) == {Outcome.RETRY}
     await eventually_async(lambda: receiver.most_at_once == MOST_AT_ONCE, WAIT_S)
     assert receiver.always.held is not None
     receiver.always.held.set()
-    await eventually_async(lambda: not sink._chains._running, WAIT_S)
+    await eventually_async(lambda: not sink._queues._queues, WAIT_S)
     assert len(receiver.posts) == MOST_AT_ONCE
 
     async def are_sent() -> bool:
@@ -168,36 +168,36 @@ async def test_only_those_that_have_not_got_it_are_asked_again(
     await subscribe(subscriptions, receiver)
     failing = await subscribe(subscriptions, other)
     other.replies.append(Reply(503))
-    assert await sink.send([outgoing()]) == [Verdict(Outcome.LATER, f"webhook {failing.id}: answered 503")]
-    assert await sink.send([outgoing()]) == [SENT]
+    assert await sink.send([make_event()]) == [Result(Outcome.RETRY, f"webhook {failing.id}: answered 503")]
+    assert await sink.send([make_event()]) == [SENT]
     assert (len(receiver.posts), len(other.posts)) == (1, 2)
 
 
 async def test_after_a_restart_all_are_asked_again(
     sink: Webhooks, redis: Server, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """A process that doesn't know who took an event sends it to all, with the same id: at least once."""
+    """A process that doesn't know which subscriptions have an event sends it to all, with the same id."""
     await subscribe(subscriptions, receiver)
     await subscribe(subscriptions, other)
     other.replies.append(Reply(503))
-    await sink.send([outgoing()])
+    await sink.send([make_event()])
     another = Webhooks(redis, private=True, hold_s=WAIT_S)
-    assert await another.send([outgoing()]) == [SENT]
-    assert receiver.event_ids == [outgoing().event.event_id] * 2
+    assert await another.send([make_event()]) == [SENT]
+    assert receiver.event_ids == [make_event().event_id] * 2
     await another.stop()
 
 
-async def test_what_is_remembered_of_waiting_events_is_bounded(
+async def test_the_memory_of_waiting_events_is_bounded(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who took which waiting event is remembered for so many events and no more; forgotten ones are sent again."""
+    """The results of waiting events are remembered for so many events and no more; forgotten ones are sent again."""
     monkeypatch.setattr(delivery_queue, "MOST_REMEMBERED", 10)
     await subscribe(subscriptions, receiver, KINDS)
     await subscribe(subscriptions, other, KINDS)
     other.always = Reply(500)
     events = [one for number in range(15) for one in utterances(1, f"s{number}")]
     await sink.send(events)
-    assert len(sink._chains._settled) == len(sink._chains._late_since) == 10
+    assert len(sink._queues._final) == len(sink._queues._failing_since) == 10
     await sink.send(events)
     assert 15 < len(receiver.posts) <= 30
 
@@ -205,16 +205,16 @@ async def test_what_is_remembered_of_waiting_events_is_bounded(
 async def test_a_refusal_waits_for_the_others(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """An event that one refused for good and another may take later is kept, then refused, and names who refused."""
+    """An event that one refused and another may take later is kept, then rejected, and names the refusing one."""
     refusing = await subscribe(subscriptions, receiver)
     await subscribe(subscriptions, other)
     receiver.replies.append(Reply(400))
     other.replies.append(Reply(503))
-    [first] = await sink.send([outgoing()])
-    assert first.outcome is Outcome.LATER
+    [first] = await sink.send([make_event()])
+    assert first.outcome is Outcome.RETRY
     assert f"{refusing.id}: answered 400" in first.reason
-    assert await sink.send([outgoing()]) == [Verdict(Outcome.NEVER, f"webhook {refusing.id}: answered 400")]
-    assert (len(receiver.posts), other.taken) == (1, [outgoing().event.event_id])
+    assert await sink.send([make_event()]) == [Result(Outcome.REJECTED, f"webhook {refusing.id}: answered 400")]
+    assert (len(receiver.posts), other.taken) == (1, [make_event().event_id])
 
 
 async def test_events_of_a_session_keep_their_order(
@@ -224,10 +224,10 @@ async def test_events_of_a_session_keep_their_order(
     await subscribe(subscriptions, receiver, KINDS)
     events, others = utterances(4), utterances(2, "s2")
     receiver.replies += [Reply(), Reply(503)]
-    assert outcomes(await sink.send(events)) == [Outcome.SENT, *[Outcome.LATER] * 3]
+    assert outcomes(await sink.send(events)) == [Outcome.SENT, *[Outcome.RETRY] * 3]
     assert await sink.send([*events[1:], *others]) == [SENT] * 5
     for some in (events, others):
-        ids = [one.event.event_id for one in some]
+        ids = [one.event_id for one in some]
         assert [one for one in receiver.taken if one in ids] == ids
 
 
@@ -240,48 +240,48 @@ async def test_one_that_fails_holds_up_no_other(
     other.always = Reply(500)
     events = utterances(5)
     for _ in range(3):
-        assert outcomes(await sink.send(events)) == [Outcome.LATER] * 5
-    assert receiver.taken == [one.event.event_id for one in events]
+        assert outcomes(await sink.send(events)) == [Outcome.RETRY] * 5
+    assert receiver.taken == [one.event_id for one in events]
     other.always = None
 
 
 async def test_an_event_behind_a_late_one_is_late(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """An event that all have is late as long as one before it in its session is, and nobody gets it again."""
+    """An event that all have is retried as long as one before it in its session is, and is not sent again."""
     await subscribe(subscriptions, receiver, KINDS)
     await subscribe(subscriptions, other, ["TranscriptUtterance"])
     other.replies.append(Reply(500))
-    events = [*utterances(1), outgoing(2)]
-    assert outcomes(await sink.send(events)) == [Outcome.LATER] * 2
+    events = [*utterances(1), make_event(2)]
+    assert outcomes(await sink.send(events)) == [Outcome.RETRY] * 2
     assert await sink.send(events) == [SENT] * 2
-    assert receiver.event_ids == [one.event.event_id for one in events]
+    assert receiver.event_ids == [one.event_id for one in events]
 
 
-async def test_a_sentence_is_set_aside_when_others_wait(
+async def test_an_utterance_is_given_up_when_others_wait(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver, clock: Clock
 ) -> None:
     """A subscription that fails for a minute loses sentences that others wait behind, but no end of a session."""
     await subscribe(subscriptions, receiver, KINDS)
     failing = await subscribe(subscriptions, other, KINDS)
     other.always = Reply(500)
-    events = [*utterances(3), outgoing(4)]
-    assert outcomes(await sink.send(events)) == [Outcome.LATER] * 4
+    events = [*utterances(3), make_event(4)]
+    assert outcomes(await sink.send(events)) == [Outcome.RETRY] * 4
     clock.now_s += HELD_UP_S + 1
-    verdicts = await sink.send(events)
-    assert outcomes(verdicts) == [*[Outcome.NEVER] * 3, Outcome.LATER]
-    assert all(failing.id in verdict.reason for verdict in verdicts)
-    assert receiver.taken == [one.event.event_id for one in events]
+    results = await sink.send(events)
+    assert outcomes(results) == [*[Outcome.REJECTED] * 3, Outcome.RETRY]
+    assert all(failing.id in result.reason for result in results)
+    assert receiver.taken == [one.event_id for one in events]
 
 
-async def test_a_sentence_waits_where_nobody_else_does(
+async def test_an_utterance_waits_where_no_other_does(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, clock: Clock
 ) -> None:
     """A tenant's only subscription may fail for as long as the forwarder likes."""
     await subscribe(subscriptions, receiver, KINDS)
     receiver.always = Reply(500)
     for _ in range(3):
-        assert outcomes(await sink.send(utterances(2))) == [Outcome.LATER] * 2
+        assert outcomes(await sink.send(utterances(2))) == [Outcome.RETRY] * 2
         clock.now_s += HELD_UP_S + 1
 
 

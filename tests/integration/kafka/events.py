@@ -8,8 +8,7 @@ import msgspec
 from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
-from projections.forwarding.sink import Outgoing
-from projections.integration_events import make_event
+from projections.integration_events import Event, make_event
 from projections.kafka import Kafka
 from tests.integration.projections import facts
 
@@ -32,12 +31,12 @@ def batch(keys: RunKeys, count: int, *, failed: bool = False) -> list[tuple[Posi
     return [(opened[0], recorded), *said, (sealed, ended)]
 
 
-def outgoing(sink: Kafka, keys: RunKeys, run: Sequence[tuple[Position, Fact]]) -> list[Outgoing]:
-    """What `sink` is told of a run with these facts."""
+def events_of(sink: Kafka, keys: RunKeys, run: Sequence[tuple[Position, Fact]]) -> list[Event]:
+    """The events that `sink` gets of a run with these facts."""
     opened = run[0][1]
     assert isinstance(opened, SessionOpened)
     finals = [fact for _, fact in run if isinstance(fact, UtteranceFinal)]
     return [
-        Outgoing(keys, position, make_event(kind, keys, opened, (position, fact), finals))
+        make_event(kind, keys, opened, (position, fact), finals)
         for position, fact in run for kind in sink.kinds(opened, fact)
     ]

@@ -8,7 +8,7 @@ import msgspec
 from eventlog.events import Batch, Fact, SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import OPENED, SEALED, Position
-from eventlog.projection.dead_letters import DeadLetter, dead_letters
+from eventlog.projection.dead_letters import DeadLetter, read_dead_letters
 from eventlog.projection.sink_state import PartitionClaims
 from eventlog.redis.server import Server
 from projections.forwarding.forwarder import Forwarder
@@ -65,24 +65,24 @@ async def conversations(log: Server, count: int, finals: int = 3) -> list[RunKey
     return runs
 
 
-def told(finals: int) -> list[str]:
+def event_positions(finals: int) -> list[str]:
     """Positions of the events of an ended run."""
     return [*(f"{number + 1}-0" for number in range(finals)), str(SEALED)]
 
 
 async def position_of(log: Server, keys: RunKeys, sink: str = "webhooks") -> str:
-    """Where the sink stands; empty for nowhere."""
+    """The sink's position of a run; empty for none."""
     found = await log.execute("GET", keys.projected(sink))
     return found.decode() if found else ""
 
 
 async def letters_of(log: Server, projection: str = "webhooks") -> list[DeadLetter]:
     """All dead letters of a projection."""
-    return [letter async for page in dead_letters(log, [projection]) for letter in page]
+    return [letter async for page in read_dead_letters(log, [projection]) for letter in page]
 
 
 async def holders(log: Server, sink: str = "webhooks") -> list[str]:
-    """Who forwards each partition, "" for nobody."""
+    """The consumer that forwards each partition, "" for none."""
     looked = await PartitionClaims(log, sink, "a looker", lease_ms=1).hold(
         dict.fromkeys(log.keys.partitions, False)
     )
@@ -90,34 +90,34 @@ async def holders(log: Server, sink: str = "webhooks") -> list[str]:
 
 
 async def claim(log: Server, consumer: str, wanted: Sequence[int], lease_ms: int = 60_000) -> list[str]:
-    """Has a consumer ask for these partitions; who has them then."""
+    """Have a consumer claim these partitions; the holders then."""
     partitions = [log.keys.partitions[number] for number in wanted]
     found = await PartitionClaims(log, "webhooks", consumer, lease_ms=lease_ms).hold(dict.fromkeys(partitions, True))
     return [found[partition] for partition in partitions]
 
 
-async def stands(
+async def is_at_position(
     log: Server, keys: RunKeys, position: str | Position = SEALED, *, sink: str = "webhooks"
 ) -> bool:
-    """Whether the sink stands there."""
+    """Whether the sink's position of a run is that one."""
     return await position_of(log, keys, sink) == str(position)
 
 
-def all_told(sink: Recorder, runs: Sequence[RunKeys], finals: int = FINALS) -> bool:
+def all_sent(sink: Recorder, runs: Sequence[RunKeys], finals: int = FINALS) -> bool:
     """True once the sink has taken every event of these runs in order, each once."""
-    assert [sink.of(keys.session_id) for keys in runs] == [told(finals)] * len(runs)
+    assert [sink.of(keys.session_id) for keys in runs] == [event_positions(finals)] * len(runs)
     return True
 
 
 def has_all(sink: Recorder, runs: Sequence[RunKeys]) -> bool:
     """True once it has taken every event of these runs, the first time in order; it may come again."""
     for keys in runs:
-        assert list(dict.fromkeys(sink.of(keys.session_id))) == told(FINALS)
+        assert list(dict.fromkeys(sink.of(keys.session_id))) == event_positions(FINALS)
     return True
 
 
 async def has_letters(log: Server, count: int) -> bool:
-    """Whether there are so many dead letters."""
+    """Whether so many dead letters exist."""
     return len(await letters_of(log)) == count
 
 

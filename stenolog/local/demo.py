@@ -31,7 +31,8 @@ def recordings() -> list[Path]:
 def samples(path: Path) -> bytes:
     """The samples of one sentence."""
     with wave.open(str(path)) as file:
-        return file.readframes(file.getnframes())
+        pcm: bytes = file.readframes(file.getnframes())
+        return pcm
 
 
 def blocks(paths: Sequence[Path]) -> Iterator[bytes]:

@@ -12,8 +12,8 @@ EDGE_URL = "http://127.0.0.1:8000"
 """Where `stenolog up` serves unless it is set otherwise."""
 
 
-class _Examples(click.Command):
-    """Prints the epilog, which is the command's examples, without wrapping it."""
+class ExampleCommand(click.Command):
+    """A command whose epilog is its examples, printed without wrapping."""
 
     def format_epilog(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the examples."""
@@ -24,12 +24,8 @@ class _Examples(click.Command):
                 formatter.write(f"  {line}\n")
 
 
-class ExampleCommand(_Examples):
-    """A command whose help ends with examples."""
-
-
-class ExampleGroup(_Examples, click.Group):
-    """A group of commands whose help ends with examples."""
+class ExampleGroup(ExampleCommand, click.Group):
+    """A group of commands, with examples."""
 
 
 def _or_dotenv(context: click.Context, parameter: click.Parameter, value: str | None) -> str | None:

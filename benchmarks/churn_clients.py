@@ -13,9 +13,8 @@ from benchmarks.speech import FRAME_MS, FRAME_SAMPLES, RATE_HZ, frames
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
-from stenolog.client.wav import Recording
-from stenolog.client.websocket import stream_url
-from stenolog.local.demo import recordings
+from stenolog.client.edge import stream_url
+from stenolog.local.demo import recordings, samples
 
 SPEECH_S = 1.2
 """A few words."""
@@ -29,10 +28,8 @@ _decode = msgspec.json.Decoder().decode
 def _speech() -> list[bytes]:
     """The shortest bundled sentence's beginning, in frames."""
     path = min(recordings(), key=lambda found: found.stat().st_size)
-    with path.open("rb") as file:
-        pcm = b"".join(Recording(file).blocks())
     count = int(SPEECH_S * 1000 / FRAME_MS)
-    return frames(pcm)[1 : 1 + count]
+    return frames(samples(path))[1 : 1 + count]
 
 
 def expected_transcript() -> str:

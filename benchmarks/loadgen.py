@@ -21,7 +21,7 @@ from benchmarks.frame_pacer import Wheel
 from benchmarks.listener import Speaker, Window
 from benchmarks.speech import FRAME_MS, RATE_HZ, Script, first_frame, frames, loop
 from processor.speech import SegmenterSettings
-from stenolog.client.websocket import stream_url
+from stenolog.client.edge import stream_url
 
 CONNECTING = 32  # handshakes at once: quick, and below what would fill a listening queue
 JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown what is measured

@@ -5,10 +5,8 @@ from typing import NamedTuple
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Boundary, Segmenter, SegmenterSettings
-from stenolog.client.wav import Recording
-from stenolog.local.demo import recordings
+from stenolog.local.demo import RATE_HZ, recordings, samples
 
-RATE_HZ = 16_000
 FRAME_MS = 100
 FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
 FRAME_BYTES = 2 * FRAME_SAMPLES
@@ -29,8 +27,7 @@ def loop() -> bytes:
     """The sentences, each followed by a pause, in whole frames."""
     pcm = bytearray()
     for path in recordings():
-        with path.open("rb") as file:
-            pcm += b"".join(Recording(file).blocks()) + bytes(2 * PAUSE_SAMPLES)
+        pcm += samples(path) + bytes(2 * PAUSE_SAMPLES)
     return bytes(pcm) + bytes(-len(pcm) % FRAME_BYTES)
 
 

@@ -157,7 +157,7 @@ async def _replay(settings: Settings, job: Job, progress: ReplayProgress, server
     watching = asyncio.create_task(priority.run())
     replay = Replay(
         server, job.plan, session_ttl_s=settings.session_ttl_s, retry=retry, on_outcome=progress.outcome,
-        on_pace=lambda pace: progress.pace(pace, is_throttled=not priority.open.is_set()),
+        on_pace=lambda pace: progress.pace(pace, is_paused=not priority.open.is_set()),
     )  # fmt: skip
     try:
         await _until_unable(replay.run(found, begin=supervisor.start, wait=job.wait), supervisor.failed)

@@ -36,7 +36,7 @@ class ReplayProgress:
         self._done_s = 0.0
         self._began = time.monotonic()
         self._is_plan = False
-        self._was_throttled = False
+        self._was_paused = False
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -83,18 +83,18 @@ class ReplayProgress:
         count = sum(not reason for _, reason in sessions)
         self.note(f"{count} sessions with {in_words(audio_s)} of audio would be replayed")
 
-    def pace(self, pace: Pace, *, is_throttled: bool = False) -> None:
+    def pace(self, pace: Pace, *, is_paused: bool = False) -> None:
         """Show the progress, and whether clients' work goes first just now."""
         words = f"{pace.over} of {pace.sessions} sessions, {in_words(pace.processed_s)} of {in_words(pace.total_s)}"
         if rate := pace.times_real_time:
             words += f", {rate:,.0f} times real time"
         if pace.left_s is not None:
             words += f", {in_words(pace.left_s)} left"
-        if is_throttled:
-            words += ", held back: clients wait"
-        if is_throttled != self._was_throttled and not self._console.is_terminal:
-            self.note("held back: clients wait" if is_throttled else "goes on")
-        self._was_throttled = is_throttled
+        if is_paused:
+            words += ", paused: clients wait"
+        if is_paused != self._was_paused and not self._console.is_terminal:
+            self.note("paused: clients wait" if is_paused else "resumed")
+        self._was_paused = is_paused
         self._progress.update(self._row, completed=pace.processed_s, total=pace.total_s or 1, words=words)
 
     def summary(self, *, is_interrupted: bool, next_command: str) -> None:

@@ -205,7 +205,7 @@ class Client:
 
 
 class _Source:
-    """Moves audio from its source to what is to be sent, at the speed of speech if asked to."""
+    """Moves audio from its source to the unacked audio, at the speed of speech if asked to."""
 
     def __init__(self, blocks: Iterator[bytes], rate_hz: int, unacked: UnackedAudio, *, realtime: bool) -> None:
         self.is_exhausted = False

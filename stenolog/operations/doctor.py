@@ -64,7 +64,7 @@ class Doctor:
         self._session_id = ""
 
     async def examine(self) -> AsyncIterator[Check]:
-        """Yield every check as soon as it is made; a failure skips the checks that depend on it."""
+        """Yield every check when it is made; a failure skips the checks that depend on it."""
         async with self._http:
             try:
                 async for check in self._checks():

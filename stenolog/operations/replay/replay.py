@@ -39,7 +39,7 @@ REASONS = {
     Code.GONE: "its audio is not in the log: it has expired, or the session was deleted",
     Code.NOT_ENDED: "the session still goes on; replay it once it has ended",
     Code.TRIMMED: "the beginning of its audio was freed already, and no archive has it; "
-                  "see STENOLOG_AUDIO_RETENTION_S for what is kept",
+                  "STENOLOG_AUDIO_RETENTION_S says how much is kept",
 }  # fmt: skip
 UNKNOWN_SESSION = "no such session: it never was, has expired, or was deleted"
 

@@ -20,8 +20,8 @@ class Speech(Worker, frozen=True, kw_only=True):
         "derives a label from the utterance's samples, so that the same audio has the same one anywhere. Pinned at "
         "each session's start.")] = "channel"
     partial_interval_ms: Annotated[int, number(
-        "Speech", "ms", "Time between two provisional texts of an open utterance; with a busy recogniser it grows. A second "
-        "reads as live; each costs a recognition.", least=100)] = 1000
+        "Speech", "ms", "Time between two provisional texts of an open utterance; with a busy recogniser it grows. A "
+        "second reads as live; each costs a recognition.", least=100)] = 1000
     partials_per_s: Annotated[int, number(
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "
         "do not outweigh the audio; past it they thin out.", least=0)] = 200

@@ -1,6 +1,7 @@
 """`stenolog sessions`: the sessions that a running edge lists, or that Redis holds."""
 
 import asyncio
+import http
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -16,7 +17,7 @@ from eventlog.readmodel.runs import RunView, read_runs, with_view
 from eventlog.readmodel.views import SessionView
 from stenolog.cli.options import EDGE_URL, ExampleCommand, options
 from stenolog.cli.output import clock, local_time, output_console, print_json
-from stenolog.client.edge import UnreachableError, get
+from stenolog.client.edge import ClientError, UnreachableError, get
 from stenolog.errors import UserError
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected, find_redis
@@ -117,8 +118,19 @@ def _from_edge(url: str, token: str, query: Query) -> Sequence[SessionView]:
         cursor = {"cursor": page.next_cursor}
     if not query.runs:
         return views
-    paths = [f"/v1/sessions/{quote(view.session_id, safe='')}" for view in views]
-    return [msgspec.json.decode(get(url, path, token=token), type=SessionRuns) for path in paths]
+    details = (_detail(url, token, view.session_id) for view in views)
+    return [detail for detail in details if detail is not None]
+
+
+def _detail(url: str, token: str, session_id: str) -> SessionRuns | None:
+    """A session with its runs; None if it has expired, or was deleted, since it was listed."""
+    try:
+        body = get(url, f"/v1/sessions/{quote(session_id, safe='')}", token=token)
+    except ClientError as error:
+        if error.status == http.HTTPStatus.NOT_FOUND:
+            return None
+        raise
+    return msgspec.json.decode(body, type=SessionRuns)
 
 
 async def _from_redis(settings: Settings, query: Query) -> Sequence[SessionView]:

@@ -16,7 +16,7 @@ from processor.speech.settings import SAMPLE_RATES_HZ
 from stenolog.errors import UserError
 
 RESAMPLED_HZ = 16_000
-"""What other rates become: Whisper's own, so that a recogniser loses nothing."""
+"""The rate of compressed audio, as an edge decodes it, and of PCM whose own rate sessions don't take: Whisper's own."""
 
 BLOCK_MS = 100
 """Audio in one message: an edge acks about as often, and a second of speech is ten of them."""
@@ -53,7 +53,8 @@ class AudioFile:
         if not context.sample_rate or not context.channels:
             raise AudioFileError(_NO_SAMPLES)
         self.channels = min(context.channels, 2) if split_channels else 1
-        self.sample_rate_hz = context.sample_rate if context.sample_rate in SAMPLE_RATES_HZ else RESAMPLED_HZ
+        is_sent_unchanged = context.name.startswith("pcm_") and context.sample_rate in SAMPLE_RATES_HZ
+        self.sample_rate_hz = context.sample_rate if is_sent_unchanged else RESAMPLED_HZ
         self._samples = 0
         self._resampler: AudioResampler | None = None
         self._template: tuple[str, str, int] | None = None
@@ -126,7 +127,7 @@ class AudioFile:
             return data
         samples: NDArray[np.int16] = np.frombuffer(data, "<i2").reshape(-1, count)
         if self.channels == 1:
-            samples = np.rint(samples.mean(axis=1)).astype("<i2")
+            samples = samples.mean(axis=1).astype("<i2")
         else:
             samples = samples[:, :2] if count > 1 else samples.repeat(2, axis=1)
         return bytes(samples.tobytes())

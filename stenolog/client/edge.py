@@ -21,6 +21,11 @@ _STREAM_PATH = "/v1/transcribe/stream"
 class ClientError(UserError):
     """The edge refuses, or the session can't go on; the message is for the user."""
 
+    def __init__(self, message: str, status: int = 0) -> None:
+        """`status` is the HTTP status of a refusal."""
+        super().__init__(message)
+        self.status = status
+
 
 class UnreachableError(ClientError):
     """No edge answers at the address."""
@@ -57,9 +62,9 @@ def refusal(status: int, body: bytes) -> ClientError:
         # `/v1` answers by RFC 9457, `/batch/process` in the form of the API that it stands in for.
         found = found["error"] if "error" in found else {"message": found["detail"], **found}
         code = found.get("code")
-        return ClientError(f"{found['message']} ({code})" if code else str(found["message"]))
+        return ClientError(f"{found['message']} ({code})" if code else str(found["message"]), status)
     except (ValueError, KeyError, TypeError):
-        return ClientError(f"the server answered {status}")
+        return ClientError(f"the server answered {status}", status)
 
 
 def get(url: str, path: str, *, token: str = "", parameters: Mapping[str, str | int] | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""The clients of `benchmarks.churn`: each slot opens a session, speaks, stops, hears the end, fetches or deletes."""
+"""The clients of `benchmarks.churn`: each slot opens a session, speaks, stops, gets the end, fetches or deletes."""
 
 import asyncio
 import time
@@ -40,11 +40,11 @@ def expected_transcript() -> str:
     return " ".join(recognition.text for recognition in MockRecogniser().recognise(clips))
 
 
-class Ear(WSListener):
+class SessionListener(WSListener):
     """One session's connection."""
 
     def __init__(self) -> None:
-        """Hear the start, the end, and why it failed."""
+        """Futures of the start and the end."""
         self.started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
@@ -64,17 +64,17 @@ class Ear(WSListener):
                     self._failed(message["code"])
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - the library's signature
-        """Whoever still waits, waits in vain."""
+        """End what still waits for a message."""
         self._failed("disconnected")
 
     def _failed(self, why: str) -> None:
         for future in (self.started, self.ended):
             if not future.done():
                 future.set_exception(ConnectionError(why))
-                future.exception()  # seen, should nobody wait for it
+                future.exception()  # seen, in case it is never awaited
 
 
-class Churner:
+class ChurnClients:
     """All slots."""
 
     def __init__(self, url: str, http: httpx2.AsyncClient, transcript: str) -> None:
@@ -106,8 +106,8 @@ class Churner:
             await asyncio.sleep(due - time.perf_counter())
 
     async def _session(self, until: float) -> None:
-        transport, listener = await ws_connect(Ear, self._url, websocket_handshake_timeout=STEP_S)
-        assert isinstance(listener, Ear)  # noqa: S101 - made by the call before
+        transport, listener = await ws_connect(SessionListener, self._url, websocket_handshake_timeout=STEP_S)
+        assert isinstance(listener, SessionListener)  # noqa: S101 - made by the call before
         self._open += 1
         self.most_open = max(self.most_open, self._open)
         try:

@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
 
 
 class Measured(Protocol):
-    """A stack whose processes are looked at."""
+    """A stack whose processes are measured."""
 
     @property
     def url(self) -> str:

@@ -101,7 +101,7 @@ def milestones(
 
 
 def measured(stack: Stack, recording: LoopedRecording, engine: str) -> dict[str, Any]:
-    """Send the recording, and all that is to be told of it."""
+    """Send the recording, and return its measurements."""
     before = {role: usage.cpu_s for role, usage in stack.usage().items()}
     with StackMonitor(stack) as watch:
         print(f"sending {recording.seconds / 60:.1f} minutes", file=sys.stderr)
@@ -132,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 0 < arguments.minutes < MOST_MINUTES:
         parser.error(f"less than {MOST_MINUTES:.0f} minutes")
-    # No forwarding: whoever runs this may have credentials, and their bus is none of its business.
+    # No forwarding: the machine may have credentials, and the benchmark must not use their bus.
     environment = {"STENOLOG_PROJECTIONS": ",".join(READ_MODELS)}
     with Stack(engine=arguments.engine, workers=arguments.workers, environment=environment) as stack:
         result = measured(stack, LoopedRecording(60 * arguments.minutes), arguments.engine)

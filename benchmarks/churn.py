@@ -1,6 +1,6 @@
 """Sessions opened and closed for minutes on end: `python -m benchmarks.churn --sessions 1000 --minutes 10`.
 
-Starts its own stack and prints one JSON line: what was done, each role's memory with its slope, and the number of keys
+Starts its own stack and prints one JSON line: counts, each role's memory with its slope, and the number of keys
 in Redis, which must be back to the start once the sessions have expired. docs/benchmarks.md says how to read it.
 """
 
@@ -22,7 +22,7 @@ from benchmarks.churn_clients import ChurnClients, expected_transcript
 from benchmarks.stack import Stack
 
 SAMPLE_S = 2.0
-"""Between two samples at memory and keys; 300 of them in ten minutes."""
+"""Between two samples of memory and keys; 300 of them in ten minutes."""
 
 TTL_S = 60
 """The shortest that a session's keys may have: the first sessions have expired long before the end."""
@@ -147,7 +147,7 @@ def main() -> None:
     environment = {
         "STENOLOG_SESSION_TTL_S": str(TTL_S), "STENOLOG_MAX_SESSIONS": room, "STENOLOG_WORKER_CAPACITY": room,
         "STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S),
-        # A client in a hurry is what is wanted here.
+        # The clients are in a hurry on purpose.
         "STENOLOG_REQUESTS_PER_MINUTE": "0",
     }  # fmt: skip
     with Stack(engine="mock", environment=environment) as stack:

@@ -1,4 +1,4 @@
-"""Finished recordings told to the outside: `python -m benchmarks.forward --batches 1000 --forwards 20000`.
+"""Events of finished recordings forwarded to sinks: `python -m benchmarks.forward --batches 1000 --forwards 20000`.
 
 First to a sink that takes everything at once, which leaves the log's side; then by the sink `eventbridge` to a bus that
 fails on purpose. Prints one JSON line; docs/benchmarks.md says how to read it.
@@ -32,12 +32,12 @@ from projections.runner import Forwarding, ProjectionRunner
 from stenolog.local.embedded import EmbeddedServer
 
 RATE_HZ = 16_000
-UTTERANCES = 3  # a recording of some seconds: most of what there is to do is the event, not its text
+UTTERANCES = 3  # a recording of some seconds: most of the work is the event, not its text
 TEXT = "And mister John Dashwood had then leisure to consider how much there might be prudently in his power to do."
 TTL_S = 3600
 WRITTEN_AT_ONCE = 500
 LOOK_S = 0.02
-SETTLE_S, SETTLE_LOOKS = 0.5, 240  # two minutes: the longest pauses between tries, several times
+SETTLE_S, MAX_POLLS = 0.5, 240  # two minutes: the longest pauses between tries, several times
 MOST_S = 600.0  # bound of each half: ten times what it takes on a slow machine
 MOST_BATCHES = 1_000_000
 CONSUMER = "benchmark"
@@ -72,7 +72,7 @@ class InstantSink:
         return [SENT] * len(events)
 
     async def stop(self) -> None:
-        """There is nothing to free."""
+        """Nothing to free."""
 
 
 async def write(server: Server, count: int) -> Expected:
@@ -126,8 +126,8 @@ async def forwarded(server: Server, sink: Sink, expected: Expected, is_done: Cal
                 raise SystemExit(f"not everything was forwarded within {MOST_S:.0f} s")
             await asyncio.sleep(LOOK_S)
         took = time.perf_counter() - began, time.process_time() - began_cpu
-        # What was taken without an answer comes once more, also if it was the last.
-        for _ in range(SETTLE_LOOKS):
+        # An event that was taken without an answer comes again, also if it was the last.
+        for _ in range(MAX_POLLS):
             if not (await left(server, expected, sink.name))["behind"]:
                 break
             await asyncio.sleep(SETTLE_S)
@@ -156,7 +156,7 @@ def _count(answer: object) -> int:
 
 
 def compared(arrived: Counter[tuple[str, str]], expected: Expected) -> dict[str, int]:
-    """What came beside what was expected; an event that came with another id is both lost and unknown."""
+    """Arrived events against expected ones; an event with another id is both lost and unknown."""
     return {
         "arrived": len(arrived), "lost": len(expected - arrived.keys()), "unknown": len(arrived.keys() - expected),
         "duplicates": sum(arrived.values()) - len(arrived),

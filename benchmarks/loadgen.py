@@ -24,7 +24,7 @@ from processor.speech import SegmenterSettings
 from stenolog.client.edge import stream_url
 
 CONNECTING = 32  # handshakes at once: quick, and below what would fill a listening queue
-JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown what is measured
+JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown the measurement
 SETTLE_S = 3.0  # after the last joined: the queues of the ramp drain
 STOPS_PER_S = 250  # as they came
 DRAIN_S = 30.0  # for the last finals and transcripts

@@ -1,4 +1,4 @@
-"""An hour of speech in a file, made as it is sent: the bundled sentences with pauses, in a loop."""
+"""An hour of speech in a file, made while it is sent: the bundled sentences with pauses, in a loop."""
 
 import struct
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Many listeners to event streams, in a process of their own: `benchmarks.sse` starts it and sends it commands by lines.
+"""Many listeners to event streams, in a process of their own: `benchmarks.sse` starts and commands it by lines.
 
 Standard input: one JSON line with `port`, `paths`, `per_second`; then ``reset`` before and ``report`` after the
 measured part. Standard output: a JSON line once all have connected, and one for each report.

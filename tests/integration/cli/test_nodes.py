@@ -38,7 +38,7 @@ def test_each_node_is_listed_with_its_load(server: Server, tmp_path: Path) -> No
 
 
 def test_a_person_reads_a_table(redis_url: str, tmp_path: Path) -> None:
-    """Without --json there is a line for each node, below the names of the columns."""
+    """Without --json each node is a line, below the names of the columns."""
     lines = stenolog("nodes", cwd=tmp_path, variables=_variables(redis_url)).stdout.decode().splitlines()
     assert lines[0].split()[:3] == ["node", "partitions", "runs"]
     assert lines[1].split()[1:3] == [str(PARTITIONS), "0"]

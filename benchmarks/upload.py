@@ -84,8 +84,8 @@ def transcribed(url: str, wav: LongWav, *, timeout_s: float = REQUEST_S) -> dict
         time.sleep(SAMPLE_PERIOD_S)
         connection = http.client.HTTPConnection(host, timeout=timeout_s)
         connection.request("GET", f"/v1/sessions/{found['session_id']}/transcript")
-        told = connection.getresponse()
-        body = json.load(told)
+        response = connection.getresponse()
+        body = json.load(response)
         found = body if told.status == http.client.OK and body.get("reason") else found
         connection.close()
     if "utterances" not in found:

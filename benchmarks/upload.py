@@ -86,7 +86,7 @@ def transcribed(url: str, wav: LongWav, *, timeout_s: float = REQUEST_S) -> dict
         connection.request("GET", f"/v1/sessions/{found['session_id']}/transcript")
         response = connection.getresponse()
         body = json.load(response)
-        found = body if told.status == http.client.OK and body.get("reason") else found
+        found = body if response.status == http.client.OK and body.get("reason") else found
         connection.close()
     if "utterances" not in found:
         raise SystemExit(f"no transcript: {answer.status} {found}")

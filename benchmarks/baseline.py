@@ -24,11 +24,11 @@ from benchmarks.live import load
 from benchmarks.stack import Stack, Usage, usage_of
 from stenolog.local.embedded import EmbeddedServer, free_port
 
-START_S, LOOK_S = 20.0, 0.05  # for the bare edge to listen, and between two looks whether it does
+START_TIMEOUT_S, POLL_S = 20.0, 0.05  # for the baseline edge to listen, and between two checks
 
 
-class BareStack:
-    """The bare path's processes, as `benchmarks.live` wants a stack."""
+class BaselineStack:
+    """The baseline's processes, in the form of a stack for `benchmarks.live`."""
 
     def __init__(self, url: str, pids: dict[str, list[int]]) -> None:
         """Its edge is at `url`."""
@@ -41,8 +41,8 @@ class BareStack:
 
 
 @contextlib.contextmanager
-def bare_stack() -> Iterator[BareStack]:
-    """Run the bare path; its Redis is set up as the real one's."""
+def baseline_stack() -> Iterator[BaselineStack]:
+    """Run the baseline; its Redis is set up as the real one's."""
     with tempfile.TemporaryDirectory(prefix="stenolog-bench-") as directory, EmbeddedServer(directory) as server:
         port = free_port()
         roles = [("edge", "--port", str(port)), ("worker",)]
@@ -54,7 +54,7 @@ def bare_stack() -> Iterator[BareStack]:
             _wait_for(port)
             with redis.Redis.from_url(server.url) as client:
                 redis_pid = client.info("server")["process_id"]
-            yield BareStack(
+            yield BaselineStack(
                 f"http://127.0.0.1:{port}",
                 {"edge": [processes[0].pid], "worker": [processes[1].pid], "redis": [redis_pid]},
             )
@@ -83,7 +83,7 @@ def main() -> None:
 def _cores(arguments: argparse.Namespace, *, bare: bool) -> dict[str, float]:
     run = argparse.Namespace(**vars(arguments), engine="mock", url=None)
     if bare:
-        with bare_stack() as stack:
+        with baseline_stack() as stack:
             cores = load(run, stack)["cores"]
     else:
         limits = {
@@ -106,12 +106,12 @@ def _compared(bare: list[dict[str, float]], real: list[dict[str, float]]) -> dic
 
 
 def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + START_S
+    deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     raise SystemExit("the bare edge did not start")
 
 

@@ -1,4 +1,4 @@
-"""The bare path's two processes: what any live transcription over Redis pays before it promises anything.
+"""The baseline's two processes: the cost of any live transcription over Redis before it promises anything.
 
 An edge that takes frames and pipelines plain XADDs, a worker that reads all streams and runs webrtcvad; no guard, no
 claim, no ack, no final. `benchmarks.baseline` starts them.
@@ -49,7 +49,7 @@ class Edge:
         self._chunks: list[tuple[bytes, bytes]] = []
 
     async def socket(self, _scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's own shapes
-        """One client: greeted, listened to, and told that it is over when it stops."""
+        """Serve one client: greet it, take its frames, and send the end when it stops."""
         await receive()
         await send({"type": "websocket.accept"})
         name = str(uuid.uuid4())
@@ -80,17 +80,17 @@ class Edge:
 
 async def edge(url: str, port: int) -> None:
     """Serve until ended."""
-    bare = Edge(url)
-    app = Starlette(routes=[Mount("/", app=bare.socket)])
+    baseline = Edge(url)
+    app = Starlette(routes=[Mount("/", app=baseline.socket)])
     config = uvicorn.Config(
         app, host="127.0.0.1", port=port, ws="websockets-sansio", ws_per_message_deflate=False, lifespan="off",
         log_level="warning",
     )  # fmt: skip
-    await asyncio.gather(bare.flush(), uvicorn.Server(config).serve())
+    await asyncio.gather(baseline.flush(), uvicorn.Server(config).serve())
 
 
 class Stream:
-    """One session's detector and what is left of the last chunk."""
+    """One session's detector and the rest of the last chunk."""
 
     def __init__(self) -> None:
         """A fresh detector."""
@@ -100,7 +100,7 @@ class Stream:
         _webrtcvad.init(self._detector)
         _webrtcvad.set_mode(self._detector, 1)
 
-    def hear(self, pcm: bytes) -> None:
+    def detect(self, pcm: bytes) -> None:
         """Run the detector over whole frames."""
         audio = self._rest + pcm
         whole = len(audio) - len(audio) % FRAME_BYTES
@@ -113,11 +113,11 @@ async def worker(url: str) -> None:
     """Read and detect until ended."""
     client = connected(url)
     streams: dict[bytes, Stream] = {}
-    looked_at = 0.0
+    read_at = 0.0
     clock = asyncio.get_running_loop().time
     while True:
-        if clock() - looked_at > 1:
-            looked_at = clock()
+        if clock() - read_at > 1:
+            read_at = clock()
             members = await client.execute_command("SMEMBERS", "streams")  # type: ignore[no-untyped-call]
             for name in members:
                 streams.setdefault(name, Stream())
@@ -130,7 +130,7 @@ async def worker(url: str) -> None:
             for name, entries in answer or ():
                 stream = streams[name]
                 for entry_id, fields in entries:
-                    stream.hear(fields[1])
+                    stream.detect(fields[1])
                     stream.cursor = entry_id
         await asyncio.sleep(TICK_S)
 

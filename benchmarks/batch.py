@@ -17,7 +17,7 @@ import redis
 
 from benchmarks.recording import LoopedRecording
 from benchmarks.stack import Stack
-from benchmarks.watching import Heard, Watch
+from benchmarks.stack_monitor import ReceivedStatus, StackMonitor
 from eventlog.codec import decode_fact
 from eventlog.events import ProgressNoted, SessionEnded, UtteranceFinal
 from eventlog.keys import READ_MODELS, Keys
@@ -85,28 +85,30 @@ def reached_ms(redis_url: str, session_id: str) -> list[tuple[float, float]]:
     return reached
 
 
-def milestones(heard: Sequence[Heard], reached: Sequence[tuple[float, float]], seconds: float) -> dict[str, Any]:
+def milestones(
+    statuses: Sequence[ReceivedStatus], reached: Sequence[tuple[float, float]], seconds: float
+) -> dict[str, Any]:
     """By milestone: when its message came, seconds after the first one, and how long after the audio was that far."""
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for percent in MILESTONES:
-        came = next((one for one in heard if one.message.progress == percent), None)
+        came = next((one for one in statuses if one.message.progress == percent), None)
         due_ms = next((at_ms for processed_s, at_ms in reached if processed_s + 0.001 >= seconds * percent / 100), None)
-        told[str(percent)] = None if came is None or due_ms is None else {
-            "after_s": round((came.at_ms - heard[0].at_ms) / 1000, 2), "late_ms": round(came.at_ms - due_ms),
+        found[str(percent)] = None if came is None or due_ms is None else {
+            "after_s": round((came.at_ms - statuses[0].at_ms) / 1000, 2), "late_ms": round(came.at_ms - due_ms),
             "processed_s": came.message.duration_processed,
         }  # fmt: skip
-    return told
+    return found
 
 
 def measured(stack: Stack, recording: LoopedRecording, engine: str) -> dict[str, Any]:
-    """Send the recording, and all that is to be told of it."""
+    """Send the recording, and return its measurements."""
     before = {role: usage.cpu_s for role, usage in stack.usage().items()}
-    with Watch(stack) as watch:
+    with StackMonitor(stack) as watch:
         print(f"sending {recording.seconds / 60:.1f} minutes", file=sys.stderr)
         sent_s, answered_s, result = send(stack.url, recording)
         cpu_s = {role: round(usage.cpu_s - before[role], 1) for role, usage in stack.usage().items()}
         time.sleep(ASK_AGAIN_S)  # the last message may be on its way
-    mine = [one for one in watch.heard if one.message.session_id == result["interaction_id"]]
+    mine = [one for one in watch.statuses if one.message.session_id == result["interaction_id"]]
     reached = reached_ms(stack.redis_url, result["interaction_id"])
     return {
         "audio_s": round(recording.seconds, 1), "sent_s": round(sent_s, 1), "answered_s": round(answered_s, 1),
@@ -130,7 +132,7 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 0 < arguments.minutes < MOST_MINUTES:
         parser.error(f"less than {MOST_MINUTES:.0f} minutes")
-    # No forwarding: whoever runs this may have credentials, and their bus is none of its business.
+    # No forwarding: the machine may have credentials, and the benchmark must not use their bus.
     environment = {"STENOLOG_PROJECTIONS": ",".join(READ_MODELS)}
     with Stack(engine=arguments.engine, workers=arguments.workers, environment=environment) as stack:
         result = measured(stack, LoopedRecording(60 * arguments.minutes), arguments.engine)

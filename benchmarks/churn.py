@@ -1,6 +1,6 @@
 """Sessions opened and closed for minutes on end: `python -m benchmarks.churn --sessions 1000 --minutes 10`.
 
-Starts its own stack and prints one JSON line: what was done, each role's memory with its slope, and the number of keys
+Starts its own stack and prints one JSON line: counts, each role's memory with its slope, and the number of keys
 in Redis, which must be back to the start once the sessions have expired. docs/benchmarks.md says how to read it.
 """
 
@@ -18,14 +18,14 @@ import numpy as np
 import redis
 import uvloop
 
-from benchmarks.churn_clients import Churner, expected_transcript
+from benchmarks.churn_clients import ChurnClients, expected_transcript
 from benchmarks.stack import Stack
 
 SAMPLE_S = 2.0
-"""Between two looks at memory and keys; 300 of them in ten minutes."""
+"""Between two samples of memory and keys; 300 of them in ten minutes."""
 
 TTL_S = 60
-"""The shortest that a session's keys may have: what was said at the start has long expired before the end."""
+"""The shortest that a session's keys may have: the first sessions have expired long before the end."""
 
 IDLE_S = 50
 """Below the TTL, as it has to be, and above the time that a session is silent here."""
@@ -40,8 +40,8 @@ MOST_SESSIONS, MOST_MINUTES, MOST_PER_S = 5_000, 600, 500
 """Bounds against a typing error."""
 
 
-class Look(NamedTuple):
-    """What was seen at one moment."""
+class Sample(NamedTuple):
+    """The state at one moment."""
 
     at_s: float
     done: int
@@ -59,80 +59,80 @@ class Churn:
         self._redis = redis.Redis.from_url(stack.redis_url, decode_responses=True)
         self._sessions = sessions
         self._per_s = per_s
-        self.looks: list[Look] = []
+        self.samples: list[Sample] = []
 
     async def run(self, seconds: float) -> dict[str, Any]:
-        """Churn for so long, then wait until the keys have expired; returns what is to be told."""
+        """Churn for so long, then wait until the keys have expired; returns the result."""
         kinds = self._kinds()
         self._begun = time.perf_counter()
         limits = httpx2.Limits(max_connections=32)
         async with httpx2.AsyncClient(base_url=self._stack.url, timeout=30.0, limits=limits) as http:
-            churner = Churner(self._stack.url, http, expected_transcript())
-            looking = asyncio.create_task(self._look_on(churner))
-            await churner.run(self._sessions, self._sessions / self._per_s, seconds)
+            clients = ChurnClients(self._stack.url, http, expected_transcript())
+            recording = asyncio.create_task(self._record(clients))
+            await clients.run(self._sessions, self._sessions / self._per_s, seconds)
             churned_s = time.perf_counter() - self._begun
-            busy = list(self.looks)
+            busy = list(self.samples)
             gone_s = await self._expired(sum(kinds.values()))
-            looking.cancel()
+            recording.cancel()
         return {
             "seconds": round(churned_s, 1),
-            "done": churner.done,
-            "per_s": round(churner.done / churned_s, 1),
-            "most_open": churner.most_open,
-            "errors": dict(churner.errors),
+            "done": clients.done,
+            "per_s": round(clients.done / churned_s, 1),
+            "most_open": clients.most_open,
+            "errors": dict(clients.errors),
             **self._memory(busy, seconds),
             "keys": {
-                "start": sum(kinds.values()), "peak": max(look.keys for look in self.looks),
-                "end": self.looks[-1].keys, "gone_after_s": gone_s,
+                "start": sum(kinds.values()), "peak": max(sample.keys for sample in self.samples),
+                "end": self.samples[-1].keys, "gone_after_s": gone_s,
             },
             "left": dict(self._kinds() - kinds),
         }  # fmt: skip
 
-    async def _look_on(self, churner: Churner) -> None:
+    async def _record(self, clients: ChurnClients) -> None:
         while True:
             usage = self._stack.usage()
             info: dict[str, Any] = self._redis.info("memory")
-            self.looks.append(Look(
-                time.perf_counter() - self._begun, churner.done, {role: one.rss_mb for role, one in usage.items()},
+            self.samples.append(Sample(
+                time.perf_counter() - self._begun, clients.done, {role: one.rss_mb for role, one in usage.items()},
                 self._redis.dbsize(), info["used_memory"] / 2**20,
             ))  # fmt: skip
             await asyncio.sleep(SAMPLE_S)
 
     async def _expired(self, before: int) -> float | None:
-        """Wait until no more keys are there than before; after how long that was so, None if it never was."""
+        """Wait until no more keys exist than before; returns the seconds, None if it never happens."""
         began = time.perf_counter()
         while (waited_s := time.perf_counter() - began) < AFTER_S:
             await asyncio.sleep(SAMPLE_S)
-            if self.looks[-1].keys - self._tombstones() <= before:
+            if self.samples[-1].keys - self._tombstones() <= before:
                 return round(waited_s, 1)
         return None
 
     def _tombstones(self) -> int:
-        # One key per partition, bounded, kept an hour: what deletion leaves on purpose.
+        # One key per partition, bounded, kept an hour: deletion leaves it on purpose.
         return sum(1 for _ in self._redis.scan_iter("*:erased", count=1000))
 
-    def _memory(self, looks: Sequence[Look], seconds: float) -> dict[str, Any]:
+    def _memory(self, samples: Sequence[Sample], seconds: float) -> dict[str, Any]:
         """Each role's memory at the start, its most, and its slope once sessions expire as fast as they come."""
-        warm = [look for look in looks if look.at_s >= min(STATUS_S + 15, seconds / 2)]
+        warm = [sample for sample in samples if sample.at_s >= min(STATUS_S + 15, seconds / 2)]
         table: dict[str, Any] = {}
-        for role in looks[0].rss_mib:
-            values = [look.rss_mib[role] for look in looks]
-            table[role] = _line([look.at_s for look in warm], [look.rss_mib[role] for look in warm], values)
-        used = [look.redis_used_mib for look in looks]
-        table["redis_used"] = _line([look.at_s for look in warm], [look.redis_used_mib for look in warm], used)
+        for role in samples[0].rss_mib:
+            values = [sample.rss_mib[role] for sample in samples]
+            table[role] = _line([sample.at_s for sample in warm], [sample.rss_mib[role] for sample in warm], values)
+        used = [sample.redis_used_mib for sample in samples]
+        table["redis_used"] = _line([sample.at_s for sample in warm], [sample.redis_used_mib for sample in warm], used)
         rate = (warm[-1].done - warm[0].done) / (warm[-1].at_s - warm[0].at_s)
         for line in table.values():
             line["mib_per_1000_sessions"] = round(line["mib_per_min"] / 60 / rate * 1000, 3)
         return {"memory": table}
 
     def _kinds(self) -> Counter[str]:
-        """How many keys there are of each kind: what stands behind the hash tag."""
+        """The number of keys of each kind, which is the part behind the hash tag."""
         names = (str(key).split(":") for key in self._redis.scan_iter(count=1000))
         return Counter(name[1] if len(name) > 1 else name[0] for name in names)
 
 
 def _line(at_s: Sequence[float], values: Sequence[float], whole: Sequence[float]) -> dict[str, Any]:
-    """A series in MiB, told in short, and its slope by least squares over its later part."""
+    """A series in MiB, summarised, and its slope by least squares over its later part."""
     slope = float(np.polyfit(at_s, values, 1)[0]) * 60
     return {
         "first": round(whole[0], 1), "most": round(max(whole), 1), "last": round(whole[-1], 1),
@@ -147,7 +147,7 @@ def main() -> None:
     environment = {
         "STENOLOG_SESSION_TTL_S": str(TTL_S), "STENOLOG_MAX_SESSIONS": room, "STENOLOG_WORKER_CAPACITY": room,
         "STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S),
-        # A client in a hurry is what is wanted here.
+        # The clients are in a hurry on purpose.
         "STENOLOG_REQUESTS_PER_MINUTE": "0",
     }  # fmt: skip
     with Stack(engine="mock", environment=environment) as stack:

@@ -1,4 +1,4 @@
-"""The clients of `benchmarks.churn`: each slot opens a session, speaks, stops, hears the end, fetches or deletes."""
+"""The clients of `benchmarks.churn`: each slot opens a session, speaks, stops, gets the end, fetches or deletes."""
 
 import asyncio
 import time
@@ -13,9 +13,8 @@ from benchmarks.speech import FRAME_MS, FRAME_SAMPLES, RATE_HZ, frames
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
-from stenolog.client.wav import Recording
-from stenolog.client.websocket import stream_url
-from stenolog.local.demo import recordings
+from stenolog.client.edge import stream_url
+from stenolog.local.demo import recordings, samples
 
 SPEECH_S = 1.2
 """A few words."""
@@ -29,10 +28,8 @@ _decode = msgspec.json.Decoder().decode
 def _speech() -> list[bytes]:
     """The shortest bundled sentence's beginning, in frames."""
     path = min(recordings(), key=lambda found: found.stat().st_size)
-    with path.open("rb") as file:
-        pcm = b"".join(Recording(file).blocks())
     count = int(SPEECH_S * 1000 / FRAME_MS)
-    return frames(pcm)[1 : 1 + count]
+    return frames(samples(path))[1 : 1 + count]
 
 
 def expected_transcript() -> str:
@@ -43,11 +40,11 @@ def expected_transcript() -> str:
     return " ".join(recognition.text for recognition in MockRecogniser().recognise(clips))
 
 
-class Ear(WSListener):
+class SessionListener(WSListener):
     """One session's connection."""
 
     def __init__(self) -> None:
-        """Hear the start, the end, and why it failed."""
+        """Futures of the start and the end."""
         self.started: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self.ended: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
 
@@ -67,17 +64,17 @@ class Ear(WSListener):
                     self._failed(message["code"])
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:  # noqa: ARG002 - the library's signature
-        """Whoever still waits, waits in vain."""
+        """End what still waits for a message."""
         self._failed("disconnected")
 
     def _failed(self, why: str) -> None:
         for future in (self.started, self.ended):
             if not future.done():
                 future.set_exception(ConnectionError(why))
-                future.exception()  # seen, should nobody wait for it
+                future.exception()  # seen, in case it is never awaited
 
 
-class Churner:
+class ChurnClients:
     """All slots."""
 
     def __init__(self, url: str, http: httpx2.AsyncClient, transcript: str) -> None:
@@ -109,8 +106,8 @@ class Churner:
             await asyncio.sleep(due - time.perf_counter())
 
     async def _session(self, until: float) -> None:
-        transport, listener = await ws_connect(Ear, self._url, websocket_handshake_timeout=STEP_S)
-        assert isinstance(listener, Ear)  # noqa: S101 - made by the call before
+        transport, listener = await ws_connect(SessionListener, self._url, websocket_handshake_timeout=STEP_S)
+        assert isinstance(listener, SessionListener)  # noqa: S101 - made by the call before
         self._open += 1
         self.most_open = max(self.most_open, self._open)
         try:

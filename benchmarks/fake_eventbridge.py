@@ -1,4 +1,4 @@
-"""An event bus that fails on purpose: PutEvents by HTTP on loopback, as far as a forwarder can tell."""
+"""An EventBridge that fails on purpose: PutEvents by HTTP on loopback, as far as a forwarder can see."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from typing import Any, NamedTuple, Self
 TARGET = "AWSEvents.PutEvents"
 
 
-class Troubles(NamedTuple):
-    """How often what goes wrong, as fractions.
+class FaultRates(NamedTuple):
+    """How often each fault happens, as fractions.
 
     Attributes:
         entries: Entries that fail by themselves (`FailedEntryCount`).
@@ -29,18 +29,18 @@ class Troubles(NamedTuple):
     unanswered: float = 0.02
 
 
-class Bus:
+class FakeEventBridge:
     """Takes events and remembers their ids; a context manager."""
 
-    def __init__(self, troubles: Troubles, seed: int) -> None:
-        """Fail as `troubles` says, by the random numbers of `seed`."""
-        self._troubles = troubles
+    def __init__(self, rates: FaultRates, seed: int) -> None:
+        """Fail at these `rates`, by the random numbers of `seed`."""
+        self._rates = rates
         self._random = random.Random(seed)
         self._lock = threading.Lock()
         self.arrived: Counter[tuple[str, str]] = Counter()
         """How often each event came and was taken: interaction id and event id."""
         self.counts: Counter[str] = Counter()
-        """Requests and entries by what became of them."""
+        """Requests and entries by their outcome."""
         bus = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -82,18 +82,18 @@ class Bus:
             return HTTPStatus.BAD_REQUEST, {"__type": "UnknownOperationException"}
         with self._lock:
             self.counts["requests"] += 1
-            if self._happens(self._troubles.throttled):
+            if self._happens(self._rates.throttled):
                 self.counts["throttled"] += 1
                 return HTTPStatus.BAD_REQUEST, {"__type": "ThrottlingException", "message": "Rate exceeded"}
             answers = [self._put(entry) for entry in json.loads(request)["Entries"]]
-            if self._happens(self._troubles.unanswered):
+            if self._happens(self._rates.unanswered):
                 self.counts["unanswered"] += 1
                 return HTTPStatus.INTERNAL_SERVER_ERROR, {"__type": "InternalException", "message": "lost"}
         failed = sum("ErrorCode" in answer for answer in answers)
         return HTTPStatus.OK, {"FailedEntryCount": failed, "Entries": answers}
 
     def _put(self, entry: dict[str, Any]) -> dict[str, str]:
-        if self._happens(self._troubles.entries):
+        if self._happens(self._rates.entries):
             self.counts["failed_entries"] += 1
             return {"ErrorCode": "InternalFailure", "ErrorMessage": "try again"}
         [event_id] = entry["Resources"]

@@ -1,4 +1,4 @@
-"""Finished recordings told to the outside: `python -m benchmarks.forward --batches 1000 --forwards 20000`.
+"""Events of finished recordings forwarded to sinks: `python -m benchmarks.forward --batches 1000 --forwards 20000`.
 
 First to a sink that takes everything at once, which leaves the log's side; then by the sink `eventbridge` to a bus that
 fails on purpose. Prints one JSON line; docs/benchmarks.md says how to read it.
@@ -19,7 +19,7 @@ from typing import Any
 
 import uvloop
 
-from benchmarks.fake_eventbridge import Bus, Troubles
+from benchmarks.fake_eventbridge import FakeEventBridge, FaultRates
 from eventlog.codec import encode
 from eventlog.events import Batch, Fact, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
@@ -32,21 +32,21 @@ from projections.runner import Forwarding, ProjectionRunner
 from stenolog.local.embedded import EmbeddedServer
 
 RATE_HZ = 16_000
-UTTERANCES = 3  # a recording of some seconds: most of what there is to do is the event, not its text
+UTTERANCES = 3  # a recording of some seconds: most of the work is the event, not its text
 TEXT = "And mister John Dashwood had then leisure to consider how much there might be prudently in his power to do."
 TTL_S = 3600
 WRITTEN_AT_ONCE = 500
 LOOK_S = 0.02
-SETTLE_S, SETTLE_LOOKS = 0.5, 240  # two minutes: the longest pauses between tries, several times
+SETTLE_S, MAX_POLLS = 0.5, 240  # two minutes: the longest pauses between tries, several times
 MOST_S = 600.0  # bound of each half: ten times what it takes on a slow machine
 MOST_BATCHES = 1_000_000
 CONSUMER = "benchmark"
 
-Owed = set[tuple[str, str]]
-"""Interaction and event id of each event that is owed."""
+Expected = set[tuple[str, str]]
+"""Interaction and event id of each event that is expected."""
 
 
-class Instant:
+class InstantSink:
     """A sink that takes at once what it is given."""
 
     name = EventBridge.name
@@ -72,11 +72,11 @@ class Instant:
         return [SENT] * len(events)
 
     async def stop(self) -> None:
-        """There is nothing to free."""
+        """Nothing to free."""
 
 
-async def write(server: Server, count: int) -> Owed:
-    """The facts of so many finished recordings, and the ids of the events that they are owed."""
+async def write(server: Server, count: int) -> Expected:
+    """The facts of so many finished recordings, and the ids of the events that they are expected."""
     runs = [server.keys.of(str(uuid.uuid4())).run() for _ in range(count)]
     for first in range(0, count, WRITTEN_AT_ONCE):
         commands = [command for keys in runs[first : first + WRITTEN_AT_ONCE] for command in _commands(keys)]
@@ -111,7 +111,7 @@ def _commands(keys: RunKeys) -> list[tuple[str | bytes | int, ...]]:
     ]
 
 
-async def forwarded(server: Server, sink: Sink, owed: Owed, is_done: Callable[[], bool]) -> tuple[float, float]:
+async def forwarded(server: Server, sink: Sink, expected: Expected, is_done: Callable[[], bool]) -> tuple[float, float]:
     """Run one process's forwarder until all is done, and then until it knows; seconds until done and of its CPU.
 
     Raises:
@@ -126,9 +126,9 @@ async def forwarded(server: Server, sink: Sink, owed: Owed, is_done: Callable[[]
                 raise SystemExit(f"not everything was forwarded within {MOST_S:.0f} s")
             await asyncio.sleep(LOOK_S)
         took = time.perf_counter() - began, time.process_time() - began_cpu
-        # What was taken without an answer comes once more, also if it was the last.
-        for _ in range(SETTLE_LOOKS):
-            if not (await left(server, owed, sink.name))["behind"]:
+        # An event that was taken without an answer comes again, also if it was the last.
+        for _ in range(MAX_POLLS):
+            if not (await left(server, expected, sink.name))["behind"]:
                 break
             await asyncio.sleep(SETTLE_S)
         return took
@@ -136,14 +136,14 @@ async def forwarded(server: Server, sink: Sink, owed: Owed, is_done: Callable[[]
         await runner.stop()
 
 
-async def left(server: Server, owed: Owed, name: str) -> dict[str, int]:
+async def left(server: Server, expected: Expected, name: str) -> dict[str, int]:
     """What the forwarder left behind: dead letters, letters to be sent again, runs whose position was not moved."""
     lengths = [await server.execute_many([("XLEN", key) for key in keys]) for keys in (
         [partition.dead_letters(name) for partition in server.keys.partitions],
         [partition.redriven(name) for partition in server.keys.partitions],
     )]
     positions = await server.execute_many([
-        ("GET", server.keys.of(session_id).run().projected(name)) for session_id, _ in sorted(owed)
+        ("GET", server.keys.of(session_id).run().projected(name)) for session_id, _ in sorted(expected)
     ])
     behind = sum(position != str(SEALED).encode() for position in positions)
     return {"dead_letters": sum(map(_count, lengths[0])), "redriven": sum(map(_count, lengths[1])), "behind": behind}
@@ -155,10 +155,10 @@ def _count(answer: object) -> int:
     return answer
 
 
-def compared(arrived: Counter[tuple[str, str]], owed: Owed) -> dict[str, int]:
-    """What came beside what was owed; an event that came with another id is both lost and unknown."""
+def compared(arrived: Counter[tuple[str, str]], expected: Expected) -> dict[str, int]:
+    """Arrived events against expected ones; an event with another id is both lost and unknown."""
     return {
-        "arrived": len(arrived), "lost": len(owed - arrived.keys()), "unknown": len(arrived.keys() - owed),
+        "arrived": len(arrived), "lost": len(expected - arrived.keys()), "unknown": len(arrived.keys() - expected),
         "duplicates": sum(arrived.values()) - len(arrived),
     }  # fmt: skip
 
@@ -166,16 +166,16 @@ def compared(arrived: Counter[tuple[str, str]], owed: Owed) -> dict[str, int]:
 async def log_side(url: str, count: int) -> dict[str, Any]:
     """Forwards to a sink that takes at once."""
     server = await connect(url)
-    sink = Instant()
+    sink = InstantSink()
     try:
-        owed = await write(server, count)
+        expected = await write(server, count)
         print(f"forwarding {count} events to a sink that takes at once", file=sys.stderr)
         began = time.perf_counter()
-        elapsed_s, cpu_s = await forwarded(server, sink, owed, lambda: len(sink.arrived) >= count)
+        elapsed_s, cpu_s = await forwarded(server, sink, expected, lambda: len(sink.arrived) >= count)
         return {
             "events": count, "seconds": round(elapsed_s, 2), "first_after_s": round(sink.first_s - began, 2),
             "per_s": round(count / elapsed_s), "cpu_us_per_event": round(1e6 * cpu_s / count),
-            **compared(sink.arrived, owed), **await left(server, owed, sink.name),
+            **compared(sink.arrived, expected), **await left(server, expected, sink.name),
         }  # fmt: skip
     finally:
         await server.close()
@@ -185,14 +185,14 @@ async def bus_side(url: str, count: int, seed: int) -> dict[str, Any]:
     """Forwards to a bus that fails on purpose."""
     server = await connect(url)
     try:
-        owed = await write(server, count)
-        with Bus(Troubles(), seed) as bus:
+        expected = await write(server, count)
+        with FakeEventBridge(FaultRates(), seed) as bus:
             sink = EventBridge(EventBridgeSettings(endpoint_url=bus.url))
             print(f"forwarding {count} events to a bus that fails", file=sys.stderr)
-            elapsed_s, _ = await forwarded(server, sink, owed, lambda: len(bus.arrived) >= count)
+            elapsed_s, _ = await forwarded(server, sink, expected, lambda: len(bus.arrived) >= count)
             return {
                 "events": count, "seconds": round(elapsed_s, 2), "per_s": round(count / elapsed_s),
-                **compared(bus.arrived, owed), **bus.counts, **await left(server, owed, sink.name),
+                **compared(bus.arrived, expected), **bus.counts, **await left(server, expected, sink.name),
             }  # fmt: skip
     finally:
         await server.close()

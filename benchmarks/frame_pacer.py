@@ -5,10 +5,10 @@ import time
 from typing import Protocol
 
 SLOTS = 50
-"""Turns of 2 ms: sessions spread over the 100 ms of a frame as independent speakers are, and a slot has some twenty."""
+"""Slots of 2 ms: sessions spread over the 100 ms of a frame like independent speakers, some twenty in each."""
 
 
-class Rider(Protocol):
+class PacedSender(Protocol):
     """Something that sends a frame each round."""
 
     first_turn: int
@@ -23,38 +23,38 @@ class Rider(Protocol):
         ...
 
 
-class Wheel:
-    """Calls each slot's riders once a round, and remembers when it did."""
+class FramePacer:
+    """Calls each slot's senders once a round, and records the times."""
 
     def __init__(self, round_s: float) -> None:
         """A round lasts `round_s`."""
         self.times: list[list[float]] = [[] for _ in range(SLOTS)]
         """Per slot, when each of its turns was taken."""
         self.late_s: list[float] = []
-        """How late each turn was, while it is asked for."""
-        self.notes_lateness = False
-        self._riders: list[list[Rider]] = [[] for _ in range(SLOTS)]
+        """How late each turn was, while lateness is recorded."""
+        self.records_lateness = False
+        self._senders: list[list[PacedSender]] = [[] for _ in range(SLOTS)]
         self._step_s = round_s / SLOTS
         self._joined = 0
         self._handle: asyncio.TimerHandle | None = None
 
     def start(self) -> None:
-        """Begin to turn."""
+        """Begin."""
         self._due = time.perf_counter()
         self._slot = 0
         self._turn()
 
     def stop(self) -> None:
-        """Stand still."""
+        """End."""
         if self._handle is not None:
             self._handle.cancel()
 
-    def join(self, rider: Rider) -> int:
-        """Give a rider a slot; returns which."""
+    def join(self, sender: PacedSender) -> int:
+        """Give a sender a slot; returns its number."""
         slot = self._joined % SLOTS
         self._joined += 1
-        rider.first_turn = len(self.times[slot])
-        self._riders[slot].append(rider)
+        sender.first_turn = len(self.times[slot])
+        self._senders[slot].append(sender)
         return slot
 
     def turn_of(self, slot: int) -> int:
@@ -63,7 +63,7 @@ class Wheel:
 
     def _turn(self) -> None:
         while (late_s := time.perf_counter() - self._due) >= 0:
-            if self.notes_lateness:
+            if self.records_lateness:
                 self.late_s.append(late_s)
             self._take(self._slot)
             self._slot = (self._slot + 1) % SLOTS
@@ -75,11 +75,11 @@ class Wheel:
         turn = len(times)
         times.append(time.perf_counter())
         over = False
-        for rider in self._riders[slot]:
-            if turn < rider.last_turn:
-                rider.send_frame(turn - rider.first_turn)
+        for sender in self._senders[slot]:
+            if turn < sender.last_turn:
+                sender.send_frame(turn - sender.first_turn)
             else:
                 over = True
-                rider.finish()
+                sender.finish()
         if over:
-            self._riders[slot] = [rider for rider in self._riders[slot] if turn < rider.last_turn]
+            self._senders[slot] = [sender for sender in self._senders[slot] if turn < sender.last_turn]

@@ -1,4 +1,4 @@
-"""One simulated speaker: a WebSocket that sends frames when told and notes when answers came."""
+"""One simulated speaker: a WebSocket that sends paced frames and records the times of the answers."""
 
 import asyncio
 import time
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
-from benchmarks.frame_pacer import Wheel
+from benchmarks.frame_pacer import FramePacer
 from benchmarks.speech import FRAME_SAMPLES, RATE_HZ
 
 _ACK = b'{"type":"ack"'
@@ -15,7 +15,7 @@ _decode = msgspec.json.Decoder().decode
 
 
 class Window:
-    """The measured part of a run; what was sent outside of it isn't counted."""
+    """The measured part of a run; frames sent outside of it aren't counted."""
 
     def __init__(self) -> None:
         """Nothing is measured until the window opens."""
@@ -33,7 +33,7 @@ class Window:
 class Speaker(WSListener):
     """One session."""
 
-    def __init__(self, wheel: Wheel, window: Window, cut: list[bytes], place: int) -> None:
+    def __init__(self, pacer: FramePacer, window: Window, cut: list[bytes], place: int) -> None:
         """Will speak the frames of `cut` from number `place` on."""
         self.first_turn = 0
         self.last_turn = 1 << 62
@@ -46,7 +46,7 @@ class Speaker(WSListener):
         self.over = asyncio.Event()
         self.place = place
         self.slot = -1
-        self._wheel = wheel
+        self._pacer = pacer
         self._window = window
         self._cut = cut
         self._transport: WSTransport | None = None
@@ -57,13 +57,13 @@ class Speaker(WSListener):
         return self.last_turn - self.first_turn
 
     def send_frame(self, number: int) -> None:
-        """Send a frame, as the wheel asks."""
+        """Send a frame."""
         if self._transport is not None:
             self._window.frames += 1
             self._transport.send(WSMsgType.BINARY, self._cut[(self.place + number) % len(self._cut)])
 
     def finish(self) -> None:
-        """Say that there is no more."""
+        """End the session."""
         if self._transport is not None:
             self._transport.send(WSMsgType.TEXT, b'{"type":"stop"}')
 
@@ -99,19 +99,19 @@ class Speaker(WSListener):
     def _take(self, message: dict[str, Any], now: float) -> None:
         match message["type"]:
             case "partial":
-                self._note(message["end"], now, self._window.partial_s)
+                self._record(message["end"], now, self._window.partial_s)
             case "final":
-                self.worst_s = max(self.worst_s, self._note(message["decided"], now, self._window.final_s))
+                self.worst_s = max(self.worst_s, self._record(message["decided"], now, self._window.final_s))
                 self.finals.append(message)
             case "session_start":
-                self.slot = self._wheel.join(self)
+                self.slot = self._pacer.join(self)
                 self.started.set()
             case "session_end":
                 self.end = message
             case "error":
                 self.errors.append(message["code"])
 
-    def _note(self, position_s: float, now: float, latencies: list[float]) -> float:
+    def _record(self, position_s: float, now: float, latencies: list[float]) -> float:
         """Count the time since the sample at that position was sent, if it was sent in the window; returns it."""
         sent = self._sent(round(position_s * RATE_HZ))
         if not self._window.holds(sent):
@@ -121,5 +121,5 @@ class Speaker(WSListener):
 
     def _sent(self, position_samples: int) -> float:
         """When the last sample before that position was sent."""
-        times = self._wheel.times[self.slot]
+        times = self._pacer.times[self.slot]
         return times[min(self.first_turn + max(0, position_samples - 1) // FRAME_SAMPLES, len(times) - 1)]

@@ -40,7 +40,7 @@ SEEDING_S = 30.0  # bound of writing the ended sessions, in which the load goes 
 CALL_S = 10.0
 
 
-class Questions:
+class Poller:
     """Asks one address again and again, in a thread of its own."""
 
     def __init__(self, url: str, path: str) -> None:
@@ -116,7 +116,7 @@ def live(url: str, sessions: int, seconds: float) -> Iterator[None]:
 
 def measured(url: str, seconds: float) -> dict[str, Any]:
     """Percentiles of each address, in milliseconds."""
-    asked = {name: Questions(url, path) for name, path in PATHS.items()}
+    asked = {name: Poller(url, path) for name, path in PATHS.items()}
     for questions in asked.values():
         questions.start()
     threading.Event().wait(seconds)

@@ -15,7 +15,7 @@ from benchmarks.stack import Stack, Usage
 MOST_SESSIONS, MOST_SECONDS = 10_000, 3600
 """Bounds against a typing error: more sessions than any one machine carries, an hour."""
 
-STOP_S = 10.0  # for the load generator to end once it is told to
+STOP_S = 10.0  # for the load generator to end once it is asked to
 
 
 def main() -> None:
@@ -51,7 +51,7 @@ def _arguments() -> argparse.Namespace:
 
 
 class Measured(Protocol):
-    """A stack whose processes are looked at."""
+    """A stack whose processes are measured."""
 
     @property
     def url(self) -> str:

@@ -17,14 +17,14 @@ from typing import Any
 import uvloop
 from picows import ws_connect
 
-from benchmarks.frame_pacer import Wheel
+from benchmarks.frame_pacer import FramePacer
 from benchmarks.listener import Speaker, Window
 from benchmarks.speech import FRAME_MS, RATE_HZ, Script, first_frame, frames, loop
 from processor.speech import SegmenterSettings
-from stenolog.client.websocket import stream_url
+from stenolog.client.edge import stream_url
 
 CONNECTING = 32  # handshakes at once: quick, and below what would fill a listening queue
-JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown what is measured
+JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown the measurement
 SETTLE_S = 3.0  # after the last joined: the queues of the ramp drain
 STOPS_PER_S = 250  # as they came
 DRAIN_S = 30.0  # for the last finals and transcripts
@@ -51,28 +51,28 @@ class Load:
         self._url = stream_url(url, {"sample_rate": str(RATE_HZ)})
         self._seconds = seconds
         self.cut = frames(loop())
-        self.wheel = Wheel(FRAME_MS / 1000)
+        self.pacer = FramePacer(FRAME_MS / 1000)
         self.window = Window()
         self.speakers = [
-            Speaker(self.wheel, self.window, self.cut, first_frame(number, len(self.cut))) for number in range(sessions)
+            Speaker(self.pacer, self.window, self.cut, first_frame(number, len(self.cut))) for number in range(sessions)
         ]
 
     async def run(self) -> dict[str, Any]:
         """Connect, speak, measure, stop; returns the counts and latencies."""
-        self.wheel.start()
+        self.pacer.start()
         await self._connect()
         await asyncio.sleep(SETTLE_S)
         gc.collect()
         gc.freeze()
         cpu_s, frame_count = _cpu_s(), self.window.frames
         self.window.opened = time.perf_counter()
-        self.wheel.notes_lateness = True
-        _tell(event="opened")
+        self.pacer.records_lateness = True
+        _print_line(event="opened")
         await asyncio.sleep(self._seconds)
         self.window.closed = time.perf_counter()
-        self.wheel.notes_lateness = False
+        self.pacer.records_lateness = False
         frame_count, cpu_s = self.window.frames - frame_count, _cpu_s() - cpu_s
-        _tell(event="closed")
+        _print_line(event="closed")
         await self._stop()
         seconds = self.window.closed - self.window.opened
         return self._measured(seconds, frame_count, cpu_s)
@@ -97,12 +97,12 @@ class Load:
         for number, speaker in enumerate(self.speakers):
             rounds = int(number / STOPS_PER_S / (FRAME_MS / 1000))
             if speaker.slot >= 0:
-                speaker.last_turn = self.wheel.turn_of(speaker.slot) + 1 + rounds
+                speaker.last_turn = self.pacer.turn_of(speaker.slot) + 1 + rounds
         waits = [asyncio.ensure_future(speaker.over.wait()) for speaker in self.speakers]
         await asyncio.wait(waits, timeout=DRAIN_S + len(self.speakers) / STOPS_PER_S)
         for wait in waits:
             wait.cancel()
-        self.wheel.stop()
+        self.pacer.stop()
 
     def _measured(self, seconds: float, frame_count: int, cpu_s: float) -> dict[str, Any]:
         window = self.window
@@ -119,14 +119,14 @@ class Load:
             "finals": len(window.final_s),
             "keeps_up": sum(not speaker.errors and speaker.worst_s <= BOUND_S for speaker in self.speakers),
             "errors": {error: errors.count(error) for error in sorted(set(errors))},
-            "late_ms": percentiles(self.wheel.late_s),
+            "late_ms": percentiles(self.pacer.late_s),
             "loadgen_cpu_s": round(cpu_s, 2),
             "loadgen_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
 
 
-class Verdict:
-    """Compares what the sessions got with what they were owed."""
+class Result:
+    """Compares the sessions' finals and transcripts with the expected ones."""
 
     def __init__(self, load: Load, engine: str, settings: SegmenterSettings) -> None:
         """With the mock recogniser, texts and boundaries are compared too."""
@@ -161,18 +161,18 @@ class Verdict:
         if speaker.end is None:
             self.unended += 1
             return
-        told = speaker.end["transcript"]
+        transcript = speaker.end["transcript"]
         finals = sorted(speaker.finals, key=lambda final: final["utterance"])
-        if told is None:
+        if transcript is None:
             self.untold += 1
-        elif told != " ".join(final["text"] for final in finals):
+        elif transcript != " ".join(final["text"] for final in finals):
             self.wrong += 1
 
 
 def _matches(final: dict[str, Any], owed: Any) -> bool:  # noqa: ANN401
-    told = tuple(round(final[name] * RATE_HZ) for name in ("start", "end", "decided"))
-    # Seconds are told with three digits: 16 samples.
-    near = all(abs(mine - theirs) <= RATE_HZ // 1000 for mine, theirs in zip(told, owed[:3], strict=True))
+    got = tuple(round(final[name] * RATE_HZ) for name in ("start", "end", "decided"))
+    # Messages hold seconds with three digits: 16 samples.
+    near = all(abs(mine - theirs) <= RATE_HZ // 1000 for mine, theirs in zip(got, owed[:3], strict=True))
     return near and final["text"] == owed.text
 
 
@@ -181,7 +181,7 @@ def _cpu_s() -> float:
     return usage.ru_utime + usage.ru_stime
 
 
-def _tell(**line: Any) -> None:  # noqa: ANN401
+def _print_line(**line: Any) -> None:  # noqa: ANN401
     print(json.dumps(line), flush=True)
 
 
@@ -199,10 +199,10 @@ def main() -> None:
     measured = uvloop.run(load.run())
     print("checking what came", file=sys.stderr)
     settings = SegmenterSettings(hangover_ms=arguments.hangover_ms, vad_mode=arguments.vad_mode)
-    verdict = Verdict(load, arguments.engine, settings)
-    _tell(
-        event="result", **measured, lost=verdict.lost, duplicated=verdict.duplicated, wrong=verdict.wrong,
-        untold=verdict.untold, unended=verdict.unended,
+    result = Result(load, arguments.engine, settings)
+    _print_line(
+        event="result", **measured, lost=result.lost, duplicated=result.duplicated, wrong=result.wrong,
+        untold=result.untold, unended=result.unended,
     )
 
 

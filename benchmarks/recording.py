@@ -1,4 +1,4 @@
-"""An hour of speech in a file, made as it is sent: the bundled sentences with pauses, in a loop."""
+"""An hour of speech in a file, made while it is sent: the bundled sentences with pauses, in a loop."""
 
 import struct
 from collections.abc import Iterator, Sequence
@@ -42,13 +42,13 @@ class LoopedRecording:
         yield _TAIL
 
     def word_error_rate(self, segments: Sequence[dict[str, Any]]) -> float:
-        """Of what was heard, round by round, since a comparison's cost grows with the square of the length."""
+        """Of the transcript, round by round, since a comparison's cost grows with the square of the length."""
         spoken = " ".join(clip.words for clip in clips.sentences())
-        heard: list[list[str]] = [[] for _ in range(self.rounds)]
+        found: list[list[str]] = [[] for _ in range(self.rounds)]
         for segment in segments:
             middle_s = (segment["start"] + segment["end"]) / 2  # its start reaches into the pause before
-            heard[min(self.rounds - 1, int(middle_s / self.loop_s))].append(segment["text"])
-        return word_error_rate((spoken, " ".join(texts)) for texts in heard)
+            found[min(self.rounds - 1, int(middle_s / self.loop_s))].append(segment["text"])
+        return word_error_rate((spoken, " ".join(texts)) for texts in found)
 
     def _head(self) -> bytes:
         form = (

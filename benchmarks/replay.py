@@ -91,9 +91,9 @@ def replayed(url: str, engine: str, workers: int) -> dict[str, Any]:
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         raise SystemExit(f"the replay ended with status {done.returncode}")
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {**told, "cpu_s": round(cpu_s, 2)}
+    return {**result, "cpu_s": round(cpu_s, 2)}
 
 
 def redis_cpu_s(url: str) -> float:
@@ -118,14 +118,14 @@ def main() -> None:
         audio_s = uvloop.run(_written(redis.url, sessions, arguments.minutes * 60))
         print(f"{sessions} sessions with {audio_s / 3600:.1f} h of audio written", file=sys.stderr)
         before_s = redis_cpu_s(redis.url)
-        told = replayed(redis.url, arguments.engine, arguments.workers)
+        result = replayed(redis.url, arguments.engine, arguments.workers)
         used_s = redis_cpu_s(redis.url) - before_s
-    rate = told["times_real_time"]
+    rate = result["times_real_time"]
     print(json.dumps({
-        "benchmark": "replay", "engine": arguments.engine, "workers": arguments.workers, "sessions": told["done"],
-        "audio_s": told["audio_seconds"], "elapsed_s": told["elapsed_seconds"], "times_real_time": rate,
-        "per_worker": round(rate / arguments.workers, 1), "cpu_s": told["cpu_s"],
-        "times_real_time_per_cpu": round(told["audio_seconds"] / told["cpu_s"], 1), "redis_cpu_s": round(used_s, 2),
+        "benchmark": "replay", "engine": arguments.engine, "workers": arguments.workers, "sessions": result["done"],
+        "audio_s": result["audio_seconds"], "elapsed_s": result["elapsed_seconds"], "times_real_time": rate,
+        "per_worker": round(rate / arguments.workers, 1), "cpu_s": result["cpu_s"],
+        "times_real_time_per_cpu": round(result["audio_seconds"] / result["cpu_s"], 1), "redis_cpu_s": round(used_s, 2),
     }), flush=True)  # fmt: skip
 
 

@@ -5,10 +5,9 @@ from typing import NamedTuple
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Boundary, Segmenter, SegmenterSettings
-from stenolog.client.wav import Recording
-from stenolog.local.demo import recordings
+from stenolog.local import demo
 
-RATE_HZ = 16_000
+RATE_HZ = demo.RATE_HZ
 FRAME_MS = 100
 FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
 FRAME_BYTES = 2 * FRAME_SAMPLES
@@ -28,9 +27,8 @@ class Expected(NamedTuple):
 def loop() -> bytes:
     """The sentences, each followed by a pause, in whole frames."""
     pcm = bytearray()
-    for path in recordings():
-        with path.open("rb") as file:
-            pcm += b"".join(Recording(file).blocks()) + bytes(2 * PAUSE_SAMPLES)
+    for path in demo.recordings():
+        pcm += demo.samples(path) + bytes(2 * PAUSE_SAMPLES)
     return bytes(pcm) + bytes(-len(pcm) % FRAME_BYTES)
 
 
@@ -72,8 +70,8 @@ class Script:
 
 
 def _final(boundary: Boundary) -> Expected | None:
-    heard = boundary.utterance
-    if heard is None:
+    utterance = boundary.utterance
+    if utterance is None:
         return None
-    [recognition] = MockRecogniser().recognise([Clip(pcm=heard.pcm, sample_rate_hz=RATE_HZ)])
-    return Expected(heard.start_samples, heard.end_samples, heard.decided_samples, recognition.text)
+    [recognition] = MockRecogniser().recognise([Clip(pcm=utterance.pcm, sample_rate_hz=RATE_HZ)])
+    return Expected(utterance.start_samples, utterance.end_samples, utterance.decided_samples, recognition.text)

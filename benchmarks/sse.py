@@ -31,7 +31,7 @@ from eventlog.redis.server import Server, connect
 from eventlog.work.claims import Claims
 
 RATE_HZ = 16_000
-LEASE_MS = 3_600_000  # nobody else shall take the benchmark's claims while it runs
+LEASE_MS = 3_600_000  # no worker may take the benchmark's claims while it runs
 TICK_S = 0.01
 WARM_UP_LISTENERS = 200  # what the process needs once, for code, pools and arenas
 SETTLE_S = 2.0
@@ -39,17 +39,17 @@ SPARE_FILES = 200
 OPENED_AT_ONCE = 250
 
 
-class Voices:
-    """Sessions without audio: the benchmark holds their claims and commits what is said."""
+class FactWriter:
+    """Sessions without audio: the benchmark holds their claims and commits their facts."""
 
     def __init__(self, server: Server, log: RedisLog, claims: Sequence[Claim]) -> None:
         """Speak in the runs of `claims`."""
         self._server = server
         self._log = log
         self._claims = claims
-        self._said = [0] * len(claims)
+        self._written = [0] * len(claims)
         self.commit_s: list[float] = []
-        """How long each round of commits took; what is delivered has waited for that too."""
+        """How long each round of commits took; each delivery has waited for that too."""
 
     async def speak(self, events_per_s: float, seconds: float) -> None:
         """Commit so many finals a second in each run, spread evenly."""
@@ -72,8 +72,8 @@ class Voices:
         self.commit_s.append(time.perf_counter() - began)
 
     def _next(self, number: int) -> Commit:
-        said = self._said[number]
-        self._said[number] += 1
+        said = self._written[number]
+        self._written[number] += 1
         at = said * RATE_HZ // 10
         fact = UtteranceFinal(
             utterance=said, channel=0, start_samples=at, end_samples=at + RATE_HZ // 10,
@@ -104,7 +104,7 @@ async def _open(server: Server, log: RedisLog, session_id: str) -> None:
     await log.open(server.keys.of(session_id), start, "benchmark")
 
 
-class Ears:
+class SseClients:
     """The process with the listeners."""
 
     def __init__(self, port: int, paths: Sequence[str], per_second: float) -> None:
@@ -112,17 +112,17 @@ class Ears:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "benchmarks.sse_clients"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
-        self._say(json.dumps({"port": port, "paths": list(paths), "per_second": per_second}))
+        self._send(json.dumps({"port": port, "paths": list(paths), "per_second": per_second}))
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin  # noqa: S101 - it is a pipe
         self._process.stdin.write(line + "\n")
         self._process.stdin.flush()
 
-    async def told(self, line: str = "") -> dict[str, Any]:
-        """What it says next, after it is told `line`."""
+    async def ask(self, line: str = "") -> dict[str, Any]:
+        """Send it `line`, and return its next line."""
         if line:
-            self._say(line)
+            self._send(line)
         assert self._process.stdout  # noqa: S101 - it is a pipe
         answer = await asyncio.to_thread(self._process.stdout.readline)
         if not answer:
@@ -131,10 +131,10 @@ class Ears:
         return found
 
     def reset(self) -> None:
-        """Forget what was heard so far."""
-        self._say("reset")
+        """Drop the events so far."""
+        self._send("reset")
 
-    def leave(self) -> None:
+    def stop(self) -> None:
         """End it."""
         self._process.kill()
         self._process.wait()
@@ -147,29 +147,29 @@ async def measure(stack: Stack, redis_url: str, arguments: argparse.Namespace) -
     claims = await _claimed(server, log, arguments.listeners)
     paths = [_path(claim, number) for number, claim in enumerate(claims)]
     port = urlsplit(stack.url).port or 0
-    warm = Ears(port, paths[:WARM_UP_LISTENERS], arguments.arrivals)
-    await warm.told()
-    warm.leave()
+    warm = SseClients(port, paths[:WARM_UP_LISTENERS], arguments.arrivals)
+    await warm.ask()
+    warm.stop()
     await asyncio.sleep(SETTLE_S)
     before = stack.usage()
-    ears = Ears(port, paths, arguments.arrivals)
+    clients = SseClients(port, paths, arguments.arrivals)
     try:
-        connected = await ears.told()
+        connected = await clients.ask()
         await asyncio.sleep(SETTLE_S)
         idle = stack.usage()
         gc.freeze()  # thousands of claims, which no collection need walk over while times are taken
-        voices = Voices(server, log, claims[: 2 * arguments.sessions : 2])  # those whose transcript is listened to
+        voices = FactWriter(server, log, claims[: 2 * arguments.sessions : 2])  # those whose transcript is listened to
         await voices.speak(arguments.events, SETTLE_S)
-        ears.reset()
+        clients.reset()
         voices.commit_s.clear()
         started = time.perf_counter()
         await voices.speak(arguments.events, arguments.seconds)
         took_s = time.perf_counter() - started
         after = stack.usage()
         await asyncio.sleep(SETTLE_S)
-        delivered = await ears.told("report")
+        delivered = await clients.ask("report")
     finally:
-        ears.leave()
+        clients.stop()
         await server.close()
     commits = round(arguments.events * arguments.sessions * arguments.seconds)
     grown_kib = (idle["edge"].rss_mb - before["edge"].rss_mb) * 1024

@@ -1,4 +1,4 @@
-"""Many listeners to event streams, in a process of their own: `benchmarks.sse` starts it and talks to it by lines.
+"""Many listeners to event streams, in a process of their own: `benchmarks.sse` starts and commands it by lines.
 
 Standard input: one JSON line with `port`, `paths`, `per_second`; then ``reset`` before and ``report`` after the
 measured part. Standard output: a JSON line once all have connected, and one for each report.
@@ -18,15 +18,15 @@ REQUEST = (
     "User-Agent: Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/140.0 Safari/537.36\r\n"
     "Accept-Encoding: gzip, deflate, br\r\nAccept-Language: en\r\n\r\n"
 )
-"""About what a browser sends."""
+"""About the size of a browser's request."""
 
 FIRST_S = 30.0  # a listener whose stream has not begun by then never will
 
 _MARK = b'"text":"'
 
 
-class Ear(asyncio.Protocol):
-    """One listener: notes when its stream began, and how old each event is that says when it was made."""
+class SseClient(asyncio.Protocol):
+    """One listener: notes when its stream began, and the age of each event that holds its time."""
 
     def __init__(self, path: str, ages_ns: list[int]) -> None:
         """Will ask for `path`, and put ages into `ages_ns`."""
@@ -36,11 +36,11 @@ class Ear(asyncio.Protocol):
         self.began: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvloop's transports are none of asyncio's
-        """Ask."""
+        """Send the request."""
         transport.write(REQUEST.format(self._path).encode())
 
     def data_received(self, data: bytes) -> None:
-        """Look for the times in texts; whoever makes them puts nothing else there."""
+        """Find the times in texts; the benchmark's facts hold nothing else."""
         now_ns = time.monotonic_ns()
         if not self.began.done():
             good = data.startswith(b"HTTP/1.1 200")
@@ -66,37 +66,37 @@ def percentiles_ms(seconds: list[float]) -> dict[str, float]:
     }
 
 
-async def _arrive(order: dict[str, Any], ages_ns: list[int]) -> list[Ear]:
+async def _arrive(order: dict[str, Any], ages_ns: list[int]) -> list[SseClient]:
     loop = asyncio.get_running_loop()
-    ears: list[Ear] = []
+    clients: list[SseClient] = []
     started = loop.time()
 
     async def one(path: str) -> None:
-        ears.append((await loop.create_connection(lambda: Ear(path, ages_ns), "127.0.0.1", order["port"]))[1])
+        clients.append((await loop.create_connection(lambda: SseClient(path, ages_ns), "127.0.0.1", order["port"]))[1])
 
     connecting = []
     for number, path in enumerate(order["paths"]):
         await asyncio.sleep(started + number / order["per_second"] - loop.time())
         connecting.append(asyncio.create_task(one(path)))
     await asyncio.gather(*connecting)
-    return ears
+    return clients
 
 
 async def main() -> None:
-    """Connect all, then report what they hear when told to."""
+    """Connect all, then report the ages of their events on command."""
     order = json.loads(await asyncio.to_thread(sys.stdin.readline))
     ages_ns: list[int] = []
-    ears = await _arrive(order, ages_ns)
+    clients = await _arrive(order, ages_ns)
     async with asyncio.timeout(FIRST_S):
-        began = await asyncio.gather(*(ear.began for ear in ears))
+        began = await asyncio.gather(*(client.began for client in clients))
     refused = sum(one == float("inf") for one in began)
     good = [one for one in began if one != float("inf")]
     gc.freeze()  # thousands of listeners, which no collection need walk over while times are taken
     print(json.dumps({"refused": refused, **percentiles_ms(good)}), flush=True)
     while line := (await asyncio.to_thread(sys.stdin.readline)).strip():
         if line == "report":
-            heard = percentiles_ms([age / 1e9 for age in ages_ns])
-            print(json.dumps({"heard": len(ages_ns), **heard}), flush=True)
+            ages = percentiles_ms([age / 1e9 for age in ages_ns])
+            print(json.dumps({"heard": len(ages_ns), **ages}), flush=True)
         ages_ns.clear()
 
 

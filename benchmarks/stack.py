@@ -79,7 +79,7 @@ class Stack:
 
     @property
     def complaints(self) -> list[str]:
-        """What the stack logged as a warning or worse, or what is no log line at all."""
+        """The lines that are warnings or worse, or no log lines at all."""
         return [line for line in self._lines if '"level":"info"' not in line]
 
     def _wait_ready(self) -> None:

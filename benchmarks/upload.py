@@ -29,7 +29,7 @@ RATE_HZ = 48_000
 CHANNELS = 2
 PERIOD_S = 60
 BLOCK_BYTES = 1 << 20
-LOOK_S = 0.1
+SAMPLE_PERIOD_S = 0.1
 REQUEST_S = 1_800.0
 
 
@@ -40,9 +40,9 @@ class LongWav:
         """Hold one minute of it, whatever its size."""
         self.data_bytes = size_bytes - size_bytes % (2 * CHANNELS)
         speech = np.frombuffer(clips.sentences()[0].pcm, "<i2")
-        heard = soxr.resample(speech, clips.RATE_HZ, RATE_HZ)
+        sentence = soxr.resample(speech, clips.RATE_HZ, RATE_HZ)
         minute = np.zeros((PERIOD_S * RATE_HZ, CHANNELS), "<i2")
-        minute[: len(heard)] = heard[:, None]
+        minute[: len(sentence)] = sentence[:, None]
         self._minute = minute.tobytes()
 
     def __len__(self) -> int:
@@ -81,23 +81,23 @@ def transcribed(url: str, wav: LongWav, *, timeout_s: float = REQUEST_S) -> dict
     connection.close()
     deadline = time.monotonic() + timeout_s
     while answer.status == http.client.ACCEPTED and "utterances" not in found and time.monotonic() < deadline:
-        time.sleep(LOOK_S)
+        time.sleep(SAMPLE_PERIOD_S)
         connection = http.client.HTTPConnection(host, timeout=timeout_s)
         connection.request("GET", f"/v1/sessions/{found['session_id']}/transcript")
-        told = connection.getresponse()
-        body = json.load(told)
-        found = body if told.status == http.client.OK and body.get("reason") else found
+        response = connection.getresponse()
+        body = json.load(response)
+        found = body if response.status == http.client.OK and body.get("reason") else found
         connection.close()
     if "utterances" not in found:
         raise SystemExit(f"no transcript: {answer.status} {found}")
     return found
 
 
-class Watch:
-    """Looks at the memory of processes, of their children, and of a Redis, now and then; a context manager."""
+class MemoryMonitor:
+    """Samples the memory of processes, of their children, and of a Redis; a context manager."""
 
     def __init__(self, redis_url: str, pids: dict[str, list[int]]) -> None:
-        """Watch these processes by name; a decoder counts as `decoder`, whoever's child it is."""
+        """Watch these processes by name; a decoder counts as `decoder`, of any parent."""
         self._redis = redis.Redis.from_url(redis_url)
         self.pids = pids
         self.most_mib: dict[str, float] = {}
@@ -106,7 +106,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self._look()
+        self._measure()
         self.first_mib = dict(self.most_mib)
         self._thread.start()
         return self
@@ -117,18 +117,18 @@ class Watch:
         self._redis.close()
 
     def _run(self) -> None:
-        while not self._over.wait(LOOK_S):
-            self._look()
+        while not self._over.wait(SAMPLE_PERIOD_S):
+            self._measure()
 
-    def _look(self) -> None:
-        self._note("redis", int(self._redis.info("memory")["used_memory"]) / 2**20)
+    def _measure(self) -> None:
+        self._record("redis", int(self._redis.info("memory")["used_memory"]) / 2**20)
         for name, pids in list(self.pids.items()):
             for pid in pids:
-                self._note(name, _rss_mib(pid))
+                self._record(name, _rss_mib(pid))
                 for child in _children(pid):
-                    self._note("decoder", _rss_mib(child))
+                    self._record("decoder", _rss_mib(child))
 
-    def _note(self, name: str, mib: float) -> None:
+    def _record(self, name: str, mib: float) -> None:
         self.most_mib[name] = max(round(mib, 1), self.most_mib.get(name, 0.0))
 
 
@@ -160,7 +160,7 @@ def main() -> None:
     settings = {"STENOLOG_MAX_UPLOAD_AHEAD_BYTES": str(arguments.ahead_mib << 20)}
     with Stack(engine=arguments.engine, environment=settings) as stack:
         pids = {role: pids for role, pids in stack.pids.items() if role != "redis"}
-        with Watch(stack.redis_url, pids) as watch:
+        with MemoryMonitor(stack.redis_url, pids) as watch:
             began = time.monotonic()
             found = transcribed(stack.url, wav)
             took_s = time.monotonic() - began

@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from rapidfuzz.distance import Levenshtein
+
 _SPELLINGS = {"mr": "mister", "mrs": "missus", "dr": "doctor", "st": "saint"}
 """Abbreviations that are written for words that were spoken in full."""
 
@@ -13,22 +15,11 @@ def normalised(text: str) -> list[str]:
     return [_SPELLINGS.get(word, word) for word in words]
 
 
-def word_errors(spoken: list[str], heard: list[str]) -> int:
-    """Return the fewest insertions, deletions and substitutions that make one list the other."""
-    row = list(range(len(heard) + 1))
-    for line, expected in enumerate(spoken, 1):
-        diagonal, row[0] = row[0], line
-        for column, word in enumerate(heard, 1):
-            cost = diagonal + (word != expected)
-            diagonal, row[column] = row[column], min(row[column] + 1, row[column - 1] + 1, cost)
-    return row[-1]
-
-
 def word_error_rate(pairs: Iterable[tuple[str, str]]) -> float:
-    """Return the errors of all (spoken, heard) texts over their spoken words, as a fraction."""
+    """Return the errors of all (spoken, recognised) texts over their spoken words, as a fraction."""
     errors = words = 0
-    for spoken, heard in pairs:
+    for spoken, recognised in pairs:
         reference = normalised(spoken)
-        errors += word_errors(reference, normalised(heard))
+        errors += Levenshtein.distance(reference, normalised(recognised))
         words += len(reference)
     return errors / words if words else 0.0

@@ -1,4 +1,4 @@
-"""Writes docs/schemas anew from the types that bodies are checked against: `python -m scripts.event_schemas`."""
+"""Writes docs/schemas again from the types that bodies are checked against: `python -m scripts.event_schemas`."""
 
 from __future__ import annotations
 

@@ -27,18 +27,18 @@ def configure(role: str, level: str) -> None:
     handler.setFormatter(PlainFormatter(role) if sys.stderr.isatty() else JsonFormatter(role))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.captureWarnings(capture=True)
-    sys.excepthook = _told
-    threading.excepthook = lambda found: _told(found.exc_type, found.exc_value, found.exc_traceback)
+    sys.excepthook = _log_uncaught
+    threading.excepthook = lambda found: _log_uncaught(found.exc_type, found.exc_value, found.exc_traceback)
     # One line per handshake would drown the rest at a thousand sessions.
     for chatty in ("uvicorn.access", "uvicorn.error", "websockets", "httpx2", "faster_whisper"):
         logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
 
 
-def _told(kind: type[BaseException], error: BaseException | None, at: TracebackType | None) -> None:
-    """Log what nobody caught, so that what ends a process is a record as well."""
+def _log_uncaught(kind: type[BaseException], error: BaseException | None, at: TracebackType | None) -> None:
+    """Log an uncaught error, so that the end of a process is a record as well."""
     if error is None or issubclass(kind, SystemExit):
         return
-    logger.critical("ended by an error that nobody caught", exc_info=(kind, error, at))
+    logger.critical("ended by an uncaught error", exc_info=(kind, error, at))
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
@@ -73,7 +73,7 @@ def _encoded(line: dict[str, Any]) -> str:
     """One line of JSON, whatever stands in it."""
     try:
         return msgspec.json.encode(line, enc_hook=repr).decode()
-    except Exception:  # noqa: BLE001 - a lone surrogate, a key that is none, a repr that raises: told without it
+    except Exception:  # noqa: BLE001 - a lone surrogate, a key that is none, a repr that raises: logged without it
         return msgspec.json.encode({name: _plain(value) for name, value in line.items()}).decode()
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 
@@ -19,32 +20,22 @@ from processor.recognisers import Recogniser, load
 from processor.settings import WorkerSettings
 from processor.speech import SegmenterSettings
 from stenolog import __version__
+from stenolog.errors import UserError
 from stenolog.local.embedded import running_url
 from stenolog.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-CONNECT_S = 10.0
-"""A role that starts beside its Redis, or while that is restarted, waits this long for it."""
+CONNECT_TIMEOUT_S = 10.0
+"""A role that starts beside its Redis, or while that restarts, waits this long for it."""
 
 CONNECT_PAUSE_S = 0.25
 """Between two tries; a start of Redis takes about as long."""
 
 
-def redis_url(settings: Settings) -> str:
-    """The Redis to use: the one that is set, or the embedded one of a running `stenolog up` on the same directory.
-
-    Raises:
-        LogUnavailableError: if there is neither.
-    """
-    if settings.redis_url is not None:
-        return settings.redis_url
-    url = running_url(settings.data_dir)
-    if url is None:
-        raise LogUnavailableError(
-            f"no REDIS_URL is set, and no `stenolog up` runs with --data {settings.data_dir}; start one, or set it"
-        )
-    return url
+def find_redis(settings: Settings) -> str | None:
+    """The Redis that is set, or the embedded one of a running `stenolog up` on the same directory; None if neither."""
+    return settings.redis_url if settings.redis_url is not None else running_url(settings.data_dir)
 
 
 @contextlib.asynccontextmanager
@@ -52,19 +43,29 @@ async def connected(settings: Settings) -> AsyncIterator[Server]:
     """A connection to the deployment's Redis, closed at the end.
 
     Raises:
+        UserError: if no Redis is set or runs.
         LogUnavailableError: if Redis can't be reached for a while.
         DeploymentMismatchError: if the deployment has another number of partitions.
     """
-    tls = Tls(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
-    server = await _connected(redis_url(settings), settings.partitions, tls)
+    url = find_redis(settings)
+    if url is None:
+        raise UserError(
+            f"this needs Redis: set REDIS_URL, or start `stenolog up`; none runs with --data {settings.data_dir}"
+        )
+    server = await _connect(url, settings.partitions, redis_tls(settings))
     try:
         yield server
     finally:
         await server.close()
 
 
-async def _connected(url: str, partitions: int, tls: Tls) -> Server:
-    deadline = time.monotonic() + CONNECT_S
+def redis_tls(settings: Settings) -> Tls:
+    """The certificates for a `rediss://` address."""
+    return Tls(settings.redis_ca_file, settings.redis_cert_file, settings.redis_key_file)
+
+
+async def _connect(url: str, partitions: int, tls: Tls) -> Server:
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
     while True:
         try:
             return await connect(url, partitions=partitions, tls=tls)
@@ -76,10 +77,10 @@ async def _connected(url: str, partitions: int, tls: Tls) -> Server:
 
 
 async def durable(server: Server, settings: Settings) -> Durability:
-    """What acks promise, as the settings have it.
+    """The durability that acks promise.
 
     Raises:
-        DeploymentMismatchError: if Redis is seen not to give that.
+        DeploymentMismatchError: if Redis does not give it.
     """
     asked = parse_durability(
         settings.durability, timeout_ms=settings.durability_timeout_ms, on_shortfall=settings.durability_on_shortfall
@@ -95,7 +96,7 @@ def segmenter_settings(settings: Settings) -> SegmenterSettings:
 
 
 def archive_place(settings: Settings) -> ArchiveLocation | None:
-    """Where the archive is; None if there is none."""
+    """The archive's place; None if none is set."""
     if not settings.archive_url:
         return None
     return ArchiveLocation(
@@ -105,113 +106,63 @@ def archive_place(settings: Settings) -> ArchiveLocation | None:
 
 
 def worker_settings(settings: Settings) -> WorkerSettings:
-    """A worker's part of the settings."""
-    return WorkerSettings(
-        lease_ms=settings.lease_ms,
-        capacity=settings.worker_capacity,
-        tick_ms=settings.worker_tick_ms,
-        max_read_bytes=settings.max_read_bytes,
-        max_pending_utterances=settings.max_pending_utterances,
-        partial_interval_ms=settings.partial_interval_ms,
-        partials_per_s=settings.partials_per_s,
-        idle_ms=settings.idle_timeout_s * 1000,
-        sweep_s=settings.idle_sweep_s,
-        audio_retention_s=settings.audio_retention_s if settings.audio_retention == "time" else 0,
-        keeps_unarchived=settings.audio_retention == "archived",
-        memory_high_watermark_percent=settings.memory_high_watermark_percent,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        archive=archive_place(settings),
-        session_ttl_s=settings.session_ttl_s,
-        changes_max_notices=settings.changes_max_notices,
-        suspicion_limit=settings.suspicion_limit,
-        quarantine_trial_timeout_s=settings.quarantine_trial_timeout_s,
-        max_decoders=settings.max_decoders,
-        max_decode_ahead_s=settings.max_decode_ahead_s,
-        max_spool_bytes=settings.max_spool_bytes,
-        max_session_s=settings.max_session_s,
-        max_upload_ahead_bytes=settings.max_upload_ahead_bytes,
+    """A worker's part of the settings: the fields of the same name, and those that are called or counted otherwise."""
+    return WorkerSettings(**_same_named(settings, WorkerSettings) | {
+        "capacity": settings.worker_capacity,
+        "tick_ms": settings.worker_tick_ms,
+        "idle_ms": settings.idle_timeout_s * 1000,
+        "sweep_s": settings.idle_sweep_s,
+        "audio_retention_s": settings.audio_retention_s if settings.audio_retention == "time" else 0,
+        "keeps_unarchived": settings.audio_retention == "archived",
+        "archive": archive_place(settings),
         # Another model gives other words, so only workers with the same one share.
-        engine=f"{settings.engine}:{settings.model}" if settings.model else settings.engine,
-        shared_recognition=settings.shared_recognition,
-        max_shared_utterances=settings.max_shared_utterances,
-        shared_recognition_lease_ms=settings.shared_recognition_lease_ms,
-    )
+        "engine": f"{settings.engine}:{settings.model}" if settings.model else settings.engine,
+    })  # fmt: skip
 
 
-REPLAYS_AT_ONCE = 4
+REPLAY_CAPACITY = 4
 """Runs that one worker of replays has at a time: while one is committed the next is read, and batches find partners."""
 
 REPLAY_READ_BYTES = 524_288
 """A read of a replay's audio: 16 s of 16 kHz mono, which holds Redis up for less than a millisecond."""
 
-REPLAY_PENDING = 16
+REPLAY_PENDING_UTTERANCES = 16
 """Utterances of a replay that may wait: two batches' worth of commits, so that reading doesn't wait for them."""
 
 
 def replayer_settings(settings: Settings) -> WorkerSettings:
-    """The part of a worker of replays: throughput counts, nobody waits for captions."""
+    """The part of a worker of replays: throughput counts, since no client waits for captions."""
     usual = worker_settings(settings)
     return msgspec.structs.replace(
-        usual, queue=usual.engine, capacity=min(usual.capacity, REPLAYS_AT_ONCE),
+        usual, queue=usual.engine, capacity=min(usual.capacity, REPLAY_CAPACITY),
         max_read_bytes=max(usual.max_read_bytes, REPLAY_READ_BYTES),
-        max_pending_utterances=max(usual.max_pending_utterances, REPLAY_PENDING),
+        max_pending_utterances=max(usual.max_pending_utterances, REPLAY_PENDING_UTTERANCES),
         # Among themselves: workers for clients have better to do.
         engine=f"{usual.engine}-replayed",
     )  # fmt: skip
 
 
 def edge_settings(settings: Settings) -> EdgeSettings:
-    """An edge's part of the settings."""
-    return EdgeSettings(
-        name=process_name(),
-        version=__version__,
-        max_sessions=settings.max_sessions,
-        max_sessions_per_tenant=settings.max_sessions_per_tenant,
-        requests_per_minute=settings.requests_per_minute,
-        ticket_ttl_s=settings.ticket_ttl_s,
-        auth_grace_s=settings.auth_grace_s,
-        allowed_origins=settings.allowed_origins,
-        reservation_ttl_s=settings.reservation_ttl_s,
-        flush_ms=settings.flush_ms,
-        flush_bytes=settings.flush_bytes,
-        ack_interval_ms=settings.ack_interval_ms,
-        max_frame_bytes=settings.max_frame_bytes,
-        max_unacked_bytes=settings.max_unacked_bytes,
-        resend_buffer_s=settings.resend_buffer_s,
-        max_outbox_messages=settings.max_outbox_messages,
-        redis_outage_timeout_s=settings.redis_outage_timeout_s,
-        memory_high_watermark_percent=settings.memory_high_watermark_percent,
-        memory_critical_watermark_percent=settings.memory_critical_watermark_percent,
-        memory_limit_bytes=settings.memory_limit_bytes,
-        session_end_timeout_s=settings.session_end_timeout_s,
-        result_timeout_s=settings.result_timeout_s,
-        batch_timeout_s=settings.batch_timeout_s,
-        mock_tenant_id=settings.mock_tenant_id,
-        mock_user_id=settings.mock_user_id,
-        max_upload_ahead_bytes=settings.max_upload_ahead_bytes,
-        max_upload_bytes=settings.max_upload_bytes,
-        webhook_allow_private=settings.webhook_allow_private,
-        max_session_s=settings.max_session_s,
-        ready_stale_s=settings.ready_stale_s,
-        sse_keepalive_s=settings.sse_keepalive_s,
-        max_sse_listeners=settings.max_sse_listeners,
-        max_sse_listeners_per_user=settings.max_sse_listeners_per_user,
-        max_sse_buffer_bytes=settings.max_sse_buffer_bytes,
-        sse_slow_timeout_s=settings.sse_slow_timeout_s,
-        ready_lag_s=settings.ready_lag_s,
-        engine=settings.engine,
-        speaker_labels=settings.speaker_labels,
-        segmenter=msgspec.to_builtins(segmenter_settings(settings)),
-    )
+    """An edge's part of the settings: the fields of the same name, and what it states of itself."""
+    return EdgeSettings(**_same_named(settings, EdgeSettings) | {
+        "name": process_name(),
+        "version": __version__,
+        "segmenter": msgspec.to_builtins(segmenter_settings(settings)),
+    })  # fmt: skip
+
+
+def _same_named(settings: Settings, kind: type[msgspec.Struct]) -> dict[str, Any]:
+    """The settings that a part has a field of the same name for."""
+    return {name: getattr(settings, name) for name in kind.__struct_fields__ if hasattr(settings, name)}
 
 
 def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
     """The recogniser that the settings name, ready to work; takes seconds for a model.
 
-    It makes use of so many cores at once, of all that there are if 0.
+    It uses so many cores at once, all of them if 0.
 
     Raises:
-        RecogniserError: if there is none of that name, or it can't work as it is set.
+        RecogniserError: if it does not exist, or can't work with these settings.
     """
     given: dict[str, dict[str, object]] = {
         "mock": {},

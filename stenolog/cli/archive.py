@@ -1,4 +1,4 @@
-"""`stenolog archive`: what is archived of sessions."""
+"""`stenolog archive`: archived sessions, listed, verified, erased."""
 
 import asyncio
 import sys
@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
+import click
 import msgspec
-from rich.console import Console
 from rich.table import Table
 
 from eventlog.archive import writer
@@ -19,17 +19,18 @@ from eventlog.archive.manifest import DamagedArchiveError
 from eventlog.archive.reader import read_manifest, verify
 from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store
 from eventlog.work import erasure
-from stenolog.cli.errors import FAILED, UNABLE, UserError, told
-from stenolog.operations.replay.time_ranges import moment_ms
+from stenolog.cli.options import ExampleCommand, ExampleGroup, options
+from stenolog.cli.output import local_time, output_console, print_json
+from stenolog.errors import FAILED, UNABLE, UserError
+from stenolog.operations.replay.time_ranges import parse_range
 from stenolog.settings import Settings, load
 from stenolog.wiring import archive_place, connected
 
 _COLUMNS = ("session", "tenant", "started", "audio s", "parts", "bytes", "missing s", "engine", "ended")
-_PIPED_WIDTH = 220  # without a terminal there is no width to fit into
 
 
-class Listed(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived session as it is printed."""
+class SessionInArchive(msgspec.Struct, frozen=True, kw_only=True):
+    """An archived session in the form that is printed."""
 
     session_id: str
     tenant_id: str
@@ -45,67 +46,86 @@ class Listed(msgspec.Struct, frozen=True, kw_only=True):
     """Why it can't be read."""
 
 
-def run_list(
-    *, session_ids: Sequence[str], tenant: str | None, since: str | None, until: str | None, limit: int, as_json: bool,
-    **overrides: Any,  # noqa: ANN401 - settings have many types
-) -> None:  # fmt: skip
-    """Print archived sessions as a table or as a JSON array."""
-    wanted = _wanted(session_ids, tenant, since, until)
-    with told(), _store(load(**overrides)) as store:
-        found = [_listed(one) for one in islice(find(store, wanted), limit + 1)]
+@click.group(cls=ExampleGroup, epilog="stenolog archive list --since 7d")
+def archive() -> None:
+    """Archived sessions: list them, verify them, erase them."""
+
+
+@archive.command("list", cls=ExampleCommand, epilog=(
+    "stenolog archive list --since 7d\n"
+    "stenolog archive list --tenant acme --since 2026-01-01 --until 2026-02-01 --json | jq -r '.[].session_id'"
+))
+@click.argument("session_ids", metavar="[SESSION]...", nargs=-1)
+@options("data", "tenant", "since", "until")
+@click.option("--limit", type=click.IntRange(1, 1_000_000), default=1000, show_default=True, help="Most listed.")
+@options("json")
+def list_archive(*, limit: int, as_json: bool, data_dir: str | None, **query: Any) -> None:  # noqa: ANN401 - options have many types
+    """List archived sessions, day by day: tenant, start, length, size; never any transcript."""
+    with _store(load(data_dir=data_dir)) as store:
+        found = [_view(one) for one in islice(find(store, _query(**query)), limit + 1)]
     if as_json:
-        print(msgspec.json.encode(found[:limit]).decode())
+        print_json(found[:limit])
     else:
-        _console().print(_table(found[:limit]))
+        output_console().print(_table(found[:limit]))
     if len(found) > limit:
-        print("there are more; see --limit", file=sys.stderr)
+        print("more sessions exist; see --limit", file=sys.stderr)
 
 
-def run_verify(
-    *, session_ids: Sequence[str], tenant: str | None, since: str | None, until: str | None, as_json: bool,
-    **overrides: Any,  # noqa: ANN401
-) -> None:  # fmt: skip
-    """Check archived sessions, and exit by whether they are whole."""
-    wanted = _wanted(session_ids, tenant, since, until)
-    troubles: dict[str, list[str]] = {}
+@archive.command("verify", cls=ExampleCommand, epilog=(
+    "stenolog archive verify --since 1d\n"
+    "stenolog archive verify $SESSION --json"
+))
+@click.argument("session_ids", metavar="[SESSION]...", nargs=-1)
+@options("data", "tenant", "since", "until", "json")
+def verify_archive(
+    *, session_ids: Sequence[str], as_json: bool, data_dir: str | None, **query: Any  # noqa: ANN401
+) -> None:
+    """Read all files of archived sessions, and compare them with their checksums: exit status 1 if one differs."""
+    damaged: dict[str, list[str]] = {}
     seen: set[str] = set()
-    with told(), _store(load(**overrides)) as store:
-        for one in find(store, wanted):
+    with _store(load(data_dir=data_dir)) as store:
+        for one in find(store, _query(session_ids, **query)):
             seen.add(one.session_id)
             faults = [one.error] if one.manifest is None else verify(store, one.manifest)
             if faults:
-                troubles[one.session_id] = faults
+                damaged[one.session_id] = faults
                 if not as_json:
                     print(f"{one.session_id}: {'; '.join(faults)}")
-    troubles |= {session_id: ["it is not in the archive"] for session_id in session_ids if session_id not in seen}
+    damaged |= {session_id: ["it is not in the archive"] for session_id in session_ids if session_id not in seen}
     if as_json:
-        print(msgspec.json.encode({"verified": len(seen), "damaged": troubles}).decode())
+        print_json({"verified": len(seen), "damaged": damaged})
     else:
         for session_id in set(session_ids) - seen:
             print(f"{session_id}: it is not in the archive")
-        print(f"{len(seen)} verified, {len(troubles)} damaged", file=sys.stderr)
-    if troubles:
+        print(f"{len(seen)} verified, {len(damaged)} damaged", file=sys.stderr)
+    if damaged:
         sys.exit(FAILED)
 
 
-def run_erase(*, session_ids: Sequence[str], **overrides: Any) -> None:  # noqa: ANN401
-    """Erase sessions, and exit by whether there was something of each."""
-    with told():
-        settings = load(**overrides)
-        with _store(settings) as store:
-            erased = asyncio.run(_erased(settings, store, list(dict.fromkeys(session_ids))))
-    for session_id, was_there in erased.items():
-        print(f"{session_id}: {'erased' if was_there else 'there was nothing of it'}")
+@archive.command("erase", cls=ExampleCommand, epilog="stenolog archive erase $SESSION")
+@click.argument("session_ids", metavar="SESSION...", nargs=-1, required=True)
+@options("data")
+def erase_archive(*, session_ids: Sequence[str], **overrides: Any) -> None:  # noqa: ANN401
+    """Erase sessions from the archive, and from Redis if it still holds them; replays of them end.
+
+    DELETE of a session does the same; this is for those that Redis no longer knows. Exit status 1 if one of them
+    existed nowhere.
+    """
+    settings = load(**overrides)
+    with _store(settings) as store:
+        erased = asyncio.run(_erase(settings, store, list(dict.fromkeys(session_ids))))
+    for session_id, was_found in erased.items():
+        print(f"{session_id}: {'erased' if was_found else 'nothing of it was found'}")
     if not all(erased.values()):
         sys.exit(FAILED)
 
 
-async def _erased(settings: Settings, store: Store, session_ids: Sequence[str]) -> dict[str, bool]:
+async def _erase(settings: Settings, store: Store, session_ids: Sequence[str]) -> dict[str, bool]:
     found: dict[str, bool] = {}
     async with connected(settings) as server:
         for session_id in session_ids:
             tenant_id = await asyncio.to_thread(_tenant_of, store, session_id)
-            # First in Redis, so that nothing writes any more, and replays of it stop.
+            # First in Redis, so that nothing writes any more, and its replays stop.
             was_known = await erasure.erase(server, server.keys.of(session_id), tenant_id)
             objects = await asyncio.to_thread(writer.erase, store, session_id)
             found[session_id] = was_known or objects > 0
@@ -119,13 +139,13 @@ def _tenant_of(store: Store, session_id: str) -> str:
         return ""
 
 
-def _wanted(session_ids: Sequence[str], tenant: str | None, since: str | None, until: str | None) -> ArchiveQuery:
-    now_ms = time.time_ns() // 1_000_000
+def _query(
+    session_ids: Sequence[str], tenant: str | None, since: str | None, until: str | None
+) -> ArchiveQuery:
     try:
-        since_ms, until_ms = (None if text is None else moment_ms(text, now_ms) for text in (since, until))
+        return ArchiveQuery(tuple(session_ids), tenant, *parse_range(since, until, time.time_ns() // 1_000_000))
     except ValueError as error:
         raise UserError(str(error), UNABLE) from error
-    return ArchiveQuery(tuple(session_ids), tenant, since_ms, until_ms)
 
 
 @contextmanager
@@ -133,7 +153,7 @@ def _store(settings: Settings) -> Iterator[Store]:
     """The archive of the settings."""
     place = archive_place(settings)
     if place is None:
-        raise UserError("no archive is set: STENOLOG_ARCHIVE_URL says where it is", UNABLE)
+        raise UserError("no archive is set: STENOLOG_ARCHIVE_URL names it", UNABLE)
     store = open_store(place)
     try:
         yield store
@@ -143,15 +163,15 @@ def _store(settings: Settings) -> Iterator[Store]:
         store.close()
 
 
-def _listed(found: ArchivedSession) -> Listed:
+def _view(found: ArchivedSession) -> SessionInArchive:
     manifest = found.manifest
     if manifest is None:
-        return Listed(
+        return SessionInArchive(
             session_id=found.session_id, tenant_id="", started_ms=0, ended_ms=0, audio_seconds=0, missing_seconds=0,
             parts=0, bytes=0, engine="", reason="", trouble=found.error,
         )  # fmt: skip
     rate_hz = manifest.sample_rate_hz
-    return Listed(
+    return SessionInArchive(
         session_id=manifest.session_id, tenant_id=manifest.tenant_id, started_ms=manifest.started_ms,
         ended_ms=manifest.ended_ms, audio_seconds=round(manifest.total_samples / rate_hz, 3),
         missing_seconds=round(sum(end - start for start, end in manifest.missing) / rate_hz, 3),
@@ -160,19 +180,12 @@ def _listed(found: ArchivedSession) -> Listed:
     )  # fmt: skip
 
 
-def _table(found: Sequence[Listed]) -> Table:
+def _table(found: Sequence[SessionInArchive]) -> Table:
     table = Table(*_COLUMNS, box=None, pad_edge=False)
     for one in found:
-        started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.started_ms / 1000))
         table.add_row(
-            one.session_id, one.tenant_id, started, f"{one.audio_seconds:.1f}", str(one.parts), str(one.bytes),
-            f"{one.missing_seconds:.1f}", one.engine, one.trouble or one.reason, style="red" if one.trouble else None,
+            one.session_id, one.tenant_id, local_time(one.started_ms), f"{one.audio_seconds:.1f}", str(one.parts),
+            str(one.bytes), f"{one.missing_seconds:.1f}", one.engine, one.trouble or one.reason,
+            style="red" if one.trouble else None,
         )  # fmt: skip
     return table
-
-
-def _console() -> Console:
-    console = Console(highlight=False, markup=False)
-    if console.is_terminal:
-        return console
-    return Console(highlight=False, markup=False, no_color=True, width=_PIPED_WIDTH)

@@ -1,17 +1,19 @@
 """`stenolog aws setup` and `stenolog aws verify`; docs/aws.md is their page."""
 
-from __future__ import annotations
-
 import re
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import click
 
-if TYPE_CHECKING:
-    from stenolog.operations.aws.access import Access
-    from stenolog.operations.aws.desired_state import Names
+from stenolog.cli.options import ExampleCommand, ExampleGroup
+from stenolog.cli.output import print_json
+from stenolog.operations.aws.access import Access
+from stenolog.operations.aws.desired_state import Names
+from stenolog.operations.aws.setup import Setup
+from stenolog.operations.aws.verify import Verify
+from stenolog.settings import Settings, load
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -31,7 +33,7 @@ def _named(pattern: re.Pattern[str], what: str) -> Callable[[click.Context, clic
 
 
 def _options(command: Command) -> Command:
-    """What both commands take; what isn't given comes from the settings."""
+    """Add the options of both commands; the settings have their defaults."""
     for option in reversed((
         click.option("--endpoint-url", metavar="URL", help="An emulator in place of AWS.  [default: AWS_ENDPOINT_URL]"),
         click.option("--region", help="AWS region.  [default: AWS_REGION, us-east-1]"),
@@ -46,88 +48,71 @@ def _options(command: Command) -> Command:
     return command
 
 
-@click.group()
+@click.group(cls=ExampleGroup, epilog="stenolog aws setup --dry-run\nstenolog aws verify")
 def aws() -> None:
-    """Make and try what listens to EventBridge: a queue, its dead-letter queue, a rule."""
+    """Make and test the receivers of EventBridge events: a queue, its dead-letter queue, a rule."""
 
 
-@aws.command()
+@aws.command(cls=ExampleCommand, epilog=(
+    "stenolog aws setup --dry-run\n"
+    "stenolog aws setup --queue-name transcripts --json | jq -r .queue_url"
+))
 @_options
 @click.option("--dlq-name", "dlq", default="meeting-transcripts-dlq", show_default=True, metavar="NAME",
-              callback=_named(_QUEUE, "a standard queue"), help="Queue for what was received three times.")
+              callback=_named(_QUEUE, "a standard queue"), help="Queue for messages that were received three times.")
 @click.option("--rule-name", "rule", default="capture-transcripts-rule", show_default=True, metavar="NAME",
               callback=_named(_RULE, "a rule"), help="Rule that takes the events from the bus.")
-@click.option("--dry-run", is_flag=True, help="Only look, and tell what would be made.")
+@click.option("--dry-run", is_flag=True, help="Change nothing, and show what would be made.")
 def setup(*, as_json: bool, dry_run: bool, dlq: str, rule: str, **options: Any) -> None:  # noqa: ANN401 - settings have many types
-    """Make the queues, the rule and its target, as far as they aren't there.
+    """Make the queues, the rule and its target, unless they exist.
 
-    What exists is kept as it is; what of it differs is told. Prints the queue's URL, the dead-letter queue's URL and
-    the rule's ARN.
+    Existing ones are kept unchanged, and their differences are reported. Prints the queue's URL, the dead-letter
+    queue's URL and the rule's ARN.
     """
-    from stenolog.operations.aws.setup import Setup  # noqa: PLC0415 - commands import when they run
-
-    access, names = _prepared(options, dlq=dlq, rule=rule)
-    found = _run(lambda: Setup(access(), names, _note, dry_run=dry_run).run())
+    settings = _settings(options)
+    names = _names(settings, options, dlq=dlq, rule=rule)
+    found = Setup(_access(settings, options), names, _note, dry_run=dry_run).run()
     if as_json:
-        _print_json(found)
+        print_json(found)
         return
     for label, value in (("queue", found.queue_url), ("dead-letter queue", found.dlq_url), ("rule", found.rule_arn)):
         click.echo(f"{label}: {value or '(would be created)'}")
 
 
-@aws.command()
+@aws.command(cls=ExampleCommand, epilog="stenolog aws verify\nstenolog aws verify --json | jq .seconds")
 @_options
 def verify(*, as_json: bool, **options: Any) -> None:  # noqa: ANN401
-    """Send a test event and wait for it in the queue, for 30 s: exit status 0 if it comes as it was sent, 1 if not.
+    """Send a test event and wait for it in the queue, for 30 s: exit status 0 if it comes unchanged, 1 if not.
 
     The event has an interaction id of its own and the user `stenolog-verify`. Only its own message is deleted.
     """
-    from stenolog.operations.aws.verify import Verify  # noqa: PLC0415
-
-    access, names = _prepared(options)
-    found = _run(lambda: Verify(access(), names, _note).run())
+    settings = _settings(options)
+    found = Verify(_access(settings, options), _names(settings, options), _note).run()
     if as_json:
-        _print_json(found)
+        print_json(found)
     elif found.ok:
-        click.echo(f"ok: the event {found.event_id} came in {found.seconds} s, as it was sent")
+        click.echo(f"ok: the event {found.event_id} came in {found.seconds} s, unchanged")
     for problem in found.problems:
         _note(f"error: {problem}")
     if not found.ok:
         sys.exit(1)
 
 
-def _prepared(options: dict[str, Any], **more: str) -> tuple[Callable[[], Access], Names]:
-    """How to reach AWS, and the names, by options and settings."""
-    from stenolog.cli.errors import told  # noqa: PLC0415
-    from stenolog.operations.aws.access import Access  # noqa: PLC0415
-    from stenolog.operations.aws.desired_state import Names  # noqa: PLC0415
-    from stenolog.settings import load  # noqa: PLC0415
+def _settings(options: Mapping[str, Any]) -> Settings:
+    return load(
+        aws_region=options["region"], aws_endpoint_url=options["endpoint_url"], event_source=options["source"],
+        eventbridge_bus_name=options["bus"],
+    )  # fmt: skip
 
-    with told():
-        settings = load(
-            aws_region=options["region"], aws_endpoint_url=options["endpoint_url"],
-            event_source=options["source"], eventbridge_bus_name=options["bus"],
-        )  # fmt: skip
-    names = Names(bus=settings.eventbridge_bus_name, source=settings.event_source, queue=options["queue"], **more)
-    return lambda: Access(
+
+def _access(settings: Settings, options: Mapping[str, Any]) -> Access:
+    return Access(
         region=settings.aws_region, endpoint_url=settings.aws_endpoint_url, overrule=bool(options["endpoint_url"])
-    ), names
+    )
 
 
-def _run(work: Callable[[], Any]) -> Any:  # noqa: ANN401 - whatever the work returns
-    from stenolog.cli.errors import UserError  # noqa: PLC0415
-    from stenolog.operations.aws.access import AwsError  # noqa: PLC0415
-
-    try:
-        return work()
-    except AwsError as error:
-        raise UserError(str(error)) from error
-
-
-def _print_json(found: Any) -> None:  # noqa: ANN401 - a struct
-    import msgspec  # noqa: PLC0415
-
-    click.echo(msgspec.json.encode(found).decode())
+def _names(settings: Settings, options: Mapping[str, Any], **more: str) -> Names:
+    return Names(bus=settings.eventbridge_bus_name, source=settings.event_source, queue=options["queue"], **more)
 
 
 def _note(line: str) -> None:

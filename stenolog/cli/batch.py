@@ -8,25 +8,27 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+import click
 import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
 from eventlog.readmodel.statuses import format_duration as duration_in_words
-from stenolog.cli.captions import printable
-from stenolog.cli.errors import FAILED, told
-from stenolog.client.batch import Answer, BatchClient, Recording, Watcher
-from stenolog.client.websocket import ClientError
+from stenolog.cli.options import ExampleCommand, options
+from stenolog.cli.output import printable
+from stenolog.client.batch import Answer, BatchClient, Callbacks, Recording
+from stenolog.client.edge import ClientError
+from stenolog.errors import FAILED
 
-AT_ONCE = 4
-"""Recordings on their way together: while some are sent, others are processed; more would only wait in Redis."""
+MAX_CONCURRENT = 4
+"""Recordings in progress together: while some are sent, others are processed; more would only wait in Redis."""
 
 MEGABYTE = 1_000_000
 
 
 class Options(NamedTuple):
-    """What the command line says."""
+    """The command line."""
 
     files: Sequence[str]
     url: str
@@ -40,13 +42,33 @@ class Options(NamedTuple):
     account: str
 
 
-def run(options: Options) -> None:
-    """Process the files and print their transcripts in that order; without `wait` where they will be."""
-    with told():
-        found = uvloop.run(_all(options, _recordings(options)))
-    for file, answer in zip(options.files, found, strict=True):
+@click.command(cls=ExampleCommand, epilog=(
+    "stenolog batch meeting.mp4 > meeting.txt\n"
+    "stenolog batch *.wav --json | jq -r .cleaned_transcript\n"
+    "stenolog batch archive/*.mp3 --async        only send them, and print where the results will be"
+))
+@click.argument("files", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False))
+@options("url")
+@click.option("--async", "wait", flag_value=False, default=True, help="Don't wait for the transcripts.")
+@click.option("--raw", is_flag=True, help="Print the raw transcript, word by word, not the cleaned one.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a file.")
+@click.option("--language", metavar="CODE", default="", help="Language spoken, such as en.")
+@click.option("--tenant", metavar="UUID", default="", help="X-Tenant-ID, without authentication.")
+@click.option("--user", metavar="ID", default="", help="X-User-ID, without authentication.")
+@click.option("--account", metavar="ID", default="", help="X-Account-ID, unless the token names one.")
+@options("token")
+def batch(**given: Any) -> None:  # noqa: ANN401 - options have many types
+    """Send recorded FILES to a running edge as recordings of `/batch/process`, and print their transcripts.
+
+    Progress, speed and the time left go to standard error, the transcripts alone to standard output, in the order of
+    the files; four are processed at once. A file that can't be processed is reported, and the others go on. Whole
+    uploads are processed even if this command is interrupted.
+    """
+    chosen = Options(**given)
+    found = uvloop.run(_process_all(chosen, _recordings(chosen)))
+    for file, answer in zip(chosen.files, found, strict=True):
         if answer is not None:
-            print(_printed(file, answer, options))
+            print(_printed(file, answer, chosen))
     if None in found:
         sys.exit(FAILED)
 
@@ -59,28 +81,28 @@ def _recordings(options: Options) -> list[Recording]:
     return [Recording(file, file.stat().st_size, headers, query) for file in files]
 
 
-async def _all(options: Options, recordings: Sequence[Recording]) -> list[Answer | None]:
-    """Each file's answer; None where it failed, which has been told."""
-    places = asyncio.Semaphore(AT_ONCE)
-    with Board() as board:
+async def _process_all(options: Options, recordings: Sequence[Recording]) -> list[Answer | None]:
+    """Each file's answer; None where it failed, which was reported."""
+    limit = asyncio.Semaphore(MAX_CONCURRENT)
+    with ProgressDisplay() as display:
         async with BatchClient(options.url, token=options.token) as client, asyncio.TaskGroup() as group:
             tasks = [
-                group.create_task(_one(client, recording, board, places, wait=options.wait))
+                group.create_task(_process(client, recording, display, limit, wait=options.wait))
                 for recording in recordings
             ]
     return [task.result() for task in tasks]
 
 
-async def _one(
-    client: BatchClient, recording: Recording, board: "Board", places: asyncio.Semaphore, *, wait: bool
+async def _process(
+    client: BatchClient, recording: Recording, display: "ProgressDisplay", limit: asyncio.Semaphore, *, wait: bool
 ) -> Answer | None:
-    async with places:
-        row = board.row(recording)
+    async with limit:
+        row = display.row(recording)
         try:
-            taken = await client.send(recording, row)
-            return await client.result(taken, row) if wait else taken
+            accepted = await client.send(recording, row)
+            return await client.result(accepted, row) if wait else accepted
         except (ClientError, OSError) as error:
-            board.failed(recording, error)
+            display.failed(recording, error)
             return None
 
 
@@ -93,7 +115,7 @@ def _printed(file: str, answer: Answer, options: Options) -> str:
     return f"==> {file} <==\n{text}\n" if len(options.files) > 1 else text
 
 
-def in_words(status: Mapping[str, Any]) -> str:
+def describe(status: Mapping[str, Any]) -> str:
     """A status message with speed and the time left, where they are known."""
     words = printable(str(status["message"]))
     if status["status"] == "processing" and status["duration_processed"] and status["processing_speed"]:
@@ -105,7 +127,7 @@ def in_words(status: Mapping[str, Any]) -> str:
     return words
 
 
-class Board:
+class ProgressDisplay:
     """Shows on standard error how far each recording is: bars on a terminal, a line per message elsewhere."""
 
     def __init__(self, console: Console | None = None) -> None:
@@ -125,28 +147,28 @@ class Board:
         if self._console.is_terminal:
             self._progress.stop()
 
-    def row(self, recording: Recording) -> Watcher:
-        """One recording's line."""
+    def row(self, recording: Recording) -> Callbacks:
+        """Add a recording's line."""
         name, size = printable(recording.file.name), recording.size_bytes
         task = self._progress.add_task(name, total=size or None, words="")
-        return Watcher(
+        return Callbacks(
             on_sent=lambda sent: self._progress.update(
                 task, completed=sent, words=f"sent {sent / MEGABYTE:.1f} of {size / MEGABYTE:.1f} MB"
             ),
-            on_taken=lambda taken: self._taken(task, name, taken),
+            on_accepted=lambda accepted: self._accepted(task, name, accepted),
             on_status=lambda status: self._status(task, name, status),
         )  # fmt: skip
 
     def failed(self, recording: Recording, error: Exception) -> None:
-        """Say that a recording is not processed."""
+        """Show that a recording is not processed."""
         self._line(f"{printable(recording.file.name)}: {printable(str(error))}", "yellow")
 
-    def _taken(self, task: TaskID, name: str, taken: Answer) -> None:
-        self._line(f"{name}: taken as {taken['interaction_id']}", "dim")
+    def _accepted(self, task: TaskID, name: str, accepted: Answer) -> None:
+        self._line(f"{name}: taken as {accepted['interaction_id']}", "dim")
         self._progress.reset(task, total=100, words="waits for a worker")
 
     def _status(self, task: TaskID, name: str, status: Mapping[str, Any]) -> None:
-        words = in_words(status)
+        words = describe(status)
         self._progress.update(task, completed=status["progress"] or 0, words=words)
         if not self._console.is_terminal or status["status"] != "processing":
             self._line(f"{name}: {words}", "default")

@@ -1,6 +1,5 @@
 """Captions and progress on standard error: live on a terminal, a line per final elsewhere."""
 
-import unicodedata
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -8,6 +7,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.text import Text
+
+from stenolog.cli.output import clock, printable
 
 Message = dict[str, Any]
 
@@ -18,23 +19,16 @@ REFRESH_PER_S = 8
 class Captions:
     """Shows a session's messages as they come; a context manager around the live display."""
 
-    def __init__(
-        self, *, sample_rate_hz: int, duration_s: float | None, console: Console | None = None,
-        said: Callable[[float], str] | None = None,
-    ) -> None:  # fmt: skip
-        """`duration_s` is the whole recording's, None if unknown; `said` puts it into words, as minutes and seconds.
-
-        Where positions count something else than samples, so do all three.
-        """
-        self._said = said or _clock
+    def __init__(self, *, sample_rate_hz: int, duration_s: float | None, console: Console | None = None) -> None:
+        """Show progress up to `duration_s`, None if unknown; on standard error unless `console` is given."""
         self._console = console or Console(stderr=True, highlight=False)
         self._rate_hz = sample_rate_hz
         self._partials: dict[int, str] = {}
         self._progress = Progress(
-            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[heard]}"), TimeElapsedColumn(),
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[position]}"), TimeElapsedColumn(),
             console=self._console,
         )
-        self._task: TaskID = self._progress.add_task("heard", total=duration_s, heard="")
+        self._task: TaskID = self._progress.add_task("sent", total=duration_s, position="")
         self._duration_s = duration_s
         self._live = Live(
             console=self._console, refresh_per_second=REFRESH_PER_S, transient=True, get_renderable=self._rendered
@@ -50,7 +44,7 @@ class Captions:
             self._live.stop()
 
     def show(self, message: Message) -> None:
-        """Take in one message of the server."""
+        """Show one message of the server."""
         shows: dict[str, Callable[[Message], None]] = {
             "ack": self._show_ack, "partial": self._show_partial, "final": self._show_final, "error": self._show_error,
         }
@@ -58,16 +52,16 @@ class Captions:
             shows[message["type"]](message)
 
     def _show_ack(self, message: Message) -> None:
-        heard_s = message["offset"] / self._rate_hz
-        total = "" if self._duration_s is None else f" of {self._said(self._duration_s)}"
-        self._progress.update(self._task, completed=heard_s, heard=self._said(heard_s) + total)
+        acked_s = message["offset"] / self._rate_hz
+        total = "" if self._duration_s is None else f" of {clock(self._duration_s)}"
+        self._progress.update(self._task, completed=acked_s, position=clock(acked_s) + total)
 
     def _show_partial(self, message: Message) -> None:
         self._partials[message.get("channel", 0)] = printable(message["text"])
 
     def _show_final(self, message: Message) -> None:
         self._partials.pop(message.get("channel", 0), None)
-        line = Text(f"{_clock(message['start']):>7}  ", style="cyan")
+        line = Text(f"{clock(message['start']):>7}  ", style="cyan")
         line.append(printable(message["text"]), style="default")
         self._console.print(line, soft_wrap=not self._console.is_terminal)
 
@@ -77,14 +71,3 @@ class Captions:
     def _rendered(self) -> Group:
         open_utterances = [Text(f"         {text}", style="dim") for text in self._partials.values()]
         return Group(*open_utterances, self._progress)
-
-
-def printable(text: str) -> str:
-    """The text without control characters, which a terminal would obey."""
-    return "".join(character for character in text if unicodedata.category(character) != "Cc")
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

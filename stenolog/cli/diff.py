@@ -5,6 +5,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, NamedTuple
 
+import click
 import msgspec
 from rich.console import Console
 from rich.table import Table
@@ -14,21 +15,22 @@ from eventlog.codec import UndecodableEventError
 from eventlog.keys import SessionKeys
 from eventlog.readmodel.runs import Finals, find_sessions, read_finals
 from eventlog.redis.server import Server
-from stenolog.cli.errors import UNABLE, UserError, told
+from stenolog.cli.errors import user_error
+from stenolog.cli.options import ExampleCommand, options
+from stenolog.cli.output import clock, output_console, print_json
+from stenolog.errors import UNABLE, UserError
 from stenolog.operations.transcript_diff import EQUAL, Counts, Ignored, Stretch, Word, compared, counts, words_of
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 
-DIFFERENT, TROUBLE = 1, UNABLE
-"""Exit statuses, as diff(1) has them."""
+DIFFERENT = 1
+"""Exit status of runs that differ; as with diff(1), 2 is that of those that can't be compared."""
 
 _COLUMNS = ("session", "words", "words", "substituted", "deleted", "inserted", "WER")
-_PIPED_WIDTH = 200  # without a terminal there is no width to fit into
-_MINUTE_S, _HOUR_S = 60, 3600
 
 
-class Asked(NamedTuple):
-    """What to compare, and how to tell."""
+class Comparison(NamedTuple):
+    """Which runs and sessions to compare, and how to print them."""
 
     run_a: str
     run_b: str
@@ -68,7 +70,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     sessions: list[Compared]
     total: Counts
     missing: list[str]
-    """Sessions that were asked for, and lack one of the runs."""
+    """Named sessions that lack one of the runs."""
 
 
 class _Both(NamedTuple):
@@ -77,40 +79,59 @@ class _Both(NamedTuple):
     stretches: list[Stretch]
 
 
-def run(
+@click.command(cls=ExampleCommand, epilog=(
+    "stenolog diff live large-v3                         every session that has both\n"
+    "stenolog diff live large-v3 $SESSION --context 3\n"
+    "stenolog diff live large-v3 --summary --ignore-case --ignore-punctuation\n"
+    "stenolog diff live large-v3 --json | jq .total.wer"
+))
+@click.argument("runs", metavar="RUN_A RUN_B", nargs=2)
+@click.argument("sessions", metavar="[SESSION]...", nargs=-1)
+@options("data")
+@click.option("--ignore-case", is_flag=True, help="Upper and lower case make no difference.")
+@click.option("--ignore-punctuation", is_flag=True, help="Punctuation makes no difference.")
+@click.option(
+    "--context", type=click.IntRange(0, 1_000_000), default=8, show_default=True, metavar="WORDS",
+    help="Words that agree, shown on either side.",
+)
+@click.option("--summary", is_flag=True, help="Only the numbers, a line a session.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def diff(
     *, runs: tuple[str, str], sessions: Sequence[str], ignore_case: bool, ignore_punctuation: bool, context: int,
     as_json: bool, summary: bool, **overrides: Any,  # noqa: ANN401 - settings have many types
 ) -> None:  # fmt: skip
-    """Compare two runs, tell what differs, and exit: 0 they agree, 1 they differ, 2 something can't be compared."""
-    asked = Asked(*runs, sessions, Ignored(ignore_case, ignore_punctuation), context)
+    """Compare two runs of the same audio word by word: the differences, and RUN_B's word error rate against RUN_A.
+
+    `live` is the run of a session's own client; other runs are replays. Words are compared unchanged unless
+    --ignore-case or --ignore-punctuation is given. [-words-] are RUN_A's alone, {+words+} RUN_B's. Exit status 0 if
+    the runs agree, 1 if they differ, 2 if one does not exist or Redis can't be used.
+    """
+    comparison = Comparison(*runs, sessions, Ignored(ignore_case, ignore_punctuation), context)
     try:
-        with told():
-            report = asyncio.run(_report(load(**overrides), asked, None if as_json or summary else _console()))
+        console = None if as_json or summary else output_console()
+        report = asyncio.run(_report(load(**overrides), comparison, console))
     except UndecodableEventError as error:
-        raise UserError("a run holds facts that this version can't read", TROUBLE) from error
-    except UserError as error:
-        raise UserError(error.message, TROUBLE) from error
+        raise UserError("a run holds facts that this version can't read", UNABLE) from error
+    except Exception as error:
+        if found := user_error(error):
+            raise UserError(found.message, UNABLE) from error
+        raise
     if as_json:
-        print(msgspec.json.encode(report).decode())
+        print_json(report)
     else:
-        _console().print(_table(report))
-        _tell_troubles(report)
+        output_console().print(_table(report))
+        _print_incomplete(report)
     if report.missing or not report.sessions:
-        sys.exit(TROUBLE)
+        sys.exit(UNABLE)
     if report.total.errors:
         sys.exit(DIFFERENT)
 
 
-def _console() -> Console:
-    console = Console(highlight=False, markup=False)
-    return console if console.is_terminal else Console(highlight=False, markup=False, no_color=True, width=_PIPED_WIDTH)
-
-
-async def _report(settings: Settings, asked: Asked, console: Console | None) -> Report:
+async def _report(settings: Settings, comparison: Comparison, console: Console | None) -> Report:
     total, missing = Counts(wer=0.0), []
     found: list[Compared] = []
     async with connected(settings) as server:
-        async for keys, both in _sessions(server, asked):
+        async for keys, both in _sessions(server, comparison):
             if both is None:
                 missing.append(keys.session_id)
                 continue
@@ -121,24 +142,27 @@ async def _report(settings: Settings, asked: Asked, console: Console | None) -> 
             total += one.counts
             found.append(one)
             if console is not None:
-                _show(console, asked, both, one.counts)
-    return Report(run_a=asked.run_a, run_b=asked.run_b, sessions=found, total=total, missing=missing)
+                _show(console, comparison, both, one.counts)
+    return Report(run_a=comparison.run_a, run_b=comparison.run_b, sessions=found, total=total, missing=missing)
 
 
-async def _sessions(server: Server, asked: Asked) -> AsyncIterator[tuple[SessionKeys, _Both | None]]:
-    """The sessions that are asked for, or all that have both runs, each as soon as it is compared."""
-    sessions = [server.keys.of(session_id) for session_id in dict.fromkeys(asked.sessions)]
+async def _sessions(server: Server, comparison: Comparison) -> AsyncIterator[tuple[SessionKeys, _Both | None]]:
+    """Yield the named sessions, or all that have both runs, one after the other."""
+    sessions = [server.keys.of(session_id) for session_id in dict.fromkeys(comparison.sessions)]
     if not sessions:
-        others = {keys.session_id for keys in await find_sessions(server, asked.run_b)}
-        every = [keys for keys in await find_sessions(server, asked.run_a) if keys.session_id in others]
+        others = {keys.session_id for keys in await find_sessions(server, comparison.run_b)}
+        every = [keys for keys in await find_sessions(server, comparison.run_a) if keys.session_id in others]
         sessions = sorted(every, key=lambda keys: keys.session_id)
     for keys in sessions:
-        first = await read_finals(server, keys.run(asked.run_a))
-        second = await read_finals(server, keys.run(asked.run_b))
-        yield keys, None if first is None or second is None else _both(keys.session_id, asked.ignored, first, second)
+        first = await read_finals(server, keys.run(comparison.run_a))
+        second = await read_finals(server, keys.run(comparison.run_b))
+        if first is None or second is None:
+            yield keys, None
+        else:
+            yield keys, _compare(keys.session_id, comparison.ignored, first, second)
 
 
-def _both(session_id: str, ignored: Ignored, first: Finals, second: Finals) -> _Both:
+def _compare(session_id: str, ignored: Ignored, first: Finals, second: Finals) -> _Both:
     stretches = compared(words_of(first.finals, ignored), words_of(second.finals, ignored))
     return _Both(session_id, first.is_over and second.is_over, stretches)
 
@@ -152,14 +176,14 @@ def _differences(stretches: Sequence[Stretch]) -> Iterator[Difference]:
             )  # fmt: skip
 
 
-def _show(console: Console, asked: Asked, both: _Both, found: Counts) -> None:
+def _show(console: Console, comparison: Comparison, both: _Both, found: Counts) -> None:
     if not found.errors:
         return
-    console.print(Text(f"{both.session_id}  {asked.run_a} -> {asked.run_b}", "bold"), Text(_in_words(found)))
+    console.print(Text(f"{both.session_id}  {comparison.run_a} -> {comparison.run_b}", "bold"), Text(_in_words(found)))
     channels = {stretch.channel for stretch in both.stretches}
     for channel in sorted(channels):
         mine = [stretch for stretch in both.stretches if stretch.channel == channel]
-        for line in _lines(mine, asked.context, f" channel {channel + 1}" if len(channels) > 1 else ""):
+        for line in _lines(mine, comparison.context, f" channel {channel + 1}" if len(channels) > 1 else ""):
             console.print(line, soft_wrap=True)
     console.print()
 
@@ -170,7 +194,7 @@ def _lines(stretches: Sequence[Stretch], context: int, channel: str) -> Iterator
     for number, one in enumerate(stretches):
         if one.kind != EQUAL:
             if line is None:
-                at = _clock((one.first or one.second)[0].start_s)
+                at = clock((one.first or one.second)[0].start_s)
                 line = Text("  ").append(f"[{at}{channel}] ", "dim").append(_before(stretches, number, context))
             line.append_text(_marked(one))
         elif line is not None:
@@ -186,7 +210,7 @@ def _lines(stretches: Sequence[Stretch], context: int, channel: str) -> Iterator
 
 
 def _before(stretches: Sequence[Stretch], number: int, context: int) -> str:
-    """What comes right before a difference."""
+    """The words right before a difference."""
     words = stretches[number - 1].first if number else ()
     shown = words[max(0, len(words) - context) :]
     return ("… " if len(words) > len(shown) else "") + (_joined(shown) + " " if shown else "")
@@ -233,17 +257,10 @@ def _in_words(found: Counts) -> str:
     )
 
 
-def _tell_troubles(report: Report) -> None:
+def _print_incomplete(report: Report) -> None:
     for session_id in report.missing:
         print(f"{session_id} doesn't have both runs", file=sys.stderr)
     if not report.sessions and not report.missing:
         print(f"no session has both {report.run_a} and {report.run_b}", file=sys.stderr)
     if going := [one.session_id for one in report.sessions if not one.is_over]:
         print(f"not over yet, compared so far: {', '.join(going)}", file=sys.stderr)
-
-
-def _clock(seconds: float) -> str:
-    """As a clock would show it: ``0:05``, ``12:34``, ``1:02:03``."""
-    minutes, rest = divmod(int(seconds), _MINUTE_S)
-    hours, minutes = divmod(minutes, _HOUR_S // _MINUTE_S)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,15 +1,15 @@
-"""`stenolog nodes`: how the deployment lies on the nodes of Redis."""
+"""`stenolog nodes`: the load of each Redis node."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-from rich.console import Console
+import click
 from rich.table import Table
 
 from eventlog.redis.nodes import NodeView, read_nodes
-from stenolog.cli.errors import told
+from stenolog.cli.options import ExampleCommand, options
+from stenolog.cli.output import output_console, print_json
 from stenolog.settings import Settings, load
 from stenolog.wiring import connected
 
@@ -17,14 +17,21 @@ _COLUMNS = ("node", "partitions", "runs", "keys", "ops/s", "memory MiB", "replic
 _MIB = 1 << 20
 
 
-def run(overrides: Mapping[str, Any], *, as_json: bool) -> None:
-    """Print a line for each master, or a JSON array."""
-    with told():
-        found = asyncio.run(_nodes(load(**overrides)))
+@click.command(cls=ExampleCommand, epilog=(
+    "stenolog nodes\n"
+    "REDIS_URL=redis://10.0.0.1,redis://10.0.0.2 stenolog nodes --json | jq '.[] | .ops_per_s'"
+))
+@options("data", "json")
+def nodes(*, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401 - settings have many types
+    """Show the load of each Redis node: partitions, runs, keys, commands a second, memory, replicas.
+
+    Partitions lie evenly over the slots; a node with more of the rest than of them has a hot one.
+    """
+    found = asyncio.run(_nodes(load(**overrides)))
     if as_json:
-        print(msgspec.json.encode(found).decode())
-        return
-    Console(highlight=False).print(_table(found))
+        print_json(found)
+    else:
+        output_console().print(_table(found))
 
 
 async def _nodes(settings: Settings) -> Sequence[NodeView]:

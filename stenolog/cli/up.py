@@ -8,45 +8,65 @@ import socket
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import click
 import uvloop
 
+from eventlog.service import periodically
 from stenolog import logs
-from stenolog.cli.errors import FAILED, UNABLE, UserError, told
-from stenolog.cli.roles import listen
-from stenolog.cli.token import demo_token
-from stenolog.local.demo import show
+from stenolog.cli.options import ExampleCommand, options
+from stenolog.cli.token import mint
+from stenolog.cli.transcribe import stream
+from stenolog.errors import UNABLE, UserError
+from stenolog.local import demo as bundled
 from stenolog.local.embedded import EmbeddedServer, EmbeddedServerError
 from stenolog.local.supervisor import Role, Supervisor
+from stenolog.roles.listener import listen
 from stenolog.roles.runner import stopped_by_signals
 from stenolog.settings import Settings, SettingsError, load
 
 logger = logging.getLogger(__name__)
 
-READY_S = 120.0
+READY_TIMEOUT_S = 120.0
 """Bound of the whole start: loading a large model from a slow disk takes a minute."""
 
-GUARD_S = 1.0
-"""Between two looks at the embedded server: edges hold their sockets for much longer than that."""
+CHECK_PERIOD_S = 1.0
+"""Between two checks of the embedded server: edges hold their sockets for much longer than that."""
+
+READY_PERIOD_S = 0.1
+"""Between two requests of /v1/ready while starting; a person does not notice it."""
+
+DEMO_TOKEN_TTL_S = 3600
+"""Longer than the recording."""
 
 LAST_PORT = 65_535
 
-READY_PAUSE_S = 0.1
-"""Between two looks at /v1/ready while starting; a person does not notice it."""
 
+@click.command(cls=ExampleCommand, epilog=(
+    "stenolog up                        everything, with an embedded Valkey under ./data\n"
+    "stenolog up --demo --once          show it on a recording, then stop\n"
+    "REDIS_URL=redis://db:6379 stenolog up --workers 4"
+))
+@options("host", "port", "data", "engine", "metrics")
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Worker processes.")
+@click.option("--edges", type=click.IntRange(1, 64), default=1, show_default=True, help="Edge processes on one port.")
+@click.option("--demo", is_flag=True, help="Stream the bundled recording and show its captions.")
+@click.option("--once", is_flag=True, help="With --demo: stop after the recording.")
+def up(*, workers: int, edges: int, demo: bool, once: bool, **overrides: Any) -> None:  # noqa: ANN401 - settings have many types
+    """Start everything in one command: Redis (unless REDIS_URL is set), edge, workers, projections.
 
-def run(overrides: Mapping[str, Any], *, workers: int, edges: int, demo: bool, once: bool) -> None:
-    """Start everything, say where it is, and serve until Ctrl-C or SIGTERM."""
-    with told():
-        settings = load(**overrides)
-        logs.configure("up", settings.log_level)
-        with listen(settings) as listener, _embedded(settings) as embedded:
-            deployment = Deployment(settings, listener, embedded, workers=workers, edges=edges)
-            uvloop.run(deployment.serve(demo=demo, once=once))
+    Each role is a process of its own; one that exits is started again. Ctrl-C ends all of them in order.
+    """
+    if once and not demo:
+        raise click.UsageError("--once goes with --demo")
+    settings = load(**overrides)
+    logs.configure("up", settings.log_level)
+    with listen(settings) as listener, _embedded(settings) as embedded:
+        deployment = Deployment(settings, listener, embedded, workers=workers, edges=edges)
+        uvloop.run(deployment.serve(demo=demo, once=once))
 
 
 @contextmanager
@@ -69,7 +89,7 @@ class Deployment:
     def __init__(
         self, settings: Settings, listener: socket.socket, embedded: EmbeddedServer | None, *, workers: int, edges: int
     ) -> None:
-        """The roles will accept on `listener` and use the embedded server, or the Redis in the settings without one."""
+        """Let the roles accept on `listener` and use the embedded server, or without one the Redis of the settings."""
         self._settings = settings
         self._listener = listener
         self._embedded = embedded
@@ -86,7 +106,7 @@ class Deployment:
         self._metrics = _with_metrics(self._roles, settings)
 
     async def serve(self, *, demo: bool, once: bool) -> None:
-        """Run until a signal, or until the demo is over if it is all there is to do.
+        """Run until a signal, or until the demo is over if nothing else is to do.
 
         Raises:
             UserError: if a role can't run, or nothing is ready in time.
@@ -94,14 +114,15 @@ class Deployment:
         stop = asyncio.Event()
         supervisor = Supervisor(self._roles, self._environment())
         with stopped_by_signals(stop):
-            guard = asyncio.create_task(self._guard_redis())
+            guard = asyncio.create_task(self._guard_redis(self._embedded)) if self._embedded is not None else None
             try:
                 await supervisor.start()
                 await self._until(stop, supervisor, self._work(supervisor, stop, demo=demo, once=once))
             finally:
                 self._listener.close()
                 await supervisor.stop()
-                guard.cancel()
+                if guard is not None:
+                    guard.cancel()
         logger.info("stopped")
 
     async def _work(self, supervisor: Supervisor, stop: asyncio.Event, *, demo: bool, once: bool) -> None:
@@ -109,14 +130,14 @@ class Deployment:
         supervisor.was_ready = True
         self._announce(supervisor)
         if demo:
-            await show(self.url, demo_token(self._settings))
+            await self._demonstrate()
         if not once:
             if demo:
                 print(f"Serving at {self.url}; Ctrl-C ends it.")
             await stop.wait()
 
     async def _until(self, stop: asyncio.Event, supervisor: Supervisor, work: Any) -> None:  # noqa: ANN401 - a coroutine
-        """Do the work until it is done, a signal came, or a role turned out to be unable to run."""
+        """Do the work until it is done, a signal came, or a role proved unable to run."""
         task = asyncio.create_task(work)
         stopped = asyncio.create_task(stop.wait())
         await asyncio.wait({task, stopped, supervisor.failed}, return_when=asyncio.FIRST_COMPLETED)
@@ -130,40 +151,56 @@ class Deployment:
             await task
 
     async def _ready(self) -> None:
-        deadline = asyncio.get_running_loop().time() + READY_S
+        deadline = asyncio.get_running_loop().time() + READY_TIMEOUT_S
         while (missing := await asyncio.to_thread(_missing, self.url)) is not None:
             if asyncio.get_running_loop().time() > deadline:
-                raise UserError(f"not ready within {READY_S:.0f} s: {missing}", FAILED)
-            await asyncio.sleep(READY_PAUSE_S)
+                raise UserError(f"not ready within {READY_TIMEOUT_S:.0f} s: {missing}")
+            await asyncio.sleep(READY_PERIOD_S)
 
-    async def _guard_redis(self) -> None:
+    async def _demonstrate(self) -> None:
+        """Stream the bundled recording in real time, with captions, and print its transcript."""
+        paths, token = bundled.recordings(), os.environ.get("STENOLOG_TOKEN", "")
+        duration_s = sum(len(block) for block in bundled.blocks(paths)) / (2 * bundled.RATE_HZ)
+        if self._settings.auth == "hs256":
+            token = mint(
+                self._settings, tenant="demo", subject="demo", scopes=("ingest", "read"), ttl_s=DEMO_TOKEN_TTL_S
+            )
+        end = await stream(
+            bundled.blocks(paths), self.url, sample_rate_hz=bundled.RATE_HZ, duration_s=duration_s, realtime=True,
+            token=token,
+        )  # fmt: skip
+        print(end.get("transcript") or "", flush=True)
+
+    async def _guard_redis(self, embedded: EmbeddedServer) -> None:
         """Start the embedded server again whenever it died; its data is on disk."""
-        while self._embedded is not None:
-            await asyncio.sleep(GUARD_S)
+
+        async def ensure() -> None:
             try:
-                if await asyncio.to_thread(self._embedded.ensure):
-                    logger.warning("the embedded Valkey had died and was started again")
+                if await asyncio.to_thread(embedded.ensure):
+                    logger.warning("embedded Valkey died; started again")
             except EmbeddedServerError:
-                logger.exception("the embedded Valkey can't be started again")
+                logger.exception("embedded Valkey not started again; trying later")
+
+        await periodically(CHECK_PERIOD_S, ensure, name="guard embedded server")
 
     def _announce(self, supervisor: Supervisor) -> None:
-        told = {
+        facts = {
             "url": self.url,
             "stream": self.url.replace("http", "ws", 1) + "/v1/transcribe/stream",
             "redis": _without_password(self._redis_url),
             "try": f"stenolog transcribe FILE.wav --url {self.url}",
         }
         if not sys.stderr.isatty():
-            logger.info("ready", extra={**told, "pids": supervisor.pids, "metrics": self._metrics})
+            logger.info("ready", extra={**facts, "pids": supervisor.pids, "metrics": self._metrics})
             return
         click.secho("Stenolog is ready.", fg="green", err=True)
-        for name, value in told.items():
+        for name, value in facts.items():
             click.echo(f"  {name:<8}{value}", err=True)
-        for where in self._metrics:
-            click.echo(f"  metrics {where['url']}  ({where['role']})", err=True)
+        for endpoint in self._metrics:
+            click.echo(f"  metrics {endpoint['url']}  ({endpoint['role']})", err=True)
 
     def _environment(self) -> dict[str, str]:
-        """What the roles read: this process's environment, with what the options overruled."""
+        """The roles' environment: this process's own, overruled by the options."""
         given = {
             "REDIS_URL": self._redis_url,
             "STENOLOG_HOST": self._settings.host, "STENOLOG_PORT": str(self._settings.port),
@@ -173,10 +210,10 @@ class Deployment:
 
 
 def _with_metrics(roles: Sequence[Role], settings: Settings) -> list[dict[str, str]]:
-    """Give each process a port for its metrics, if there shall be any, and say where which are.
+    """Give each process a port for its metrics, if a first port is set; returns their addresses.
 
     Raises:
-        UserError: if there are fewer ports than processes.
+        UserError: if the ports do not suffice.
     """
     first = settings.metrics_port
     if first and first + len(roles) - 1 > LAST_PORT:
@@ -190,7 +227,7 @@ def _with_metrics(roles: Sequence[Role], settings: Settings) -> list[dict[str, s
 
 
 def _missing(url: str) -> str | None:
-    """What the edge says is missing; None if it is ready."""
+    """Why the edge is not ready, in its own words; None if it is."""
     try:
         with urllib.request.urlopen(f"{url}/v1/ready", timeout=5) as answer:  # noqa: S310 - our own http address
             return None if json.load(answer)["projections"] else "no projection runs yet"

@@ -4,11 +4,11 @@ from collections import deque
 
 
 class UnackedAudioError(Exception):
-    """The server asks for audio that it had acked before, or that was never there."""
+    """The server asks for audio that it had acked before, or that never existed."""
 
 
 class UnackedAudio:
-    """Blocks of PCM by position, in samples per channel; what was acked is forgotten, the rest can be sent again."""
+    """Blocks of PCM by position, in samples per channel; drops acked ones, can send the others again."""
 
     def __init__(self, frame_bytes: int) -> None:
         """Start empty; `frame_bytes` is the size of one sample of all channels."""
@@ -22,17 +22,17 @@ class UnackedAudio:
         """Position up to which the server has everything."""
 
     @property
-    def ahead_samples(self) -> int:
-        """How much is not acked yet."""
+    def unacked_samples(self) -> int:
+        """How much is not acked yet, in samples."""
         return self.end_samples - self.acked_samples
 
     def push(self, pcm: bytes) -> None:
-        """Add audio that follows what is there."""
+        """Append audio."""
         self._blocks.append(pcm)
         self.end_samples += len(pcm) // self._frame_bytes
 
-    def unsent(self) -> bytes | None:
-        """The next block to send, which then counts as sent; None if there is none."""
+    def next_unsent(self) -> bytes | None:
+        """The next block to send, which then counts as sent; None after the last."""
         if self._sent == len(self._blocks):
             return None
         self._sent += 1
@@ -53,7 +53,7 @@ class UnackedAudio:
         """Prepare to send everything from an offset again, on a new connection.
 
         Raises:
-            UnackedAudioError: if the offset lies outside of what is kept.
+            UnackedAudioError: if the offset lies outside of the kept blocks.
         """
         if not self._first <= offset_samples <= self.end_samples:
             raise UnackedAudioError(

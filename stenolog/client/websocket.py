@@ -1,5 +1,7 @@
 """A WebSocket client for one session: paced by acks, and resuming where it was after any interruption."""
 
+from __future__ import annotations
+
 import asyncio
 import contextlib
 import json
@@ -8,50 +10,39 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidURI
 
+from stenolog.client.edge import ClientError, UnreachableError, bearer, http_url, stream_url
 from stenolog.client.unacked_audio import UnackedAudio, UnackedAudioError
 
 Message = dict[str, Any]
 
-CONTAINER_AHEAD_BYTES = 4_194_304
-"""As `AHEAD_S`, of a container, whose bytes say nothing of seconds: minutes of what browsers record."""
+MAX_UNACKED_S = 30.0
+"""Audio that may wait for its ack: keeps a recogniser busy, and is sent again after an interruption."""
 
-AHEAD_S = 30.0
-"""Audio that may wait for its ack: keeps a recogniser busy, and is what is sent again after an interruption."""
-
-PATIENCE_S = 60.0
-"""Time without a word from the server after which a session is given up: twice what an edge waits for Redis."""
+SERVER_TIMEOUT_S = 60.0
+"""Time without a message of the server after which a session is given up: twice as long as an edge waits for Redis."""
 
 OPEN_TIMEOUT_S = 10.0
 """Bound of one handshake; an edge answers in milliseconds."""
 
-RETRY_FIRST_S, RETRY_MOST_S = 0.2, 5.0
+MIN_RETRY_S, MAX_RETRY_S = 0.2, 5.0
 """Pauses between tries double from the first to the second: a restart takes less than a second, a failover several."""
 
-MESSAGE_BYTES = 64 << 20
+MAX_MESSAGE_BYTES = 64 << 20
 """Largest message taken: the transcript of a day's speech is a few MiB."""
 
-RETRIED = frozenset({"going_away", "log_unavailable", "slow_consumer"})
+RETRIED_CODES = frozenset({"going_away", "log_unavailable", "slow_consumer"})
 """Errors that end a connection and not the session: come back with the resume token."""
 
-ENDED_WHILE_AWAY = frozenset({"session_ended", "session_sealed"})
-"""Answers to a resume that comes after the end: the transcript is there to be fetched."""
-
-
-class ClientError(Exception):
-    """The session can't go on; the message is for the user."""
-
-
-class UnreachableError(ClientError):
-    """No edge answers at the address."""
+ENDED_CODE = "session_ended"
+"""Answer to a resume that comes after the end: fetch the transcript."""
 
 
 class _InterruptedError(Exception):
-    """The connection is gone and the session isn't: try again."""
+    """The connection ended and the session did not: try again."""
 
     def __init__(self, message: str, *, by_server: bool = False) -> None:
         super().__init__(message)
@@ -63,66 +54,58 @@ class Client:
 
     Attributes:
         session_id: The session's id, empty until the server gave one.
-        backlog: The audio on its way.
     """
 
     def __init__(
-        self, url: str, *, sample_rate_hz: int | None, channels: int = 1, language: str = "", realtime: bool = False,
-        on_message: Callable[[Message], None], patience_s: float = PATIENCE_S, token: str = "",
+        self, url: str, *, sample_rate_hz: int, channels: int = 1, language: str = "", realtime: bool = False,
+        on_message: Callable[[Message], None], server_timeout_s: float = SERVER_TIMEOUT_S, token: str = "",
     ) -> None:
         """`url` is the edge's (http or ws); `on_message` is called with each message and must be quick.
 
-        `token` goes with each handshake, for a deployment that asks for one. Without `sample_rate_hz` the blocks are
-        those of a container, a recording's file as it stands: positions count bytes, `channels` may be 0 for as many
-        as it has, and `realtime` means nothing.
+        `token` goes with each handshake, for a deployment that asks for one.
         """
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._headers = bearer(token)
         self.session_id = ""
-        self.backlog = UnackedAudio(2 * channels if sample_rate_hz else 1)
+        self._unacked = UnackedAudio(2 * channels)
         self._base = url
-        self._query = {"encoding": "linear16" if sample_rate_hz else "container"}
-        if channels:
-            self._query["channels"] = str(channels)
-        if sample_rate_hz:
-            self._query["sample_rate"] = str(sample_rate_hz)
-        self._most_ahead = AHEAD_S * sample_rate_hz if sample_rate_hz else CONTAINER_AHEAD_BYTES
+        self._query = {"encoding": "linear16", "channels": str(channels), "sample_rate": str(sample_rate_hz)}
         if language:
             self._query["language"] = language
-        self._rate_hz = sample_rate_hz or 1
-        self._realtime = realtime and sample_rate_hz is not None
+        self._rate_hz = sample_rate_hz
+        self._realtime = realtime
         self._on_message = on_message
-        self._patience_s = patience_s
+        self._server_timeout_s = server_timeout_s
         self._resume_token = ""
         self._next_utterance = 0
-        self._heard = 0.0  # when the server last said anything
-        self._room = asyncio.Event()  # set by each ack
+        self._last_message = 0.0  # when it came, by the monotonic clock
+        self._acked = asyncio.Event()  # set by each ack
 
     async def run(self, blocks: Iterator[bytes]) -> Message:
         """Stream `blocks` of PCM to the end; returns the `session_end` message.
 
         Raises:
-            ClientError: if the server refuses, or stays away for longer than the patience.
+            ClientError: if the server refuses, or stays away for longer than `server_timeout_s`.
         """
-        source = _Source(blocks, self._rate_hz, self.backlog, realtime=self._realtime)
-        self._heard = time.monotonic()
-        pause_s = RETRY_FIRST_S
+        source = _Source(blocks, self._rate_hz, self._unacked, realtime=self._realtime)
+        self._last_message = time.monotonic()
+        pause_s = MIN_RETRY_S
         while True:
-            before = self._heard
+            before = self._last_message
             try:
                 return await self._connected(source)
             except _InterruptedError as interruption:
                 if not self.session_id and not interruption.by_server:
-                    raise UnreachableError(f"no edge answers at {self._base} ({interruption})") from interruption
-                if time.monotonic() - self._heard > self._patience_s:
+                    raise UnreachableError(self._base, interruption) from interruption
+                if time.monotonic() - self._last_message > self._server_timeout_s:
                     raise ClientError(f"the server stayed away: {interruption}") from interruption
-            pause_s = RETRY_FIRST_S if self._heard > before else min(2 * pause_s, RETRY_MOST_S)
+            pause_s = MIN_RETRY_S if self._last_message > before else min(2 * pause_s, MAX_RETRY_S)
             # Spread, so that the clients of a restarted edge don't all come in the same instant.
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
 
-    async def _connected(self, source: "_Source") -> Message:
+    async def _connected(self, source: _Source) -> Message:
         try:
             async with connect(
-                stream_url(self._base, self._parameters()), compression=None, max_size=MESSAGE_BYTES,
+                stream_url(self._base, self._parameters()), compression=None, max_size=MAX_MESSAGE_BYTES,
                 open_timeout=OPEN_TIMEOUT_S, user_agent_header="stenolog", additional_headers=self._headers,
             ) as socket:
                 return await self._stream(socket, source)
@@ -133,13 +116,13 @@ class Client:
         except (ConnectionClosed, OSError, TimeoutError) as error:
             raise _InterruptedError(str(error) or type(error).__name__) from error
 
-    async def _stream(self, socket: ClientConnection, source: "_Source") -> Message:
+    async def _stream(self, socket: ClientConnection, source: _Source) -> Message:
         try:
             start = await asyncio.wait_for(self._receive(socket), OPEN_TIMEOUT_S)
             if start is None:  # a resume after the end
                 return await self._fetched()
             self.session_id, self._resume_token = start["session_id"], start["resume_token"] or self._resume_token
-            self.backlog.rewind(start["offset"])
+            self._unacked.rewind(start["offset"])
         except UnackedAudioError as error:
             raise ClientError(str(error)) from error
         sender = asyncio.create_task(self._send(socket, source))
@@ -150,7 +133,7 @@ class Client:
             sender.cancel()
             [failure] = await asyncio.gather(sender, return_exceptions=True)
             if isinstance(failure, Exception) and not isinstance(failure, ConnectionClosed):
-                raise failure  # the source's own trouble, which no new connection would cure
+                raise failure  # the source's own error, which no new connection would cure
         if message.get("transcript") is None:
             message = {**message, **await self._fetched()}
         return message
@@ -159,38 +142,38 @@ class Client:
         """The next message; None for an error that says that the session is over already."""
         message: Message = json.loads(await socket.recv())
         if message["type"] != "error":
-            self._heard = time.monotonic()
+            self._last_message = time.monotonic()
         match message["type"]:
             case "ack":
-                self.backlog.ack(message["offset"])
-                self._room.set()
+                self._unacked.ack(message["offset"])
+                self._acked.set()
             case "final":
                 self._next_utterance = max(self._next_utterance, message["utterance"] + 1)
-            case "error" if message["code"] in RETRIED:
+            case "error" if message["code"] in RETRIED_CODES:
                 raise _InterruptedError(message["message"], by_server=True)
-            case "error" if message["code"] in ENDED_WHILE_AWAY and self._resume_token:
+            case "error" if message["code"] == ENDED_CODE and self._resume_token:
                 return None
             case "error" if message["fatal"]:
                 raise ClientError(f"{message['message']} ({message['code']})")
         self._on_message(message)
         return message
 
-    async def _send(self, socket: ClientConnection, source: "_Source") -> None:
+    async def _send(self, socket: ClientConnection, source: _Source) -> None:
         try:
             await self._send_all(socket, source)
         except Exception:
             await socket.close()  # wakes the receiver, which then says why
             raise
 
-    async def _send_all(self, socket: ClientConnection, source: "_Source") -> None:
+    async def _send_all(self, socket: ClientConnection, source: _Source) -> None:
         while True:
-            while (block := self.backlog.unsent()) is not None:
+            while (block := self._unacked.next_unsent()) is not None:
                 await socket.send(block)
-            if source.is_dry:
+            if source.is_exhausted:
                 break
-            while self.backlog.ahead_samples > self._most_ahead:
-                self._room.clear()
-                await self._room.wait()
+            while self._unacked.unacked_samples > MAX_UNACKED_S * self._rate_hz:
+                self._acked.clear()
+                await self._acked.wait()
             await source.advance()
         await socket.send('{"type":"stop"}')
 
@@ -203,11 +186,11 @@ class Client:
         }
 
     async def _fetched(self) -> Message:
-        """The end of a session that ended while nobody listened, or before its transcript was stitched."""
+        """The end of a session that ended without this client, or before its transcript was stitched."""
         import httpx2  # noqa: PLC0415 - a rare path, and a slow import
 
         url = http_url(self._base, f"/v1/sessions/{self.session_id}/transcript")
-        deadline = time.monotonic() + self._patience_s
+        deadline = time.monotonic() + self._server_timeout_s
         async with httpx2.AsyncClient(timeout=OPEN_TIMEOUT_S, headers=self._headers) as client:
             while time.monotonic() < deadline:
                 try:
@@ -217,18 +200,18 @@ class Client:
                     document = {}
                 if document.get("state") == "closed":
                     return {"type": "session_end", **document}
-                await asyncio.sleep(RETRY_FIRST_S)
+                await asyncio.sleep(MIN_RETRY_S)
         raise ClientError(f"the session ended, and its transcript is not there yet; look at {url}")
 
 
 class _Source:
-    """Moves audio from where it comes from into the backlog, at the speed of speech if asked to."""
+    """Moves audio from its source to the unacked audio, at the speed of speech if asked to."""
 
-    def __init__(self, blocks: Iterator[bytes], rate_hz: int, backlog: UnackedAudio, *, realtime: bool) -> None:
-        self.is_dry = False
+    def __init__(self, blocks: Iterator[bytes], rate_hz: int, unacked: UnackedAudio, *, realtime: bool) -> None:
+        self.is_exhausted = False
         self._blocks = blocks
         self._rate_hz = rate_hz
-        self._backlog = backlog
+        self._unacked = unacked
         self._realtime = realtime
         self._started: float | None = None
         self._reading: asyncio.Future[bytes | None] | None = None
@@ -241,17 +224,17 @@ class _Source:
         block = await asyncio.shield(self._reading)
         self._reading = None
         if block is None:
-            self.is_dry = True
+            self.is_exhausted = True
             return
-        self._backlog.push(block)
+        self._unacked.push(block)
         if self._realtime:
             now = time.monotonic()
             self._started = self._started or now
-            await asyncio.sleep(self._started + self._backlog.end_samples / self._rate_hz - now)
+            await asyncio.sleep(self._started + self._unacked.end_samples / self._rate_hz - now)
 
 
 def _in_thread(read: Callable[[], bytes | None]) -> asyncio.Future[bytes | None]:
-    """The result of a call that blocks; unlike with an executor, Ctrl-C doesn't wait for a pipe that gives nothing."""
+    """The result of a call that blocks; unlike with an executor, Ctrl-C doesn't wait for a silent pipe."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[bytes | None] = loop.create_future()
 
@@ -267,28 +250,10 @@ def _in_thread(read: Callable[[], bytes | None]) -> asyncio.Future[bytes | None]
         block, failure = None, None
         try:
             block = read()
-        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
+        except Exception as error:  # noqa: BLE001 - handed on to the caller
             failure = error
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed, and the caller gone
             loop.call_soon_threadsafe(settle, block, failure)
 
     threading.Thread(target=run, daemon=True).start()
     return future
-
-
-def stream_url(base: str, parameters: dict[str, str]) -> str:
-    """The WebSocket address of the edge at `base` (http, https, ws or wss, with or without a path)."""
-    parts = urlsplit(base if "://" in base else f"http://{base}")
-    scheme = {"http": "ws", "https": "wss"}.get(parts.scheme, parts.scheme)
-    return urlunsplit((scheme, parts.netloc, _root(parts.path) + "/v1/transcribe/stream", urlencode(parameters), ""))
-
-
-def http_url(base: str, path: str) -> str:
-    """The HTTP address of a path on the edge at `base`."""
-    parts = urlsplit(base if "://" in base else f"http://{base}")
-    scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
-    return urlunsplit((scheme, parts.netloc, _root(parts.path) + path, "", ""))
-
-
-def _root(path: str) -> str:
-    return path.removesuffix("/v1/transcribe/stream").rstrip("/")

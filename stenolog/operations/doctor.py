@@ -9,33 +9,34 @@ import httpx2
 import msgspec
 
 from eventlog.keys import READ_MODELS
-from stenolog.client.wav import Recording, WavError
-from stenolog.client.websocket import Client, ClientError, Message, http_url
-from stenolog.local.demo import blocks, recordings
+from stenolog.client.edge import bearer, http_url, refusal
+from stenolog.client.websocket import Client, Message
+from stenolog.errors import UserError
+from stenolog.local.demo import RATE_HZ, blocks, recordings
 
 REQUEST_TIMEOUT_S = 5.0
-"""Every request is answered in milliseconds; an edge that takes longer is found to be ill."""
+"""Every request is answered in milliseconds; an edge that takes longer fails the check."""
 
 PROBE_TIMEOUT_S = 90.0
 """For three seconds of speech: also enough for a CPU that is busy, and for the client's tries to come back."""
 
-PATIENCE_S = 20.0
+SERVER_TIMEOUT_S = 20.0
 """Longer than a worker's lease: a takeover under way is no defect."""
 
-WORDS_RIGHT = 0.5
+MIN_WORDS_RIGHT = 0.5
 """Of the recording's words that must be in the transcript: the smallest model hears nine of ten; noise, none."""
 
-MOCK_ENGINE = "mock"  # its words have nothing to do with what was said
+MOCK_ENGINE = "mock"  # its words have nothing to do with the speech
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What one look found."""
+    """The result of one check."""
 
     name: str
     ok: bool
     detail: str
     remedy: str = ""
-    """What to do about it, if it isn't well."""
+    """What to do about a failure."""
 
 
 class _Expected(NamedTuple):
@@ -59,143 +60,141 @@ class Doctor:
         """Of the deployment behind the edge at `url`; `token` needs the scopes ingest and read."""
         self._url = url
         self._token = token
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, headers=headers)
+        self._http = httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, headers=bearer(token))
         self._session_id = ""
 
     async def examine(self) -> AsyncIterator[Check]:
-        """Every check, each as soon as it is made; what can't be made after a failure is left out."""
+        """Yield every check when it is made; a failure skips the checks that depend on it."""
         async with self._http:
             try:
                 async for check in self._checks():
                     yield check
             except (httpx2.HTTPError, ValueError, LookupError) as error:
-                detail = f"an answer failed: {_said(error)}"
+                detail = f"an answer failed: {_message(error)}"
                 yield Check(name="answers", ok=False, detail=detail, remedy="see the edge's logs, and try again")
 
     async def _checks(self) -> AsyncIterator[Check]:
-        found = await self._address()
+        found = await self._check_address()
         yield found
         if not found.ok:
             return
-        yield await self._ready()
+        yield await self._check_readiness()
         answer = await self._get("/v1/diagnostics")
-        if (access := _access(answer)) is not None:
+        if (access := _check_access(answer)) is not None:
             yield access
             return
         diagnosis = answer.json()
-        yield _redis(diagnosis)
+        yield _check_redis(diagnosis)
         if (durable := diagnosis.get("durability")) is not None:  # an edge of an older version says nothing of it
-            yield _durability(durable)
-        roles = [_role(expected, diagnosis["processes"]) for expected in _EXPECTED]
+            yield _check_durability(durable)
+        roles = [_check_role(expected, diagnosis["processes"]) for expected in _EXPECTED]
         for role in roles:
             yield role
         if diagnosis["redis"] and all(role.ok for role in roles):
-            yield await self._probe(diagnosis["engine"])
-            yield await self._erased()
+            yield await self._check_transcription(diagnosis["engine"])
+            yield await self._check_deletion()
         else:
-            yield Check(name="transcription", ok=False, detail="not tried", remedy="mend what is named above first")
-        yield _errors((await self._get("/v1/diagnostics")).json())
+            yield Check(name="transcription", ok=False, detail="not tried", remedy="fix the failures above first")
+        yield _check_errors((await self._get("/v1/diagnostics")).json())
 
     async def _get(self, path: str) -> httpx2.Response:
         return await self._http.get(http_url(self._url, path))
 
-    async def _address(self) -> Check:
+    async def _check_address(self) -> Check:
         started = time.perf_counter()
         remedy = "start one with `stenolog up`, or give its address with --url"
         try:
             answer = await self._get("/v1/health")
         except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as error:
-            return Check(name="address", ok=False, detail=f"no answer: {_said(error)}", remedy=remedy)
+            return Check(name="address", ok=False, detail=f"no answer: {_message(error)}", remedy=remedy)
         try:
             version = answer.json()["version"]
         except (ValueError, LookupError, TypeError):
             version = None
         if answer.status_code != httpx2.codes.OK or not version:
-            detail = f"what answers there is no Stenolog edge (HTTP status {answer.status_code})"
+            detail = f"the server is no Stenolog edge (HTTP status {answer.status_code})"
             return Check(name="address", ok=False, detail=detail, remedy=remedy)
         took_ms = (time.perf_counter() - started) * 1000
         return Check(name="address", ok=True, detail=f"version {version}, answers in {took_ms:.0f} ms")
 
-    async def _ready(self) -> Check:
+    async def _check_readiness(self) -> Check:
         body = (await self._get("/v1/ready")).json()
         if body["ready"]:
-            told = [f"{body['active_sessions']} sessions live", *body.get("warnings", ())]
-            return Check(name="ready", ok=True, detail="; ".join(told))
+            facts = [f"{body['active_sessions']} sessions live", *body.get("warnings", ())]
+            return Check(name="ready", ok=True, detail="; ".join(facts))
         reasons = "; ".join(body["reasons"])
         return Check(name="ready", ok=False, detail=reasons, remedy="see the checks below")
 
-    async def _probe(self, engine: str) -> Check:
+    async def _check_transcription(self, engine: str) -> Check:
         remedy = "look at the workers' and projections' logs for this session"
         try:
             async with asyncio.timeout(PROBE_TIMEOUT_S):
-                return await self._transcribed(engine)
-        except (ClientError, WavError) as error:
+                return await self._transcribe(engine)
+        except UserError as error:
             return Check(name="transcription", ok=False, detail=str(error), remedy=remedy)
         except TimeoutError:
             detail = f"session {self._session_id} was not transcribed within {PROBE_TIMEOUT_S:g} s"
             return Check(name="transcription", ok=False, detail=detail, remedy=remedy)
 
-    async def _transcribed(self, engine: str) -> Check:
+    async def _transcribe(self, engine: str) -> Check:
         path = min(recordings(), key=lambda found: found.stat().st_size)
-        with path.open("rb") as file:
-            rate_hz = Recording(file).sample_rate_hz
-        hearing = _Hearing()
+        finals = _FirstFinal()
         client = Client(
-            self._url, sample_rate_hz=rate_hz, on_message=hearing.take, patience_s=PATIENCE_S, token=self._token
-        )
+            self._url, sample_rate_hz=RATE_HZ, on_message=finals.take, server_timeout_s=SERVER_TIMEOUT_S,
+            token=self._token,
+        )  # fmt: skip
         try:
             end = await client.run(blocks([path]))
         finally:
             self._session_id = client.session_id
         words = str(end.get("transcript") or "").split()
         missing = None if engine == MOCK_ENGINE else _missing(path.name, words)
-        if not words or hearing.first_final_s is None or missing:
+        if not words or finals.latency_s is None or missing:
             detail = f"session {client.session_id} gave {len(words)} words" + (f"; {missing}" if missing else "")
             return Check(
                 name="transcription", ok=False, detail=detail,
                 remedy="look at the workers' logs, and at the engine and model that they are started with",
             )  # fmt: skip
-        detail = f"{len(words)} words by engine {engine}, the first final after {hearing.first_final_s:.2f} s"
+        detail = f"{len(words)} words by engine {engine}, the first final after {finals.latency_s:.2f} s"
         return Check(name="transcription", ok=True, detail=detail)
 
-    async def _erased(self) -> Check:
+    async def _check_deletion(self) -> Check:
         path = f"/v1/sessions/{self._session_id}"
         answer = await self._http.delete(http_url(self._url, path)) if self._session_id else None
         if answer is not None and answer.status_code in {httpx2.codes.NO_CONTENT, httpx2.codes.OK}:
             answer = await self._get(path)
             if answer.status_code == httpx2.codes.NOT_FOUND:
                 return Check(name="deletion", ok=True, detail="the probe session is gone")
-        detail = "there was no session" if answer is None else f"HTTP status {answer.status_code}"
+        detail = "no session was opened" if answer is None else f"HTTP status {answer.status_code}"
         return Check(
             name="deletion", ok=False, detail=f"the probe session could not be deleted: {detail}",
             remedy=f"DELETE {path}, with a token of scope ingest; or wait until it expires",
         )  # fmt: skip
 
 
-class _Hearing:
-    """When the first final came, counted from the session's start."""
+class _FirstFinal:
+    """Measures the time from the session's start to the first final."""
 
     def __init__(self) -> None:
-        self.first_final_s: float | None = None
+        self.latency_s: float | None = None
         self._started = 0.0
 
     def take(self, message: Message) -> None:
-        """Hear one message."""
+        """Take one message."""
         if message["type"] == "session_start" and not self._started:
             self._started = time.perf_counter()
-        elif message["type"] == "final" and self.first_final_s is None:
-            self.first_final_s = time.perf_counter() - self._started
+        elif message["type"] == "final" and self.latency_s is None:
+            self.latency_s = time.perf_counter() - self._started
 
 
-def _access(answer: httpx2.Response) -> Check | None:
-    """The failed check if the deployment can't be examined further, None if it can."""
+def _check_access(answer: httpx2.Response) -> Check | None:
+    """The failed check if the edge refuses diagnostics, None if it does not."""
     match answer.status_code:
         case httpx2.codes.OK:
             return None
         case httpx2.codes.UNAUTHORIZED | httpx2.codes.FORBIDDEN:
             return Check(
-                name="access", ok=False, detail=answer.json()["detail"],
+                name="access", ok=False, detail=refusal(answer.status_code, answer.content).message,
                 remedy="give a token with scopes ingest and read by --token; `stenolog token` mints one",
             )  # fmt: skip
         case status:
@@ -205,16 +204,16 @@ def _access(answer: httpx2.Response) -> Check | None:
             )  # fmt: skip
 
 
-def _redis(diagnosis: dict[str, Any]) -> Check:
+def _check_redis(diagnosis: dict[str, Any]) -> Check:
     if diagnosis["redis"]:
         return Check(name="redis", ok=True, detail=f"takes a write in {diagnosis['redis_write_ms']:.1f} ms")
     return Check(
         name="redis", ok=False, detail="takes no write",
-        remedy="is it up, is REDIS_URL right, is its memory full, is it a replica? the edge's logs tell",
+        remedy="is it up, is REDIS_URL right, is its memory full, is it a replica? see the edge's logs",
     )  # fmt: skip
 
 
-def _durability(durable: dict[str, Any]) -> Check:
+def _check_durability(durable: dict[str, Any]) -> Check:
     detail = "; ".join([durable["setting"], *durable["findings"]])
     return Check(
         name="durability", ok=durable["kept"], detail=detail,
@@ -226,17 +225,17 @@ def _is_up(role: str, report: dict[str, Any]) -> bool:
     return bool(report["role"] == role and report["alive"])
 
 
-def _role(expected: _Expected, processes: list[dict[str, Any]]) -> Check:
+def _check_role(expected: _Expected, processes: list[dict[str, Any]]) -> Check:
     living = [one for one in processes if _is_up(expected.role, one)]
     name = expected.role.replace("projection.", "projection ")
     if living:
         return Check(name=name, ok=True, detail=f"{len(living)} up")
     ages = [one["age_s"] for one in processes if one["role"] == expected.role]
-    detail = f"none up; the last was heard {min(ages):.0f} s ago" if ages else "none up"
+    detail = f"none up; the last heartbeat came {min(ages):.0f} s ago" if ages else "none up"
     return Check(name=name, ok=False, detail=detail, remedy=f"start one: `{expected.command}`")
 
 
-def _errors(diagnosis: dict[str, Any]) -> Check:
+def _check_errors(diagnosis: dict[str, Any]) -> Check:
     count = diagnosis["errors_5min"]
     if not count:
         return Check(name="errors", ok=True, detail="none logged by any role in the last 5 minutes")
@@ -246,17 +245,18 @@ def _errors(diagnosis: dict[str, Any]) -> Check:
 
 
 def _missing(recording: str, words: list[str]) -> str | None:
-    """How the transcript falls short of what is said in a recording, None if it doesn't."""
-    said = _references().get(recording, "").split()
-    heard = {_bare(word) for word in words}
-    right = sum(word in heard for word in said)
-    return None if right >= WORDS_RIGHT * len(said) else f"{right} of the {len(said)} words said are among them"
+    """How the transcript falls short of a recording's words, None if it doesn't."""
+    spoken = _references().get(recording, "").split()
+    found = {_bare(word) for word in words}
+    right = sum(word in found for word in spoken)
+    is_enough = right >= MIN_WORDS_RIGHT * len(spoken)
+    return None if is_enough else f"{right} of the {len(spoken)} spoken words are among them"
 
 
 def _references() -> dict[str, str]:
     table = recordings()[0].with_name("references.tsv")
     if not table.exists():
-        raise WavError("what is said in the bundled recording is not installed")
+        raise UserError("the text of the bundled recording is not installed")
     lines = (line.split("\t") for line in table.read_text(encoding="utf-8").splitlines())
     return {fields[0]: fields[1] for fields in lines}
 
@@ -265,5 +265,5 @@ def _bare(word: str) -> str:
     return word.strip(".,;:!?\"'").lower()
 
 
-def _said(error: Exception) -> str:
+def _message(error: Exception) -> str:
     return str(error) or type(error).__name__

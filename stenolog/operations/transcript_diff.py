@@ -17,7 +17,7 @@ from rapidfuzz.distance import Levenshtein
 from eventlog.events import UtteranceFinal
 
 EQUAL, SUBSTITUTED, DELETED, INSERTED = "equal", "replace", "delete", "insert"
-"""What two stretches of words are to each other, as the library names it."""
+"""Relations of two stretches of words, as the library names them."""
 
 _OTHER_WAY = {EQUAL: EQUAL, SUBSTITUTED: SUBSTITUTED, DELETED: INSERTED, INSERTED: DELETED}
 
@@ -27,7 +27,7 @@ class Word(NamedTuple):
 
     text: str
     key: str
-    """What it is compared by."""
+    """Its form for comparisons."""
     start_s: float
     """Of its utterance, in seconds of audio."""
 
@@ -89,7 +89,7 @@ class Ignored(NamedTuple):
 
 
 def words_of(finals: Iterable[UtteranceFinal], ignored: Ignored) -> dict[int, list[Word]]:
-    """The words that were said on each channel, in order."""
+    """The words of each channel, in order."""
     found: dict[int, list[Word]] = {}
     for final in finals:
         start_s = final.start_samples / final.sample_rate_hz
@@ -108,7 +108,7 @@ def compared(first: dict[int, list[Word]], second: dict[int, list[Word]]) -> lis
 
 
 def counts(stretches: Iterable[Stretch]) -> Counts:
-    """The errors in what was compared."""
+    """The errors of a comparison."""
     numbers = {EQUAL: 0, SUBSTITUTED: 0, DELETED: 0, INSERTED: 0}
     words_a = words_b = 0
     for stretch in stretches:

@@ -35,7 +35,7 @@ async def serve_edge(settings: Settings, stop: asyncio.Event, listener: socket.s
 
 
 def authenticator(settings: Settings) -> Authenticator:
-    """Build the authenticator that the settings name."""
+    """The authenticator that the settings choose."""
     if settings.auth == "off":
         return NoAuthentication()
     # Imported here: without authentication nothing needs the cryptography, which takes a while to load.

@@ -11,13 +11,13 @@ import prometheus_client
 
 from eventlog.telemetry.metering import Meter, Reading
 from stenolog import __version__
-from stenolog.cli.errors import UNABLE, UserError
+from stenolog.errors import UNABLE, UserError
 from stenolog.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-STOP_S = 2.0
-"""For the listener's thread: it looks twice a second whether it shall end."""
+STOP_TIMEOUT_S = 2.0
+"""For the listener's thread: it checks twice a second whether it is stopped."""
 
 
 @contextlib.asynccontextmanager
@@ -50,7 +50,7 @@ async def exposed(meter: Meter, settings: Settings, role: str) -> AsyncIterator[
 def _end(server: WSGIServer, thread: threading.Thread) -> None:
     server.shutdown()
     server.server_close()
-    thread.join(STOP_S)
+    thread.join(STOP_TIMEOUT_S)
 
 
 def _about(role: str) -> Iterator[Reading]:

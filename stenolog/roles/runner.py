@@ -24,10 +24,10 @@ Serve = Callable[[Settings, asyncio.Event], Awaitable[None]]
 """Does a role's work until the event is set, then ends it in order."""
 
 YOUNG_OBJECTS, YOUNG_PASSES, MIDDLE_PASSES = 20_000, 20, 50
-"""When the garbage collector looks at which generation. Hardly anything here is cyclic, and with a thousand sessions a
-look at everything, by default after 70,000 new objects, holds up all of them for tens of milliseconds."""
+"""When the garbage collector passes over which generation. Hardly anything here is cyclic, and with a thousand sessions
+a full pass, by default after 70,000 new objects, holds up all of them for tens of milliseconds."""
 
-ORPHAN_S = 20.0
+ORPHAN_TIMEOUT_S = 20.0
 """A role whose parent died ends itself in order, and after this by force: longer than any orderly end takes."""
 
 
@@ -38,7 +38,7 @@ def run(role: str, settings: Settings, serve: Serve, *, follow_parent: bool = Fa
     if follow_parent:
         threading.Thread(target=_follow_parent, name="follow-parent", daemon=True).start()
     gc.collect()
-    gc.freeze()  # imported modules stay; collecting them is never worth it
+    gc.freeze()  # imported modules stay; no pass over them is ever worth it
     gc.set_threshold(YOUNG_OBJECTS, YOUNG_PASSES, MIDDLE_PASSES)
     uvloop.run(_served(settings, serve))
     logger.info("stopped")
@@ -97,5 +97,5 @@ def _follow_parent() -> None:
     while os.read(sys.stdin.fileno(), 1):
         pass
     os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(ORPHAN_S)
+    time.sleep(ORPHAN_TIMEOUT_S)
     os._exit(1)

@@ -10,7 +10,7 @@ from processor.quarantine_trial import command_trial, parse_claim, run_trial
 from processor.settings import WorkerSettings
 from processor.worker import Worker
 from stenolog import wiring
-from stenolog.cli.errors import FAILED, UserError
+from stenolog.errors import FAILED, UserError
 from stenolog.operations.replay.live_priority import LivePriority, YieldingRecogniser
 from stenolog.roles.metrics_endpoint import exposed
 from stenolog.roles.runner import serve

@@ -1,4 +1,4 @@
-"""Reads the settings from options, the environment and `.env`, in that order, and says all that is wrong at once."""
+"""Reads the settings from options, the environment and `.env`, in that order, and reports all problems at once."""
 
 import difflib
 import ipaddress
@@ -10,23 +10,25 @@ from typing import Any, get_args, get_origin
 
 import msgspec
 
+from stenolog.errors import UNABLE, UserError
+from stenolog.settings.dotenv import read_dotenv
 from stenolog.settings.model import PREFIX, SECRETS, Field, Settings, fields
 
 SECRET_BYTES = 32
 """RFC 7518, 3.2: a key for HS256 is at least as long as the hash."""
 
-CLIENT_VARIABLES = frozenset({"STENOLOG_TOKEN"})
-"""What commands that are clients of an edge read for themselves; roles in the same environment leave it alone."""
+CLIENT_VARIABLES = frozenset({"STENOLOG_TOKEN", "STENOLOG_URL"})
+"""Options of commands that are clients of an edge; roles in the same environment ignore them."""
 
 # Scheme, host and port only (RFC 6454): browsers send nothing more, so anything else would never match.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 
 
-class SettingsError(Exception):
+class SettingsError(UserError):
     """One or more settings are unknown or bad; the message has a line for each."""
 
     def __init__(self, problems: list[str]) -> None:
-        super().__init__("\n".join(problems))
+        super().__init__("these settings can't be used:\n  " + "\n  ".join(problems), UNABLE)
         self.problems = problems
 
 
@@ -43,7 +45,7 @@ def load(environ: Mapping[str, str] | None = None, dotenv_path: Path | None = Pa
         SettingsError: A variable or override is unknown or its value is not allowed; every problem is listed.
     """
     environment = os.environ if environ is None else environ
-    given = {**_dotenv(dotenv_path), **environment}
+    given = {**read_dotenv(dotenv_path), **environment}
     problems = _unknown(given)
     values: dict[str, Any] = {}
     for field in fields():
@@ -71,15 +73,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _dotenv(path: Path | None) -> dict[str, str]:
-    if path is None or not path.is_file():
-        return {}
-    # Imported here: most processes have no such file.
-    from dotenv import dotenv_values  # noqa: PLC0415
-
-    return {name: value or "" for name, value in dotenv_values(path, interpolate=False).items()}
 
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
@@ -111,11 +104,11 @@ def _check_together(settings: Settings) -> None:
     if settings.max_unacked_bytes < settings.max_frame_bytes:
         problems.append(
             f"STENOLOG_MAX_UNACKED_BYTES: {settings.max_unacked_bytes} is below STENOLOG_MAX_FRAME_BYTES "
-            f"({settings.max_frame_bytes}), so that a frame of that size could never be taken")
+            f"({settings.max_frame_bytes}), so that a frame of that size could never be accepted")
     if settings.session_ttl_s < settings.idle_timeout_s:
         problems.append(
-            f"STENOLOG_SESSION_TTL_S: {settings.session_ttl_s} is below STENOLOG_IDLE_TIMEOUT_S ({settings.idle_timeout_s}), "
-            "so that a waiting session's keys would expire under it")
+            f"STENOLOG_SESSION_TTL_S: {settings.session_ttl_s} is below STENOLOG_IDLE_TIMEOUT_S "
+            f"({settings.idle_timeout_s}), so that a waiting session's keys would expire under it")
     if settings.worker_tick_ms * 3 > settings.lease_ms:
         problems.append(
             f"STENOLOG_WORKER_TICK_MS: {settings.worker_tick_ms} is above a third of STENOLOG_LEASE_MS "

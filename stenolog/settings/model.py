@@ -35,7 +35,7 @@ class Settings(Archive, frozen=True, kw_only=True):
 
 
 class Field(msgspec.Struct, frozen=True, kw_only=True):
-    """What is known of one setting: its names, type, metadata and default."""
+    """One setting: its names, type, metadata and default."""
 
     name: str
     variable: str
@@ -55,7 +55,7 @@ class Field(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def allowed(self) -> str:
-        """The values that are taken, in words."""
+        """The allowed values, in words."""
         kind = get_args(self.annotation)[0]
         choices = get_args(kind) if get_origin(kind) is Literal else ()
         if kind == tuple[Projection, ...]:

@@ -8,7 +8,8 @@ _HEAD = """# Settings
 
 Read from the command line's options, then the environment, then a file `.env` in the current directory; the first that
 has a value wins, and an empty value counts as none. An unknown `STENOLOG_…` name or a bad value stops the start with an
-error that names it. This page is generated: `python -m stenolog.settings > docs/settings.md`.
+error that names it. `STENOLOG_URL` and `STENOLOG_TOKEN` are options of client commands ([cli.md](cli.md)). This page is
+generated: `python -m stenolog.settings > docs/settings.md`.
 """
 
 
@@ -24,5 +25,6 @@ def render() -> str:
 def _row(field: Field) -> str:
     default = field.default
     shown = ",".join(default) if isinstance(default, tuple) else str(default)
+    shown = shown.lower() if isinstance(default, bool) else shown
     cell = "unset" if default in (None, "") else f"`{shown}`"
     return f"| `{field.variable}` | {cell} | {field.allowed} | {field.meta.description} |\n"

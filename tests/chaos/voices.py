@@ -13,8 +13,7 @@ from eventlog.codec import decode_fact
 from eventlog.events import Fact
 from eventlog.positions import Position
 from processor.speech import SegmenterSettings
-from stenolog.client.wav import Recording
-from stenolog.local.demo import recordings
+from stenolog.local.demo import recordings, samples
 from tests.chaos.plan import RATE_HZ, Speech
 from tests.support.deployment import expected
 from tests.support.pcm import Samples, Story
@@ -41,8 +40,7 @@ class Voice(NamedTuple):
 
 @cache
 def _sentence(number: int) -> Samples:
-    with recordings()[number].open("rb") as file:
-        return np.frombuffer(b"".join(Recording(file).blocks()), "<i2")
+    return np.frombuffer(samples(recordings()[number]), "<i2")
 
 
 def voice(speech: Speech) -> Voice:

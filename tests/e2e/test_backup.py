@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 import redis
@@ -16,8 +17,7 @@ from eventlog.positions import OPENED, START, Position
 from eventlog.readmodel.documents import decode_document
 from eventlog.redis.server import SYSTEM_TLS, connect
 from processor.worker import Worker
-from stenolog.cli.backup import run_backup, run_restore
-from stenolog.cli.errors import UserError
+from stenolog.cli import cli
 from stenolog.local.embedded import EmbeddedServer
 from stenolog.operations.backup import MANIFEST, BackupError, Restored, restore, take
 from tests.integration.edge.test_auth_redis import RULE, allow
@@ -135,7 +135,7 @@ async def test_nothing_is_written_over(standalone: Server, tmp_path: Path) -> No
     server = await connect(standalone.url)
     backup = await taken(standalone, tmp_path)
     assert stat.S_IMODE(backup.stat().st_mode) == 0o700
-    with pytest.raises(BackupError, match="there already"):
+    with pytest.raises(BackupError, match="exists already"):
         await taken(standalone, tmp_path)
     with pytest.raises(BackupError, match="isn't empty"):
         await restored(backup, standalone)
@@ -152,7 +152,7 @@ async def test_a_damaged_backup_is_refused(standalone: Server, tmp_path: Path) -
     whole = file.read_bytes()
     for damaged in (whole[:-1], whole[:30] + bytes([whole[30] ^ 1]) + whole[31:], b""):
         file.write_bytes(damaged)
-        with pytest.raises(BackupError, match="not as it was written"):
+        with pytest.raises(BackupError, match="differs from its checksum"):
             await restored(backup, standalone)
     (backup / MANIFEST).unlink()
     with pytest.raises(BackupError, match="no whole backup"):
@@ -188,12 +188,12 @@ def test_the_embedded_server_is_backed_up_and_restored(
     monkeypatch.chdir(tmp_path)
     with EmbeddedServer("data") as server, redis.Redis.from_url(server.url) as client:
         client.set(partition_count(), 8)
-        run_backup(directory="one", as_json=False, data_dir="data")
-    run_restore(directory="one", binary=None, as_json=True, data_dir="other")
+        cli.main(["backup", "one", "--data", "data"], standalone_mode=False)
+    cli.main(["restore", "one", "--json", "--data", "other"], standalone_mode=False)
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("one: 0.0 MB of 1 masters in")
     assert json.loads(second)["keys"] == 1
     with EmbeddedServer("other") as server, redis.Redis.from_url(server.url) as client:
         assert client.get(partition_count()) == b"8"
-    with pytest.raises(UserError, match="no whole backup"):
-        run_restore(directory="data", binary=None, as_json=True, data_dir="third")
+    with pytest.raises(click.ClickException, match="no whole backup"):
+        cli.main(["restore", "data", "--json", "--data", "third"], standalone_mode=False)

@@ -12,7 +12,7 @@ import pytest
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from processor.speech import Segmenter, SegmenterSettings
-from stenolog.client.wav import Recording
+from stenolog.local.demo import RATE_HZ, samples
 from tests.e2e.deployment import Up
 from tests.support.commands import TIMEOUT_S, environment
 from tests.support.tree import ROOT
@@ -29,13 +29,10 @@ def examples(language: str) -> list[str]:
 
 def finals(path: Path) -> list[str]:
     """What the mock recogniser makes of a recording."""
-    with path.open("rb") as file:
-        recording = Recording(file)
-        rate_hz, pcm = recording.header.sample_rate_hz, b"".join(recording.blocks())
-    segmenter = Segmenter(SegmenterSettings(), rate_hz)
+    segmenter = Segmenter(SegmenterSettings(), RATE_HZ)
     clips = [
-        Clip(pcm=boundary.utterance.pcm, sample_rate_hz=rate_hz)
-        for boundary in segmenter.feed(pcm) + segmenter.close() if boundary.utterance
+        Clip(pcm=boundary.utterance.pcm, sample_rate_hz=RATE_HZ)
+        for boundary in segmenter.feed(samples(path)) + segmenter.close() if boundary.utterance
     ]
     return [recognition.text for recognition in MockRecogniser().recognise(clips)]
 

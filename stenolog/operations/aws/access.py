@@ -1,4 +1,4 @@
-"""Clients for the commands, and AWS's errors as a person can act on them."""
+"""Clients for the commands, and AWS's errors in words that a person can act on."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 from eventlog.aws import new_client, new_session, resolve_endpoint
 from projections.eventbridge.client import MOST_CALLS, READ_S
 from projections.eventbridge.responses import read_failure
+from stenolog.errors import UserError
 
 ATTEMPTS = 3
-"""Of each call, by the SDK; a person waits, and a throttled call or a lost packet is no reason to begin anew."""
+"""Of each call, by the SDK; a person waits, and a throttled call or a lost packet is no reason to start again."""
 
 _DENIED = ("AccessDenied", "AccessDeniedException", "AuthorizationError", "NotAuthorized", "UnauthorizedOperation")
 _STALE = (
@@ -20,22 +21,22 @@ _STALE = (
 )  # fmt: skip
 
 
-class AwsError(Exception):
-    """What AWS refused or where it couldn't be reached, for a person."""
+class AwsError(UserError):
+    """AWS refused a call, or couldn't be reached."""
 
 
 class Access:
     """Clients of one region and address, by boto3's own chain of credentials."""
 
     def __init__(self, *, region: str, endpoint_url: str, overrule: bool = False) -> None:
-        """`overrule`: that address was asked for here and now, so it wins over whatever boto3 would take.
+        """`overrule`: that address comes from the command line, so it wins over the one that boto3 finds.
 
         Raises:
-            AwsError: if there are no credentials.
+            AwsError: if no credentials are found.
         """
         self._endpoint_url, self._overrule = endpoint_url, overrule
         self.region = region
-        with told("find credentials"):
+        with aws_errors("find credentials"):
             self._session = new_session(region)
             if self._session.get_credentials() is None:
                 raise AwsError(
@@ -49,7 +50,7 @@ class Access:
         Raises:
             AwsError: if the region or address can't be used.
         """
-        with told(f"use {service}"):
+        with aws_errors(f"use {service}"):
             url = self._endpoint_url if self._overrule else resolve_endpoint(service, self._endpoint_url)
             return new_client(
                 self._session, service, url, attempts=ATTEMPTS, read_timeout_s=READ_S, max_connections=MOST_CALLS
@@ -57,8 +58,8 @@ class Access:
 
 
 @contextmanager
-def told(what: str) -> Iterator[None]:
-    """Turn boto3's errors into words; `what` could not be done.
+def aws_errors(action: str) -> Iterator[None]:
+    """Turn boto3's errors into words: `action` could not be done.
 
     Raises:
         AwsError: in place of them.
@@ -69,11 +70,11 @@ def told(what: str) -> Iterator[None]:
         yield
     except (BotoCoreError, ClientError, ValueError) as error:
         failure = read_failure(error)
-        raise AwsError(f"can't {what}: {failure.message or failure.code}{_remedy(failure.code)}") from error
+        raise AwsError(f"can't {action}: {failure.message or failure.code}{_remedy(failure.code)}") from error
 
 
 def is_missing(error: Exception) -> bool:
-    """Whether the error says that what was asked for doesn't exist."""
+    """Whether the error says that the named resource doesn't exist."""
     code = str(getattr(error, "response", {}).get("Error", {}).get("Code", ""))
     return code.endswith(("QueueDoesNotExist", "NonExistentQueue", "ResourceNotFoundException"))
 

@@ -1,4 +1,4 @@
-"""What is to be there at AWS, and how what is found differs from it. Pure."""
+"""The resources wanted at AWS, and how existing ones differ from them. Pure."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ RETENTION_S = 1_209_600
 VISIBILITY_S = 30
 """For how long a consumer has a message to itself; it handles one in that time, or extends it."""
 
-MOST_RECEIVES = 3
-"""After which a message that nobody deletes goes to the dead-letter queue."""
+MAX_RECEIVES = 3
+"""After which a message that no consumer deletes goes to the dead-letter queue."""
 
 SERVICE = "events.amazonaws.com"
 
 
 class Names(msgspec.Struct, frozen=True, kw_only=True):
-    """What things are called, and what the rule looks for."""
+    """Names of the resources, and the events that the rule matches."""
 
     bus: str = "default"
     source: str = "com.yourapp.transcription"
@@ -32,7 +32,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def pattern(self) -> dict[str, list[str]]:
-        """Which events the rule takes."""
+        """The events that the rule matches."""
         return {"source": [self.source], "detail-type": [str(Kind.BATCH_COMPLETED)]}
 
     @property
@@ -42,7 +42,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Difference(NamedTuple):
-    """Something that exists and is not as it would be made now."""
+    """An attribute of an existing resource that differs from the wanted one."""
 
     resource: str
     attribute: str
@@ -61,7 +61,7 @@ def rule_arn(names: Names, queue_arn: str) -> str:
 
 
 def policy(queue_arn: str, rule: str) -> dict[str, Any]:
-    """The queue's policy: EventBridge may send to it for that rule, and nobody else by this policy."""
+    """The queue's policy: EventBridge may send to it for that rule, and no other sender by this policy."""
     return {
         "Version": "2012-10-17",
         "Statement": [{
@@ -83,38 +83,38 @@ def queue_attributes(dlq_arn: str, queue_arn: str, rule: str) -> dict[str, str]:
         return timing
     return {
         **timing,
-        "RedrivePolicy": json.dumps({"deadLetterTargetArn": dlq_arn, "maxReceiveCount": MOST_RECEIVES}),
+        "RedrivePolicy": json.dumps({"deadLetterTargetArn": dlq_arn, "maxReceiveCount": MAX_RECEIVES}),
         "Policy": json.dumps(policy(queue_arn, rule)),
     }
 
 
 def attribute_differences(queue: str, wanted: dict[str, str], found: dict[str, str]) -> list[Difference]:
-    """What of a queue's attributes is not as wanted."""
+    """The attributes of a queue that differ from the wanted ones."""
     return [
-        Difference(queue, name, _shown(value), _shown(found.get(name)))
-        for name, value in wanted.items() if _settled(_shown(value)) != _settled(_shown(found.get(name)))
+        Difference(queue, name, _parsed(value), _parsed(found.get(name)))
+        for name, value in wanted.items() if _normalised(_parsed(value)) != _normalised(_parsed(found.get(name)))
     ]  # fmt: skip
 
 
 def rule_differences(names: Names, found: dict[str, Any]) -> list[Difference]:
-    """What of a rule is not as wanted."""
+    """The attributes of a rule that differ from the wanted ones."""
     pairs = {
-        "EventPattern": (names.pattern, _shown(found.get("EventPattern"))), "State": ("ENABLED", found.get("State")),
+        "EventPattern": (names.pattern, _parsed(found.get("EventPattern"))), "State": ("ENABLED", found.get("State")),
     }  # fmt: skip
-    differing = {name: pair for name, pair in pairs.items() if _settled(pair[0]) != _settled(pair[1])}
+    differing = {name: pair for name, pair in pairs.items() if _normalised(pair[0]) != _normalised(pair[1])}
     return [Difference(names.rule, name, wanted, there) for name, (wanted, there) in differing.items()]
 
 
 def target_differences(names: Names, wanted: dict[str, str], found: dict[str, Any]) -> list[Difference]:
-    """What of a target of that queue is not as wanted: whatever shapes or limits the events on their way."""
+    """The attributes of a target that differ from the wanted ones: they shape or limit the events on their way."""
     return [
         Difference(names.rule, f"Targets.{name}", wanted.get(name), value)
         for name, value in found.items() if name != "Id" and value != wanted.get(name)
     ]
 
 
-def _shown(value: Any) -> Any:  # noqa: ANN401 - JSON
-    """JSON text as what it holds, since whitespace and order in it mean nothing."""
+def _parsed(value: Any) -> Any:  # noqa: ANN401 - JSON
+    """The value of JSON text, since whitespace and order in it mean nothing."""
     if not isinstance(value, str) or not value.startswith(("{", "[")):
         return value
     try:
@@ -123,11 +123,11 @@ def _shown(value: Any) -> Any:  # noqa: ANN401 - JSON
         return value
 
 
-def _settled(value: Any) -> Any:  # noqa: ANN401 - JSON
+def _normalised(value: Any) -> Any:  # noqa: ANN401 - JSON
     """A form in which equal policies are equal: numbers as text, one of a list as the list, statements' names away."""
     if isinstance(value, dict):
-        return {name: _settled(one) for name, one in value.items() if name not in {"Sid", "Id"}}
+        return {name: _normalised(one) for name, one in value.items() if name not in {"Sid", "Id"}}
     if isinstance(value, list):
-        settled = [_settled(one) for one in value]
-        return settled[0] if len(settled) == 1 else sorted(settled, key=repr)
+        values = [_normalised(one) for one in value]
+        return values[0] if len(values) == 1 else sorted(values, key=repr)
     return value if value is None else str(value)

@@ -15,39 +15,39 @@ from projections.eventbridge.bodies import find_fault
 from projections.eventbridge.responses import read_result
 from projections.forwarding.sink import Outcome
 from projections.integration_events import VERSION, Event, Kind
-from stenolog.operations.aws.access import Access, AwsError, is_missing, told
+from stenolog.operations.aws.access import Access, AwsError, aws_errors, is_missing
 from stenolog.operations.aws.desired_state import Names
 
 WAIT_S = 30
 """How long the event may take; it usually takes a second."""
 
 VISIBILITY_S = 10
-"""For how long a message that was looked at is hidden from others at first."""
+"""For how long a received message is hidden from others at first."""
 
 POLL_S = 5
 """Of one long poll: a few requests in all, and progress to be seen."""
 
 USER_ID = "stenolog-verify"
-"""Whose recording the test event is about, so that consumers can tell it from others."""
+"""User of the test event, by which consumers can recognise it."""
 
-NOT_THERE = (
-    "the event did not come: is the rule enabled, does its pattern match, may it send to the queue, and does nobody "
-    "else consume from it? `stenolog aws setup --dry-run` tells what differs"
+MISSING_EVENT = (
+    "the event did not come: is the rule enabled, does its pattern match, may it send to the queue, and does no other "
+    "consumer take it? `stenolog aws setup --dry-run` shows the differences"
 )
-"""Why it may be, in the order in which to look."""
+"""Possible causes, in the order in which to check."""
 
 Note = Callable[[str], None]
 
 
 class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of it.
+    """The result of a test.
 
     Attributes:
-        ok: It came, and as it should.
+        ok: The event came unchanged.
         interaction_id: Of the test event.
         event_id: Its stable id.
         seconds: How long it took, or was waited for.
-        problems: What was wrong, a line each.
+        problems: A line each.
     """
 
     ok: bool
@@ -81,10 +81,10 @@ class Verify:
             message = self._awaited(url, event, began_s + self._wait_s)
         finally:
             self._give_back(url)
-        problems = [NOT_THERE]
+        problems = [MISSING_EVENT]
         if message is not None:
             problems = envelope_problems(message, self._names, event)
-            with told("delete the test event"):
+            with aws_errors("delete the test event"):
                 self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return Verified(
             ok=not problems, interaction_id=event.session_id, event_id=event.event_id,
@@ -92,17 +92,18 @@ class Verify:
         )  # fmt: skip
 
     def _queue_url(self) -> str:
-        with told(f"find the queue {self._names.queue}"):
+        with aws_errors(f"find the queue {self._names.queue}"):
             try:
                 return str(self._sqs.get_queue_url(QueueName=self._names.queue)["QueueUrl"])
             except self._sqs.exceptions.ClientError as error:
                 if is_missing(error):
-                    raise AwsError(f"there is no queue {self._names.queue}; `stenolog aws setup` makes it") from error
+                    name = self._names.queue
+                    raise AwsError(f"the queue {name} does not exist; `stenolog aws setup` makes it") from error
                 raise
 
     def _send(self, event: Event) -> None:
         made = entries.make_entry(0, event, event.body, source=self._names.source, bus_name=self._names.bus)
-        with told(f"put an event on the bus {self._names.bus}"):
+        with aws_errors(f"put an event on the bus {self._names.bus}"):
             [answer] = self._events.put_events(Entries=[made.fields])["Entries"]
         result = read_result(answer)
         if result.outcome is not Outcome.SENT:
@@ -111,7 +112,7 @@ class Verify:
     def _awaited(self, url: str, event: Event, deadline_s: float) -> dict[str, Any] | None:
         """Our message, as soon as it comes."""
         while (left_s := deadline_s - time.monotonic()) > 0:
-            with told(f"read the queue {self._names.queue}"):
+            with aws_errors(f"read the queue {self._names.queue}"):
                 answer = self._sqs.receive_message(
                     QueueUrl=url, MaxNumberOfMessages=10, VisibilityTimeout=VISIBILITY_S,
                     WaitTimeSeconds=max(1, min(POLL_S, int(left_s))),
@@ -139,7 +140,7 @@ class Verify:
         if not handles:
             return
         try:
-            with told("give back messages of others"):
+            with aws_errors("give back messages of others"):
                 self._sqs.change_message_visibility_batch(QueueUrl=url, Entries=[
                     {"Id": str(number), "ReceiptHandle": handle, "VisibilityTimeout": visibility_s}
                     for number, handle in enumerate(handles)
@@ -149,7 +150,7 @@ class Verify:
 
 
 def envelope_problems(message: dict[str, Any], names: Names, event: Event) -> list[str]:
-    """What of a received event is not as it was sent; fields by name, without their content."""
+    """Differences of a received event from the sent one; fields by name, without their content."""
     try:
         envelope = msgspec.json.decode(message["Body"], type=dict[str, Any])
     except msgspec.DecodeError:
@@ -158,7 +159,7 @@ def envelope_problems(message: dict[str, Any], names: Names, event: Event) -> li
         "source": names.source, "detail-type": str(event.kind), "detail": event.body,
         "resources": [f"urn:uuid:{event.event_id}"],
     }  # fmt: skip
-    problems = [f"{name} is not what was sent" for name, value in wanted.items() if envelope.get(name) != value]
+    problems = [f"{name} is not as sent" for name, value in wanted.items() if envelope.get(name) != value]
     problems += [f"{name} is missing" for name in ("id", "time", "region") if not envelope.get(name)]
     detail = envelope.get("detail")
     reason = find_fault(event.kind, detail) if isinstance(detail, dict) else "detail is no object"

@@ -1,1 +1,1 @@
-"""Replays from the outside: which sessions, with which settings, by whose hands, and how far they are."""
+"""Replays from the outside: which sessions, with which settings, by which workers, and their progress."""

@@ -17,14 +17,14 @@ from eventlog.log import LogUnavailableError
 from eventlog.work.replays import ARCHIVE
 from stenolog.operations.replay.sources import Replayable, Selection
 
-SESSIONS_PER_LOOK = 32
-"""Manifests read in one turn of a thread: half a second of a store that takes its time."""
+PAGE_SESSIONS = 32
+"""Manifests read in one turn of a thread: half a second of a slow store."""
 
 _log = logging.getLogger(__name__)
 
 
 class ArchiveSource:
-    """The sessions whose audio is in an archive, whatever is left of them in Redis."""
+    """The sessions whose audio is in an archive, even if Redis has forgotten them."""
 
     name = ARCHIVE
 
@@ -33,18 +33,18 @@ class ArchiveSource:
         self._place = place
 
     async def find(self, selection: Selection) -> AsyncIterator[Replayable]:
-        """See `Source.find`; of a day that is wanted, a look at each session of the tenant.
+        """See `Source.find`; reads each session of the tenant on the selected days.
 
         Raises:
             LogUnavailableError: if the archive can't be reached.
         """
         store = open_store(self._place)
-        wanted = ArchiveQuery(selection.session_ids, selection.tenant_id, selection.since_ms, selection.until_ms)
-        found = find(store, wanted)
+        query = ArchiveQuery(selection.session_ids, selection.tenant_id, selection.since_ms, selection.until_ms)
+        found = find(store, query)
         try:
-            while page := await asyncio.to_thread(lambda: list(islice(found, SESSIONS_PER_LOOK))):
+            while page := await asyncio.to_thread(lambda: list(islice(found, PAGE_SESSIONS))):
                 for one in filter(None, map(_replayable, page)):
-                    if selection.wants(one.start):
+                    if selection.matches(one.start):
                         yield one
         except ArchiveUnavailableError as error:
             raise LogUnavailableError(str(error)) from error
@@ -53,16 +53,16 @@ class ArchiveSource:
 
 
 def _replayable(found: ArchivedSession) -> Replayable | None:
-    """What is known of an archived session; None if it can't be read, which is told."""
-    manifest, trouble = found.manifest, found.error
+    """An archived session; None if it can't be read, which is logged."""
+    manifest, error = found.manifest, found.error
     if manifest is not None:
         try:
             start = msgspec.structs.replace(manifest.started, channels=manifest.channels)
-        except UndecodableEventError as error:
-            trouble = str(error)
+        except UndecodableEventError as undecodable:
+            error = str(undecodable)
         else:
             return Replayable(
                 manifest.session_id, manifest.tenant_id, manifest.started_ms, start, manifest.total_samples, ARCHIVE
             )
-    _log.warning("archived session can't be read", extra={"session_id": found.session_id, "reason": trouble})
+    _log.warning("unreadable archived session skipped", extra={"session_id": found.session_id, "reason": error})
     return None

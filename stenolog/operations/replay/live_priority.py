@@ -1,32 +1,31 @@
-"""Whether clients' work has to wait, and a recogniser for replays that then lets it go first."""
+"""Priority of clients' work over replays: a gate that shuts while clients wait, and a recogniser behind it."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Sequence
 
 from eventlog.keys import READ_MODELS
-from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server
+from eventlog.service import periodically
 from eventlog.work.heartbeats import read_all
 from eventlog.work.lag import read_lag
 from processor.recognisers import Clip, Recogniser, Recognition
 
 logger = logging.getLogger(__name__)
 
-LOOK_S = 1.0
-"""Between two looks at how long clients wait: a look costs Redis a millisecond, and a wait is noticed in a second."""
+CHECK_PERIOD_S = 1.0
+"""Between two checks of how long clients wait: each costs Redis a millisecond, and a wait is noticed in a second."""
 
 FRESH_MS = 10_000
-"""Workers beat every 3 s; one that was silent for longer is dead, or about to be taken for it."""
+"""Workers beat every 3 s; one that was silent for longer is dead, or soon taken for dead."""
 
 
 async def waiting_s(server: Server) -> float:
     """How long the most delayed of clients' work waits: for a worker, for its text, or for a read model.
 
-    Where no worker for clients gives signs of life, nothing does: holding anything back would help nobody.
+    Without a living worker for clients it is 0: holding replays back would help no client.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -45,35 +44,34 @@ async def waiting_s(server: Server) -> float:
 
 
 class LivePriority:
-    """Shut while clients wait for longer than a bound."""
+    """A gate that is shut while clients wait for longer than a bound."""
 
-    def __init__(self, server: Server, most_s: float) -> None:
-        """Look in `server`; 0 never shuts it."""
+    def __init__(self, server: Server, max_wait_s: float) -> None:
+        """Read the waits from `server`; with 0 the gate never shuts."""
         self._server = server
-        self._most_s = most_s
+        self._max_wait_s = max_wait_s
         self.open = threading.Event()
         self.open.set()
 
     async def run(self) -> None:
-        """Look until cancelled, and leave the gate open then."""
+        """Check until cancelled, and leave the gate open then."""
         try:
-            while self._most_s:
-                await self.look()
-                await asyncio.sleep(LOOK_S)
+            if self._max_wait_s:
+                await periodically(CHECK_PERIOD_S, self.check, name="live priority", at_once=True)
         finally:
             self.open.set()
 
-    async def look(self) -> None:
-        """Open or shut it by how long clients wait now; trouble with Redis changes nothing."""
-        try:
-            waits_s = await waiting_s(self._server)
-        except LogUnavailableError as error:
-            logger.warning("clients' lag not read, trying again", extra={"error": error})
-            return
-        is_busy = waits_s > self._most_s
+    async def check(self) -> None:
+        """Open or shut the gate by how long clients wait now.
+
+        Raises:
+            LogUnavailableError: if Redis can't be reached; the gate stays as it was.
+        """
+        wait_s = await waiting_s(self._server)
+        is_busy = wait_s > self._max_wait_s
         if is_busy == self.open.is_set():
-            words = "replays held back: clients wait" if is_busy else "replays go on"
-            logger.info(words, extra={"waiting_s": round(waits_s, 3), "most_s": self._most_s})
+            words = "replays paused: clients wait" if is_busy else "replays resumed"
+            logger.info(words, extra={"waiting_s": round(wait_s, 3), "max_wait_s": self._max_wait_s})
         if is_busy:
             self.open.clear()
         else:
@@ -81,7 +79,7 @@ class LivePriority:
 
 
 class YieldingRecogniser:
-    """A recogniser that begins nothing while the gate is shut; reading stops by itself behind what then waits."""
+    """A recogniser that begins nothing while the gate is shut; back-pressure then stops the reading as well."""
 
     def __init__(self, recogniser: Recogniser, gate: threading.Event) -> None:
         """Recognise by `recogniser`, which this closes, while `gate` is set."""
@@ -92,11 +90,11 @@ class YieldingRecogniser:
         self.max_parallel = recogniser.max_parallel
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
-        """As the recogniser, later perhaps."""
+        """Recognise once the gate is open."""
         self._gate.wait()
         return self._recogniser.recognise(clips)
 
     def close(self) -> None:
-        """Let go whoever waits, and close the recogniser."""
+        """Release the calls that wait, and close the recogniser."""
         self._gate.set()
         self._recogniser.close()

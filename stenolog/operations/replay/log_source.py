@@ -16,8 +16,8 @@ from eventlog.redis.server import Server
 from eventlog.work.replays import LOG
 from stenolog.operations.replay.sources import Replayable, Selection
 
-SESSIONS_PER_LOOK = 100
-"""Looked at in one round trip: a millisecond of Redis's time, and no more than 100 chunks of audio in the answer."""
+PAGE_SESSIONS = 100
+"""Read in one round trip: a millisecond of Redis's time, and no more than 100 chunks of audio in the answer."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,26 +32,26 @@ class LogSource:
         self._server = server
 
     async def find(self, selection: Selection) -> AsyncIterator[Replayable]:
-        """See `Source.find`; a whole walk costs a look at each session that is retained."""
+        """See `Source.find`; a whole walk reads each session that is retained."""
         async for page in self._pages(selection):
-            for one in await self._looked_at(page, selection):
+            for one in await self._read(page, selection):
                 yield one
 
     async def _pages(self, selection: Selection) -> AsyncIterator[Sequence[SessionKeys]]:
         if selection.session_ids:
-            wanted = [self._server.keys.of(session_id) for session_id in dict.fromkeys(selection.session_ids)]
-            for first in range(0, len(wanted), SESSIONS_PER_LOOK):
-                yield wanted[first : first + SESSIONS_PER_LOOK]
+            sessions = [self._server.keys.of(session_id) for session_id in dict.fromkeys(selection.session_ids)]
+            for first in range(0, len(sessions), PAGE_SESSIONS):
+                yield sessions[first : first + PAGE_SESSIONS]
             return
-        walker = ProjectionLog(self._server, "", "", session_ttl_s=0)  # as no projection: it only reads
+        log = ProjectionLog(self._server, "", "", session_ttl_s=0)  # as no projection: it only reads
         for partition in self._server.keys.partitions:
             seen: set[str] = set()
-            async for runs in walker.walk(partition):
+            async for runs in log.walk(partition):
                 page = {run.session_id: run.session for run in runs if run.run == LIVE_RUN}
                 yield [keys for session_id, keys in page.items() if session_id not in seen]
                 seen.update(page)
 
-    async def _looked_at(self, sessions: Sequence[SessionKeys], selection: Selection) -> list[Replayable]:
+    async def _read(self, sessions: Sequence[SessionKeys], selection: Selection) -> list[Replayable]:
         commands: list[tuple[str | int, ...]] = []
         for keys in sessions:
             commands += [
@@ -64,19 +64,19 @@ class LogSource:
         for answer in answers:
             if isinstance(answer, Exception):
                 raise answer
-        found = (_judged(*answers[at : at + 3]) for at in range(0, len(answers), 3))
-        return [one for one in found if one is not None and selection.wants(one.start)]
+        found = (_replayable(*answers[at : at + 3]) for at in range(0, len(answers), 3))
+        return [one for one in found if one is not None and selection.matches(one.start)]
 
 
-def _judged(started: bytes | None, first: Sequence[Any], last: Sequence[Any]) -> Replayable | None:
-    """What is known of a session; None if there is none, or none of this build."""
+def _replayable(started: bytes | None, first: Sequence[Any], last: Sequence[Any]) -> Replayable | None:
+    """A session, from its records; None if it does not exist, or this build can't read it."""
     if started is None:
         return None
     try:
         start = decode_start(started)
         code, samples = Code.OK if first else Code.TRIMMED, _sealed(last)
     except UndecodableEventError as error:
-        _log.warning("a session that this build can't read is left out", extra={"error": error})
+        _log.warning("unreadable session skipped", extra={"error": error})
         return None
     if samples is None:
         code, samples = Code.NOT_ENDED, 0
@@ -84,7 +84,7 @@ def _judged(started: bytes | None, first: Sequence[Any], last: Sequence[Any]) ->
 
 
 def _sealed(last: Sequence[Any]) -> int | None:
-    """The samples before the end that the last entry tells, None if there is no end yet."""
+    """The samples before the seal, None while the session is not sealed."""
     if not last:
         return None
     event = decode_audio_event(last[0][1][1])

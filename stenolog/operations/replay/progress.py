@@ -1,11 +1,11 @@
-"""How far a replay is, how fast, and how long it will take: pure, the clock is the caller's."""
+"""Progress of a replay, its speed and the time left: pure, the caller gives the time."""
 
 from __future__ import annotations
 
 from collections import Counter, deque
 
 WINDOW_S = 20.0
-"""The rate is that of so many last seconds: long enough to be steady, short enough to follow what holds a replay up."""
+"""The rate is that of the last seconds: long enough to be steady, short enough to show a slow-down."""
 
 
 class Pace:
@@ -20,8 +20,8 @@ class Pace:
         self.done_s = 0.0
         """Audio of sessions that this replay has finished."""
         self._idle_s = 0.0
-        self._under_way_s = 0.0
-        self._seen: deque[tuple[float, float]] = deque()
+        self._running_s = 0.0
+        self._readings: deque[tuple[float, float]] = deque()
 
     @property
     def over(self) -> int:
@@ -31,19 +31,19 @@ class Pace:
     @property
     def processed_s(self) -> float:
         """Audio that needs no more work: processed, or of sessions that were skipped or failed."""
-        return min(self.total_s, self._idle_s + self.done_s + self._under_way_s)
+        return min(self.total_s, self._idle_s + self.done_s + self._running_s)
 
     @property
     def times_real_time(self) -> float:
         """How fast it is now; 0 while that isn't known."""
-        if len(self._seen) < 2:  # noqa: PLR2004 - a rate takes two looks
+        if len(self._readings) < 2:  # noqa: PLR2004 - a rate takes two looks
             return 0.0
-        (before, from_s), (now, to_s) = self._seen[0], self._seen[-1]
+        (before, from_s), (now, to_s) = self._readings[0], self._readings[-1]
         return max(0.0, to_s - from_s) / (now - before) if now > before else 0.0
 
     @property
     def left_s(self) -> float | None:
-        """How long the rest will take at this rate, None if nobody knows."""
+        """Time that the rest takes at this rate, None while unknown."""
         rate = self.times_real_time
         return (self.total_s - self.processed_s) / rate if rate > 0 else None
 
@@ -55,9 +55,9 @@ class Pace:
         else:
             self._idle_s += audio_s
 
-    def at(self, now_s: float, under_way_s: float) -> None:
-        """Note how much audio of the sessions under way is processed at a moment of a monotonic clock."""
-        self._under_way_s = under_way_s
-        self._seen.append((now_s, self.done_s + under_way_s))
-        while len(self._seen) > 2 and now_s - self._seen[1][0] >= WINDOW_S:  # noqa: PLR2004
-            self._seen.popleft()
+    def at(self, now_s: float, running_s: float) -> None:
+        """Note how much audio of the running sessions is processed at a moment of a monotonic clock."""
+        self._running_s = running_s
+        self._readings.append((now_s, self.done_s + running_s))
+        while len(self._readings) > 2 and now_s - self._readings[1][0] >= WINDOW_S:  # noqa: PLR2004
+            self._readings.popleft()

@@ -1,4 +1,4 @@
-"""Where sessions are found whose audio can be processed again, and which of them are wanted."""
+"""Sources of sessions whose audio can be processed again, and the selection of some of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from eventlog.log import Code
 
 
 class Selection(NamedTuple):
-    """Which sessions are wanted: those named, or those that meet every bound that is given."""
+    """The named sessions, or those within every given bound."""
 
     session_ids: Sequence[str] = ()
     tenant_id: str | None = None
@@ -19,8 +19,8 @@ class Selection(NamedTuple):
     until_ms: int | None = None
     """Started before that, Unix ms."""
 
-    def wants(self, start: SessionStarted) -> bool:
-        """Whether the session that began so is one of them."""
+    def matches(self, start: SessionStarted) -> bool:
+        """Whether the session with this start is one of them."""
         if self.session_ids:
             return start.session_id in self.session_ids
         return (
@@ -37,11 +37,11 @@ class Replayable(NamedTuple):
     tenant_id: str
     started_ms: int
     start: SessionStarted
-    """What the session was begun with; of a container's, with the channels that were found in it."""
+    """The session's own start; of a container's, with the channels that were found in it."""
     total_samples: int
-    """How much audio there is in all, per channel."""
+    """Length of all its audio, per channel."""
     source: str
-    """`Source.name`: what the run's checkpoint will say of where the audio is."""
+    """`Source.name`, which the run's checkpoint keeps."""
     code: Code = Code.OK
     """NOT_ENDED or TRIMMED if it can't be replayed from this source."""
 
@@ -58,18 +58,18 @@ class Source(Protocol):
     """`eventlog.work.replays.LOG`, `ARCHIVE`, …"""
 
     def find(self, selection: Selection) -> AsyncIterator[Replayable]:
-        """The sessions wanted that it knows, in any order, each once; those of which it has all the audio are OK.
+        """Yield the selected sessions that it knows, in any order, each once; OK those of which it has all the audio.
 
         Raises:
-            LogUnavailableError: if it can't be reached; ask anew.
+            LogUnavailableError: if it can't be reached; call again.
         """
         ...
 
 
 async def find_all(sources: Sequence[Source], selection: Selection) -> list[Replayable]:
-    """The sessions wanted, the oldest first, each from the first source that has all its audio.
+    """The selected sessions, the oldest first, each from the first source that has all its audio.
 
-    Those that none has stand among them, with the code of the first source that knows them.
+    Incomplete ones are among them, with the code of the first source that knows them.
 
     Raises:
         LogUnavailableError: if a source can't be reached.

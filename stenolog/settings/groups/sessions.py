@@ -2,16 +2,16 @@
 
 from typing import Annotated
 
-from stenolog.settings.groups.describing import number
 from stenolog.settings.groups.log import Log
+from stenolog.settings.groups.metadata import number
 
 
 class Sessions(Log, frozen=True, kw_only=True):
     """Bounds of sessions."""
 
     max_sessions: Annotated[int, number(
-        "Sessions", "sessions", "Live sessions over all replicas. More than two slow cores carry; raise it "
-        "with the machines that are added.", least=1)] = 1000
+        "Sessions", "sessions", "Live sessions over all replicas. More than two slow cores carry; raise it when you "
+        "add machines.", least=1)] = 1000
     max_sessions_per_tenant: Annotated[int, number(
         "Sessions", "sessions", "Live sessions of one tenant over all replicas; 0 for no bound but `max_sessions`.",
         least=0)] = 0
@@ -19,11 +19,11 @@ class Sessions(Log, frozen=True, kw_only=True):
         "Sessions", "s", "How long a crashed edge's reservations count against `max_sessions`; a living edge renews "
         "them three times as often.", least=3, most=60)] = 60
     max_session_s: Annotated[float, number(
-        "Sessions", "s of audio", "Longest session; past it, it is ended and its client told. Half a working day: a "
-        "client that forgets to stop is no conversation.", least=1)] = 14_400.0
+        "Sessions", "s of audio", "Longest session; past it, it is ended and its client notified. Half a working day: "
+        "longer ones are clients that forgot to stop.", least=1)] = 14_400.0
     idle_timeout_s: Annotated[int, number(
         "Sessions", "s", "Silence of a client (no audio, no keepalive) after which its session is ended. Longer than "
-        "any pause in a conversation that is still one.", least=1)] = 300
+        "any pause in a conversation that goes on.", least=1)] = 300
     idle_sweep_s: Annotated[int, number(
-        "Sessions", "s", "Time between two looks for idle sessions: a tenth of `idle_timeout_s`, so the end is that punctual.",
-        least=1)] = 30
+        "Sessions", "s", "Time between two sweeps for idle sessions: a tenth of `idle_timeout_s`, so the end is that "
+        "punctual.", least=1)] = 30

@@ -1,13 +1,13 @@
-"""How speech is cut and recognised."""
+"""Segmentation and recognition of speech."""
 
 from typing import Annotated, Literal
 
-from stenolog.settings.groups.describing import number, text
+from stenolog.settings.groups.metadata import number, text
 from stenolog.settings.groups.worker import Worker
 
 
 class Speech(Worker, frozen=True, kw_only=True):
-    """How speech is cut and recognised."""
+    """Segmentation and recognition of speech."""
 
     vad_mode: Annotated[int, number(
         "Speech", "mode", "Aggressiveness of webrtcvad. 0 and 1 keep sentences whole; 2 and 3 cut them to pieces and "
@@ -16,12 +16,12 @@ class Speech(Worker, frozen=True, kw_only=True):
         "Speech", "ms", "Pause that ends an utterance. Shorter answers sooner and cuts sentences; 300 ms multiplied "
         "the errors.", least=100, most=5000)] = 700
     speaker_labels: Annotated[Literal["channel", "hash"], text(
-        "Speech", "Whose an utterance is: `channel` numbers the channels from 1, which is all that is known of who "
-        "speaks; `hash` draws a label from the utterance's samples, so that the same audio has the same one anywhere. "
-        "Pinned at each session's start.")] = "channel"
+        "Speech", "Labels of speakers: `channel` numbers the channels from 1, all that is known of them; `hash` "
+        "derives a label from the utterance's samples, so that the same audio has the same one anywhere. Pinned at "
+        "each session's start.")] = "channel"
     partial_interval_ms: Annotated[int, number(
-        "Speech", "ms", "Time between two provisional texts of an open utterance, while there is room. A second "
-        "reads as live; each costs a recognition.", least=100)] = 1000
+        "Speech", "ms", "Time between two provisional texts of an open utterance; with a busy recogniser it grows. A "
+        "second reads as live; each costs a recognition.", least=100)] = 1000
     partials_per_s: Annotated[int, number(
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "
         "do not outweigh the audio; past it they thin out.", least=0)] = 200
@@ -29,7 +29,7 @@ class Speech(Worker, frozen=True, kw_only=True):
         "Speech", "clips", "Utterances recognised in one call. On CPUs a batch saves a fifth at most, and the first "
         "of it waits for the last; GPUs want 16 and more.", least=1, most=64)] = 2
     engine: Annotated[str, text(
-        "Speech", "Recogniser: `whisper`, `mock`, `openai`, or one that an installed package brings as entry point "
+        "Speech", "Recogniser: `whisper`, `mock`, `openai`, or one of an installed package with the entry point "
         "`stenolog.recognisers`.")] = "whisper"
     model: Annotated[str, text(
         "Speech", "Name or path of the engine's model. Unset: the bundled tiny.en for `whisper`, `whisper-1` for "
@@ -41,5 +41,4 @@ class Speech(Worker, frozen=True, kw_only=True):
         "Speech", "Address of an OpenAI-compatible API, up to and with its version.")] = "https://api.openai.com/v1"
     openai_api_key: Annotated[str, text("Speech", "Key sent as bearer token. Unset: none is sent.")] = ""
     openai_timeout_s: Annotated[float, number(
-        "Speech", "s", "Bound of one request. Above what a busy service takes for 20 s of speech.",
-        least=0.1)] = 30.0
+        "Speech", "s", "Bound of one request. A busy service takes less for 20 s of speech.", least=0.1)] = 30.0

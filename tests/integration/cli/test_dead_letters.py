@@ -36,7 +36,7 @@ class Deployment(NamedTuple):
 
     @property
     def event_id(self) -> str:
-        """Of the event that the sink wasn't told."""
+        """Id of the event that the sink did not get."""
         return event_id(self.keys, SEALED, Kind.BATCH_COMPLETED)
 
 
@@ -70,7 +70,7 @@ def listed(deployment: Deployment, cwd: Path, *arguments: str) -> list[dict[str,
     return found
 
 
-def test_letters_are_listed_without_what_was_said(deployment: Deployment, tmp_path: Path) -> None:
+def test_letters_are_listed_without_transcripts(deployment: Deployment, tmp_path: Path) -> None:
     """Letters of all projections or of one are listed, oldest first, by ids of their own and without text (BATCH-6)."""
     everything = listed(deployment, tmp_path)
     assert [one["projection"] for one in everything] == ["webhooks", "lists"]
@@ -84,7 +84,7 @@ def test_letters_are_listed_without_what_was_said(deployment: Deployment, tmp_pa
     assert WORDS not in str(everything)
 
 
-def test_the_table_shows_reasons_as_they_are(deployment: Deployment, tmp_path: Path) -> None:
+def test_the_table_shows_reasons_unchanged(deployment: Deployment, tmp_path: Path) -> None:
     """The table has a row a letter, plain where it is piped, and takes no reason for markup."""
     done = stenolog("dead-letters", "list", cwd=tmp_path, variables=deployment.variables)
     head, *rows = done.stdout.decode().splitlines()
@@ -95,7 +95,7 @@ def test_the_table_shows_reasons_as_they_are(deployment: Deployment, tmp_path: P
 
 
 def test_one_is_shown_and_its_event_only_if_asked_for(deployment: Deployment, tmp_path: Path) -> None:
-    """A letter is shown as lines or JSON, and its event, made anew from the facts, on demand alone (BATCH-9)."""
+    """A letter is shown as lines or JSON, and its event, made again from the facts, on demand alone (BATCH-9)."""
     [letter] = listed(deployment, tmp_path, "webhooks")
 
     def shown(*options: str) -> bytes:
@@ -115,7 +115,7 @@ def test_one_is_shown_and_its_event_only_if_asked_for(deployment: Deployment, tm
 
 
 def test_what_is_redriven_waits_for_its_forwarder(deployment: Deployment, tmp_path: Path) -> None:
-    """A redriven letter leaves the list and waits to be sent, and what isn't there is told by status 1 (BATCH-6)."""
+    """A redriven letter leaves the list and waits to be sent; a missing one gives status 1 (BATCH-6)."""
     [letter] = listed(deployment, tmp_path, "webhooks")
     arguments = ("dead-letters", "redrive", "webhooks", "--json", str(letter["id"]))
     done = stenolog(*arguments, cwd=tmp_path, variables=deployment.variables)
@@ -134,7 +134,7 @@ def test_what_is_redriven_waits_for_its_forwarder(deployment: Deployment, tmp_pa
 
 
 async def test_all_are_redriven_and_sent(redis_url: str, tmp_path: Path) -> None:
-    """With --all every letter of a sink is sent once more by whoever forwards to it (BATCH-6)."""
+    """With --all every letter of a sink is sent again by its forwarder (BATCH-6)."""
     keys = await _filled(redis_url)
     server = await connect(redis_url, partitions=PARTITIONS)
     sink = Recorder()
@@ -143,7 +143,7 @@ async def test_all_are_redriven_and_sent(redis_url: str, tmp_path: Path) -> None
             stenolog, "dead-letters", "redrive", "webhooks", "--all", cwd=tmp_path,
             variables=Deployment(redis_url, keys).variables,
         )  # fmt: skip
-        assert (done.returncode, done.stdout.decode()) == (0, "1 of webhooks will be sent once more\n")
+        assert (done.returncode, done.stdout.decode()) == (0, "1 of webhooks will be sent again\n")
         await eventually_async(lambda: _is_sent(server, sink, keys), WAIT_S)
     await server.close()
 
@@ -153,7 +153,7 @@ async def _is_sent(server: Server, sink: Recorder, keys: RunKeys) -> bool:
     return await has_letters(server, 0)
 
 
-def test_letters_of_what_is_gone_are_dropped_and_that_is_told(deployment: Deployment, tmp_path: Path) -> None:
+def test_letters_without_facts_are_dropped_and_counted(deployment: Deployment, tmp_path: Path) -> None:
     """A letter whose facts have expired has no event any more, and is dropped when it is redriven (STITCH-5)."""
     [letter] = listed(deployment, tmp_path, "webhooks")
 
@@ -174,21 +174,21 @@ def test_letters_of_what_is_gone_are_dropped_and_that_is_told(deployment: Deploy
     assert listed(deployment, tmp_path, "webhooks") == []
 
 
-@pytest.mark.parametrize(("arguments", "status", "told"), [
+@pytest.mark.parametrize(("arguments", "status", "message"), [
     (("redrive", "lists", "--all"), 2, "stenolog rebuild lists"),
     (("redrive", "webhooks"), 2, "give --all"),
     (("redrive", "webhooks", "eventbridge:1:1-1"), 2, "is no dead letter's id"),
-    (("list", "lambdas"), 2, "there is no projection lambdas"),
-    (("show", "webhooks:1:1-1"), 1, "there is no dead letter"),
-    (("show", "webhooks:99999:1-1"), 1, "there is no dead letter"),
+    (("list", "lambdas"), 2, "no projection lambdas exists"),
+    (("show", "webhooks:1:1-1"), 1, "no dead letter webhooks"),
+    (("show", "webhooks:99999:1-1"), 1, "no dead letter webhooks"),
     (("show", "1-1"), 2, "is no dead letter's id"),
     (("show", f"webhooks:1:{2**70}-1"), 2, "is no dead letter's id"),
 ])  # fmt: skip
-def test_mistakes_are_told_in_a_line(
-    deployment: Deployment, arguments: tuple[str, ...], status: int, told: str, tmp_path: Path
+def test_mistakes_are_reported_in_a_line(
+    deployment: Deployment, arguments: tuple[str, ...], status: int, message: str, tmp_path: Path
 ) -> None:
-    """What can't be done is told in a line, with status 1 if it isn't there and 2 if it was asked for wrongly."""
+    """A mistake is reported in a line, with status 1 for a missing letter and 2 for wrong usage."""
     done = stenolog("dead-letters", *arguments, cwd=tmp_path, variables=deployment.variables)
     assert (done.returncode, done.stdout) == (status, b"")
-    assert told in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert b"Traceback" not in done.stderr

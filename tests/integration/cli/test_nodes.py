@@ -26,7 +26,7 @@ def _variables(url: str) -> dict[str, str]:
     return {"REDIS_URL": url, "STENOLOG_PARTITIONS": str(PARTITIONS)}
 
 
-def test_each_node_is_told_with_what_it_carries(server: Server, tmp_path: Path) -> None:
+def test_each_node_is_listed_with_its_load(server: Server, tmp_path: Path) -> None:
     """On one Redis and on a cluster every partition and run is counted at one node, beside its keys and load."""
     asyncio.run(_sessions(server.url))
     nodes = json.loads(stenolog("nodes", "--json", cwd=tmp_path, variables=_variables(server.url)).stdout)
@@ -38,7 +38,7 @@ def test_each_node_is_told_with_what_it_carries(server: Server, tmp_path: Path) 
 
 
 def test_a_person_reads_a_table(redis_url: str, tmp_path: Path) -> None:
-    """Without --json there is a line for each node, below the names of the columns."""
+    """Without --json each node is a line, below the names of the columns."""
     lines = stenolog("nodes", cwd=tmp_path, variables=_variables(redis_url)).stdout.decode().splitlines()
     assert lines[0].split()[:3] == ["node", "partitions", "runs"]
     assert lines[1].split()[1:3] == [str(PARTITIONS), "0"]

@@ -24,7 +24,7 @@ def made(*options: str, cwd: Path, **more: str) -> str:
 
 
 async def principal(text: str, issuer: str = "", audience: str = "") -> Principal:
-    """Who the edge takes the token for."""
+    """The principal that an edge sees in the token."""
     headers = [(b"authorization", b"Bearer " + text.encode())]
     tokens = TokenAuthenticator(SharedSecret(SECRET), issuer=issuer, audience=audience)
     return await tokens.authenticate(HTTPConnection({"type": "http", "headers": headers}))
@@ -52,7 +52,7 @@ async def test_an_operators_token(tmp_path: Path) -> None:
     {}, {"STENOLOG_AUTH": "jwks", "STENOLOG_AUTH_JWKS": "keys.json"}, {"STENOLOG_AUTH_SECRET": SECRET},
 ])  # fmt: skip
 def test_without_a_secret_of_its_own_it_makes_none(variables: Mapping[str, str], tmp_path: Path) -> None:
-    """Where tokens aren't checked by a shared secret there is nothing to sign with, and the command says so."""
+    """Where tokens aren't checked by a shared secret the command refuses, and names the setting."""
     done = stenolog("token", cwd=tmp_path, variables=variables)
     assert (done.returncode, done.stdout) == (2, b"")
     assert b"STENOLOG_AUTH is" in done.stderr
@@ -71,7 +71,7 @@ def test_without_a_secret_of_its_own_it_makes_none(variables: Mapping[str, str],
 def test_half_an_authentication_refuses_to_start(
     command: str, variables: Mapping[str, str], said: bytes, tmp_path: Path
 ) -> None:
-    """A missing or short secret, a missing key set and a bad origin are told by name, without the secret (SAFE-4)."""
+    """A missing or short secret, a missing key set and a bad origin are named, without the secret (SAFE-4)."""
     done = stenolog(command, "--port", "0", cwd=tmp_path, variables=variables)
     assert done.returncode == 2
     assert said in done.stderr

@@ -49,21 +49,16 @@ async def test_channels_are_kept_apart_if_asked(edge: Replica, tmp_path: Path) -
     assert json.loads(done.stdout)["transcript"] == answer.json()["transcript"]
 
 
-async def test_what_is_no_recording_is_told(edge: Replica, tmp_path: Path) -> None:
-    """A file that can't be decoded is an error in words, with exit status 1."""
-    (tmp_path / "page.mp3").write_bytes(b"<html>no recording</html>")
-    done = await asyncio.to_thread(stenolog, "transcribe", "page.mp3", "--url", edge.http, cwd=tmp_path)
-    assert done.returncode == 1
-    assert b"invalid_audio" in done.stderr
-    assert b"Traceback" not in done.stderr
-
-
-def test_realtime_needs_a_wav_file(tmp_path: Path) -> None:
-    """The speed of speech is kept of WAV files alone, which is told."""
-    (tmp_path / "song.mp3").write_bytes(b"ID3")
-    done = stenolog("transcribe", "song.mp3", "--realtime", cwd=tmp_path)
-    assert done.returncode == 2
-    assert b"WAV" in done.stderr
+@pytest.mark.parametrize("place", ["environment", "file"])
+async def test_the_edge_is_named_by_a_variable(edge: Replica, tmp_path: Path, place: str) -> None:
+    """STENOLOG_URL, from the environment or `.env`, names the edge of a client command."""
+    (tmp_path / "talk").write_bytes((RECORDINGS / "mediarecorder.webm").read_bytes())
+    variables = {"STENOLOG_URL": edge.http} if place == "environment" else {}
+    if place == "file":
+        (tmp_path / ".env").write_text(f"STENOLOG_URL={edge.http}\n")
+    done = await asyncio.to_thread(stenolog, "transcribe", "talk", cwd=tmp_path, variables=variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
 
 
 async def test_a_transcript_that_comes_late_is_fetched(redis_url: str, tmp_path: Path) -> None:

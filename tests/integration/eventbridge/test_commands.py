@@ -96,4 +96,4 @@ def test_an_event_that_comes_changed_fails(scripted: ScriptedAws, tmp_path: Path
     scripted.script = [lambda _: (200, {"QueueUrl": f"{scripted.url}/1/q"}), put, changed, lambda _: (200, {})]
     done = stenolog("aws", "verify", "--json", "--endpoint-url", scripted.url, cwd=tmp_path)
     assert (done.returncode, json.loads(done.stdout)["ok"]) == (1, False)
-    assert b"error: source is not what was sent" in done.stderr
+    assert b"error: source is not as sent" in done.stderr

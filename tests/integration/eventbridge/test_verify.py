@@ -46,7 +46,7 @@ def test_an_event_that_never_comes(emulator: str) -> None:
     """Where no rule leads to the queue, the wait ends and says what to look at (BATCH-8)."""
     client("sqs", emulator).create_queue(QueueName=NAMES.queue)
     found, _, _ = run(emulator, wait_s=1)
-    assert (found.ok, found.problems) == (False, [verify.NOT_THERE])
+    assert (found.ok, found.problems) == (False, [verify.MISSING_EVENT])
     assert found.seconds >= 1
 
 
@@ -81,12 +81,12 @@ TENANT = "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b002"
 
 @pytest.mark.parametrize(("message", "problems"), [
     (envelope(), []),
-    (envelope(source="else"), ["source is not what was sent"]),
-    (envelope(detail_type="else"), ["detail-type is not what was sent"]),
-    (envelope(resources=[]), ["resources is not what was sent"]),
+    (envelope(source="else"), ["source is not as sent"]),
+    (envelope(detail_type="else"), ["detail-type is not as sent"]),
+    (envelope(resources=[]), ["resources is not as sent"]),
     (envelope(id=""), ["id is missing"]),
-    (envelope(detail={}), ["detail is not what was sent", "the body breaks its schema at $.version"]),
-    (envelope(detail="a"), ["detail is not what was sent", "detail is no object"]),
+    (envelope(detail={}), ["detail is not as sent", "the body breaks its schema at $.version"]),
+    (envelope(detail="a"), ["detail is not as sent", "detail is no object"]),
     ({"Body": "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001"},
      ["the message is no JSON object: does the rule's target transform its input?"]),
 ])  # fmt: skip
@@ -97,8 +97,8 @@ def test_the_envelope_is_checked(message: dict[str, Any], problems: list[str]) -
 
 
 def test_a_queue_that_isnt_there(emulator: str) -> None:
-    """A missing queue is reported, with the command that makes it (BATCH-8)."""
-    with pytest.raises(AwsError, match="no queue meeting-transcripts-queue; `stenolog aws setup` makes it"):
+    """A missing queue is told, with the command that makes it (BATCH-8)."""
+    with pytest.raises(AwsError, match="queue meeting-transcripts-queue does not exist; `stenolog aws setup` makes it"):
         run(emulator)
 
 

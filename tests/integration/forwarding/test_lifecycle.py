@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from eventlog.projection.projection_log import ProjectionLog
+from eventlog.projection.projection_log import Notices, ProjectionLog
 from eventlog.redis.server import Server
 from projections.forwarding.forwarder import Forwarder, Terms
 from projections.forwarding.sink import Result

@@ -50,7 +50,7 @@ async def test_a_difference_is_reported(single: Server, tmp_path: Path) -> None:
     await single.execute("RPOP", run.list)
     done = stenolog("rebuild", "lists", "--verify", cwd=tmp_path, variables=variables(single))
     assert done.returncode == 1
-    assert f"was not what the facts say: {run.member} list" in done.stdout.decode()
+    assert f"differed from the facts: {run.member} list" in done.stdout.decode()
     assert "lists: 1 runs with 5 events" in done.stdout.decode()
     assert (await rebuild(single, "lists")).differing == []
 

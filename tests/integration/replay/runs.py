@@ -26,7 +26,7 @@ Content = tuple[list[str], str, dict[str, str]]
 
 
 def texts(run: str, count: int = 3) -> list[str]:
-    """What is said in a run, different in each."""
+    """The texts of a run, different in each."""
     return [f"{run} says {number}." for number in range(count)]
 
 
@@ -69,7 +69,7 @@ async def project(server: Server, *runs: RunKeys, only: Sequence[str] = READ_MOD
 
 
 async def projected(server: Server, *runs: RunKeys) -> None:
-    """Return when these runs' read models are complete, by whoever makes them."""
+    """Return when these runs' read models are complete, by any projection."""
 
     async def look() -> bool:
         keys = [run.projected(name) for run in runs for name in READ_MODELS]

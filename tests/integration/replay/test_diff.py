@@ -86,7 +86,7 @@ def test_what_differs_is_told(terminal: Terminal) -> None:
 
 
 def test_numbers_can_be_had_alone_and_as_json(terminal: Terminal) -> None:
-    """REPLAY-1: `--summary` tells a line a session, `--json` everything; what is ignored makes no difference."""
+    """REPLAY-1: `--summary` prints a line a session, `--json` everything; ignored differences don't count."""
     terminal.fill(two_sessions)
     lines = terminal.run("diff", "live", "again", "--summary", status=1).stdout.splitlines()
     assert [line.split()[0] for line in lines] == ["session", "agrees", "differs", "in"]

@@ -88,7 +88,7 @@ async def test_any_promotions_lead_to_the_last(alone: Server, order: list[str]) 
 
 
 async def test_a_reader_never_sees_half_a_promotion(alone: Server) -> None:
-    """REPLAY-1: whoever reads List, document and view together during promotions gets all of one run, and all of it."""
+    """REPLAY-1: a reader of List, document and view together during promotions gets one run, and all of it."""
     session = await a_session(alone, "again", count=40)
     whole = await everything(alone, session, (LIVE_RUN, "again"))
     done = asyncio.Event()
@@ -223,7 +223,7 @@ async def test_a_full_redis_refuses_a_promotion_whole(alone: Server, standalone:
 
 
 async def test_a_live_run_that_has_expired_gives_way(alone: Server) -> None:
-    """REPLAY-1: a replay can be promoted when the live run is gone, and then there is nothing to go back to."""
+    """REPLAY-1: a replay can be promoted when the live run is gone, and cannot be undone then."""
     session = await a_session(alone, "again")
     live = session.run()
     positions = map(live.projected, ("lists", "sessions"))

@@ -1,4 +1,4 @@
-"""What a replay looks like to everybody who reads: it is no session, and disturbs none until it is promoted."""
+"""A replay as readers see it: it is no session, and disturbs none until it is promoted."""
 
 import asyncio
 import contextlib
@@ -79,7 +79,7 @@ async def replay(edge: Replica, keys: SessionKeys, run: str = "again") -> None:
 
 
 async def talked(edge: Replica, client: Client) -> tuple[SessionKeys, str]:
-    """A whole session of two utterances, and the transcript that its client is told."""
+    """A whole session of two utterances, and the transcript that its client gets."""
     keys = edge.core.server.keys.of((await client.next())["session_id"])
     await spoken(client, utterances=2)
     await client.send("stop")
@@ -210,7 +210,7 @@ async def test_a_run_that_is_not_there_is_a_404(edge: Replica, query: str, statu
 
 
 async def test_the_transcript_of_a_replay_that_goes_on_can_be_read(edge: Replica) -> None:
-    """REPLAY-1: a run's own transcript is there while it goes on, as far as it is."""
+    """REPLAY-1: a run's own transcript can be read so far while it goes on."""
     server = edge.core.server
     keys = await a_session(server)
     await say(server, keys.run("again"), texts("again"), is_over=False)
@@ -223,7 +223,7 @@ async def test_the_transcript_of_a_replay_that_goes_on_can_be_read(edge: Replica
 
 
 async def test_a_listener_comes_back_to_another_run(edge: Replica) -> None:
-    """REPLAY-1: who resumes after another run was promoted gets `reset` and the new one's events, else what follows."""
+    """REPLAY-1: a subscriber that resumes after a promotion gets `reset` and the new run's events, else the next."""
     server = edge.core.server
     keys = await a_session(server, "an ä@gain")
     said = texts("an ä@gain", 2)
@@ -248,7 +248,7 @@ async def test_a_listener_comes_back_to_another_run(edge: Replica) -> None:
 
 
 async def test_a_listener_that_stays_is_turned_to_the_promoted_run(redis_url: str) -> None:
-    """REPLAY-1: who still listens when another run is promoted gets `reset` and then that run from its beginning."""
+    """REPLAY-1: at a promotion a subscriber gets `reset` and then that run from its beginning."""
     async with replica(redis_url) as edge:
         server = edge.core.server
         keys = await a_session(server, "again")

@@ -13,10 +13,10 @@ from eventlog.work.erasure import erase
 from eventlog.work.quarantine import Quarantine, list_quarantined_runs
 from stenolog.operations.replay import replay as replay_module
 from stenolog.operations.replay.log_source import LogSource
-from stenolog.operations.replay.retry import Retry
+from stenolog.operations.replay.replay import Retry
 from stenolog.operations.replay.run_overrides import RunOverrides
 from stenolog.operations.replay.sources import Selection
-from tests.integration.replay.bricks import QUEUE, TTL_S, Watched, found
+from tests.integration.replay.replays import QUEUE, TTL_S, RecordedReplay, found
 from tests.support.deployment import Deployment, Session, abandon, finals_in
 from tests.support.pcm import Story, talk
 from tests.support.recognisers import HeldRecogniser
@@ -36,15 +36,15 @@ async def transcribed(deployment: Deployment, count: int = 1, story: Story | Non
 
 
 async def test_every_session_is_replayed_beside_its_live_run(deployment: Deployment) -> None:
-    """REPLAY-1, REPLAY-3: each gets a new run with the same finals; what was there stays, and a second time skips."""
+    """REPLAY-1, REPLAY-3: each gets a new run with the same finals; older runs stay, and a second time skips."""
     sessions = await transcribed(deployment, 5)
     before = [await session.facts() for session in sessions]
     await deployment.started(queue=QUEUE)
-    watched = Watched(deployment)
+    watched = RecordedReplay(deployment)
     replayables = await found([LogSource(deployment.server)])
     outcomes = await watched.over(replayables)
     assert outcomes == {session.keys.session_id: ("done", "") for session in sessions}
-    assert sum(one.audio_s for one in watched.told) == sum(one.audio_s for one in replayables)
+    assert sum(one.audio_s for one in watched.outcomes) == sum(one.audio_s for one in replayables)
     for session, facts in zip(sessions, before, strict=True):
         assert finals_in(await watched.of(session).facts()) == finals_in(facts)
         assert await session.facts() == facts
@@ -59,8 +59,8 @@ async def test_other_settings_make_another_run(single: Deployment) -> None:
     [session] = await transcribed(single)
     await single.started(queue=QUEUE)
     pinned = ["hangover_ms=2000", "hard_cut_ms=20000", "soft_cut_ms=15000"]
-    changes = RunOverrides.parse(pinned, engine=QUEUE, language=None)
-    watched = Watched(single, changes=changes)
+    overrides = RunOverrides.parse(pinned, engine=QUEUE, language=None)
+    watched = RecordedReplay(single, overrides=overrides)
     await watched.over(await found([LogSource(single.server)]))
     cut = [(one.start_samples, one.end_samples) for one in finals_in(await watched.of(session).facts())]
     own = [(one.start_samples, one.end_samples) for one in finals_in(await session.facts())]
@@ -72,16 +72,16 @@ async def test_a_name_stands_for_one_choice_of_settings(single: Deployment) -> N
     """REPLAY-1: a run of that name with other settings is neither changed nor taken for this one."""
     [session] = await transcribed(single)
     replayables = await found([LogSource(single.server)])
-    await Watched(single).over(replayables, wait=False)
-    other = Watched(single, changes=RunOverrides(engine=QUEUE, segmenter={"hangover_ms": 900}))
+    await RecordedReplay(single).over(replayables, wait=False)
+    other = RecordedReplay(single, overrides=RunOverrides(engine=QUEUE, segmenter={"hangover_ms": 900}))
     [(status, reason)] = (await other.over(replayables)).values()
     assert status == "failed"
     assert "choose another --name" in reason
     assert other.begun == 0
     await single.started(queue=QUEUE)
-    [(status, _)] = (await Watched(single).over(replayables)).values()
+    [(status, _)] = (await RecordedReplay(single).over(replayables)).values()
     assert status == "done"
-    assert finals_in(await Watched(single).of(session).facts()) == finals_in(await session.facts())
+    assert finals_in(await RecordedReplay(single).of(session).facts()) == finals_in(await session.facts())
 
 
 async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Deployment) -> None:
@@ -93,7 +93,7 @@ async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Depl
     trimmed = await single.spoken(Story(talk()))
     await single.server.execute("XTRIM", trimmed.keys.audio, "MINID", str(Position(1, 0)))
     await single.started(queue=QUEUE)
-    watched = Watched(single, changes=RunOverrides(engine=QUEUE, segmenter={"soft_cut_ms": 2_000}))
+    watched = RecordedReplay(single, overrides=RunOverrides(engine=QUEUE, segmenter={"soft_cut_ms": 2_000}))
     outcomes = await watched.over(await found([LogSource(single.server)]))
     assert outcomes[whole.keys.session_id] == ("done", "")
     assert "still goes on" in outcomes[going.keys.session_id][1]
@@ -102,12 +102,12 @@ async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Depl
 
 
 async def test_a_replay_goes_on_where_dead_workers_left_it(deployment: Deployment) -> None:
-    """REPLAY-1, SAFE-1: whoever replays again under the same name gets what an undisturbed replay would have got."""
+    """REPLAY-1, SAFE-1: a repeated replay under the same name gives the result of an undisturbed one."""
     [session] = await transcribed(deployment, story=Story(np.tile(talk(), (4, 1))))
     held = HeldRecogniser(max_batch=1)
     dying = await deployment.started(held, queue=QUEUE, lease_ms=LEASE_MS)
     replayables = await found([LogSource(deployment.server)])
-    watched = Watched(deployment)
+    watched = RecordedReplay(deployment)
     command = asyncio.create_task(watched.over(replayables))
     await eventually_async(lambda: held.calls)
     held.gate.set()
@@ -129,7 +129,7 @@ async def test_a_replay_goes_on_where_dead_workers_left_it(deployment: Deploymen
     assert finals_in(await run.facts()) == finals_in(await session.facts())
 
 
-async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> None:
+async def test_a_quarantined_run_ends_the_waiting(single: Deployment) -> None:
     """REPLAY-1, SAFE-3: a run that no worker will touch fails with the reason; redriven, it can be gone on with."""
     [session] = await transcribed(single)
     poisoned = HeldRecogniser(is_open=True)
@@ -140,10 +140,10 @@ async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> 
     poisoned.fail = fail
     worker = await single.started(poisoned, queue=QUEUE)
     replayables = await found([LogSource(single.server)])
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     [(status, reason)] = (await watched.over(replayables)).values()
     assert status == "failed"
-    assert "set aside" in reason
+    assert "quarantined" in reason
     assert "RuntimeError" in reason
     await worker.stop()
     await single.started(queue=QUEUE)
@@ -157,9 +157,9 @@ async def test_a_run_that_was_set_aside_ends_the_waiting(single: Deployment) -> 
 
 
 async def test_a_session_erased_under_a_replay_ends_the_waiting(single: Deployment) -> None:
-    """REPLAY-1, STITCH-5: a session that is deleted while it waits for its replay is told as gone, and stays gone."""
+    """REPLAY-1, STITCH-5: a session that is deleted before its replay is reported as gone, and stays gone."""
     [session] = await transcribed(single)
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     command = asyncio.create_task(watched.over(await found([LogSource(single.server)])))
     await eventually_async(lambda: watched.begun)
     await erase(single.server, session.keys, session.story.start.tenant_id)
@@ -168,14 +168,14 @@ async def test_a_session_erased_under_a_replay_ends_the_waiting(single: Deployme
     assert not await single.server.execute("EXISTS", session.keys.run("again").transcript)
 
 
-async def test_no_more_runs_are_started_than_are_looked_after(
+async def test_the_number_of_running_runs_is_bounded(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """REPLAY-1: ten thousand sessions aren't started at once; new ones follow as others are over."""
-    monkeypatch.setattr(replay_module, "AHEAD", 4)
-    monkeypatch.setattr(replay_module, "LOOK_S", 0.01)
+    monkeypatch.setattr(replay_module, "MAX_RUNNING", 4)
+    monkeypatch.setattr(replay_module, "POLL_PERIOD_S", 0.01)
     sessions = await transcribed(single, 12)
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     command = asyncio.create_task(watched.over(await found([LogSource(single.server)])))
 
     async def started() -> int:
@@ -195,9 +195,9 @@ async def test_no_more_runs_are_started_than_are_looked_after(
 
 
 async def test_without_waiting_every_run_is_only_started(single: Deployment) -> None:
-    """REPLAY-1: told not to wait, it starts every run and leaves the work to workers elsewhere."""
+    """REPLAY-1: without waiting it starts every run and leaves the work to workers elsewhere."""
     sessions = await transcribed(single, 3)
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     outcomes = await watched.over(await found([LogSource(single.server)]), wait=False)
     assert {status for status, _ in outcomes.values()} == {"started"}
     assert watched.begun == 0
@@ -212,19 +212,19 @@ async def test_a_replay_waits_for_a_redis_that_is_gone(tmp_path: Path) -> None:
         node.wait_ready()
         async with Deployment(node.url) as deployment:
             [session] = await transcribed(deployment)
-            watched = Watched(deployment)
+            watched = RecordedReplay(deployment)
             command = asyncio.create_task(watched.over(await found([LogSource(deployment.server)])))
             await eventually_async(lambda: watched.begun)
             node.process.kill()
             node.process.wait()
-            await eventually_async(lambda: watched.said)
+            await eventually_async(lambda: watched.notes)
             again = Node(tmp_path, "--appendonly", "yes", "--appendfsync", "always", "--port", str(node.port))
             try:
-                await eventually_async(lambda: len(watched.said) > 1)
+                await eventually_async(lambda: len(watched.notes) > 1)
                 await deployment.started(queue=QUEUE)
                 assert {status for status, _ in (await command).values()} == {"done"}
-                assert "trying again" in watched.said[0]
-                assert watched.said[1] == "it works again"
+                assert "trying again" in watched.notes[0]
+                assert watched.notes[1] == "available again"
                 assert finals_in(await watched.of(session).facts())
             finally:
                 again.stop()
@@ -232,35 +232,35 @@ async def test_a_replay_waits_for_a_redis_that_is_gone(tmp_path: Path) -> None:
         node.stop()
 
 
-async def test_patience_tells_a_trouble_once() -> None:
-    """REPLAY-1: however often Redis is asked in vain, one line says so and one that it is back."""
-    said: list[str] = []
-    troubles = [LogUnavailableError("away")] * 2
+async def test_an_outage_is_reported_once() -> None:
+    """REPLAY-1: of any number of failed calls one line is printed, and another one after the first success."""
+    lines: list[str] = []
+    errors = [LogUnavailableError("away")] * 2
 
-    async def ask() -> int:
-        if troubles:
-            raise troubles.pop()
+    async def call() -> int:
+        if errors:
+            raise errors.pop()
         return 7
 
-    assert await Retry(said.append)(ask) == 7
-    assert said == ["waiting, and trying again: away", "it works again"]
+    assert await Retry(lines.append)(call) == 7
+    assert lines == ["waiting, and trying again: away", "available again"]
 
 
 async def test_a_named_session_alone_is_replayed(single: Deployment) -> None:
     """REPLAY-1: of several sessions only the chosen one gets a run."""
     one, other = await transcribed(single, 2)
     await single.started(queue=QUEUE)
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     outcomes = await watched.over(await found([LogSource(single.server)], Selection((one.keys.session_id,))))
     assert outcomes == {one.keys.session_id: ("done", "")}
     assert not await single.server.execute("EXISTS", other.keys.run("again").transcript)
 
 
 async def test_a_replay_is_read_without_rest(single: Deployment) -> None:
-    """REPLAY-1: what is recorded needn't be waited for: ninety reads take no ninety ticks."""
+    """REPLAY-1: recorded audio needn't be waited for: ninety reads take no ninety ticks."""
     [session] = await transcribed(single)
     await single.started(queue=QUEUE, tick_ms=3_000, max_read_bytes=4_096, max_pending_utterances=1_000)
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     async with asyncio.timeout(TIMEOUT_S):
         outcomes = await watched.over(await found([LogSource(single.server)]))
     assert outcomes == {session.keys.session_id: ("done", "")}

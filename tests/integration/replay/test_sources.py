@@ -1,4 +1,4 @@
-"""Which sessions there are whose audio can be processed again."""
+"""The sessions whose audio can be processed again."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -10,7 +10,7 @@ from eventlog.log import Code
 from eventlog.positions import Position
 from stenolog.operations.replay.log_source import LogSource
 from stenolog.operations.replay.sources import Replayable, Selection
-from tests.integration.replay.bricks import Told, found
+from tests.integration.replay.replays import TenantStory, found
 from tests.support.deployment import Deployment
 from tests.support.pcm import Story, talk
 
@@ -29,7 +29,7 @@ class Elsewhere:
     async def find(self, selection: Selection) -> AsyncIterator[Replayable]:
         """Those that are wanted."""
         for one in self._sessions:
-            if selection.wants(one.start):
+            if selection.matches(one.start):
                 yield one
 
 
@@ -54,7 +54,7 @@ async def test_the_log_knows_what_can_be_replayed(deployment: Deployment) -> Non
 async def test_a_selection_is_by_tenant_and_time(single: Deployment) -> None:
     """REPLAY-1: only the sessions of that tenant, started in that range, are found, the oldest first."""
     for tenant, started_ms in (("a", 300), ("a", 100), ("b", 200), ("a", 200)):
-        await single.spoken(Told(SHORT, tenant_id=tenant, started_ms=started_ms))
+        await single.spoken(TenantStory(SHORT, tenant_id=tenant, started_ms=started_ms))
     source = LogSource(single.server)
 
     async def times(**bounds: Any) -> list[tuple[str, int]]:  # noqa: ANN401 - text and numbers
@@ -69,7 +69,7 @@ async def test_a_selection_is_by_tenant_and_time(single: Deployment) -> None:
 
 
 async def test_named_sessions_are_found_alone(single: Deployment) -> None:
-    """REPLAY-1: of sessions that are named, those that there are are found, once each."""
+    """REPLAY-1: of named sessions the existing ones are found, once each."""
     one, _other = [await single.spoken(Story(SHORT)) for _ in range(2)]
     name = one.keys.session_id
     replayables = await found([LogSource(single.server)], Selection((name, "nobody", name)))

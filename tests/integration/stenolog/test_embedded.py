@@ -62,7 +62,7 @@ def kill_owner(data_dir: Path) -> tuple[str, int]:
 
 
 def test_data_outlives_a_stop(data_dir: Path) -> None:
-    """What was written is there after a stop and a start, at the same address."""
+    """Written data is there after a stop and a start, at the same address."""
     with EmbeddedServer(data_dir) as first:
         set_value(first.url, "yes")
     with EmbeddedServer(data_dir) as second:
@@ -116,7 +116,7 @@ def test_a_server_syncs_as_asked(data_dir: Path, policy: str, *, sync_always: bo
 
 
 def test_server_that_does_not_answer_is_replaced(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that outlived its owner but hangs is ended and started anew with its data (OPS-2)."""
+    """A server that outlived its owner but hangs is ended and started again with its data (OPS-2)."""
     _, pid = kill_owner(data_dir)
     monkeypatch.setattr(embedded, "ANSWER_S", 0.3)
     monkeypatch.setattr(embedded, "STOP_S", 0.5)
@@ -128,7 +128,7 @@ def test_server_that_does_not_answer_is_replaced(data_dir: Path, monkeypatch: py
 
 
 def test_pid_of_another_process_is_never_signalled(data_dir: Path) -> None:
-    """A pid file that names somebody else's process does that process no harm (OPS-2)."""
+    """A pid file that names a foreign process does that process no harm (OPS-2)."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         server = EmbeddedServer(data_dir)
         server.directory.mkdir(parents=True)
@@ -156,7 +156,7 @@ def test_terminal_interrupt_does_not_reach_the_server(data_dir: Path) -> None:
 
 
 def test_another_process_finds_the_running_server(data_dir: Path) -> None:
-    """Who knows the data directory finds the address of its server while it runs, and only then."""
+    """The data directory leads to the address of its server while it runs, and only then."""
     assert running_url(data_dir) is None
     with EmbeddedServer(data_dir) as server:
         assert running_url(data_dir) == server.url

@@ -53,7 +53,7 @@ def test_every_record_is_one_line_of_json(value: object, message: str) -> None:
 @pytest.mark.parametrize(
     ("message", "arguments"), [("%d done", ("x",)), ("%s", ()), ("%(name)s", ({},)), ("100 %", (1,))]
 )
-def test_a_message_that_does_not_fit_is_told_as_it_is(message: str, arguments: tuple[object, ...]) -> None:
+def test_a_message_that_does_not_fit_is_logged_unchanged(message: str, arguments: tuple[object, ...]) -> None:
     """A log call whose arguments don't fit its message still makes a record."""
     assert message in line(message, *arguments)["event"]
 
@@ -66,15 +66,15 @@ def test_fields_do_not_hide_what_every_record_has() -> None:
 
 
 def test_errors_say_type_message_and_stack() -> None:
-    """An error in a record is told with its type, its message and, where it was caught, its stack (OPS-3)."""
+    """An error in a record has its type, its message and, if it was caught there, its stack (OPS-3)."""
     try:
         int("too odd")
     except ValueError as error:
-        told = line("failed", error=error)
+        logged = line("failed", error=error)
         caught = line("failed", exc_info=sys.exc_info())
-    assert told["error_type"] == caught["error_type"] == "ValueError"
-    assert "too odd" in told["error"]
-    assert told["error"] == caught["error"]
+    assert logged["error_type"] == caught["error_type"] == "ValueError"
+    assert "too odd" in logged["error"]
+    assert logged["error"] == caught["error"]
     assert "test_errors_say_type_message_and_stack" in caught["stack"]
     assert line("failed", error=TimeoutError())["error"] == "TimeoutError"
 
@@ -85,7 +85,7 @@ def test_a_run_names_its_session() -> None:
 
 
 def test_records_carry_the_trace() -> None:
-    """What is logged while a traced request is served carries the trace's id (OPS-3)."""
+    """Records of a traced request carry the trace's id (OPS-3)."""
     token = tracing.current.set(TRACEPARENT)
     try:
         assert line()["trace_id"] == TRACE_ID
@@ -119,6 +119,6 @@ def test_what_nobody_caught_is_a_record_as_well(dying: str) -> None:
     """An error that ends a process or a thread is logged as a record, not printed as bare text."""
     program = f"from stenolog import logs\nlogs.configure('worker', 'info')\n{dying}"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
-    [found] = [json.loads(told) for told in done.stderr.splitlines()]
+    [found] = [json.loads(text) for text in done.stderr.splitlines()]
     assert (found["level"], found["error"], found["error_type"]) == ("critical", "boom", "ValueError")
     assert "stack" in found

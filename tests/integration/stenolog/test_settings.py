@@ -16,7 +16,7 @@ from tests.support.tree import ROOT
 
 
 def problems_of(**environ: str) -> list[str]:
-    """Returns what loading this environment complains of."""
+    """The problems of loading this environment."""
     with pytest.raises(SettingsError) as caught:
         load(environ, None)
     return caught.value.problems
@@ -70,7 +70,7 @@ def test_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
 
 
 def test_bad_values_are_all_named_with_what_is_allowed() -> None:
-    """Every bad value is reported at once with its variable, the value and what is allowed."""
+    """Every bad value is reported at once with its variable, its value and the allowed ones."""
     assert problems_of(STENOLOG_PORT="abc", STENOLOG_LEASE_MS="1", STENOLOG_LOG_LEVEL="loud",
                        STENOLOG_PROJECTIONS="lists,nothing") == [
         "STENOLOG_PORT: 'abc' is not a whole number of at least 0 and at most 65535 (port)",
@@ -80,9 +80,9 @@ def test_bad_values_are_all_named_with_what_is_allowed() -> None:
     ]
 
 
-def test_bad_option_is_told_from_a_bad_variable() -> None:
+def test_bad_option_is_distinguished_from_a_bad_variable() -> None:
     """A bad value from the command line is said to be from there."""
-    with pytest.raises(SettingsError, match=r"^port \(the command line\): 99999 is not a whole number"):
+    with pytest.raises(SettingsError, match=r"\bport \(the command line\): 99999 is not a whole number"):
         load({}, None, port=99_999)
     with pytest.raises(SettingsError, match="speed is no setting"):
         load({}, None, speed=1)
@@ -116,7 +116,7 @@ def test_every_setting_says_group_unit_and_why() -> None:
 
 
 def test_page_is_current() -> None:
-    """docs/settings.md is what `python -m stenolog.settings` prints."""
+    """docs/settings.md is the output of `python -m stenolog.settings`."""
     printed = subprocess.run(
         [sys.executable, "-m", "stenolog.settings"], cwd=ROOT, check=True, capture_output=True, text=True,
         env={**os.environ, "PYTHONIOENCODING": "utf-8"}).stdout
@@ -128,6 +128,6 @@ def test_page_is_current() -> None:
     ("127.0.0.1", True), ("127.1.2.3", True), ("::1", True), ("localhost", True),
     ("0.0.0.0", False), ("::", False), ("192.0.2.1", False), ("example.test", False), ("", False),  # noqa: S104
 ])
-def test_loopback_is_told_from_the_rest(host: str, *, loopback: bool) -> None:
-    """Only addresses that nobody else can reach count as loopback (SAFE-4)."""
+def test_loopback_is_distinguished_from_the_rest(host: str, *, loopback: bool) -> None:
+    """Only addresses that no other machine can reach count as loopback (SAFE-4)."""
     assert is_loopback(host) is loopback

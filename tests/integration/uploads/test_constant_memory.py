@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.upload import LongWav, Watch, transcribed
+from benchmarks.upload import LongWav, MemoryMonitor, transcribed
 from tests.e2e.processes import Roles
 from tests.support.waiting import eventually
 
@@ -65,7 +65,7 @@ def test_a_long_upload_costs_no_memory_and_survives_its_worker(roles: Roles, red
     edge, _, worker = roles.edge(), roles.project(), roles.worker()
     wav = LongWav(SIZE_BYTES)
     pids = {"edge": [edge.pid], "worker": [worker.pid]}
-    with Watch(redis_url, pids) as watch:
+    with MemoryMonitor(redis_url, pids) as watch:
         undisturbed = Sending(edge.url, wav)
         undisturbed.start()
         undisturbed.join(CLIENT_S)

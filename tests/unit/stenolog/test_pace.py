@@ -1,4 +1,4 @@
-"""How far a replay is, how fast, and how long the rest will take."""
+"""Progress of a replay, its speed and the time left."""
 
 from stenolog.operations.replay.progress import WINDOW_S, Pace
 
@@ -31,7 +31,7 @@ def test_what_was_done_before_counts_as_done_but_not_as_speed() -> None:
 
 
 def test_a_replay_that_stands_still_does_not_guess() -> None:
-    """REPLAY-1: without progress there is no time left to tell, and no division by nothing."""
+    """REPLAY-1: without progress the time left is unknown, and nothing is divided by zero."""
     pace = Pace(sessions=1, total_s=100)
     pace.at(5, 50)
     pace.at(5, 50)

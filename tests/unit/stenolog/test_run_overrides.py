@@ -1,4 +1,4 @@
-"""What a replay pins in place of its session's own settings, and what names it may have."""
+"""Settings that a replay pins instead of its session's own, names of runs, and ranges of time."""
 
 import msgspec
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from eventlog.events import CONTAINER, LINEAR16, SessionStarted
 from processor.speech import SegmenterSettings
 from stenolog.operations.replay.run_overrides import RunOverrides, checked_name
-from stenolog.operations.replay.time_ranges import moment_ms
+from stenolog.operations.replay.time_ranges import parse_moment_ms, parse_range
 
 OWN = SessionStarted(
     session_id="s", sample_rate_hz=48_000, channels=2, language="de", engine="whisper", tenant_id="acme",
@@ -16,17 +16,17 @@ NOW_MS = 1_000_000_000
 
 
 def test_a_replay_keeps_the_sessions_own_settings() -> None:
-    """REPLAY-3: what isn't changed is pinned as the session had it, but that its audio is PCM by now."""
-    changes = RunOverrides.parse([], engine="whisper", language=None)
-    assert changes.over(OWN) == msgspec.structs.replace(OWN, encoding=LINEAR16)
+    """REPLAY-3: unchanged settings are pinned as the session had them, except that its audio is PCM by now."""
+    overrides = RunOverrides.parse([], engine="whisper", language=None)
+    assert overrides.over(OWN) == msgspec.structs.replace(OWN, encoding=LINEAR16)
 
 
 def test_changes_are_laid_over_the_sessions_own() -> None:
     """REPLAY-1: engine, language, labels and single segmenter settings change, and nothing else does."""
-    changes = RunOverrides.parse(
+    overrides = RunOverrides.parse(
         ["hangover_ms=900", "vad_mode=2", "speaker_labels=hash"], engine="openai:tiny", language="en"
     )
-    pinned = changes.over(OWN)
+    pinned = overrides.over(OWN)
     assert (pinned.engine, pinned.language, pinned.speaker_labels) == ("openai:tiny", "en", "hash")
     assert pinned.segmenter == OWN.segmenter | {"hangover_ms": 900, "vad_mode": 2}
     assert (pinned.tenant_id, pinned.channels, pinned.started_ms) == ("acme", 2, 5)
@@ -47,14 +47,14 @@ def test_changes_are_laid_over_the_sessions_own() -> None:
         ("sample_rate_hz=8000", "no run pins 'sample_rate_hz'"),
     ],
 )
-def test_what_cannot_be_pinned_is_told(pair: str, words: str) -> None:
-    """REPLAY-1: a name or value that no run can honour is refused before anything is begun, in words that help."""
+def test_unknown_and_bad_settings_are_refused(pair: str, words: str) -> None:
+    """REPLAY-1: a name or value that no run can honour is refused before anything begins, with a hint."""
     with pytest.raises(ValueError, match=words):
         RunOverrides.parse([pair], engine="mock", language=None)
 
 
-def test_settings_that_clash_with_a_sessions_own_are_told() -> None:
-    """REPLAY-1: what is fine by itself may still not go with what a session has."""
+def test_settings_that_contradict_a_sessions_own_are_refused() -> None:
+    """REPLAY-1: a valid setting is refused where it contradicts a session's own."""
     own = msgspec.structs.replace(OWN, segmenter={"hard_cut_ms": 16_000})
     with pytest.raises(ValueError, match="soft_cut_ms: at most hard_cut_ms"):
         RunOverrides.parse(["soft_cut_ms=18000"], engine="mock", language=None).over(own)
@@ -93,11 +93,19 @@ def test_plain_names_are_taken(name: str) -> None:
 )
 def test_moments_are_ages_or_dates(text: str, expected_ms: int) -> None:
     """REPLAY-1: a time range is given as ages or in ISO 8601."""
-    assert moment_ms(text, NOW_MS) == expected_ms
+    assert parse_moment_ms(text, NOW_MS) == expected_ms
 
 
 @pytest.mark.parametrize("text", ["", "yesterday", "2 hours", "-2h", "2026-13-01", "99999999999d1"])
 def test_other_moments_are_refused(text: str) -> None:
-    """REPLAY-1: a moment that isn't understood is told, and taken for no other."""
+    """REPLAY-1: an unknown form of a moment is refused."""
     with pytest.raises(ValueError, match="no moment"):
-        moment_ms(text, NOW_MS)
+        parse_moment_ms(text, NOW_MS)
+
+
+def test_a_range_of_time_has_open_ends_and_is_not_empty() -> None:
+    """REPLAY-1: either end may be missing, and a start that is not before the end is refused."""
+    assert parse_range("2h", None, NOW_MS) == (NOW_MS - 7_200_000, None)
+    assert parse_range(None, "1h", NOW_MS) == (None, NOW_MS - 3_600_000)
+    with pytest.raises(ValueError, match="range of time is empty"):
+        parse_range("1h", "1h", NOW_MS)

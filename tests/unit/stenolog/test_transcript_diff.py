@@ -1,4 +1,4 @@
-"""Word error rates: against what was worked out by hand, and what must hold for any two transcripts."""
+"""Word error rates: examples worked out by hand, and rules for any two transcripts."""
 
 import msgspec
 from hypothesis import given
@@ -114,7 +114,7 @@ def test_a_comparison_tells_both_transcripts(one: str, other: str, ignored: Igno
 
 @given(words, words, ignoring)
 def test_comparing_the_other_way_round_mirrors(one: str, other: str, ignored: Ignored) -> None:
-    """REPLAY-1: the other way round there are as many substitutions, and deletions for insertions; none with itself."""
+    """REPLAY-1: the other way round has as many substitutions, and deletions for insertions; none with itself."""
     there, back = errors(one, other, ignored)[:3], errors(other, one, ignored)[:3]
     assert there == (back[0], back[2], back[1])
     assert errors(one, one, ignored) == (0, 0, 0, 0.0)

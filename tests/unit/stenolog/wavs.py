@@ -21,7 +21,7 @@ def riff(kind: int, bits: int, rate_hz: int, channels: int, data: bytes, *, size
     frame_bytes = channels * bits // 8
     described = struct.pack("<HHIIHH", kind, channels, rate_hz, rate_hz * frame_bytes, frame_bytes, bits)
     length = len(data) if size is None else size
-    body = b"fmt " + struct.pack("<I", 16) + described + b"LIST" + struct.pack("<I", 3) + b"abc\0"
+    body = b"fmt " + struct.pack("<I", 16) + described + b"junk" + struct.pack("<I", 3) + b"abc\0"
     body += b"data" + struct.pack("<I", length) + data
     return b"RIFF" + struct.pack("<I", len(body) + 4) + b"WAVE" + body
 

@@ -1,4 +1,4 @@
-"""Clients go first: what their wait is, and what replays do then."""
+"""Clients go first: how their wait is measured, and how replays pause."""
 
 import asyncio
 import threading
@@ -11,42 +11,42 @@ from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
 from stenolog.operations.replay.live_priority import LivePriority, YieldingRecogniser, waiting_s
 from stenolog.operations.replay.log_source import LogSource
-from tests.integration.replay.bricks import QUEUE, Watched, found
+from tests.integration.replay.replays import QUEUE, RecordedReplay, found
 from tests.support.deployment import Deployment
 from tests.support.pcm import Story, talk
 from tests.support.recognisers import HeldRecogniser
 from tests.support.waiting import eventually, eventually_async
 
-MOST_S = 2.0
+MAX_WAIT_S = 2.0
 CLIP = Clip(pcm=bytes(9_600), sample_rate_hz=16_000)
 
 
-async def say(deployment: Deployment, oldest_decision_s: float) -> None:
-    """A worker for clients says how long its oldest decision waits."""
+async def report_wait(deployment: Deployment, oldest_decision_s: float) -> None:
+    """A worker for clients reports how long its oldest decision waits."""
     await heartbeats.write(deployment.server, "worker", "one", {"oldest_decision_s": oldest_decision_s})
 
 
 @pytest.fixture
 async def gate(single: Deployment) -> LivePriority:
-    """A gate in a deployment, looked at by the test alone."""
-    return LivePriority(single.server, MOST_S)
+    """A gate in a deployment, which the test alone checks."""
+    return LivePriority(single.server, MAX_WAIT_S)
 
 
 async def test_a_worker_behind_its_decisions_is_a_wait(single: Deployment) -> None:
     """REPLAY-1: clients wait as long as the oldest decision of any of their workers."""
     assert await waiting_s(single.server) == 0
-    await say(single, 7.5)
+    await report_wait(single, 7.5)
     await heartbeats.write(single.server, "worker", "two", {"oldest_decision_s": 0.1})
     await heartbeats.write(single.server, "replayer", "three", {"oldest_decision_s": 99})
     assert await waiting_s(single.server) == 7.5
 
 
 async def test_a_session_that_no_worker_takes_is_a_wait(single: Deployment) -> None:
-    """REPLAY-1: a session that waits for a worker counts, unless there is none that could take it."""
-    await (await single.claims("somebody", 1_000)).ensure_groups()
+    """REPLAY-1: a session that waits for a worker counts if a living worker could take it."""
+    await (await single.claims("worker", 1_000)).ensure_groups()
     await single.open(Story(talk(), sealed=False))
     assert await waiting_s(single.server) == 0
-    await say(single, 0.0)
+    await report_wait(single, 0.0)
 
     async def waits() -> bool:
         return await waiting_s(single.server) > 0.05
@@ -56,7 +56,7 @@ async def test_a_session_that_no_worker_takes_is_a_wait(single: Deployment) -> N
 
 async def test_a_read_model_that_lags_is_a_wait(single: Deployment) -> None:
     """REPLAY-1: notices that a living projection of read models hasn't taken count; those of a dead one don't."""
-    await say(single, 0.0)
+    await report_wait(single, 0.0)
     session = await single.open(Story(talk(), sealed=False))
     partition = session.keys.partition
     await single.server.execute("XGROUP", "CREATE", partition.changes, "lists", "0")
@@ -70,34 +70,34 @@ async def test_a_read_model_that_lags_is_a_wait(single: Deployment) -> None:
 
 
 async def test_the_gate_follows_the_wait(single: Deployment, gate: LivePriority) -> None:
-    """REPLAY-1: past the bound replays are held back, below it they go on; a gate that nobody looks at stands open."""
-    await gate.look()
+    """REPLAY-1: past the bound the gate is shut, below it open, and it is left open at the end."""
+    await gate.check()
     assert gate.open.is_set()
-    await say(single, MOST_S + 1)
-    await gate.look()
+    await report_wait(single, MAX_WAIT_S + 1)
+    await gate.check()
     assert not gate.open.is_set()
-    await say(single, MOST_S - 1)
-    await gate.look()
+    await report_wait(single, MAX_WAIT_S - 1)
+    await gate.check()
     assert gate.open.is_set()
-    await say(single, MOST_S + 1)
-    looking = asyncio.create_task(gate.run())
+    await report_wait(single, MAX_WAIT_S + 1)
+    checking = asyncio.create_task(gate.run())
     await eventually_async(lambda: not gate.open.is_set())
-    looking.cancel()
-    await asyncio.gather(looking, return_exceptions=True)
+    checking.cancel()
+    await asyncio.gather(checking, return_exceptions=True)
     assert gate.open.is_set()
 
 
-async def test_a_bound_of_zero_holds_nothing_back(single: Deployment) -> None:
-    """REPLAY-1: whoever wants replays at any price sets the bound to 0."""
-    await say(single, 99)
+async def test_a_bound_of_zero_never_shuts_the_gate(single: Deployment) -> None:
+    """REPLAY-1: with a bound of 0 the gate never shuts."""
+    await report_wait(single, 99)
     free = LivePriority(single.server, 0)
     await free.run()
     assert free.open.is_set()
 
 
-@pytest.mark.parametrize("let_go", [lambda _, gate: gate.set(), lambda one, _: one.close()])
-def test_a_held_recogniser_waits_for_the_gate(let_go: Callable[[YieldingRecogniser, threading.Event], None]) -> None:
-    """REPLAY-1: while the gate is shut no recognition begins; opening it and closing both let go of who waits."""
+@pytest.mark.parametrize("release", [lambda _, gate: gate.set(), lambda one, _: one.close()])
+def test_a_held_recogniser_waits_for_the_gate(release: Callable[[YieldingRecogniser, threading.Event], None]) -> None:
+    """REPLAY-1: while the gate is shut no recognition begins; opening it or closing the recogniser releases it."""
     gate = threading.Event()
     inner = HeldRecogniser(is_open=True)
     one = YieldingRecogniser(inner, gate)
@@ -105,12 +105,12 @@ def test_a_held_recogniser_waits_for_the_gate(let_go: Callable[[YieldingRecognis
     thread = threading.Thread(target=one.recognise, args=([CLIP],))
     thread.start()
     assert not inner.calls
-    let_go(one, gate)
+    release(one, gate)
     eventually(lambda: not thread.is_alive())
     assert inner.calls == [[CLIP]]
 
 
-async def test_a_replay_rests_while_clients_wait(single: Deployment, gate: LivePriority) -> None:
+async def test_a_replay_pauses_while_clients_wait(single: Deployment, gate: LivePriority) -> None:
     """REPLAY-1: behind a shut gate a run is held and nothing is committed; once it opens the run goes to its end."""
     session = await single.spoken(Story(talk()))
     live = await single.started()
@@ -118,12 +118,12 @@ async def test_a_replay_rests_while_clients_wait(single: Deployment, gate: LiveP
     await live.stop()
     gate.open.clear()
     worker = await single.started(YieldingRecogniser(MockRecogniser(), gate.open), queue=QUEUE)
-    watched = Watched(single)
+    watched = RecordedReplay(single)
     command = asyncio.create_task(watched.over(await found([LogSource(single.server)])))
     await eventually_async(lambda: worker._recognition._running)
     run = watched.of(session)
-    looks = len(watched.paces)
-    await eventually_async(lambda: len(watched.paces) > looks + 1)
+    polls = len(watched.paces)
+    await eventually_async(lambda: len(watched.paces) > polls + 1)
     assert await run.finals() == 0
     gate.open.set()
     assert {status for status, _ in (await command).values()} == {"done"}

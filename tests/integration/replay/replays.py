@@ -1,4 +1,4 @@
-"""Sessions of any tenant and time, and a replay that tells a test everything."""
+"""Sessions of any tenant and time, and a replay that records everything it reports."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,8 +7,7 @@ import msgspec
 
 from eventlog.events import SessionStarted
 from stenolog.operations.replay.progress import Pace
-from stenolog.operations.replay.replay import Order, Outcome, Replay
-from stenolog.operations.replay.retry import Retry
+from stenolog.operations.replay.replay import Outcome, Replay, ReplayPlan, Retry
 from stenolog.operations.replay.run_overrides import RunOverrides
 from stenolog.operations.replay.sources import Replayable, Selection, Source, find_all
 from tests.support.deployment import Deployment, Session
@@ -20,7 +19,7 @@ ALL = Selection()
 
 
 @dataclass
-class Told(Story):
+class TenantStory(Story):
     """A story of some tenant, begun at some time."""
 
     tenant_id: str = ""
@@ -33,27 +32,27 @@ class Told(Story):
 
 
 @dataclass
-class Watched:
-    """A replay in a deployment, and all that it told."""
+class RecordedReplay:
+    """A replay in a deployment, and all its reports."""
 
     deployment: Deployment
     run: str = "again"
     queue: str = QUEUE
-    changes: RunOverrides = field(default_factory=lambda: RunOverrides(engine=QUEUE))
-    told: list[Outcome] = field(default_factory=list)
-    said: list[str] = field(default_factory=list)
+    overrides: RunOverrides = field(default_factory=lambda: RunOverrides(engine=QUEUE))
+    outcomes: list[Outcome] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     paces: list[tuple[int, float]] = field(default_factory=list)
     begun: int = 0
 
     async def over(self, sessions: Sequence[Replayable], *, wait: bool = True) -> dict[str, tuple[str, str]]:
         """Replay them; how each ended and why, by its id."""
-        self.told.clear()
+        self.outcomes.clear()
         replay = Replay(
-            self.deployment.server, Order(self.run, self.changes, self.queue), session_ttl_s=TTL_S,
-            patience=Retry(self.said.append), on_outcome=self.told.append, on_pace=self._note,
+            self.deployment.server, ReplayPlan(self.run, self.overrides, self.queue), session_ttl_s=TTL_S,
+            retry=Retry(self.notes.append), on_outcome=self.outcomes.append, on_pace=self._note,
         )  # fmt: skip
         await replay.run(sessions, begin=self._begin, wait=wait)
-        return {one.session_id: (one.status, one.reason) for one in self.told}
+        return {one.session_id: (one.status, one.reason) for one in self.outcomes}
 
     def of(self, session: Session) -> Session:
         """The new run of a session."""
@@ -69,5 +68,5 @@ class Watched:
 
 
 async def found(sources: Sequence[Source], selection: Selection = ALL) -> list[Replayable]:
-    """What the sources have of it."""
+    """The sessions that the sources have of a selection."""
     return await find_all(sources, selection)

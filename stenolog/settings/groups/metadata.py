@@ -1,11 +1,16 @@
-"""What stands beside each setting: group, unit, bounds and why its default is what it is."""
+"""The metadata of each setting: group, unit, bounds and the reason of its default."""
 
 from msgspec import Meta
 
 
 def text(group: str, why: str, *, pattern: str | None = None, allowed: str = "text") -> Meta:
-    """A setting in words; `allowed` says which ones, `pattern` holds it to that."""
+    """A setting in words; `allowed` describes them, `pattern` matches them."""
     return Meta(description=why, pattern=pattern, extra={"group": group, "unit": "text", "allowed": allowed})
+
+
+def flag(group: str, why: str) -> Meta:
+    """A setting that is on or off."""
+    return text(group, why, allowed="true or false")
 
 
 def number(group: str, unit: str, why: str, *, least: float, most: float | None = None) -> Meta:

@@ -1,26 +1,24 @@
-"""What `stenolog replay` shows: how far it is on standard error, what came of it on standard output."""
+"""The display of `stenolog replay`: progress on standard error, results on standard output."""
 
-import sys
 import time
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Self
 
-import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.text import Text
 
 from eventlog.readmodel.statuses import format_duration
-from stenolog.cli.captions import printable
+from stenolog.cli.output import local_time, print_json, printable
 from stenolog.operations.replay.progress import Pace
 from stenolog.operations.replay.replay import Outcome
 from stenolog.operations.replay.sources import Replayable
 
-SHOWN_REASONS = 20
-"""Sessions named on standard error as they fail; of more only the number is told, and --json has all."""
+MAX_REASONS = 20
+"""Sessions named on standard error as they fail; of more only the number is shown, and --json has all."""
 
 
-class Board:
+class ReplayProgress:
     """Shows one replay."""
 
     def __init__(self, run: str, *, as_json: bool, console: Console | None = None) -> None:
@@ -38,7 +36,7 @@ class Board:
         self._done_s = 0.0
         self._began = time.monotonic()
         self._is_plan = False
-        self._was_held = False
+        self._was_paused = False
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -49,65 +47,65 @@ class Board:
         if self._console.is_terminal:
             self._progress.stop()
 
-    def say(self, words: str) -> None:
-        """A line on standard error."""
+    def note(self, words: str) -> None:
+        """Print a line on standard error."""
         self._console.print(Text(printable(words), style="yellow"), soft_wrap=True)
 
     def outcome(self, one: Outcome) -> None:
-        """A session is over."""
+        """Report that a session is over."""
         self._counts[one.status] = self._counts.get(one.status, 0) + 1
         if one.status == "done":
             self._done_s += one.audio_s
         if one.status == "failed":
             self.failed += 1
-            if self.failed <= SHOWN_REASONS:
-                self.say(f"{one.session_id}: {one.reason}")
+            if self.failed <= MAX_REASONS:
+                self.note(f"{one.session_id}: {one.reason}")
         if self._as_json:
-            told = {"session_id": one.session_id, "run": self._run, "status": one.status}
-            _print({**told, **({"reason": one.reason} if one.reason else {}), "audio_seconds": round(one.audio_s, 3)})
+            line = {"session_id": one.session_id, "run": self._run, "status": one.status}
+            reason = {"reason": one.reason} if one.reason else {}
+            print_json({**line, **reason, "audio_seconds": round(one.audio_s, 3)})
 
     def plan(self, sessions: Sequence[tuple[Replayable, str]]) -> None:
-        """Which sessions it would be."""
+        """List the sessions that would be replayed, each with the reason why not, if one exists."""
         self._is_plan = True
         for one, reason in sessions:
             self.failed += bool(reason)
             if self._as_json:
                 status = "failed" if reason else "found"
-                told = {"session_id": one.session_id, "status": status, "tenant_id": one.tenant_id,
+                line = {"session_id": one.session_id, "status": status, "tenant_id": one.tenant_id,
                         "started_ms": one.started_ms, "audio_seconds": round(one.audio_s, 3),
                         "source": one.source or "log"}  # fmt: skip
-                _print({**told, **({"reason": reason} if reason else {})})
+                print_json({**line, **({"reason": reason} if reason else {})})
             else:
-                started = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one.started_ms / 1000))
+                started = local_time(one.started_ms)
                 print(f"{one.session_id}  {started}  {one.audio_s:9.1f} s  {one.source or 'log'}  {reason}".rstrip())
         audio_s = sum(one.audio_s for one, reason in sessions if not reason)
         count = sum(not reason for _, reason in sessions)
-        self.say(f"{count} sessions with {format_duration(audio_s)} of audio would be replayed")
+        self.note(f"{count} sessions with {format_duration(audio_s)} of audio would be replayed")
 
-    def pace(self, pace: Pace, *, is_held: bool = False) -> None:
-        """How far it is now, and whether clients' work goes first just now."""
-        audio = f"{format_duration(pace.processed_s)} of {format_duration(pace.total_s)}"
-        words = f"{pace.over} of {pace.sessions} sessions, {audio}"
+    def pace(self, pace: Pace, *, is_paused: bool = False) -> None:
+        """Show the progress, and whether clients' work goes first just now."""
+        words = f"{pace.over} of {pace.sessions} sessions, {format_duration(pace.processed_s)} of {format_duration(pace.total_s)}"
         if rate := pace.times_real_time:
             words += f", {rate:,.0f} times real time"
         if pace.left_s is not None:
             words += f", {format_duration(pace.left_s)} left"
-        if is_held:
-            words += ", held back: clients wait"
-        if is_held != self._was_held and not self._console.is_terminal:
-            self.say("held back: clients wait" if is_held else "goes on")
-        self._was_held = is_held
+        if is_paused:
+            words += ", paused: clients wait"
+        if is_paused != self._was_paused and not self._console.is_terminal:
+            self.note("paused: clients wait" if is_paused else "resumed")
+        self._was_paused = is_paused
         self._progress.update(self._row, completed=pace.processed_s, total=pace.total_s or 1, words=words)
 
-    def summary(self, *, is_interrupted: bool, go_on: str) -> None:
-        """What came of it, and how to go on if it was interrupted."""
+    def summary(self, *, is_interrupted: bool, next_command: str) -> None:
+        """Report the result, and the command that continues it if it was interrupted."""
         if self._is_plan:
             return
         elapsed_s = time.monotonic() - self._began
         rate = self._done_s / elapsed_s if elapsed_s > 0 else 0.0
         statuses = ("done", "started", "skipped", "failed")
         if self._as_json:
-            _print({
+            print_json({
                 "run": self._run, "sessions": sum(self._counts.values()),
                 **{status: self._counts.get(status, 0) for status in statuses},
                 "audio_seconds": round(self._done_s, 3), "elapsed_seconds": round(elapsed_s, 3),
@@ -116,12 +114,7 @@ class Board:
         else:
             print(self._run, flush=True)
         counts = ", ".join(f"{self._counts[status]} {status}" for status in statuses if self._counts.get(status))
-        self.say(f"{self._run}: {counts or 'nothing done'}; {format_duration(self._done_s)} of audio in "
+        self.note(f"{self._run}: {counts or 'nothing done'}; {format_duration(self._done_s)} of audio in "
                  f"{format_duration(elapsed_s)}, {rate:,.0f} times real time")
         if is_interrupted:
-            self.say(f"interrupted; what was begun is kept. Go on with\n  {go_on}")
-
-
-def _print(told: dict[str, Any]) -> None:
-    sys.stdout.write(msgspec.json.encode(told).decode() + "\n")
-    sys.stdout.flush()
+            self.note(f"interrupted; its progress is kept. Continue with\n  {next_command}")

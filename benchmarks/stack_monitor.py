@@ -1,4 +1,4 @@
-"""What a stack's processes and its Redis need at most, and the status messages of its sessions as they come."""
+"""Peak memory of a stack's processes and its Redis, and the status messages of its sessions with their times."""
 
 import contextlib
 import threading
@@ -13,30 +13,30 @@ from benchmarks.stack import Stack
 from eventlog import keys
 from eventlog.readmodel.statuses import StatusMessage, decode_status
 
-LOOK_S = 0.25  # the kernel keeps a process's peak itself; only short-lived children could be missed
+SAMPLE_PERIOD_S = 0.25  # the kernel keeps a process's peak itself; only short-lived children could be missed
 JOIN_S = 5.0
 
 
-class Heard(NamedTuple):
+class ReceivedStatus(NamedTuple):
     """A status message, and when it came, Unix ms."""
 
     at_ms: float
     message: StatusMessage
 
 
-class Watch:
-    """Looks on while it is entered."""
+class StackMonitor:
+    """Measures while it is entered."""
 
     def __init__(self, stack: Stack) -> None:
         """Of `stack`."""
         self._pids = stack.pids
         self._redis: redis.Redis = redis.Redis.from_url(stack.redis_url)
         self._stopped = threading.Event()
-        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._look_on, self._listen)]
+        self._threads = [threading.Thread(target=work, daemon=True) for work in (self._measure_all, self._receive)]
         self.peak_rss_mib: dict[str, float] = {}
         """By role and number of the process, or of a process that it started."""
         self.redis_used_mib = 0.0
-        self.heard: list[Heard] = []
+        self.statuses: list[ReceivedStatus] = []
 
     def __enter__(self) -> Self:
         self._channel = self._redis.pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call] # redis-py's
@@ -52,8 +52,8 @@ class Watch:
         self._channel.close()
         self._redis.close()
 
-    def _look_on(self) -> None:
-        while not self._stopped.wait(LOOK_S):
+    def _measure_all(self) -> None:
+        while not self._stopped.wait(SAMPLE_PERIOD_S):
             for role, pids in self._pids.items():
                 for number, pid in enumerate(pids, 1):
                     self._measure(f"{role} {number}", pid)
@@ -69,11 +69,11 @@ class Watch:
                     peak_mib = int(line.split()[1]) / 1024
                     self.peak_rss_mib[name] = max(self.peak_rss_mib.get(name, 0.0), round(peak_mib, 1))
 
-    def _listen(self) -> None:
+    def _receive(self) -> None:
         while not self._stopped.is_set():
-            found = self._channel.get_message(timeout=LOOK_S)
+            found = self._channel.get_message(timeout=SAMPLE_PERIOD_S)
             if found is not None:
-                self.heard.append(Heard(time.time() * 1000, decode_status(found["data"])))
+                self.statuses.append(ReceivedStatus(time.time() * 1000, decode_status(found["data"])))
 
 
 def _children(pid: int) -> list[int]:

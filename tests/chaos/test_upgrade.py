@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import report
-from tests.chaos.plan import EDGE, PROJECTOR, WORKER, drawn
+from tests.chaos.plan import EDGE, PROJECTOR, WORKER, draw_scenario
 from tests.chaos.suite import Options, Suite
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
@@ -15,7 +15,7 @@ from tests.support.waiting import eventually_async
 OLDER = "efb514d"
 """The last commit whose events, keys and scripts know nothing of replays that are promoted."""
 
-SEATS = 3
+CLIENTS = 3
 SEED = 1
 WAIT_S = 120.0
 
@@ -39,9 +39,9 @@ def older(tmp_path: Path) -> Path:
 
 async def more_finals(suite: Suite) -> None:
     """Return when the clients have heard something new."""
-    heard = sum(len(speaker.finals) for speaker in suite.speakers)
+    heard = sum(len(client.finals) for client in suite.clients)
     await eventually_async(
-        lambda: sum(len(speaker.finals) for speaker in suite.speakers) > heard, WAIT_S, "finals of the mixed deployment"
+        lambda: sum(len(client.finals) for client in suite.clients) > heard, WAIT_S, "finals of the mixed deployment"
     )
 
 
@@ -49,15 +49,15 @@ async def more_finals(suite: Suite) -> None:
 @pytest.mark.usefixtures("alone")
 async def test_old_and_new_processes_run_side_by_side(older: Path, tmp_path: Path) -> None:
     """OPS-1: an older deployment's processes are replaced one by one under traffic, and nothing is lost or doubled."""
-    async with Suite(Options(tmp_path / "run", seats=SEATS, tree=older), drawn(SEED, 0)) as suite:
-        seats = suite.seats()
+    async with Suite(Options(tmp_path / "run", clients=CLIENTS, tree=older), draw_scenario(SEED, 0)) as suite:
+        client_tasks = suite.start_clients()
         # The edge last: what it writes in a newer way everybody must be able to read by then, and the other way round.
         for role in (WORKER, EDGE, PROJECTOR):
-            for number, slot in enumerate(suite.stack.of(role)):
+            for number, process in enumerate(suite.roles.of(role)):
                 if number:
                     await more_finals(suite)  # of one old and one new
-                assert await suite.stack.replace(slot, suite.place(ROOT)) == 0
-                await eventually_async(suite.settled, WAIT_S, f"the newer {slot.name} works")
-        outcome = await suite.conclude(seats)
+                assert await suite.roles.replace(process, suite.build(ROOT)) == 0
+                await eventually_async(suite.is_settled, WAIT_S, f"the newer {process.name} is ready")
+        outcome = await suite.conclude(client_tasks)
     assert not report.failed(outcome), report.table(outcome, SEED, suite.options.lease_ms, 0.0)
-    assert outcome.findings.utterances > SEATS
+    assert outcome.findings.utterances > CLIENTS

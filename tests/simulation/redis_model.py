@@ -4,8 +4,8 @@ import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.simulation.commands import Status, Store
-from tests.simulation.groups import STREAM_COMMANDS
+from tests.simulation.key_commands import Status, Store
+from tests.simulation.stream_commands import STREAM_COMMANDS
 from tests.simulation.lua import Scripts
 from tests.simulation.streams import CommandError
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from eventlog.keys import Keys
 from eventlog.redis.server import Server, connect
-from tests.simulation.sides import ModelServer, Operation, Side
+from tests.simulation.backends import ModelServer, Operation, Side
 
 PARTITIONS = 1
 

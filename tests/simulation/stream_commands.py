@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.commands import OK, Store
+from tests.simulation.key_commands import OK, Store
 from tests.simulation.streams import CommandError, EntryId, Group, Pending, Stream, bounds, no_group, parse, show
 
 

@@ -20,10 +20,10 @@ RESERVED_MS = 60_000
 TRIED = re.compile(r"Error: (session \S+ live could not be processed|Redis can't be used)")
 """The line that a quarantine trial prints; whether it led to a quarantine is checked apart."""
 
-SUSPECTED = "run killed workers repeatedly"
+SUSPECTED = "killed workers repeatedly"
 """The log event with which a worker starts a quarantine trial."""
 
-EXPLAINED = frozenset({"run set aside"})
+EXPLAINED = frozenset({"run set aside", "run quarantined"})
 """Error events that a poisoned session explains."""
 
 

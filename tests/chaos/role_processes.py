@@ -17,6 +17,7 @@ import redis
 
 from eventlog.keys import heartbeats
 from stenolog.local.embedded import free_port
+from tests.chaos import older_names
 from tests.chaos.clock import Clock
 from tests.chaos.plan import EDGE, PROJECTOR, RESTART_S, WORKER
 from tests.chaos.redis_process import RedisProcess
@@ -81,7 +82,8 @@ class RoleProcess:
         }
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "stenolog", self.role, *options], cwd=self.log.parent, stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", "stenolog", older_names.command(self.build.tree, self.role), *options],
+                cwd=self.log.parent, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, env=environment(**variables), start_new_session=True,
             )
         self._watcher = Watcher(self._process.pid)

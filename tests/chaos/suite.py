@@ -14,7 +14,7 @@ from typing import NamedTuple, Self
 import redis
 
 from eventlog.keys import Keys
-from tests.chaos import leftovers
+from tests.chaos import leftovers, older_names
 from tests.chaos.client import Client
 from tests.chaos.client_audio import ClientAudio, audio_of
 from tests.chaos.clock import Clock, compiled
@@ -294,13 +294,14 @@ class Suite:
 
     def build(self, tree: Path) -> Build:
         """The source tree and settings of a process."""
-        return Build(tree, {
+        variables = {
             "PYTHONPATH": str(self.options.directory / "engines"), MARK: self.mark,
             "STENOLOG_PARTITIONS": str(PARTITIONS), "STENOLOG_LEASE_MS": str(self.options.lease_ms),
             "STENOLOG_ENGINE": self.engine, "STENOLOG_MAX_BATCH_CLIPS": "1", "STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S),
             "STENOLOG_IDLE_SWEEP_S": "2", "STENOLOG_AUDIO_RETENTION_S": "86400",
             "STENOLOG_DATA_DIR": str(self.options.directory / "data"), "STENOLOG_QUARANTINE_TRIAL_TIMEOUT_S": "60",
-        })  # fmt: skip
+        }  # fmt: skip
+        return Build(tree, older_names.settings(tree, variables))
 
     def _clock(self, name: str) -> Clock:
         clock = Clock(self.library, self.options.directory / f"{name}.clock")

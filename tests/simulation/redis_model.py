@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from tests.simulation.key_commands import Status, Store
-from tests.simulation.stream_commands import STREAM_COMMANDS
 from tests.simulation.lua import Scripts
+from tests.simulation.stream_commands import STREAM_COMMANDS
 from tests.simulation.streams import CommandError
 
 Observer = Callable[[str, Sequence[str], Sequence[bytes]], Callable[[Any], None] | None]

@@ -18,7 +18,7 @@ DIFFERENCES = {
     "local made = redis.pcall('HSET', 'key') return string.sub(made.err, 1, 3)":
         "the error of a failed `redis.pcall` is userdata instead of a string",
 }
-"""Script that Redis runs, to what fakeredis does instead; the second one keeps `ensure_group`, and so claims, from it."""
+"""Script that Redis runs, to what fakeredis does instead; the second one breaks `ensure_group`, which claims need."""
 
 # Each case of the suite, with the fixture below in place of the servers.
 CASES: dict[str, Callable[..., Any]] = {
@@ -37,7 +37,7 @@ async def stage() -> AsyncIterator[Stage]:
 
 @pytest.mark.parametrize("text", DIFFERENCES)
 async def test_declared_differences_are_still_there(text: str) -> None:
-    """fakeredis fails a script that Redis runs; once it doesn't, the difference goes and more tests can run on it."""
+    """Fakeredis fails a script that Redis runs; once it doesn't, the difference goes and more tests can run on it."""
     server = FakeServer(PARTITIONS)
     with pytest.raises(Exception, match="Error running script"):
         await server.client.eval(text, 0)

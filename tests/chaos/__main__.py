@@ -31,9 +31,9 @@ def main() -> int:
     parser.add_argument("--engine", choices=("mock", "whisper"), default="mock")
     parser.add_argument("--lease-ms", type=int, default=1_500)
     parser.add_argument("--clients", type=int, default=8, help="number of concurrent clients")
-    parser.add_argument("--tree", type=Path, default=ROOT, help="source tree of the product; the suite is always this one")
+    parser.add_argument("--tree", type=Path, default=ROOT, help="the product's source tree; the suite's is this one")
     parser.add_argument("--old", type=Path, default=None, help="an older source tree, for every other process")
-    parser.add_argument("--only", action="append", choices=sorted(WEIGHTS), help="draw this kind of fault alone; may be repeated")
+    parser.add_argument("--only", action="append", choices=sorted(WEIGHTS), help="draw this kind alone; repeatable")
     parser.add_argument("--keep", action="store_true", help="keep logs and data of a passed run too")
     given = parser.parse_args()
     seed = secrets.randbelow(1 << 32) if given.seed is None else given.seed

@@ -102,10 +102,11 @@ class Client:
                 await lasting(self._dice.uniform(*RECONNECT_PAUSE_S))
         self.ended_s = self.ended_s or now_s()
 
-    async def _connected(self) -> None:
+    async def _stream(self) -> None:
         address = f"ws://127.0.0.1:{self._gate_port}/v1/transcribe/stream?{urlencode(self._query())}"
         async with connect(
-            address, compression=None, max_size=None, open_timeout=HANDSHAKE_TIMEOUT_S, close_timeout=0.2, ping_interval=None
+            address, compression=None, max_size=None, open_timeout=HANDSHAKE_TIMEOUT_S, close_timeout=0.2,
+            ping_interval=None,
         ) as socket:
             self.connections += 1
             self.local_port = socket.transport.get_extra_info("sockname")[1]

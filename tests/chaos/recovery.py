@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import redis
-from tests.support.takeover import lasting
 
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted, ProgressNoted, SessionEnded, UtteranceFinal
@@ -16,6 +15,7 @@ from eventlog.work.claims import GROUP
 from tests.chaos.client import Client
 from tests.chaos.redis_process import RedisProcess
 from tests.chaos.role_processes import now_s
+from tests.support.waiting import lasting
 
 POLL_S = 0.03
 """The error of a measurement; polling at this period is no load to speak of."""

@@ -185,7 +185,7 @@ class Suite:
         await self._find_leftovers()
         return outcome
 
-    async def _over(self) -> None:
+    async def _wait_idle(self) -> None:
         """Wait until no work is pending; what remains at the deadline is a finding."""
         found: list[str] = []
 

@@ -10,7 +10,8 @@ from tests.support import tree
 from tests.support.tree import ROOT, Module
 
 SERVER_FIXTURES = {
-    "server", "standalone", "cluster", "redis_url", "cluster_url", "deployment", "single", "emulator", "up", "secured_up",
+    "server", "standalone", "cluster", "redis_url", "cluster_url", "deployment", "single", "emulator", "up",
+    "secured_up",
 }  # fmt: skip
 """Fixtures that start a server or a process."""
 
@@ -40,7 +41,7 @@ def used_fixtures(module: Module) -> set[str]:
     return {
         argument.value for node in ast.walk(module.tree)
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "usefixtures"
-        for argument in node.args if isinstance(argument, ast.Constant)
+        for argument in node.args if isinstance(argument, ast.Constant) and isinstance(argument.value, str)
     }
 
 

@@ -6,7 +6,7 @@ from scripts.check_prose import ROOT, documents, findings
 
 FOUND = {
     "docstring": ("eventlog/a.py", '"""Whoever reads it."""\n', 1, "Whoever"),
-    "second line of a docstring": ("eventlog/a.py", 'def f():\n    """Reads.\n\n    Nobody waits.\n    """\n', 4, "Nobody"),
+    "docstring's second line": ("eventlog/a.py", 'def f():\n    """Reads.\n\n    Nobody waits.\n    """\n', 4, "Nobody"),
     "attribute's docstring": ("edge/a.py", 'class A:\n    x = 1\n    """What is kept."""\n', 3, "What is"),
     "comment": ("processor/a.py", "x = 1\ny = 2  # a bell rings\n", 2, "bell"),
     "log message": ("processor/a.py", 'log.info("the client was told to go")\n', 1, "told"),
@@ -56,7 +56,7 @@ def test_code_and_data_are_left_alone(what: str) -> None:
 
 
 def test_the_checker_reads_every_kind_of_file() -> None:
-    """The files that it reads include packages, scripts, tests and pages, and leave out golden files and the changelog."""
+    """It reads packages, scripts, tests and pages, and leaves out golden files and the changelog."""
     read = set(documents([]))
     assert {"eventlog/keys.py", "tests/conftest.py", "docs/chaos.md", "README.md", "scripts/key_table.py"} <= read
     assert any(path.endswith(".lua") for path in read)

@@ -148,7 +148,7 @@ def _claimed(
     pending = group.pending.get(entry)
     if pending is None:
         return False
-    if entry not in stream.fields:  # deleted meanwhile: nobody's any more
+    if entry not in stream.fields:  # deleted meanwhile: pending for no consumer
         del group.pending[entry]
         return False
     if store.now_ms() - pending.delivered_ms < least_idle_ms:

@@ -26,7 +26,7 @@ def older(tmp_path: Path) -> Path:
     if not (shutil.which("git") and shutil.which("tar")):
         pytest.skip("git and tar, which take the older version from the history, are missing")
     archived = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", "--format=tar", OLDER],  # noqa: S607 - whichever git there is
+        ["git", "-C", str(ROOT), "archive", "--format=tar", OLDER],  # noqa: S607 - the git of the PATH
         capture_output=True, check=False,
     )
     if archived.returncode:

@@ -6,7 +6,7 @@ from scripts.check_prose import ROOT, documents, findings
 
 FOUND = {
     "docstring": ("eventlog/a.py", '"""Whoever reads it."""\n', 1, "Whoever"),
-    "docstring's second line": ("eventlog/a.py", 'def f():\n    """Reads.\n\n    Nobody waits.\n    """\n', 4, "Nobody"),
+    "second line": ("eventlog/a.py", 'def f():\n    """Reads.\n\n    Nobody waits.\n    """\n', 4, "Nobody"),
     "attribute's docstring": ("edge/a.py", 'class A:\n    x = 1\n    """What is kept."""\n', 3, "What is"),
     "comment": ("processor/a.py", "x = 1\ny = 2  # a bell rings\n", 2, "bell"),
     "log message": ("processor/a.py", 'log.info("the client was told to go")\n', 1, "told"),

@@ -24,8 +24,8 @@ DISTURBANCE_S = 6.0
 
 THAW_SHARE = 0.7
 THAW_DELAYS_S = (0.0, 0.01, 0.1, 0.3)
-"""The share of frozen workers that continue soon after they lost a claim, and how soon: before the new holder begins, after
-that, while it reads, and about when it commits."""
+"""The share of frozen workers that continue soon after they lost a claim, and how soon: before the new holder begins,
+after that, while it reads, and about when it commits."""
 
 
 class Monitor:

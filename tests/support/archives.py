@@ -43,7 +43,7 @@ def archive(
 
 
 class MemoryStore:
-    """A store in memory, that counts what is asked of it and may break off after so many writes."""
+    """A store in memory that counts calls and may break off after a number of writes."""
 
     def __init__(self, *, writes: int | None = None) -> None:
         """Break off at the write after `writes`, for good."""

@@ -244,7 +244,7 @@ class SimulatedServer(Server):
 
 
 class SimulatedWakeups:
-    """Stands in for `eventlog.redis.wakeups.Bells`: messages come late, or not at all."""
+    """Stands in for `eventlog.redis.wakeups.Wakeups`: messages come late, or not at all."""
 
     def __init__(
         self, server: Server, channels: Sequence[str], on_message: Callable[[str, bytes], None],

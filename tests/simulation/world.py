@@ -121,7 +121,7 @@ class World:
         self.poisoned_rates: set[int] = set()
         self.poisoned: set[str] = set()
         self._stack = ExitStack()
-        self._stack.enter_context(mock.patch("processor.worker.Bells", SimulatedWakeups))
+        self._stack.enter_context(mock.patch("processor.worker.Wakeups", SimulatedWakeups))
         # Polls without a result dominate the cost of a simulation: partials don't matter here, and a sweep needs no
         # more slices than partitions.
         self._stack.enter_context(mock.patch("processor.partials.LOOK_S", 2.0))

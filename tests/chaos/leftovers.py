@@ -17,14 +17,14 @@ from tests.chaos.redis_process import PROBE, RedisClient
 RESERVED_MS = 60_000
 """The longest that a reservation may count without renewal."""
 
-TRIED = re.compile(r"Error: (session \S+ live could not be processed|Redis can't be used)")
+TRIED = re.compile(r"Error: ((session|run) \S+ live could not be processed|Redis can't be used)")
 """The line that a quarantine trial prints; whether it led to a quarantine is checked apart."""
 
-SUSPECTED = "killed workers repeatedly"
+SUSPECTED = "run killed workers"
 """The log event with which a worker starts a quarantine trial."""
 
 EXPLAINED = frozenset({"run set aside", "run quarantined"})
-"""Error events that a poisoned session explains."""
+"""Error events that a poisoned session explains, the older name too, which an older tree logs."""
 
 
 async def pending(client: RedisClient, keys: Keys) -> list[str]:

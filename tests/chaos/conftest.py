@@ -1,4 +1,4 @@
-"""Whole deployments under fire: one at a time, and with more time than other tests have."""
+"""Fixtures of the chaos tests: one deployment at a time, with a longer limit than other tests have."""
 
 import contextlib
 import faulthandler
@@ -12,12 +12,12 @@ import pytest
 from tests.support.waiting import eventually
 
 TURN_S = 120
-"""Another chaos test is over by then; if not, two at once are better than none."""
+"""Another chaos test ends within this; if it doesn't, two at a time are better than none."""
 
 LONGEST_S = 600
 
 
-def _taken(lock: int) -> bool:
+def _is_locked(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -27,11 +27,11 @@ def _taken(lock: int) -> bool:
 
 @pytest.fixture
 def alone() -> Iterator[None]:
-    """No other chaos test runs meanwhile, whichever process of the test run it would be in."""
-    # Pytest's own watch over hanging tests is set to what the others need.
+    """Run no other chaos test meanwhile, in any process of the test run."""
+    # Pytest's own limit on hanging tests fits the other tests.
     faulthandler.cancel_dump_traceback_later()
     faulthandler.dump_traceback_later(LONGEST_S, exit=True)
     with (Path(tempfile.gettempdir()) / "stenolog-chaos.lock").open("w") as file:
         with contextlib.suppress(AssertionError):
-            eventually(lambda: _taken(file.fileno()), TURN_S)
+            eventually(lambda: _is_locked(file.fileno()), TURN_S)
         yield

@@ -1,4 +1,4 @@
-"""One run: the stack is started, clients speak, faults strike, all settles, and everything is judged."""
+"""One run: the deployment starts, clients speak, faults strike, all settles, and every session is judged."""
 
 from __future__ import annotations
 
@@ -14,316 +14,318 @@ from typing import NamedTuple, Self
 import redis
 
 from eventlog.keys import Keys
-from tests.chaos import hygiene
+from tests.chaos import leftovers, older_names
+from tests.chaos.client import Client
+from tests.chaos.client_audio import ClientAudio, audio_of
 from tests.chaos.clock import Clock, compiled
-from tests.chaos.engines import installed
-from tests.chaos.faults import Scene, strike
-from tests.chaos.gate import Gate
-from tests.chaos.plan import EDGE, POISONED_RATE_HZ, PROJECTOR, WORKER, Fault, Script
-from tests.chaos.records import record
-from tests.chaos.speaker import Speaker
-from tests.chaos.stack import MARK, Place, Slot, Stack, ended, now_s, orphans
-from tests.chaos.store import Store
+from tests.chaos.faults import Targets, inject
+from tests.chaos.plan import EDGE, POISONED_RATE_HZ, PROJECTOR, WORKER, Fault, Scenario
+from tests.chaos.poisoned_engines import install
+from tests.chaos.recovery import RecoveryMonitor
+from tests.chaos.redis_process import RedisProcess
+from tests.chaos.role_processes import MARK, Build, RoleProcess, RoleProcesses, cancel, now_s, orphans
+from tests.chaos.stored_session import read_session
+from tests.chaos.tcp_proxy import TcpProxy
 from tests.chaos.verdict import Findings, judge
-from tests.chaos.voices import Voice, voice
-from tests.chaos.watch import Watch
 from tests.support.pcm import talk
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async, lasting
 
 PARTITIONS = 8
-"""Few, so that looking at all of them costs little; several, so that sessions are spread."""
+"""Few, so that polling all of them costs little; several, so that sessions are spread."""
 
 IDLE_S = 20
-"""Longer than any client is away here; a session whose end power loss took back is over after this."""
+"""Longer than any client here is disconnected; the idle sweep ends a session whose end power loss took back."""
 
 SETTLE_S = 180.0
-"""Bound of everything that has to come to rest: seconds on a calm machine."""
+"""Bound of every wait for the deployment to settle: seconds on a calm machine."""
 
 ROLES = (EDGE, WORKER, PROJECTOR)
-GHOST_STEP_MS = 4_000_000
-"""Redis's clock goes forward by so much at the end, and whoever was silent for long has to be gone."""
+CONSUMER_EXPIRY_STEP_MS = 4_000_000
+"""Redis's clock steps forward by this at the end, after which every silent consumer must be deleted."""
 
 POISONED_S = 3.0
-"""Of speech that kills whoever recognises it."""
+"""Length of the speech that kills its recogniser's process."""
 
 
 class Options(NamedTuple):
-    """How to run."""
+    """How to run the suite."""
 
     directory: Path
     engine: str = "mock"
     lease_ms: int = 1_500
-    seats: int = 8
-    """Clients that speak at a time."""
+    clients: int = 8
+    """Concurrent clients."""
     each: int = 2
     """Processes of each role."""
     tree: Path = ROOT
     older: Path | None = None
-    """A tree of an older version, which every other slot is run from."""
-    tell: Callable[[str], None] = lambda _: None
+    """An older version's source tree, for every other process."""
+    log: Callable[[str], None] = lambda _: None
 
 
 @dataclass
 class Outcome:
-    """What came of a run."""
+    """The result of a run."""
 
     findings: Findings = field(default_factory=Findings)
     faults: list[tuple[Fault, float]] = field(default_factory=list)
-    """And when each struck."""
+    """Each with the time at which it struck."""
     sessions: int = 0
     poisoned: int = 0
-    vanished: int = 0
-    """Sessions that power loss took whole: opened when nobody had it on disk."""
+    lost_sessions: int = 0
+    """Sessions that power loss took whole, as they were not on disk yet."""
     connections: int = 0
     resets: int = 0
     lost_bytes: int = 0
     deaths_by_poison: int = 0
-    tried_alone: set[str] = field(default_factory=set)
-    """Sessions that were suspected, for the faults had struck three workers before any commit of theirs."""
+    trials: set[str] = field(default_factory=set)
+    """Sessions that got a quarantine trial, as faults had struck three workers between two of their commits."""
     left: list[str] = field(default_factory=list)
-    """What was not tidied up."""
-    watch: Watch | None = None
+    """What should have been cleaned up."""
+    recovery: RecoveryMonitor | None = None
 
 
 class Suite:
-    """Everything that runs, as long as it is entered."""
+    """Everything that runs while the context is entered."""
 
-    def __init__(self, options: Options, script: Script) -> None:
-        """Will follow `script`."""
+    def __init__(self, options: Options, scenario: Scenario) -> None:
+        """Prepare a run of `scenario`."""
         self.options = options
-        self.script = script
+        self.scenario = scenario
         self.keys = Keys(PARTITIONS)
         self.mark = uuid.uuid4().hex
-        self.speakers: list[Speaker] = []
+        self.clients: list[Client] = []
         self.poisoned: list[str] = []
         self.outcome = Outcome()
         self.stopping = asyncio.Event()
-        """No new sessions any more."""
+        """Set when clients open no more sessions."""
         self.library: Path | None = None
-        self._dice = random.Random(f"{script.seed}/run")
-        self._stack_ = contextlib.AsyncExitStack()
+        self._dice = random.Random(f"{scenario.seed}/run")
+        self._exit_stack = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
         directory = self.options.directory
         (directory / "logs").mkdir(parents=True)
         self.library = compiled(directory)
-        self.engine = installed(directory / "engines", self.options.engine)
-        self.store = Store(directory / "redis", self._clock("redis"))
-        self.watch = self.outcome.watch = Watch(self.store, self.keys, self._attended)
-        self.stack = Stack(self.store, self._dice)
-        self._stack_.push_async_callback(self._clear)
-        await self.store.start()
-        self.clients = await self._stack_.enter_async_context(Gate(self.stack.serving, self._dice))
-        for work in (self.store.watch_syncs(), self.stack.supervise(), self.watch.run(lambda: self.speakers)):
+        self.engine = install(directory / "engines", self.options.engine)
+        self.redis_process = RedisProcess(directory / "redis", self._clock("redis"))
+        self.recovery = self.outcome.recovery = RecoveryMonitor(self.redis_process, self.keys, self._has_worker)
+        self.roles = RoleProcesses(self.redis_process, self._dice)
+        self._exit_stack.push_async_callback(self._clear)
+        await self.redis_process.start()
+        self.client_proxy = await self._exit_stack.enter_async_context(TcpProxy(self.roles.edge_ports, self._dice))
+        for work in (self.redis_process.watch_syncs(), self.roles.supervise(), self.recovery.run(lambda: self.clients)):
             self._background(work)
-        slots = [await self._slot(role, number) for role in ROLES for number in range(self.options.each)]
-        await self.stack.begin(slots)
+        processes = [await self._role_process(role, number) for role in ROLES for number in range(self.options.each)]
+        await self.roles.start(processes)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack_.aclose()
+        await self._exit_stack.aclose()
 
     @property
-    def speaking(self) -> list[Speaker]:
-        """The clients that are not done."""
-        return [speaker for speaker in self.speakers if speaker.end is None and not speaker.faults]
+    def speaking(self) -> list[Client]:
+        """The clients whose session has not ended."""
+        return [client for client in self.clients if client.end is None and not client.violations]
 
-    def seats(self) -> list[asyncio.Task[None]]:
+    def start_clients(self) -> list[asyncio.Task[None]]:
         """Start the clients."""
-        return [asyncio.create_task(self._seat(seat)) for seat in range(self.options.seats)]
+        return [asyncio.create_task(self._run_client(number)) for number in range(self.options.clients)]
 
     async def play(self) -> None:
-        """Strike one fault after the other, each once the one before is over and got over, unless they are joined."""
-        scene = Scene(
-            self.stack, self.store, self.watch, self.clients, lambda: self.speaking, self._poison,
-            self.options.lease_ms, self._dice,
+        """Inject the faults in order, each after recovery from the one before, unless they are joined."""
+        targets = Targets(
+            self.roles, self.redis_process, self.recovery, self.client_proxy, lambda: self.speaking,
+            self._open_poisoned_session, self.options.lease_ms, self._dice,
         )  # fmt: skip
         joined: list[Awaitable[None]] = []
-        if self.script.faults:
+        if self.scenario.faults:
             await eventually_async(self._all_speak, SETTLE_S, "every client is acked")
-        for fault in self.script.faults:
-            self.options.tell(f"{fault.number + 1:4} {fault.kind}{' (joined)' if fault.joined else ''}")
+        for fault in self.scenario.faults:
+            self.options.log(f"{fault.number + 1:4} {fault.kind}{' (joined)' if fault.joined else ''}")
             self.outcome.faults.append((fault, now_s()))
-            joined.append(asyncio.create_task(strike(scene, fault)))
+            joined.append(asyncio.create_task(inject(targets, fault)))
             if fault.joined:
-                await lasting(fault.share)
+                await lasting(fault.severity)
                 continue
             await asyncio.gather(*joined)
             joined.clear()
-            await eventually_async(self.settled, SETTLE_S, f"the stack is whole again after {fault}")
+            await eventually_async(self.is_settled, SETTLE_S, f"the deployment is whole again after {fault}")
         await asyncio.gather(*joined)
 
     def _all_speak(self) -> bool:
-        """Whether there is something to strike: everybody speaks, and some session is held."""
-        speaking = [speaker for speaker in self.speaking if speaker.acks]
-        return len(speaking) == self.options.seats and bool(self.watch.holders)
+        """Whether faults have targets: every client speaks, and a worker holds some session."""
+        speaking = [client for client in self.speaking if client.acks]
+        return len(speaking) == self.options.clients and bool(self.recovery.holders)
 
-    async def settled(self) -> bool:
-        """Whether all is whole: every process works, and some worker has every session."""
-        workers = {slot.pid for slot in self.stack.of(WORKER)}
-        if self.watch.unheld or not workers.issuperset(self.watch.holders.values()):
+    async def is_settled(self) -> bool:
+        """Whether the deployment is whole: every process is ready, and a worker holds every session."""
+        workers = {process.pid for process in self.roles.of(WORKER)}
+        if self.recovery.unclaimed or not workers.issuperset(self.recovery.holders.values()):
             return False
-        return all([await self.stack.works(slot) for slot in self.stack.slots])
+        return all([await self.roles.is_ready(process) for process in self.roles.processes])
 
-    async def conclude(self, seats: Sequence[asyncio.Task[None]]) -> Outcome:
-        """Let all come to its end, and judge it."""
+    async def conclude(self, client_tasks: Sequence[asyncio.Task[None]]) -> Outcome:
+        """End every session, and judge them."""
         self.stopping.set()
-        await asyncio.gather(*seats)
-        await eventually_async(self.settled, SETTLE_S, "the stack is whole at the end")
-        await self._over()
-        outcome, client = self.outcome, self.store.client
-        for speaker in self.speakers:
-            found = await record(client, self.keys.of(speaker.session_id), speaker.voice.channels)
-            judge(outcome.findings, speaker, found, self.store.losses, self.engine)
-            outcome.connections += speaker.connections
-            outcome.resets += speaker.resets
-            outcome.vanished += len(speaker.vanished)
-        outcome.sessions, outcome.poisoned = len(self.speakers), len(self.poisoned)
-        outcome.lost_bytes = sum(loss.lost_bytes for loss in self.store.losses)
-        outcome.deaths_by_poison = self.stack.deaths_by_poison
-        await self._look_for_remains()
+        await asyncio.gather(*client_tasks)
+        await eventually_async(self.is_settled, SETTLE_S, "the deployment is whole at the end")
+        await self._wait_idle()
+        outcome, redis_client = self.outcome, self.redis_process.client
+        for client in self.clients:
+            found = await read_session(redis_client, self.keys.of(client.session_id), client.audio.channels)
+            judge(outcome.findings, client, found, self.redis_process.losses, self.engine)
+            outcome.connections += client.connections
+            outcome.resets += client.resets
+            outcome.lost_sessions += len(client.lost_sessions)
+        outcome.sessions, outcome.poisoned = len(self.clients), len(self.poisoned)
+        outcome.lost_bytes = sum(loss.lost_bytes for loss in self.redis_process.losses)
+        outcome.deaths_by_poison = self.roles.deaths_by_poison
+        await self._find_leftovers()
         return outcome
 
-    async def _over(self) -> None:
-        """Return when nothing is under way any more; what still is then is a finding."""
+    async def _wait_idle(self) -> None:
+        """Wait until no work is pending; what remains at the deadline is a finding."""
         found: list[str] = []
 
-        async def look() -> bool:
-            found[:] = await hygiene.pending(self.store.client, self.keys)
+        async def is_empty() -> bool:
+            found[:] = await leftovers.pending(self.redis_process.client, self.keys)
             return not found
 
         try:
-            await eventually_async(look, SETTLE_S)
+            await eventually_async(is_empty, SETTLE_S)
         except AssertionError:
             self.outcome.left += found
 
-    async def _look_for_remains(self) -> None:
-        outcome, client, keys = self.outcome, self.store.client, self.keys
-        outcome.left += [f"no TTL: {name}" for name in await hygiene.unowned(client, keys)]
-        outcome.left += await hygiene.letters(client, keys)
+    async def _find_leftovers(self) -> None:
+        outcome, client, keys = self.outcome, self.redis_process.client, self.keys
+        outcome.left += [f"no TTL: {name}" for name in await leftovers.keys_without_ttl(client, keys)]
+        outcome.left += await leftovers.dead_letters(client, keys)
         seconds, _ = await client.time()
-        outcome.left += await hygiene.reservations(client, seconds * 1000 + 1000)
-        aside = await hygiene.set_aside(client, keys)
-        outcome.left += [f"set aside: {one}: {why}" for one, why in aside.items() if one not in self.poisoned]
-        outcome.left += [f"poisoned and not set aside: {one}" for one in self.poisoned if one not in aside]
-        outcome.left += await self._strangers()
-        outcome.left += await self._ghosts()
+        outcome.left += await leftovers.reservations(client, seconds * 1000 + 1000)
+        found = await leftovers.quarantined(client, keys)
+        outcome.left += [f"quarantined: {one}: {why}" for one, why in found.items() if one not in self.poisoned]
+        outcome.left += [f"poisoned and not quarantined: {one}" for one in self.poisoned if one not in found]
+        outcome.left += await self._unknown_sessions()
+        outcome.left += await self._dead_consumers()
         outcome.left += [
-            f"{slot.name} ended by itself: {slot.unasked_exits}" for slot in self.stack.slots if slot.unasked_exits
+            f"{process.name} ended by itself: {process.unexpected_exits}"
+            for process in self.roles.processes if process.unexpected_exits
         ]
-        outcome.left += [f"{name} ended with {code}" for name, code in (await self.stack.end()).items() if code]
+        outcome.left += [f"{name} ended with {code}" for name, code in (await self.roles.stop()).items() if code]
         outcome.left += [f"left running: {one}" for one in orphans(self.mark)]
-        logs = [slot.log for slot in self.stack.slots]
-        outcome.left += hygiene.errors(logs)
-        outcome.tried_alone = hygiene.tried_alone(logs)
+        logs = [process.log for process in self.roles.processes]
+        outcome.left += leftovers.errors(logs)
+        outcome.trials = leftovers.trials(logs)
 
-    async def _strangers(self) -> list[str]:
-        """Sessions that no client knows: opened when their client had gone, so there must be nothing in them."""
-        known = {*self.poisoned, *(speaker.session_id for speaker in self.speakers)}
+    async def _unknown_sessions(self) -> list[str]:
+        """Sessions that no client knows, opened after their client disconnected; these must hold no audio."""
+        known = {*self.poisoned, *(client.session_id for client in self.clients)}
         found = []
         for partition in self.keys.partitions:
-            for member in await self.store.client.zrange(partition.index, 0, -1):
+            for member in await self.redis_process.client.zrange(partition.index, 0, -1):
                 session_id = member.decode().partition(" ")[0]
                 if session_id in known:
                     continue
-                there = await record(self.store.client, self.keys.of(session_id), 1)
+                there = await read_session(self.redis_process.client, self.keys.of(session_id), 1)
                 if there.audio.end_samples or len(there.facts) > len(("opened", "ended")):
-                    found.append(f"a session that nobody opened has audio: {session_id}")
+                    found.append(f"a session of no client has audio: {session_id}")
         return found
 
-    async def _ghosts(self) -> list[str]:
+    async def _dead_consumers(self) -> list[str]:
         if self.library is None:
             return []
-        self.store.clock.step(GHOST_STEP_MS)
+        self.redis_process.clock.step(CONSUMER_EXPIRY_STEP_MS)
         found: list[str] = []
 
-        async def look() -> bool:
-            living = [slot.pid for slot in self.stack.slots]
-            found[:] = await hygiene.ghosts(self.store.client, self.keys, living)
+        async def is_empty() -> bool:
+            living = [process.pid for process in self.roles.processes]
+            found[:] = await leftovers.dead_consumers(self.redis_process.client, self.keys, living)
             return not found
 
         try:
-            await eventually_async(look, SETTLE_S)
+            await eventually_async(is_empty, SETTLE_S)
         except AssertionError:
             return found
         return []
 
-    async def _seat(self, number: int) -> None:
-        for speech in self.script.speeches(number):
-            if self.stopping.is_set() and speech.number:
+    async def _run_client(self, number: int) -> None:
+        for plan in self.scenario.sessions(number):
+            if self.stopping.is_set() and plan.number:
                 return
-            dice = random.Random(f"{self.script.seed}/{number}/{speech.number}/client")
-            speaker = Speaker(voice(speech), self.clients.port, dice)
-            self.speakers.append(speaker)
-            await speaker.run()
+            dice = random.Random(f"{self.scenario.seed}/{number}/{plan.number}/client")
+            client = Client(audio_of(plan), self.client_proxy.port, dice)
+            self.clients.append(client)
+            await client.run()
 
-    async def _poison(self) -> None:
-        """Bring a session that kills its workers, and return when it is set aside."""
+    async def _open_poisoned_session(self) -> None:
+        """Open a session that kills its workers, and return once it is quarantined."""
         samples = talk(POISONED_RATE_HZ)[: int(POISONED_S * POISONED_RATE_HZ)]
-        speaker = Speaker(Voice(samples, (), ()), self.clients.port, self._dice, rate_hz=POISONED_RATE_HZ)
-        self.stack.poisoned += 1
-        speaking = asyncio.create_task(speaker.run())
+        client = Client(ClientAudio(samples, (), ()), self.client_proxy.port, self._dice, rate_hz=POISONED_RATE_HZ)
+        self.roles.poisoned += 1
+        speaking = asyncio.create_task(client.run())
         try:
-            await eventually_async(lambda: bool(speaker.session_id), SETTLE_S, "a poisoned session is opened")
-            self.poisoned.append(speaker.session_id)
-            await eventually_async(lambda: self._aside(speaker), SETTLE_S, "the poisoned session is set aside")
+            await eventually_async(lambda: bool(client.session_id), SETTLE_S, "a poisoned session")
+            self.poisoned.append(client.session_id)
+            await eventually_async(lambda: self._is_quarantined(client), SETTLE_S, "its quarantine")
         finally:
             speaking.cancel()
             await asyncio.gather(speaking, return_exceptions=True)
-            self.stack.poisoned -= 1
+            self.roles.poisoned -= 1
 
-    async def _aside(self, speaker: Speaker) -> bool:
-        if speaker.session_id and speaker.session_id != self.poisoned[-1]:
-            self.poisoned[-1] = speaker.session_id  # power loss took the first one
+    async def _is_quarantined(self, client: Client) -> bool:
+        if client.session_id and client.session_id != self.poisoned[-1]:
+            self.poisoned[-1] = client.session_id  # power loss took the first one
         try:
-            return speaker.session_id in await hygiene.set_aside(self.store.client, self.keys)
+            return client.session_id in await leftovers.quarantined(self.redis_process.client, self.keys)
         except (redis.RedisError, OSError):
             return False
 
-    def _attended(self) -> bool:
-        return any(slot.lives and not slot.halted for slot in self.stack.of(WORKER))
+    def _has_worker(self) -> bool:
+        return any(process.is_alive and not process.is_halted for process in self.roles.of(WORKER))
 
-    async def _slot(self, role: str, number: int) -> Slot:
-        gate = await self._stack_.enter_async_context(Gate(lambda: [self.store.port], self._dice))
+    async def _role_process(self, role: str, number: int) -> RoleProcess:
+        proxy = await self._exit_stack.enter_async_context(TcpProxy(lambda: [self.redis_process.port], self._dice))
         name = f"{role}-{number}"
         older = self.options.older if number % 2 else None
-        place = self.place(older or self.options.tree)
-        return Slot(role, place, gate, self._clock(name), self.options.directory / "logs" / f"{name}.log")
+        build = self.build(older or self.options.tree)
+        return RoleProcess(role, build, proxy, self._clock(name), self.options.directory / "logs" / f"{name}.log")
 
-    def place(self, tree: Path) -> Place:
-        """What the processes of a tree are told."""
-        return Place(tree, {
+    def build(self, tree: Path) -> Build:
+        """The source tree and settings of a process."""
+        variables = {
             "PYTHONPATH": str(self.options.directory / "engines"), MARK: self.mark,
             "STENOLOG_PARTITIONS": str(PARTITIONS), "STENOLOG_LEASE_MS": str(self.options.lease_ms),
             "STENOLOG_ENGINE": self.engine, "STENOLOG_MAX_BATCH_CLIPS": "1", "STENOLOG_IDLE_TIMEOUT_S": str(IDLE_S),
             "STENOLOG_IDLE_SWEEP_S": "2", "STENOLOG_AUDIO_RETENTION_S": "86400",
             "STENOLOG_DATA_DIR": str(self.options.directory / "data"), "STENOLOG_QUARANTINE_TRIAL_TIMEOUT_S": "60",
-        })  # fmt: skip
+        }  # fmt: skip
+        return Build(tree, older_names.settings(tree, variables))
 
     def _clock(self, name: str) -> Clock:
         clock = Clock(self.library, self.options.directory / f"{name}.clock")
-        self._stack_.callback(clock.close)
+        self._exit_stack.callback(clock.close)
         return clock
 
     def _background(self, work: Awaitable[None]) -> None:
-        self._stack_.push_async_callback(ended, asyncio.ensure_future(work))
+        self._exit_stack.push_async_callback(cancel, asyncio.ensure_future(work))
 
     async def _clear(self) -> None:
-        await self.stack.clear()
-        await self.store.close()
+        await self.roles.clear()
+        await self.redis_process.close()
 
 
-async def run(options: Options, script: Script) -> Outcome:
-    """All of it."""
-    async with Suite(options, script) as suite:
-        seats = suite.seats()
+async def run(options: Options, scenario: Scenario) -> Outcome:
+    """Run a whole scenario."""
+    async with Suite(options, scenario) as suite:
+        client_tasks = suite.start_clients()
         began_s = now_s()
         try:
             await suite.play()
-            options.tell(f"faults over after {now_s() - began_s:.0f} s; waiting for everything to settle")
-            return await suite.conclude(seats)
+            options.log(f"faults over after {now_s() - began_s:.0f} s; waiting for everything to settle")
+            return await suite.conclude(client_tasks)
         finally:
-            for seat in seats:
-                seat.cancel()
-            await asyncio.gather(*seats, return_exceptions=True)
+            for task in client_tasks:
+                task.cancel()
+            await asyncio.gather(*client_tasks, return_exceptions=True)

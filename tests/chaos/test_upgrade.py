@@ -1,4 +1,4 @@
-"""A rolling upgrade under traffic, from a version of before replays, promotion and archives."""
+"""A rolling upgrade under traffic, from a version before replays, promotion, archives and the present names."""
 
 import shutil
 import subprocess
@@ -7,57 +7,57 @@ from pathlib import Path
 import pytest
 
 from tests.chaos import report
-from tests.chaos.plan import EDGE, PROJECTOR, WORKER, drawn
+from tests.chaos.plan import EDGE, PROJECTOR, WORKER, draw_scenario
 from tests.chaos.suite import Options, Suite
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
 OLDER = "efb514d"
-"""The last commit whose events, keys and scripts know nothing of replays that are promoted."""
+"""The last commit whose events, keys and scripts know no promotion of replays."""
 
-SEATS = 3
+CLIENTS = 3
 SEED = 1
 WAIT_S = 120.0
 
 
 @pytest.fixture
 def older(tmp_path: Path) -> Path:
-    """The tree of that commit."""
+    """The source tree of that commit."""
     if not (shutil.which("git") and shutil.which("tar")):
-        pytest.skip("the older version is taken from the history, by git and tar, which aren't here")
-    there = subprocess.run(
-        ["git", "-C", str(ROOT), "archive", "--format=tar", OLDER],  # noqa: S607 - whichever git there is
+        pytest.skip("git and tar, which take the older version from the history, are missing")
+    archived = subprocess.run(
+        ["git", "-C", str(ROOT), "archive", "--format=tar", OLDER],  # noqa: S607 - the git of the PATH
         capture_output=True, check=False,
     )
-    if there.returncode:
-        pytest.skip(f"the history up to {OLDER} isn't here: {there.stderr.decode().strip()}")
+    if archived.returncode:
+        pytest.skip(f"the history up to {OLDER} is missing: {archived.stderr.decode().strip()}")
     tree = tmp_path / "older"
     tree.mkdir()
-    subprocess.run(["tar", "x", "-C", str(tree)], input=there.stdout, check=True)  # noqa: S607
+    subprocess.run(["tar", "x", "-C", str(tree)], input=archived.stdout, check=True)  # noqa: S607
     return tree
 
 
 async def more_finals(suite: Suite) -> None:
-    """Return when the clients have heard something new."""
-    heard = sum(len(speaker.finals) for speaker in suite.speakers)
+    """Wait for new finals."""
+    before = sum(len(client.finals) for client in suite.clients)
     await eventually_async(
-        lambda: sum(len(speaker.finals) for speaker in suite.speakers) > heard, WAIT_S, "finals of the mixed deployment"
+        lambda: sum(len(client.finals) for client in suite.clients) > before, WAIT_S, "finals of the mixed deployment"
     )
 
 
 @pytest.mark.timeout(500)
 @pytest.mark.usefixtures("alone")
 async def test_old_and_new_processes_run_side_by_side(older: Path, tmp_path: Path) -> None:
-    """OPS-1: an older deployment's processes are replaced one by one under traffic, and nothing is lost or doubled."""
-    async with Suite(Options(tmp_path / "run", seats=SEATS, tree=older), drawn(SEED, 0)) as suite:
-        seats = suite.seats()
-        # The edge last: what it writes in a newer way everybody must be able to read by then, and the other way round.
+    """OPS-1: an older deployment's processes are replaced one by one under traffic, and nothing is lost or repeated."""
+    async with Suite(Options(tmp_path / "run", clients=CLIENTS, tree=older), draw_scenario(SEED, 0)) as suite:
+        client_tasks = suite.start_clients()
+        # Workers before edges, whose newer events they must read; projections last, which read both versions of facts.
         for role in (WORKER, EDGE, PROJECTOR):
-            for number, slot in enumerate(suite.stack.of(role)):
+            for number, process in enumerate(suite.roles.of(role)):
                 if number:
                     await more_finals(suite)  # of one old and one new
-                assert await suite.stack.replace(slot, suite.place(ROOT)) == 0
-                await eventually_async(suite.settled, WAIT_S, f"the newer {slot.name} works")
-        outcome = await suite.conclude(seats)
+                assert await suite.roles.replace(process, suite.build(ROOT)) == 0
+                await eventually_async(suite.is_settled, WAIT_S, f"the newer {process.name} is ready")
+        outcome = await suite.conclude(client_tasks)
     assert not report.failed(outcome), report.table(outcome, SEED, suite.options.lease_ms, 0.0)
-    assert outcome.findings.utterances > SEATS
+    assert outcome.findings.utterances > CLIENTS

@@ -1,4 +1,4 @@
-"""Judges each session by what an undisturbed run would have made of the same audio."""
+"""Judges each session by the facts that an undisturbed run states of the same audio."""
 
 from __future__ import annotations
 
@@ -12,111 +12,111 @@ from eventlog.events import Fact, HoleNoted, SessionEnded, UtteranceFinal
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.documents import encode_final, stitch
 from projections.public_json import encode_event, to_listed_final
+from tests.chaos.client import Client
+from tests.chaos.client_audio import undisturbed
 from tests.chaos.plan import RATE_HZ
-from tests.chaos.records import Record, timeless
-from tests.chaos.speaker import Speaker
-from tests.chaos.store import PowerLoss
-from tests.chaos.voices import undisturbed
+from tests.chaos.redis_process import PowerLoss
+from tests.chaos.stored_session import StoredSession, timeless
 
 SLACK_S = 0.5
-"""Between something happening in Redis and its client's clock noting it."""
+"""Between an event in Redis and its client's record of it."""
 
 
 @dataclass
 class Findings:
-    """What was found, over all sessions; what is in a list is wrong, and begins with the session's id."""
+    """Findings over all sessions; each text of a list is an error and begins with the session's id."""
 
     lost: list[str] = field(default_factory=list)
-    doubled: list[str] = field(default_factory=list)
+    duplicated: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     utterances: int = 0
     audio_s: float = 0.0
     taken_s: float = 0.0
-    """Audio that power loss took for good, of clients that had gone: acked, synced by nobody, and theirs alone."""
+    """Acked audio that power loss took before its sync, of clients that had left."""
     holes: int = 0
 
     @property
-    def clean(self) -> bool:
-        """Whether there is nothing to complain of."""
-        return not self.lost and not self.doubled and not self.wrong
+    def is_clean(self) -> bool:
+        """Whether no session has an error."""
+        return not self.lost and not self.duplicated and not self.wrong
 
 
-def judge(findings: Findings, speaker: Speaker, found: Record, losses: Sequence[PowerLoss], engine: str) -> None:
-    """Add what is to be said of one session."""
+def judge(findings: Findings, client: Client, found: StoredSession, losses: Sequence[PowerLoss], engine: str) -> None:
+    """Add the findings on one session."""
     blank = engine != "chaos-mock"
-    length = speaker.length
+    length = client.length
     reason = "stop"
-    if found.audio.end_samples < length and _may_be_cut(speaker, losses):
+    if found.audio.end_samples < length and _may_lack_end(client, losses):
         length, reason = found.audio.end_samples, "idle"
-        findings.taken_s += (speaker.length - length) / RATE_HZ
-    elif _ended(found) == "idle" and _may_be_cut(speaker, losses):
-        reason = "idle"  # its last words are there, and only its end was taken
-    _judge_audio(findings, speaker, found, losses, length)
-    wanted = undisturbed(
-        speaker.voice, speaker.session_id, engine, length=length, reason=reason, holes=found.audio.holes
+        findings.taken_s += (client.length - length) / RATE_HZ
+    elif _ended(found) == "idle" and _may_lack_end(client, losses):
+        reason = "idle"  # power loss took only its end
+    _judge_audio(findings, client, found, losses, length)
+    is_wanted = undisturbed(
+        client.audio, client.session_id, engine, length=length, reason=reason, holes=found.audio.holes
     )
     facts = [(at, timeless(fact, blank=blank)) for at, fact in found.facts]
-    _judge_facts(findings, speaker, facts, [(at, timeless(fact, blank=blank)) for at, fact in wanted])
-    _judge_read_models(findings, speaker, found)
-    _judge_told(findings, speaker, found, whole=reason == "stop")
+    _judge_facts(findings, client, facts, [(at, timeless(fact, blank=blank)) for at, fact in is_wanted])
+    _judge_read_models(findings, client, found)
+    _judge_client(findings, client, found, whole=reason == "stop")
     findings.utterances += sum(isinstance(fact, UtteranceFinal) for _, fact in found.facts)
     findings.audio_s += length / RATE_HZ
     findings.holes += len(found.audio.holes)
 
 
-def _may_be_cut(speaker: Speaker, losses: Sequence[PowerLoss]) -> bool:
-    """Whether power took its end after its client had been told and had gone: nobody was there to say it again."""
-    return any(loss.synced_s - SLACK_S <= speaker.ended_s <= loss.at_s + SLACK_S for loss in losses)
+def _may_lack_end(client: Client, losses: Sequence[PowerLoss]) -> bool:
+    """Whether power loss took its end after its client had received it and left, so that no client repeats it."""
+    return any(loss.synced_s - SLACK_S <= client.ended_s <= loss.at_s + SLACK_S for loss in losses)
 
 
-def _ended(found: Record) -> str:
+def _ended(found: StoredSession) -> str:
     return next((fact.reason for _, fact in found.facts if isinstance(fact, SessionEnded)), "")
 
 
 def _judge_audio(
-    findings: Findings, speaker: Speaker, found: Record, losses: Sequence[PowerLoss], length: int
+    findings: Findings, client: Client, found: StoredSession, losses: Sequence[PowerLoss], length: int
 ) -> None:
-    name, audio = speaker.session_id, found.audio
-    lived = [loss for loss in losses if loss.at_s >= speaker.begun_s]
+    name, audio = client.session_id, found.audio
+    lived = [loss for loss in losses if loss.at_s >= client.begun_s]
     findings.wrong += [f"{name}: audio: {gap}" for gap in audio.gaps]
-    findings.wrong += [f"{name}: {fault}" for fault in speaker.faults]
+    findings.wrong += [f"{name}: {fault}" for fault in client.violations]
     if not audio.sealed:
         findings.wrong.append(f"{name}: the audio has no end")
-    if speaker.went_back and not lived:
-        findings.wrong.append(f"{name}: resumed before what was acked without power loss: {speaker.went_back}")
+    if client.offset_regressions and not lived:
+        findings.wrong.append(f"{name}: resumed before an acked offset without power loss: {client.offset_regressions}")
     if audio.holes and not lived:
         findings.lost.append(f"{name}: holes without power loss: {audio.holes}")
     if audio.end_samples < length:
-        findings.lost.append(f"{name}: audio ends at {audio.end_samples} of {length}, acked up to {speaker.acked}")
+        findings.lost.append(f"{name}: audio ends at {audio.end_samples} of {length}, acked up to {client.acked}")
         return
-    said = speaker.voice.samples[:length].copy()
+    said = client.audio.samples[:length].copy()
     for start, end in audio.holes:
         said[start:end] = 0
-    stored = np.frombuffer(audio.pcm, "<i2").reshape(-1, speaker.voice.channels)
+    stored = np.frombuffer(audio.pcm, "<i2").reshape(-1, client.audio.channels)
     if not np.array_equal(stored, said):
-        findings.lost.append(f"{name}: the audio in the log is not what was sent")
+        findings.lost.append(f"{name}: the audio in the log differs from the sent audio")
 
 
 def _judge_facts(
-    findings: Findings, speaker: Speaker, facts: list[tuple[Position, Fact]], wanted: list[tuple[Position, Fact]]
+    findings: Findings, client: Client, facts: list[tuple[Position, Fact]], is_wanted: list[tuple[Position, Fact]]
 ) -> None:
-    name = speaker.session_id
-    if facts == wanted:
+    name = client.session_id
+    if facts == is_wanted:
         return
-    stored, due = Counter(map(_utterance, _finals(facts))), Counter(map(_utterance, _finals(wanted)))
+    stored, due = Counter(map(_utterance, _finals(facts))), Counter(map(_utterance, _finals(is_wanted)))
     missing, more = due - stored, stored - due
     findings.lost += [f"{name}: utterance at {key} is no fact" for key in missing]
-    findings.doubled += [f"{name}: utterance at {key} is a fact too many" for key in more]
+    findings.duplicated += [f"{name}: utterance at {key} is a fact too many" for key in more]
     if not missing and not more:
         first = next(
-            (pair for pair in zip(facts, wanted, strict=False) if pair[0] != pair[1]), (facts[-1:], wanted[-1:])
+            (pair for pair in zip(facts, is_wanted, strict=False) if pair[0] != pair[1]), (facts[-1:], is_wanted[-1:])
         )
-        counts = f"{len(facts)} facts, {len(wanted)} wanted"
-        findings.wrong.append(f"{name}: {counts}; {_told(first[0])}, not {_told(first[1])}")
+        counts = f"{len(facts)} facts, {len(is_wanted)} is_wanted"
+        findings.wrong.append(f"{name}: {counts}; {_shown(first[0])}, not {_shown(first[1])}")
 
 
-def _judge_read_models(findings: Findings, speaker: Speaker, found: Record) -> None:
-    name, finals = speaker.session_id, _finals(found.facts)
+def _judge_read_models(findings: Findings, client: Client, found: StoredSession) -> None:
+    name, finals = client.session_id, _finals(found.facts)
     entries = [encode_final(to_listed_final(final)) for final in finals]
     _compare(findings, f"{name}: the List", entries, found.listed)
     bodies = [(at, encode_event(fact)) for at, fact in found.facts if at != OPENED]
@@ -130,29 +130,29 @@ def _judge_read_models(findings: Findings, speaker: Speaker, found: Record) -> N
         findings.wrong.append(f"{name}: listed as {found.view.get(b'state')!r} after its end")
 
 
-def _compare(findings: Findings, what: str, wanted: Sequence[object], found: Sequence[object]) -> None:
-    """Two sequences that must be one."""
-    if list(wanted) == list(found):
+def _compare(findings: Findings, what: str, is_wanted: Sequence[object], found: Sequence[object]) -> None:
+    """Compare two sequences that must be equal."""
+    if list(is_wanted) == list(found):
         return
-    due, there = Counter(wanted), Counter(found)
+    due, there = Counter(is_wanted), Counter(found)
     findings.lost += [f"{what} lacks {count} entries"] if (count := (due - there).total()) else []
-    findings.doubled += [f"{what} has {count} entries too many"] if (count := (there - due).total()) else []
+    findings.duplicated += [f"{what} has {count} entries too many"] if (count := (there - due).total()) else []
     if due == there:
         findings.wrong.append(f"{what} is out of order")
 
 
-def _judge_told(findings: Findings, speaker: Speaker, found: Record, *, whole: bool) -> None:
-    name, finals = speaker.session_id, [to_listed_final(final) for final in _finals(found.facts)]
-    told = [(one["utterance"], one["text"]) for one in speaker.finals]
+def _judge_client(findings: Findings, client: Client, found: StoredSession, *, whole: bool) -> None:
+    name, finals = client.session_id, [to_listed_final(final) for final in _finals(found.facts)]
+    received = [(one["utterance"], one["text"]) for one in client.finals]
     facts = [(one.utterance, one.text) for one in finals]
-    by_socket = speaker.end is not None and speaker.end["type"] == "session_end"
-    # What was told before power loss took it may be more than there is now.
-    if whole and told != facts[: len(told)]:
-        findings.wrong.append(f"{name}: its client was told other finals than there are")
-    if whole and by_socket and len(told) < len(facts):
-        findings.lost.append(f"{name}: its client was told {len(told)} of {len(facts)} finals before the end")
-    if whole and speaker.end is not None and speaker.end["transcript"] != stitch(finals):
-        findings.wrong.append(f"{name}: its client was told another transcript")
+    by_socket = client.end is not None and client.end["type"] == "session_end"
+    # The client may have received finals that power loss took afterwards.
+    if whole and received != facts[: len(received)]:
+        findings.wrong.append(f"{name}: its client received other finals than the facts")
+    if whole and by_socket and len(received) < len(facts):
+        findings.lost.append(f"{name}: its client received {len(received)} of {len(facts)} finals before the end")
+    if whole and client.end is not None and client.end["transcript"] != stitch(finals):
+        findings.wrong.append(f"{name}: its client received another transcript")
     noted = [fact for _, fact in found.facts if isinstance(fact, HoleNoted)]
     if len(noted) != len(found.audio.holes):
         findings.lost.append(f"{name}: {len(found.audio.holes)} holes in the log, {len(noted)} among the facts")
@@ -166,6 +166,6 @@ def _utterance(final: UtteranceFinal) -> tuple[int, int, int, str]:
     return (final.channel, final.start_samples, final.end_samples, final.text)
 
 
-def _told(fact: object) -> str:
-    """A fact for a report; what was recorded is read out on purpose: it is the bundled speech, in mock words."""
+def _shown(fact: object) -> str:
+    """A fact for a report; its text is printed on purpose: it is the bundled speech in mock words."""
     return repr(fact)[:300]

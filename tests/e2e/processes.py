@@ -1,4 +1,4 @@
-"""Any number of each role as processes of their own over a test's Redis, and clients that see every message."""
+"""Roles as processes over a test's Redis, and clients that record every message."""
 
 import asyncio
 import contextlib
@@ -11,11 +11,11 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import redis
 
-from eventlog.keys import Keys
+from eventlog.keys import Keys, heartbeats
 from eventlog.work.claims import GROUP
 from stenolog.local.embedded import free_port
 from tests.e2e.deployment import RATE_HZ, speech
@@ -35,7 +35,7 @@ class Process:
     """One role."""
 
     def __init__(self, role: str, log: Path, options: Sequence[str], variables: dict[str, str]) -> None:
-        """Start it; what it logs goes into the file `log`."""
+        """Start it; its log goes into the file `log`."""
         self.role = role
         self.log = log
         with log.open("wb") as errors:
@@ -47,7 +47,7 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """Its number."""
+        """Its process id."""
         return self.popen.pid
 
     def send(self, number: signal.Signals) -> None:
@@ -59,13 +59,13 @@ class Process:
         return self.popen.wait(STOP_S)
 
     def stop(self) -> None:
-        """End it, however it is."""
+        """Kill it."""
         self._watcher.stop()
         self.popen.kill()
         self.popen.wait()
 
     def rss_mib(self) -> float:
-        """The memory that it holds."""
+        """Its resident memory."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
@@ -86,7 +86,7 @@ class Edge(Process):
         return f"http://127.0.0.1:{self.port}"
 
     def client(self, query: str = QUERY) -> "Speaker":
-        """A client of it, that connects when entered."""
+        """A client of this edge, which connects when entered."""
         return Speaker(f"ws://127.0.0.1:{self.port}/v1/transcribe/stream?{query}")
 
     def answers(self, path: str = "/v1/health") -> bool:
@@ -98,18 +98,20 @@ class Edge(Process):
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             return False
 
-
     def active(self) -> int:
-        """How many connections it has."""
+        """Number of its connections."""
         with urllib.request.urlopen(f"{self.url}/v1/health", timeout=5) as answer:  # noqa: S310
             return int(json.load(answer)["active_sessions"])
 
 
+OneProcess = TypeVar("OneProcess", bound=Process)
+
+
 class Roles:
-    """The processes of a test; a context manager that leaves none."""
+    """The role processes of a test; a context manager that leaves no process."""
 
     def __init__(self, redis_url: str, directory: Path, **variables: str) -> None:
-        """All of them get these variables, over the Redis at `redis_url`."""
+        """Give every process these variables and the Redis at `redis_url`."""
         self._directory = directory
         self._variables = {"REDIS_URL": redis_url, "STENOLOG_PARTITIONS": str(PARTITIONS), **variables}
         self._all: list[Process] = []
@@ -125,22 +127,39 @@ class Roles:
         self.redis.close()
 
     def edge(self, **variables: str) -> Edge:
-        """One more edge, answering."""
-        found = Edge(self._log("edge"), self._variables | variables)
-        self._all.append(found)
+        """One more edge, which answers."""
+        found = self._launched_edge(variables)
         eventually(found.answers, START_S)
         return found
 
+    def one_of_each(self) -> tuple[Edge, Process, Process]:
+        """An edge, a worker and a projector, which start at the same time; returns when all are ready."""
+        found = (
+            self._launched_edge({}), self._launched("worker", ["--engine", "mock"], {}),
+            self._launched("projector", [], {}),
+        )
+        eventually(found[0].answers, START_S)
+        for process in found[1:]:
+            self._await_heartbeat(process)
+        return found
+
+    def edges(self, count: int) -> list[Edge]:
+        """Several edges, which start at the same time."""
+        found = [self._launched_edge({}) for _ in range(count)]
+        for edge in found:
+            eventually(edge.answers, START_S)
+        return found
+
     def worker(self, **variables: str) -> Process:
-        """One more worker, giving signs of life."""
+        """One more worker, which has a heartbeat."""
         return self._started("worker", ["--engine", "mock"], variables)
 
-    def project(self, **variables: str) -> Process:
-        """One more process of all projections, giving signs of life."""
+    def projector(self, **variables: str) -> Process:
+        """One more projector, which has a heartbeat."""
         return self._started("projector", [], variables)
 
     def holder(self, session_id: str) -> int | None:
-        """The process that has the session's claim: a consumer's name ends with its number and a random part."""
+        """The process id that holds the session's claim: a consumer's name ends with it and a random part."""
         partition = self.keys.of(session_id).partition
         entry_id = self.redis.hget(partition.entries, f"{session_id} live")
         if entry_id is None:
@@ -149,42 +168,54 @@ class Roles:
         return int(str(pending[0]["consumer"]).rsplit("-", 2)[1]) if pending else None
 
     def _started(self, role: str, options: Sequence[str], variables: dict[str, str]) -> Process:
-        found = Process(role, self._log(role), options, self._variables | variables)
-        self._all.append(found)
-        eventually(lambda: self._beats(found), START_S)
+        found = self._launched(role, options, variables)
+        self._await_heartbeat(found)
         return found
 
-    def _beats(self, process: Process) -> bool:
-        assert process.popen.poll() is None, process.log.read_text()
-        names = self.redis.hkeys("{stenolog}:heartbeats")
-        return any(f"-{process.pid}-" in str(name) for name in names)
+    def _launched(self, role: str, options: Sequence[str], variables: dict[str, str]) -> Process:
+        return self._kept(Process(role, self._log_file(role), options, self._variables | variables))
 
-    def _log(self, role: str) -> Path:
+    def _launched_edge(self, variables: dict[str, str]) -> Edge:
+        return self._kept(Edge(self._log_file("edge"), self._variables | variables))
+
+    def _kept(self, process: OneProcess) -> OneProcess:
+        self._all.append(process)
+        return process
+
+    def _await_heartbeat(self, process: Process) -> None:
+        def has_heartbeat() -> bool:
+            assert process.popen.poll() is None, process.log.read_text()
+            names = self.redis.hkeys(heartbeats())
+            return any(f"-{process.pid}-" in str(name) for name in names)
+
+        eventually(has_heartbeat, START_S)
+
+    def _log_file(self, role: str) -> Path:
         return self._directory / f"{role}-{len(self._all)}.log"
 
 
 class Speaker(Client):
-    """A client that streams recorded sentences and is told everything."""
+    """A client that streams recorded sentences and records every message."""
 
     def __init__(self, url: str) -> None:
-        """Will connect to `url`."""
+        """Prepare a connection to `url`."""
         super().__init__(url)
         self.session_id = ""
         self.token = ""
         self.sent_bytes = 0
         self.sent_at: list[tuple[int, float]] = []
-        """After how many samples it was when."""
+        """Samples sent so far, and when."""
         self.ack_s: list[float] = []
 
     async def begin(self) -> int:
-        """Hear the first message; where the session's audio begins, in samples."""
+        """Receive the first message; returns where the session's audio continues, in samples."""
         start = await self.next()
         assert start["type"] == "session_start", start
         self.session_id, self.token = start["session_id"], start["resume_token"] or self.token
         return int(start["offset"])
 
     async def say(self, pcm: bytes, *, speed: float | None = None, block_bytes: int = BLOCK_BYTES) -> None:
-        """Send audio, as fast as it is taken or at a multiple of the speed of speech."""
+        """Send audio as fast as the edge takes it, or at a multiple of the speed of speech."""
         started = time.monotonic()
         for at in range(0, len(pcm), block_bytes):
             await self.socket.send(pcm[at : at + block_bytes])
@@ -194,14 +225,14 @@ class Speaker(Client):
                 await self.listen(started + (at + block_bytes) / (2 * RATE_HZ * speed))
 
     async def listen(self, until_s: float) -> None:
-        """Take in messages until that moment of the monotonic clock."""
+        """Receive messages until that time of the monotonic clock."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(until_s - time.monotonic()):
                 while True:
                     await self.next()
 
     async def next(self) -> dict[str, Any]:
-        """The next message; of an ack, how long after the audio it came is kept."""
+        """The next message; of an ack it records the delay since the audio was sent."""
         message = await super().next()
         if message["type"] == "ack":
             sent_s = next((at_s for offset, at_s in self.sent_at if offset >= message["offset"]), None)
@@ -210,34 +241,34 @@ class Speaker(Client):
         return message
 
     async def finish(self) -> dict[str, Any]:
-        """Stop; the end."""
+        """Stop; returns the session's end."""
         await self.send("stop")
         end = await self.until("session_end")
         assert await self.closed() == 1000
         return end
 
-    def resuming(self, heard: Sequence[dict[str, Any]] = ()) -> str:
-        """The query string that goes on with this session, its finals so far being `heard`."""
-        known = max((final["utterance"] + 1 for final in heard), default=0)
+    def resuming(self, finals: Sequence[dict[str, Any]] = ()) -> str:
+        """The query string that resumes this session after the finals received so far."""
+        known = max((final["utterance"] + 1 for final in finals), default=0)
         return f"session_id={self.session_id}&resume_token={self.token}&next_utterance={known}"
 
     @property
     def finals(self) -> list[dict[str, Any]]:
-        """The finals it was told."""
+        """The finals that it received."""
         return self.of("final")
 
     @property
     def durable(self) -> int:
-        """Samples of audio that it was told are durable."""
+        """Samples acked as durable."""
         return max((ack["offset"] for ack in self.of("ack")), default=0)
 
 
 def spoken(sentences: Sequence[int]) -> bytes:
-    """The bundled sentences of these numbers, a second of pause after each."""
+    """The bundled sentences of these numbers, with a second of pause after each."""
     return b"".join(speech(sentences))
 
 
 def texts(finals: Sequence[dict[str, Any]]) -> list[str]:
-    """What was said; fails if a number is missing or comes twice."""
+    """The texts of finals; fails if a number is missing or comes twice."""
     assert [final["utterance"] for final in finals] == list(range(len(finals)))
     return [final["text"] for final in finals]

@@ -5,29 +5,28 @@ from pathlib import Path
 
 import httpx2
 import jwt
-import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from tests.e2e.conftest import AUTH_SECRET
 from tests.e2e.deployment import Up
 from tests.e2e.processes import Roles
 from tests.integration.edge.replicas import Client
 from tests.integration.edge.tokens import bearer
 from tests.support.commands import stenolog
 from tests.support.tree import ROOT
-from tests.support.waiting import eventually
 
-SECRET = {"STENOLOG_AUTH": "hs256", "STENOLOG_AUTH_SECRET": "a secret of the tests, and long enough"}
+SECRET = {"STENOLOG_AUTH": "hs256", "STENOLOG_AUTH_SECRET": AUTH_SECRET}
 
 
 def made(cwd: Path, *options: str) -> str:
-    """A token of the command's."""
+    """A token that `stenolog token` prints."""
     done = stenolog("token", *options, cwd=cwd, variables=SECRET)
     assert done.returncode == 0, done.stderr
     return done.stdout.decode().strip()
 
 
 async def test_a_deployment_with_tokens(redis_url: str, tmp_path: Path) -> None:
-    """A real edge takes tokens of `stenolog token` alone, minds its settings, and logs no secret (SAFE-4)."""
+    """A real edge takes tokens of `stenolog token` alone, follows its settings, and logs no secret (SAFE-4)."""
     with Roles(redis_url, tmp_path, **SECRET, STENOLOG_RESUME_TOKEN_TTL_S="100") as roles:
         edge = roles.edge(STENOLOG_TICKET_TTL_S="7", STENOLOG_ALLOWED_ORIGINS="https://app.example")
         mine = made(tmp_path, "--tenant", "acme", "--subject", "ana")
@@ -56,7 +55,7 @@ async def test_a_deployment_with_tokens(redis_url: str, tmp_path: Path) -> None:
 
 
 async def test_a_deployment_with_an_issuer(redis_url: str, tmp_path: Path) -> None:
-    """A real edge takes tokens that an issuer signed whose keys stand in a file (SAFE-4)."""
+    """A real edge takes tokens of an issuer whose keys are in a file (SAFE-4)."""
     key = ec.generate_private_key(ec.SECP256R1())
     keys = tmp_path / "keys.json"
     keys.write_text(json.dumps({"keys": [json.loads(jwt.algorithms.ECAlgorithm.to_jwk(key.public_key()))]}))
@@ -69,19 +68,15 @@ async def test_a_deployment_with_an_issuer(redis_url: str, tmp_path: Path) -> No
                 assert (await http.get("/v1/sessions", headers=bearer(text))).status_code == status
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])  # noqa: S104 - that is what is tested
-def test_everything_in_one_command_with_tokens(tmp_path: Path, host: str) -> None:
-    """`stenolog up` with a secret may listen on any address, and the command line shows it a token (SAFE-4)."""
-    with Up(tmp_path / "data", "--host", host, **SECRET) as up:
-        port = up.url.rpartition(":")[2]
-        url = f"http://127.0.0.1:{port}"
-        eventually(lambda: httpx2.get(f"{url}/v1/ready").status_code == 200, 60)
-        assert httpx2.get(f"{url}/v1/sessions").status_code == 401
-        variables = {"STENOLOG_TOKEN": made(tmp_path)}
-        speech = str(next((ROOT / "speech").glob("*.wav")))
-        done = stenolog("transcribe", speech, "--url", url, cwd=tmp_path, variables=variables)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.strip()
-        refused = stenolog("transcribe", speech, "--url", url, cwd=tmp_path)
-        assert refused.returncode == 1
-        assert b"token" in refused.stderr
+def test_everything_in_one_command_with_tokens(secured_up: Up, tmp_path: Path) -> None:
+    """`stenolog up` with a secret may listen on every address, and the command line sends it a token (SAFE-4)."""
+    assert secured_up.ready["url"].startswith("http://0.0.0.0:")
+    assert httpx2.get(f"{secured_up.url}/v1/sessions").status_code == 401
+    variables = {"STENOLOG_TOKEN": made(tmp_path)}
+    speech = str(next((ROOT / "speech").glob("*.wav")))
+    done = stenolog("transcribe", speech, "--url", secured_up.url, cwd=tmp_path, variables=variables)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+    refused = stenolog("transcribe", speech, "--url", secured_up.url, cwd=tmp_path)
+    assert refused.returncode == 1
+    assert b"token" in refused.stderr

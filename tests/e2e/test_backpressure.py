@@ -1,4 +1,4 @@
-"""Floods, stalls and slow readers on real processes: back-pressure and bounds hold them, and nothing is lost."""
+"""Floods, stalls and slow readers on real processes: back-pressure bounds them, and nothing is lost."""
 
 import asyncio
 import contextlib
@@ -22,13 +22,13 @@ from tests.support.waiting import eventually_async
 SPEAKERS = 6
 MIB = 1 << 20
 UNACKED_BYTES = 262_144
-# What both kernels' buffers of a loopback connection may take, at most: tcp_rmem and tcp_wmem grow to some MiB.
+# The most that both kernel buffers of a loopback connection take: tcp_rmem and tcp_wmem grow to some MiB.
 SOCKETS_BYTES = 12 * MIB
 STALL_S = 3.0
 
 
 @contextlib.contextmanager
-def stopped(pid: int) -> Iterator[None]:
+def halted(pid: int) -> Iterator[None]:
     """Halts a process."""
     os.kill(pid, signal.SIGSTOP)
     try:
@@ -46,17 +46,16 @@ async def opened(edge: Edge, count: int) -> list[Speaker]:
     return speakers
 
 
-async def test_a_worker_that_stands_still_holds_up_no_client(redis_url: str, tmp_path: Path) -> None:
-    """SESS-10, SESS-5: with its worker halted the edge acks on in bounded memory, and afterwards all finals come."""
+async def test_a_halted_worker_delays_no_ack(redis_url: str, tmp_path: Path) -> None:
+    """SESS-10, SESS-5: with its worker halted the edge keeps acking in bounded memory, and all finals come later."""
     sentences = (1, 4, 2, 3) * 2
     audio = spoken(sentences)
     with Roles(redis_url, tmp_path) as roles:
-        edge, worker = roles.edge(), roles.worker()
-        roles.project()
+        edge, worker, _ = roles.one_of_each()
         speakers = await opened(edge, SPEAKERS)
         await eventually_async(lambda: {roles.holder(one.session_id) for one in speakers} == {worker.pid})
         before_mib = edge.rss_mib()
-        with stopped(worker.pid):
+        with halted(worker.pid):
             await asyncio.gather(*(speaker.say(audio) for speaker in speakers))
             await asyncio.gather(*(speaker.acked(len(audio) // 2) for speaker in speakers))
             grown_mib = edge.rss_mib() - before_mib
@@ -65,31 +64,29 @@ async def test_a_worker_that_stands_still_holds_up_no_client(redis_url: str, tmp
     expected = undisturbed(sentences)
     assert [texts(speaker.finals) for speaker in speakers] == [expected] * SPEAKERS
     assert {end["transcript"] for end in ends} == {" ".join(expected)}
-    # 5 s of each session are kept against a failover, and a flush is gathered: 3 MiB.
+    # The edge keeps 5 s of each session against a failover, and one batch of appends: 3 MiB.
     assert grown_mib < 16
 
 
-async def test_a_redis_that_stands_still_blocks_a_flood_and_loses_nothing(standalone: Server, tmp_path: Path) -> None:
-    """SESS-10: while Redis is halted for seconds a flooding client is blocked in its sends; then everything arrives."""
+async def test_a_halted_redis_blocks_a_flood_and_loses_nothing(standalone: Server, tmp_path: Path) -> None:
+    """SESS-10: while Redis is halted for seconds a flooding client's sends block; then everything arrives."""
     sentences = (1, 4) * 150
     flood, talk = spoken(sentences), spoken((1, 4, 2))
     [node] = standalone.nodes
     limits = {"STENOLOG_MAX_UNACKED_BYTES": str(UNACKED_BYTES), "STENOLOG_MAX_FRAME_BYTES": str(UNACKED_BYTES // 4)}
     with Roles(standalone.url, tmp_path, **limits) as roles:
-        edge = roles.edge()
-        roles.worker()
-        roles.project()
+        edge, *_ = roles.one_of_each()
         flooder, *speakers = await opened(edge, 1 + 3)
         talking = [asyncio.create_task(speaker.say(talk, speed=1.5)) for speaker in speakers]
         await eventually_async(lambda: all(speaker.durable for speaker in speakers))
-        with stopped(node.process.pid):
-            stalled_s = time.monotonic()
+        with halted(node.process.pid):
+            halted_at_s = time.monotonic()
             flooding = asyncio.create_task(flooder.say(flood, block_bytes=RATE_HZ))
-            await eventually_async(lambda: time.monotonic() - stalled_s > STALL_S)
+            await eventually_async(lambda: time.monotonic() - halted_at_s > STALL_S)
             taken_bytes = flooder.sent_bytes
             assert not flooding.done()
             assert taken_bytes < UNACKED_BYTES + SOCKETS_BYTES < len(flood)
-        listening = asyncio.create_task(_read_all(flooder, len(flood) // 2))
+        listening = asyncio.create_task(_receive_acks(flooder, len(flood) // 2))
         await asyncio.gather(flooding, listening, *talking)
         ends = await asyncio.gather(*(speaker.finish() for speaker in [flooder, *speakers]))
     assert texts(flooder.finals) == undisturbed(sentences)
@@ -99,18 +96,16 @@ async def test_a_redis_that_stands_still_blocks_a_flood_and_loses_nothing(standa
         assert end["audio_seconds"] * RATE_HZ * 2 == len(talk)
 
 
-async def _read_all(speaker: Speaker, samples: int) -> None:
+async def _receive_acks(speaker: Speaker, samples: int) -> None:
     await speaker.acked(samples)
 
 
-async def test_a_flood_costs_others_nothing(redis_url: str, tmp_path: Path) -> None:
-    """SESS-10: beside a client at fifty times the speed of speech others are acked quickly, in bounded memory."""
+async def test_a_flood_delays_no_other_client(redis_url: str, tmp_path: Path) -> None:
+    """SESS-10: beside a client at fifty times the speed of speech others get quick acks, in bounded memory."""
     sentences = (1, 4) * 40
     flood, talk = spoken(sentences), spoken((1, 4))
     with Roles(redis_url, tmp_path) as roles:
-        edge = roles.edge()
-        roles.worker()
-        roles.project()
+        edge, *_ = roles.one_of_each()
         flooder, *speakers = await opened(edge, 1 + SPEAKERS)
         before_mib = edge.rss_mib()
         await asyncio.gather(flooder.say(flood, speed=50), *(speaker.say(talk, speed=1) for speaker in speakers))
@@ -123,45 +118,43 @@ async def test_a_flood_costs_others_nothing(redis_url: str, tmp_path: Path) -> N
 
 
 def percentile(values: Sequence[float], rank: int) -> float:
-    """The value below which so many percent lie."""
+    """The percentile `rank` of the values."""
     return sorted(values)[math.ceil(len(values) * rank / 100) - 1]
 
 
-class Deaf(Speaker):
-    """A client whose kernel takes little, so that what isn't read soon piles up at the edge."""
+class SlowReader(Speaker):
+    """A client with a small receive buffer, so that unread messages soon queue up at the edge."""
 
     async def __aenter__(self) -> Self:
-        """Connect through a small window, in small packets; otherwise loopback takes 3 MB."""
-        plug = socket.socket()
-        plug.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        plug.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
-        plug.setblocking(False)  # noqa: FBT003 - its only argument
+        """Connect with a small window and small packets; otherwise loopback buffers 3 MB."""
+        connection = socket.socket()
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 536)
+        connection.setblocking(False)  # noqa: FBT003 - its only argument
         parts = urlsplit(self.url)
-        await asyncio.get_running_loop().sock_connect(plug, (parts.hostname, parts.port))
-        self.socket = await websockets.connect(self.url, sock=plug, ping_interval=None)
+        await asyncio.get_running_loop().sock_connect(connection, (parts.hostname, parts.port))
+        self.socket = await websockets.connect(self.url, sock=connection, ping_interval=None)
         return self
 
 
 async def test_a_client_that_does_not_read_is_dropped_and_can_resume(redis_url: str, tmp_path: Path) -> None:
-    """SESS-10, SESS-9: a client that reads nothing is dropped after a bound; resumed, it hears all it has missed."""
+    """SESS-10, SESS-9: the edge drops a client that reads nothing past a bound; resumed, it receives all of it."""
     word, finals = spoken((1,))[RATE_HZ : 2 * RATE_HZ], 2_500
     with Roles(redis_url, tmp_path, STENOLOG_MAX_OUTBOX_MESSAGES="16") as roles:
-        edge = roles.edge()
-        roles.worker()
-        roles.project()
-        async with Deaf(edge.client().url) as deaf:
-            await deaf.begin()
-            deaf.socket.transport.pause_reading()
+        edge, *_ = roles.one_of_each()
+        async with SlowReader(edge.client().url) as slow:
+            await slow.begin()
+            slow.socket.transport.pause_reading()
             with contextlib.suppress(websockets.ConnectionClosed):
                 for _ in range(finals):
-                    await deaf.say(word)
-                    await deaf.send("finalize")
+                    await slow.say(word)
+                    await slow.send("finalize")
             await eventually_async(lambda: edge.active() == 0, 30)
-            deaf.cut()
-        async with edge.client(deaf.resuming()) as again:
+            slow.cut()
+        async with edge.client(slow.resuming()) as again:
             offset = await again.begin()
             assert offset > 0
             end = await again.finish()
-    # More than the outbox holds, twice over: how many there are by then is the machine's to say.
+    # More than twice what the outbox holds; the exact number depends on the machine's speed.
     assert len(texts(again.finals)) == end["utterances"] > 32
     assert end["transcript"] == " ".join(texts(again.finals))

@@ -28,7 +28,7 @@ def examples(language: str) -> list[str]:
 
 
 def finals(path: Path) -> list[str]:
-    """What the mock recogniser makes of a recording."""
+    """The mock recogniser's finals of a recording."""
     segmenter = Segmenter(SegmenterSettings(), RATE_HZ)
     clips = [
         Clip(pcm=boundary.utterance.pcm, sample_rate_hz=RATE_HZ)
@@ -37,36 +37,34 @@ def finals(path: Path) -> list[str]:
     return [recognition.text for recognition in MockRecogniser().recognise(clips)]
 
 
-def test_the_python_example_prints_the_finals(tmp_path: Path) -> None:
+def test_the_python_example_prints_the_finals(up: Up) -> None:
     """The Python program in README.md, as printed but for the port, prints each final of its recording."""
     [code] = examples("python")
     assert PRINTED in code
     [path] = re.findall(r'"(speech/[^"]+\.wav)"', code)
-    with Up(tmp_path) as up:
-        code = code.replace(f"ws://{PRINTED}", up.url.replace("http", "ws", 1))
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True,
-            timeout=TIMEOUT_S, check=False,
-        )
+    code = code.replace(f"ws://{PRINTED}", up.url.replace("http", "ws", 1))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True,
+        timeout=TIMEOUT_S, check=False,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == finals(ROOT / path)
 
 
 @pytest.mark.skipif(not shutil.which("curl"), reason="the examples use curl")
-def test_the_curl_examples_work(tmp_path: Path) -> None:
-    """The examples for curl in README.md, typed one after the other, do what they say."""
+def test_the_curl_examples_work(up: Up) -> None:
+    """The examples for curl in README.md, run one after the other, print what README.md says."""
     typed = "\n".join(code for code in examples("sh") if "curl " in code)
     assert typed.count("curl ") == 10
-    with Up(tmp_path) as up:
-        script = 'curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n' + typed
-        done = subprocess.run(
-            ["/bin/bash", "-euo", "pipefail", "-c", script.replace(f"http://{PRINTED}", up.url)], cwd=ROOT,
-            env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
-        )
+    script = 'curl() { command curl --silent --show-error --fail-with-body "$@"; echo; }\n' + typed
+    done = subprocess.run(
+        ["/bin/bash", "-euo", "pipefail", "-c", script.replace(f"http://{PRINTED}", up.url)], cwd=ROOT,
+        env=environment(), capture_output=True, text=True, timeout=TIMEOUT_S, check=False,
+    )
     assert done.returncode == 0, done.stderr
     [text] = finals(ROOT / "speech/sense-0870.wav")
-    said = done.stdout
-    assert json.loads(said.splitlines()[0])["transcript"] == text
-    assert said.count('"cleaned_transcript"') == said.count("WEBVTT") == 1
-    assert said.count("event: session_end") == said.count('"status":"completed"') == 1
-    assert said.count(" --> ") > 1
+    printed = done.stdout
+    assert json.loads(printed.splitlines()[0])["transcript"] == text
+    assert printed.count('"cleaned_transcript"') == printed.count("WEBVTT") == 1
+    assert printed.count("event: session_end") == printed.count('"status":"completed"') == 1
+    assert printed.count(" --> ") > 1

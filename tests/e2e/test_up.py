@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -15,16 +15,8 @@ from tests.e2e.deployment import Conversation, Up, is_alive, undisturbed
 from tests.support.commands import stenolog
 from tests.support.waiting import eventually
 
-LEASE = {"STENOLOG_LEASE_MS": "1500"}
-# The shorter of the bundled sentences: each is spoken in real time.
+# The shorter of the bundled sentences.
 ONE, TWO, THREE = (1,), (1, 4), (1, 4, 2)
-
-
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
-    """A running deployment that the tests share: whatever they kill in it comes back."""
-    with Up(tmp_path_factory.mktemp("data"), "--workers", "2", **LEASE) as running:
-        yield running
 
 
 def kill(pids: list[int], number: signal.Signals = signal.SIGKILL) -> None:
@@ -42,13 +34,13 @@ def fetched(url: str) -> dict[str, object]:
 
 
 def expiries(up: Up, session_id: str) -> dict[str, int]:
-    """Every key with this session's id in its name, and the seconds that it has left; negative without a TTL."""
+    """The TTL in seconds of every key with this session's id in its name; negative without one."""
     with redis.Redis.from_url(up.ready["redis"], decode_responses=True) as client:
         return {str(key): int(client.ttl(key)) for key in client.scan_iter(f"*{session_id}*", count=1000)}
 
 
 def check(conversation: Conversation, end: dict[str, object], sentences: Sequence[int]) -> None:
-    """The session had every final of an undisturbed run, once, in order, and the transcript that they make."""
+    """Assert that the session got the finals and the transcript of an undisturbed run."""
     finals = conversation.of_type("final")
     assert [final["utterance"] for final in finals] == list(range(len(finals)))
     assert [final["text"] for final in finals] == undisturbed(sentences)
@@ -66,8 +58,8 @@ def test_transcribe_prints_the_transcript_alone(up: Up, tmp_path: Path) -> None:
     assert b"\x1b[" not in done.stderr
 
 
-def test_transcribe_reads_a_pipe_and_tells_everything_as_json(up: Up, tmp_path: Path) -> None:
-    """`-` is standard input, and --json the whole end of the session."""
+def test_transcribe_reads_a_pipe_and_prints_json(up: Up, tmp_path: Path) -> None:
+    """`-` is standard input, and --json prints the whole end of the session."""
     data = (Path("speech") / "sense-0930.wav").read_bytes()
     done = stenolog("transcribe", "-", "--json", "--url", up.url, cwd=tmp_path, data=data)
     end = json.loads(done.stdout)
@@ -77,7 +69,7 @@ def test_transcribe_reads_a_pipe_and_tells_everything_as_json(up: Up, tmp_path: 
 
 
 def test_a_refused_language_is_the_servers_message_and_a_failure(up: Up, tmp_path: Path) -> None:
-    """What the server refuses for good is told in its words, with exit status 1."""
+    """A refusal by the server ends the command with the server's message and exit status 1."""
     data = (Path("speech") / "sense-0880.wav").read_bytes()
     done = stenolog("transcribe", "-", "--language", "no such", "--url", up.url, cwd=tmp_path, data=data)
     assert done.returncode == 1
@@ -86,27 +78,27 @@ def test_a_refused_language_is_the_servers_message_and_a_failure(up: Up, tmp_pat
 
 
 async def test_sessions_are_listed(up: Up, tmp_path: Path) -> None:
-    """`stenolog sessions` joins the embedded server of the same directory and lists what was said to it."""
+    """`stenolog sessions` uses the embedded server of the same data directory and lists its sessions."""
     conversation = Conversation(up.url, ONE, realtime=False)
-    await conversation.hold()
+    await conversation.run()
     options = ["--data", str(up.data)]
 
-    def is_told() -> bool:
+    def is_listed() -> bool:
         done = stenolog("sessions", "--json", *options, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         rows = [row for row in json.loads(done.stdout) if row["session_id"] == conversation.client.session_id]
         return [(row["state"], row["finals"]) for row in rows] == [("CLOSED", 1)]
 
-    eventually(is_told)  # the listing is one projection, the client's end another
+    eventually(is_listed)  # the listing is one projection, the client's end another
     assert conversation.client.session_id in stenolog("sessions", *options, cwd=tmp_path).stdout.decode()
 
 
 async def test_every_key_of_a_session_expires(up: Up) -> None:
-    """STITCH-5: while a session lives and after its end, whatever Redis key names it has a TTL of a day at most."""
+    """STITCH-5: during a session and after its end, each Redis key that names it has a TTL of a day at most."""
     conversation = Conversation(up.url, ONE, realtime=False)
     found: list[dict[str, int]] = []
     conversation.on_final[0] = lambda: found.append(expiries(up, conversation.client.session_id))
-    await conversation.hold()
+    await conversation.run()
     found.append(expiries(up, conversation.client.session_id))
     for keys in found:
         assert len(keys) > 5
@@ -114,55 +106,55 @@ async def test_every_key_of_a_session_expires(up: Up) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-async def test_an_edge_that_ends_in_the_middle_is_resumed_where_it_was(number: signal.Signals, up: Up) -> None:
-    """SESS-8, SESS-9, SAFE-1: killed or told to leave, its client resumes with its token, nothing lost or doubled."""
+async def test_a_client_resumes_after_its_edge_ends(number: signal.Signals, up: Up) -> None:
+    """SESS-8, SESS-9, SAFE-1: with its edge killed or stopped a client resumes, and nothing is lost or repeated."""
     conversation = Conversation(up.url, TWO)
     conversation.on_final[0] = lambda: kill(up.pids("edge"), number)
-    end = await conversation.hold()
+    end = await conversation.run()
     check(conversation, end, TWO)
     assert len(conversation.of_type("session_start")) > 1
 
 
 async def test_workers_killed_in_the_middle_change_nothing(up: Up) -> None:
-    """SAFE-1: whichever worker dies, another takes over and the finals are those of an undisturbed run."""
+    """SAFE-1: after the death of both workers, one by one, the finals are those of an undisturbed run."""
     conversation = Conversation(up.url, THREE)
     first, second = up.pids("worker")
     conversation.on_partial = lambda: kill([first])
     conversation.on_final[0] = lambda: kill([second])
-    end = await conversation.hold()
+    end = await conversation.run()
     check(conversation, end, THREE)
     assert {first, second}.isdisjoint(eventually(lambda: up.pids("worker")))
 
 
-async def test_workers_told_to_leave_hand_over_at_once(up: Up) -> None:
-    """SESS-8: after SIGTERM to every worker others go on with the session, and nothing comes twice."""
+async def test_stopped_workers_hand_over(up: Up) -> None:
+    """SESS-8: after SIGTERM to every worker others continue the session, and nothing comes twice."""
     conversation = Conversation(up.url, TWO)
     conversation.on_final[0] = lambda: kill(up.pids("worker"), signal.SIGTERM)
-    check(conversation, await conversation.hold(), TWO)
+    check(conversation, await conversation.run(), TWO)
 
 
-async def test_projections_killed_in_the_middle_lose_and_double_nothing(up: Up) -> None:
+async def test_projections_killed_in_the_middle_change_nothing(up: Up) -> None:
     """STITCH-2, SAFE-1: after kill -9 of the projections every final still comes once, in order."""
     conversation = Conversation(up.url, TWO)
     conversation.on_partial = lambda: kill(up.pids("projector"))
     conversation.on_final[1] = lambda: kill(up.pids("projector"))
-    end = await conversation.hold()
+    end = await conversation.run()
     check(conversation, end, TWO)
 
 
 async def test_an_embedded_server_that_dies_comes_back_with_its_data(up: Up) -> None:
-    """SESS-10: after kill -9 of Valkey edges hold their sockets, and the session goes on from what is on disk."""
+    """SESS-10: after kill -9 of Valkey edges keep their sockets, and the session continues from its data on disk."""
     conversation = Conversation(up.url, TWO)
     redis_pid = up.redis_pid
     assert redis_pid is not None
     conversation.on_final[0] = lambda: kill([redis_pid])
-    end = await conversation.hold()
+    end = await conversation.run()
     check(conversation, end, TWO)
     assert up.redis_pid != redis_pid
 
 
 def test_it_is_ready_only_when_everything_runs(up: Up) -> None:
-    """SESS-5: the address that it announces answers as ready."""
+    """SESS-5: the address that it logs answers as ready."""
     found = fetched(f"{up.url}/v1/ready")
     assert found["ready"]
     assert found["workers"]
@@ -171,25 +163,25 @@ def test_it_is_ready_only_when_everything_runs(up: Up) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_it_ends_in_order(number: signal.Signals, tmp_path: Path) -> None:
-    """SESS-8: a signal ends every process, the server last, with exit status 0 and nothing left behind."""
+    """SESS-8: a signal ends every process, the server last, with exit status 0."""
     with Up(tmp_path / "data") as up:
-        await Conversation(up.url, ONE, realtime=False).hold()
+        await Conversation(up.url, ONE, realtime=False).run()
         pids = [pid for role in ("edge", "worker", "projector") for pid in up.pids(role)]
         assert len(pids) == 3
         assert up.stop(number) == 0
         assert not any(map(is_alive, pids))
         assert up.redis_pid is None
-    complaints = [line for line in up.lines if line["level"] != "info"]
-    assert [line["logger"] for line in complaints] == ["projections.eventbridge.sink"]  # there are no credentials
+    warnings = [line for line in up.lines if line["level"] != "info"]
+    assert [line["logger"] for line in warnings] == ["projections.eventbridge.sink"]  # without credentials
 
 
-async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) -> None:
-    """OPS-2: after kill -9 the roles end themselves, and the next one adopts the server with all its sessions."""
+async def test_the_server_of_a_killed_up_is_adopted_by_the_next(tmp_path: Path) -> None:
+    """OPS-2: after kill -9 of `up` the roles end themselves, and the next one adopts the server with its sessions."""
     data = tmp_path / "data"
     first = Up(data)
     with first:
         conversation = Conversation(first.url, ONE, realtime=False)
-        await conversation.hold()
+        await conversation.run()
         pids = [pid for role in ("edge", "worker", "projector") for pid in first.pids(role)]
         kill([first.process.pid])
         first.process.wait()
@@ -197,7 +189,7 @@ async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) 
         redis_pid = first.redis_pid
         assert redis_pid is not None
         with Up(data) as second:
-            assert second.told("adopted")
+            assert second.records("adopted")
             assert second.redis_pid == redis_pid
             found = fetched(f"{second.url}/v1/sessions/{conversation.client.session_id}/transcript")
             assert found["transcript"] == " ".join(undisturbed(ONE))
@@ -206,14 +198,14 @@ async def test_what_outlives_a_killed_up_is_adopted_by_the_next(tmp_path: Path) 
 
 
 def test_a_second_up_on_the_same_directory_is_refused(up: Up, tmp_path: Path) -> None:
-    """OPS-2: two of them can't share a data directory; the second says who has it."""
+    """OPS-2: two of them can't share a data directory; the second names the process that holds it."""
     done = stenolog("up", "--port", "0", "--data", str(up.data), cwd=tmp_path)
     assert done.returncode == 1
     assert str(up.process.pid).encode() in done.stderr
 
 
 def test_a_role_that_cannot_run_stops_the_start(tmp_path: Path) -> None:
-    """A worker whose engine isn't there ends `up` with its message instead of being restarted for ever."""
+    """A worker without its engine ends `up` with its message instead of endless restarts."""
     done = stenolog("up", "--port", "0", "--engine", "magic", "--data", "data", cwd=tmp_path)
     assert done.returncode == 2
     assert b"no recogniser named magic" in done.stderr

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md tells the truth about the keys."""
+"""The table of keys in ARCHITECTURE.md."""
 
 import re
 
@@ -9,5 +9,5 @@ from tests.support.tree import ROOT
 def test_key_table_is_current() -> None:
     """The table of keys in ARCHITECTURE.md is the one that eventlog/keys.py gives."""
     text = (ROOT / "ARCHITECTURE.md").read_text(encoding="utf-8")
-    [told] = re.findall(r"<!-- keys -->\n(.*?)<!-- /keys -->", text, re.DOTALL)
-    assert told == table()
+    [printed] = re.findall(r"<!-- keys -->\n(.*?)<!-- /keys -->", text, re.DOTALL)
+    assert printed == table()

@@ -1,4 +1,4 @@
-"""The project's pages: what they point to is there."""
+"""The project's pages: every link has its target."""
 
 import re
 from collections.abc import Iterator
@@ -21,13 +21,13 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """What `#…` may name in a page: its headings, lower case, punctuation dropped, blanks as hyphens."""
+    """The anchors of a page: its headings in lower case, without punctuation, with hyphens for blanks."""
     headings = re.findall(r"^#+ +(.+?) *$", page.read_text(encoding="utf-8"), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def broken(page: Path) -> Iterator[str]:
-    """The links of a page that lead nowhere inside the project."""
+    """The links of a page without a target inside the project."""
     for link in LINK.findall(prose(page)):
         target, _, anchor = link.partition("#")
         found = (page.parent / target).resolve() if target else page
@@ -38,7 +38,7 @@ def broken(page: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_links_lead_somewhere(page: Path) -> None:
+def test_every_link_has_a_target(page: Path) -> None:
     """Every relative link names a file of the project, and a heading in it where it names one."""
     assert list(broken(page)) == []
 

@@ -1,4 +1,4 @@
-"""What the product must do by now, and that a test says of each that it does."""
+"""The requirements that are met so far, each with a test that cites it."""
 
 import ast
 import re
@@ -6,7 +6,7 @@ import re
 from tests.support import tree
 
 CITED = re.compile(r"\b[A-Z]+-\d+\b")
-# The ids of the requirements that are built by now. It may only grow.
+# The ids of the requirements that are met so far. This may only grow.
 REQUIRED = {
     "STITCH-1", "STITCH-2", "STITCH-3", "STITCH-4", "STITCH-5", "STITCH-6", "STITCH-7", "STITCH-8",
     "LIVE-1", "LIVE-2", "LIVE-3", "LIVE-4", "LIVE-5", "LIVE-6",
@@ -20,7 +20,7 @@ REQUIRED = {
 
 
 def test_each_requirement_is_cited_by_a_test() -> None:
-    """Every requirement in scope stands in the docstring of a test that holds it."""
+    """The docstring of a test cites each requirement in scope."""
     cited = {
         name for module in tree.modules("tests") for one in module.functions() if one.name.startswith("test_")
         for name in CITED.findall(ast.get_docstring(one) or "")

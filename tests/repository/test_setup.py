@@ -15,19 +15,19 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 
 
 def locked(name: str) -> dict[str, str]:
-    """Returns the version of each distribution in a lock file."""
+    """The version of each distribution in a lock file."""
     return dict(re.findall(r"^([a-z0-9-]+)==([^ ;]+)", (ROOT / name).read_text(encoding="utf-8"), re.MULTILINE))
 
 
-def wanted(*extras: str) -> set[str]:
-    """Returns the distributions that the project itself asks for."""
-    asked = PROJECT["dependencies"] + [one for extra in extras for one in PROJECT["optional-dependencies"][extra]]
-    return {re.split(r"[\[<>=]", one)[0].lower() for one in asked}
+def required(*extras: str) -> set[str]:
+    """The distributions that the project itself requires."""
+    found = PROJECT["dependencies"] + [one for extra in extras for one in PROJECT["optional-dependencies"][extra]]
+    return {re.split(r"[\[<>=]", one)[0].lower() for one in found}
 
 
 @pytest.mark.parametrize("name", LOCKS)
 def test_lock_has_hashes_and_no_addresses(name: str) -> None:
-    """Every locked requirement is exact and hashed, and no index, link or path stands in the lock."""
+    """Every locked requirement is exact and hashed, and the lock holds no index, link or path."""
     text = (ROOT / name).read_text(encoding="utf-8")
     for forbidden in ("://", "--index", "--extra-index", "--find-links", "--trusted", "file:", "-e ", " @ "):
         assert forbidden not in text
@@ -36,20 +36,20 @@ def test_lock_has_hashes_and_no_addresses(name: str) -> None:
     assert [one for one in requirements if not re.search(r"--hash=sha256:[0-9a-f]{64}", one)] == []
 
 
-def test_locks_hold_all_that_is_asked_for() -> None:
+def test_locks_cover_all_requirements() -> None:
     """The run's lock covers run, speech and the embedded server; the other one covers all extras."""
-    assert wanted("whisper", "whisper-model", "embedded", "build") <= set(locked("requirements.lock"))
-    assert wanted(*PROJECT["optional-dependencies"]) <= set(locked("requirements-dev.lock"))
+    assert required("whisper", "whisper-model", "embedded", "build") <= set(locked("requirements.lock"))
+    assert required(*PROJECT["optional-dependencies"]) <= set(locked("requirements-dev.lock"))
 
 
-def test_what_is_tested_is_what_runs() -> None:
-    """Both locks name the same version of whatever stands in both, and the run's lock has no more."""
+def test_both_locks_agree() -> None:
+    """Both locks have the same version of each distribution in both, and the run's lock has no others."""
     assert locked("requirements.lock").items() <= locked("requirements-dev.lock").items()
     assert not {"torch", "pytest", "ruff", "mypy"} & set(locked("requirements.lock"))
 
 
 def test_make_lists_its_targets() -> None:
-    """`make` alone lists every target with a word on it."""
+    """`make` alone lists every target with its description."""
     done = subprocess.run(
         [shutil.which("make") or "make"], cwd=ROOT, check=True, capture_output=True, text=True,
         env={name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))})

@@ -1,4 +1,4 @@
-"""The project's own rules, as far as a machine can see them."""
+"""The project's own rules, as far as a machine can check them."""
 
 import ast
 import re
@@ -19,7 +19,7 @@ FUNCTION_LINES = 60
 # Name of a module or `module:function` to why it may be longer. This may only shrink.
 LONGER: dict[str, str] = {}
 
-# Who may import whom among the packages.
+# Package to the packages that it may import.
 LAYERS = {
     "eventlog": set[str](),
     "edge": {"eventlog"},
@@ -27,7 +27,7 @@ LAYERS = {
     "projections": {"eventlog"},
     "stenolog": {"eventlog", "edge", "processor", "projections"},
 }
-# What computes only: given the same, it answers the same.
+# Modules that only compute: the same input gives the same output.
 PURE = re.compile(
     r"processor/(speech/.*|decoding/(child_protocol|containers|dual_mono|restart_points)\.py|(timeline|facts)\.py)"
     r"|edge/(session/(lifecycle|uplink|parameters)|websocket/messages|views/exports)\.py"
@@ -70,7 +70,7 @@ def test_functions_are_short() -> None:
 
 
 def test_exceptions_are_needed() -> None:
-    """The list of longer modules and functions names only what is there and is longer."""
+    """The list of longer modules and functions names only existing longer ones."""
     sizes = {str(one): one.lines - MODULE_LINES for one in product()}
     sizes |= {f"{module}:{one.name}": tree.length(one) - FUNCTION_LINES
               for module in (*product(), *tree.modules("tests")) for one in module.functions()}
@@ -95,14 +95,14 @@ def test_layers_hold_over_several_steps() -> None:
 
 
 def test_pure_modules_do_no_input_or_output() -> None:
-    """What is pure imports no Redis, event loop, server, socket, thread or clock."""
+    """Pure modules import no Redis, event loop, server, socket, thread or clock."""
     wrong = {str(module): sorted(found) for module in product() if PURE.fullmatch(str(module))
              if (found := {name.split(".")[0] for name in module.imports()} & IMPURE)}
     assert wrong == {}
 
 
 def test_key_text_is_made_in_one_place() -> None:
-    """Text that looks like a part of a Redis key stands in eventlog/keys.py alone."""
+    """Text that looks like a part of a Redis key is in eventlog/keys.py alone."""
     source = (ROOT / "eventlog/keys.py").read_text(encoding="utf-8")
     kinds = set(re.findall(r'_key\(f?"([a-z-]+)', source)) | set(re.findall(r'\}:([a-z-]+)[:"]', source))
     assert {"audio", "transcript", "sessions"} <= kinds
@@ -117,7 +117,7 @@ def test_key_text_is_made_in_one_place() -> None:
 
 @pytest.mark.parametrize("path", tree.scripts(), ids=lambda path: path.stem)
 def test_scripts_begin_with_their_contract(path: Path) -> None:
-    """Every Lua script says purpose, keys, arguments, answer, what is atomic and what a retry does, in that order."""
+    """Every Lua script states purpose, keys, arguments, reply, atomicity and retry, in that order."""
     lines = path.read_text(encoding="utf-8").splitlines()
     if path.parent.name == "includes":
         assert lines[0].startswith("-- ")
@@ -140,7 +140,7 @@ def test_scripts_use_the_keys_that_they_name(path: Path) -> None:
 
 
 def numbered(text: str, label: str) -> list[int]:
-    """Returns the numbers before the names in one entry of a script's header."""
+    """The numbers before the names in one entry of a script's header."""
     entry = re.search(rf"^-- {label}:(.*(?:\n--  .*)*)", text, re.MULTILINE)
     return [int(number) for number in re.findall(r"(?:^|,\s)[\s-]*(\d+) [\"a-zA-Z]", entry[1] if entry else "")]
 
@@ -177,13 +177,13 @@ def test_every_script_is_loaded_by_one_place() -> None:
 
 
 def arguments(module: Module) -> set[str]:
-    """Returns the texts that are handed to some call."""
+    """The texts among the arguments of calls."""
     return {argument.value for node in ast.walk(module.tree) if isinstance(node, ast.Call)
             for argument in node.args if isinstance(argument, ast.Constant) and isinstance(argument.value, str)}
 
 
 def test_tests_wait_on_signals_not_on_time() -> None:
-    """No test waits for a fixed time; tests/support/waiting.py alone does, between two looks or while a fault lasts."""
+    """No test waits for a fixed time; tests/support/waiting.py alone does, between two checks or during a fault."""
     wrong = [f"{module}:{node.lineno}" for module in tree.modules("tests")
              for node in ast.walk(module.tree)
              if isinstance(node, ast.Call) and getattr(node.func, "attr", getattr(node.func, "id", "")) == "sleep"]
@@ -202,7 +202,7 @@ def is_sentence(text: str) -> bool:
 
 
 def test_nothing_is_left_for_later_or_tied_to_one_machine() -> None:
-    """No file holds a note to do something later, a path of one machine or the host of a package index."""
+    """No file holds a note for later work, a path of one machine or the host of a package index."""
     # Put together here, so that they don't stand in this file either.
     names = (("pypi", "org"), ("python.hosted".replace(".", ""), "org"), ("registry", "npmjs"))
     hosts = [r"\.".join(parts) for parts in names]

@@ -7,7 +7,7 @@ from typing import Any
 
 from lupa import lua51  # type: ignore[import-untyped]
 
-from tests.simulation.commands import Status
+from tests.simulation.key_commands import Status
 from tests.simulation.streams import CommandError
 
 Command = Callable[[str, list[bytes]], Any]

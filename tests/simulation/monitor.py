@@ -1,4 +1,4 @@
-"""Watches every script call for what must never happen, while it happens."""
+"""Checks every script call for violated invariants, at the time of the call."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -19,17 +19,17 @@ from tests.simulation.scheduler import Process
 from tests.support.deployment import Facts, expected, timeless
 from tests.support.pcm import Story
 
-EXCUSED_S = 6.0
-"""A worker that something happened to may lose a claim up to a lease and some calls later."""
+DISTURBANCE_S = 6.0
+"""A disturbed worker may lose a claim up to a lease and some calls later."""
 
-THAWED_SHARE = 0.7
-THAWED_AFTER_S = (0.0, 0.01, 0.1, 0.3)
-"""Of workers that are frozen when they lose a claim, so many go on so soon: before the taker has begun, when it has
-begun, when it reads, and about when it commits."""
+THAW_SHARE = 0.7
+THAW_DELAYS_S = (0.0, 0.01, 0.1, 0.3)
+"""The share of frozen workers that continue soon after they lost a claim, and how soon: before the new holder begins,
+after that, while it reads, and about when it commits."""
 
 
 class Monitor:
-    """Invariants: what a claim is for, what facts are for, and what every read model must be."""
+    """The invariants of claims, facts and read models."""
 
     def __init__(self, model: RedisModel, keys: Keys, network: Network, kinds: dict[str, str]) -> None:
         self._model = model
@@ -41,23 +41,23 @@ class Monitor:
         self._runs: dict[str, RunKeys] = {}
         self._takeovers: Counter[str] = Counter()
         self.workers: dict[str, tuple[Process, Worker]] = {}
-        self.troubles: list[str] = []
+        self.violations: list[str] = []
         self.calls: Counter[str] = Counter()
         self.commits = 0
 
-    def trouble(self, text: str) -> None:
-        """Note something that must not be; it is raised outside of the simulated world."""
-        self.troubles.append(f"at {self._network.loop.time():.3f} s: {text}")
+    def report(self, text: str) -> None:
+        """Note a violation; it is raised outside of the simulated world."""
+        self.violations.append(f"at {self._network.loop.time():.3f} s: {text}")
 
     def expect(self, run: RunKeys, story: Story) -> None:
-        """A run is to state what an undisturbed one states of `story`."""
+        """Expect a run to state what an undisturbed one states of `story`."""
         self._runs[run.member] = run
         self._expected[run.member] = expected(story, run.session_id)
 
     def observe(
         self, sha1: str, keys: Sequence[str], arguments: Sequence[bytes]
     ) -> Callable[[Any], None] | None:
-        """Look before a script, and return who looks after it."""
+        """Check before a script, and return the check after it."""
         kind = self._kinds[sha1]
         self.calls[kind] += 1
         if kind == "commit_facts":
@@ -66,8 +66,8 @@ class Monitor:
             return self._watch_take_over(keys)
         if kind == "renew_claims":
             return self._watch_renewal(set(keys))
-        if kind == "load_claimed_run":
-            return lambda _: self._judge_suspicion(arguments[3].decode(), keys[2])
+        if kind == "begin_claim":
+            return lambda _: self._check_suspicion(arguments[3].decode(), keys[2])
         return None
 
     def _ask(self, *command: Any) -> Any:  # noqa: ANN401 - as Redis
@@ -86,16 +86,16 @@ class Monitor:
 
         def after(answer: Any) -> None:  # noqa: ANN401 - the script's
             if answer[0] == Code.MISPLACED:
-                self.trouble(f"the holder of {member!r} commits facts that are there")
+                self.report(f"the holder of {member!r} commits facts that are there")
             if (self._ask("XLEN", keys[3]), self._ask("HGETALL", keys[2])) == before:
                 return
             if int(self._ask("HGET", keys[2], "serial")) != serial + 1 or int(arguments[4]) != serial:
-                self.trouble(f"a commit of {member!r} that expects {arguments[4]!r} commits is written after {serial}")
+                self.report(f"a commit of {member!r} that expects {arguments[4]!r} commits is written after {serial}")
             self.commits += 1
             if holder != (consumer, int(deliveries)):
-                self.trouble(f"{consumer!r} commits {member!r} which {holder} has")
+                self.report(f"{consumer!r} commits {member!r} which {holder} has")
             if answer[0] != Code.OK:
-                self.trouble(f"a commit of {member!r} answers {answer} and writes")
+                self.report(f"a commit of {member!r} answers {answer} and writes")
             self._takeovers[member.decode()] = 0
             self.check_facts(self._runs[member.decode()])
 
@@ -106,7 +106,7 @@ class Monitor:
 
         def after(answer: Any) -> None:  # noqa: ANN401, ARG001 - the script's
             if any(self._pending(sessions) != held for sessions, held in before.items()):
-                self.trouble("a renewal gives a claim to somebody else")
+                self.report("a renewal gives a claim to another worker")
 
         return after
 
@@ -120,80 +120,80 @@ class Monitor:
                 if (consumer, deliveries) == (holder, held):
                     continue
                 self._takeovers[members[entry]] += 1
-                self._judge_theft(members[entry], entry, holder.decode(), consumer.decode())
+                self._check_takeover(members[entry], entry, holder.decode(), consumer.decode())
 
         return after
 
-    def _judge_theft(self, member: str, entry: bytes, holder: str, taker: str) -> None:
-        """A living worker that nothing happened to keeps what it runs, whatever became of Redis."""
+    def _check_takeover(self, member: str, entry: bytes, holder: str, taker: str) -> None:
+        """Check that an undisturbed live worker keeps its claims, in any outage of Redis."""
         process, worker = self.workers[holder]
-        # What a claim is for shows right after it was taken, if whoever had it goes on and commits before the taker.
-        if self._network.loop.random.random() < THAWED_SHARE:
-            process.thaw(self._network.loop.random.choice(THAWED_AFTER_S))
-        if process.is_dead or process.disturbed_until_s > self._network.loop.time() - EXCUSED_S:
+        # The fence matters most right after a takeover, if the old holder continues and commits before the new one.
+        if self._network.loop.random.random() < THAW_SHARE:
+            process.thaw(self._network.loop.random.choice(THAW_DELAYS_S))
+        if process.is_dead or process.disturbed_until_s > self._network.loop.time() - DISTURBANCE_S:
             return
         if any(run.claim.keys.member == member and run.claim.entry_id.encode() == entry for run in worker.active_runs):
-            self.trouble(f"{taker} takes {member} from {holder}, which lives and works on it")
+            self.report(f"{taker} takes {member} from {holder}, which lives and works on it")
 
-    def _judge_suspicion(self, member: str, checkpoint: str) -> None:
+    def _check_suspicion(self, member: str, checkpoint: str) -> None:
         suspicion = int(self._ask("HGET", checkpoint, "suspicion") or 0)
         if suspicion > self._takeovers[member]:
-            self.trouble(f"{member} is suspected {suspicion} times after {self._takeovers[member]} takeovers")
+            self.report(f"{member} is suspected {suspicion} times after {self._takeovers[member]} takeovers")
 
-    def judge_trial(self, member: str, suspicion_limit: int) -> None:
-        """Nobody is tried alone, and so nobody is set aside, whom fewer deaths than that speak against."""
+    def check_trial(self, member: str, suspicion_limit: int) -> None:
+        """Check that no run gets a quarantine trial, and so no quarantine, after fewer deaths than that."""
         if self._takeovers[member] <= suspicion_limit:
-            self.trouble(f"{member} is tried alone after {self._takeovers[member]} takeovers")
+            self.report(f"{member} gets a quarantine trial after {self._takeovers[member]} takeovers")
 
     def facts(self, run: RunKeys) -> list[tuple[Position, bytes]]:
-        """The facts of a run, as they are stored."""
+        """The stored facts of a run."""
         entries = self._ask("XRANGE", run.transcript, "-", "+")
         return [(Position.parse(entry), fields[1]) for entry, fields in entries]
 
     def check_facts(self, run: RunKeys) -> None:
-        """The facts so far are the first of those that an undisturbed run states."""
+        """Check that the facts so far are the first of an undisturbed run's."""
         found = [(at, timeless(decode_fact(fact))) for at, fact in self.facts(run)]
         wanted = self._expected[run.member][: len(found)]
         if found != wanted:
-            self.trouble(f"facts of {run.member}: {_positions(found)} instead of {_positions(wanted)}")
+            self.report(f"facts of {run.member}: {_positions(found)} instead of {_positions(wanted)}")
 
     def check_read_models(self) -> None:
-        """Lists and feeds say each fact once, in order, and none that isn't there."""
+        """Check that Lists and feeds hold the first facts, once each and in order."""
         for run in self._runs.values():
             facts = [(at, decode_fact(fact)) for at, fact in self.facts(run)]
             finals = [encode_final(to_listed_final(fact)) for _, fact in facts if isinstance(fact, UtteranceFinal)]
             shown = self._ask("LRANGE", run.list, 0, -1)
             if shown != finals[: len(shown)]:
-                self.trouble(f"the List of {run.member} has {len(shown)} entries that aren't its facts' first finals")
+                self.report(f"the List of {run.member} has {len(shown)} entries that aren't its facts' first finals")
             events = [[str(at).encode(), [b"event", body]] for at, fact in facts[1:] if (body := encode_event(fact))]
             fed = self._ask("XRANGE", run.feed, "-", "+")
             if fed != events[: len(fed)]:
-                self.trouble(f"the feed of {run.member} isn't what its facts say: {[one[0] for one in fed]}")
+                self.report(f"the feed of {run.member} isn't what its facts say: {[one[0] for one in fed]}")
 
-    def set_aside(self) -> set[str]:
-        """The runs that were set aside."""
+    def quarantined(self) -> set[str]:
+        """The quarantined runs."""
         entries = [one for keys in self._keys.partitions for one in self._ask("XRANGE", keys.quarantined, "-", "+")]
         return {fields[1].decode() for _, fields in entries}
 
     def check_end(self, poisoned: set[str]) -> None:
-        """Everything was said once and is shown; nothing is pending; only the poisoned are set aside."""
-        if self.set_aside() != poisoned:
-            self.trouble(f"set aside: {self.set_aside()}, poisoned: {poisoned}")
+        """Check the end: every utterance once in every read model, no claim left, only poisoned runs in quarantine."""
+        if self.quarantined() != poisoned:
+            self.report(f"quarantined: {self.quarantined()}, poisoned: {poisoned}")
         for member, run in self._runs.items():
             if member in poisoned:
                 continue
             found = self.facts(run)
             if len(found) != len(self._expected[member]):
-                self.trouble(f"{member} ends with facts {_positions(found)}")
+                self.report(f"{member} ends with facts {_positions(found)}")
             finals = sum(isinstance(decode_fact(fact), UtteranceFinal) for _, fact in found)
             document = self._ask("GET", run.document)
             if self._ask("LLEN", run.list) != finals or not document:
-                self.trouble(f"{member} ends with {self._ask('LLEN', run.list)} of {finals} finals in its List")
+                self.report(f"{member} ends with {self._ask('LLEN', run.list)} of {finals} finals in its List")
             elif len(decode_document(document).utterances) != finals:
-                self.trouble(f"{member}'s document lacks finals")
+                self.report(f"{member}'s document lacks finals")
         for keys in self._keys.partitions:
             if left := self._pending(keys.sessions) or self._ask("HGETALL", keys.entries):
-                self.trouble(f"claims that nobody needs: {left}")
+                self.report(f"claims without work: {left}")
 
 
 def _positions(facts: Sequence[tuple[Position, bytes]]) -> list[str]:

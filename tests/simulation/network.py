@@ -1,4 +1,4 @@
-"""What lies between processes and the modelled Redis: latency, stalls, and calls that get lost, doubled or late."""
+"""The network between processes and the modelled Redis: latency, stalls, and lost, doubled or late calls."""
 
 import asyncio
 import enum
@@ -21,12 +21,12 @@ from tests.support.waiting import lasting
 LATENCY_S = (0.0002, 0.004)
 """One way; wide enough that calls of one process overtake each other, as they do on connections of a pool."""
 
-DEAF_SHARE = 0.2
-"""Bells that get lost: they may, and nothing must depend on them."""
+LOST_WAKEUP_SHARE = 0.2
+"""Share of lost wake-ups: correctness must not depend on any."""
 
 
 class Fate(enum.Enum):
-    """What becomes of one call, or of its caller at it."""
+    """The fate of one call, or of its caller at it."""
 
     LOST = "lost before its effect"
     UNANSWERED = "its answer is lost"
@@ -40,11 +40,11 @@ class Fate(enum.Enum):
 
 
 class Planned(NamedTuple):
-    """A fate for a call to come."""
+    """The fate of a future call."""
 
     fate: Fate
     kind: str
-    """The script or command that the call must begin with; empty for any."""
+    """The script or command with which the call must begin; empty for any."""
     seconds: float
 
 
@@ -59,7 +59,7 @@ class _Request:
 
 
 class Network:
-    """Takes calls to the model and answers back, in virtual time."""
+    """Carries calls to the model and replies back, in virtual time."""
 
     def __init__(self, loop: SimulatedLoop, model: RedisModel, kinds: dict[str, str]) -> None:
         """`kinds` names scripts by their SHA-1."""
@@ -70,48 +70,48 @@ class Network:
         self._stalled_until_s = 0.0
         self._away_until_s = 0.0
         self._waiting: list[_Request] = []
-        self._bells: list[SimulatedBells] = []
+        self._wakeups: list[SimulatedWakeups] = []
         self.is_closed = False
         self.happened: dict[Fate, int] = dict.fromkeys(Fate, 0)
         self.caller = loop.world
-        """Whose call is being executed."""
+        """The process whose call is being executed."""
 
     def plan(self, process: Process, planned: Planned) -> None:
-        """Have something happen at a call of `process` to come, the first of its kind after those planned before."""
+        """Plan a fate for a future call of `process`: the first of its kind after those planned before."""
         self._planned.setdefault(process, deque()).append(planned)
 
     def heal(self) -> None:
-        """Nothing more happens to calls."""
+        """End every stall and drop every plan."""
         self._planned.clear()
         self._stalled_until_s = min(self._stalled_until_s, self.loop.time())
         self._away_until_s = min(self._away_until_s, self.loop.time())
         self._resume()
 
     def stall(self, seconds: float) -> None:
-        """Have the server do nothing for a time; calls wait, and then are executed in any order."""
+        """Stall the server for a time; calls wait, and are then executed in any order."""
         self._stalled_until_s = max(self._stalled_until_s, self.loop.time() + seconds)
         self.loop.call_at(self._stalled_until_s, self._resume, context=self.loop.world.context)
 
     def restart(self, seconds: float) -> None:
-        """Have the server be away for a time, and come back with its data: calls meanwhile fail and do nothing."""
+        """Stop the server for a time; it returns with its data, and calls meanwhile fail without effect."""
         self._away_until_s = max(self._away_until_s, self.loop.time() + seconds)
         self.model.forget_scripts()
 
-    def listen(self, bells: "SimulatedBells") -> None:
-        """Ring `bells` from now on."""
-        self._bells.append(bells)
+    def subscribe(self, wakeups: "SimulatedWakeups") -> None:
+        """Send messages to `wakeups` from now on."""
+        self._wakeups.append(wakeups)
 
-    def hush(self, bells: "SimulatedBells") -> None:
-        """Ring them no more."""
-        if bells in self._bells:
-            self._bells.remove(bells)
+    def unsubscribe(self, wakeups: "SimulatedWakeups") -> None:
+        """Send `wakeups` no more messages."""
+        if wakeups in self._wakeups:
+            self._wakeups.remove(wakeups)
 
     async def call(self, caller: Process, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
-        """The answers to some commands.
+        """The replies to some commands.
 
         Raises:
             RedisConnectionError: if the connection broke.
-            RedisTimeoutError: if there was no answer in time.
+            RedisTimeoutError: if no reply came in time.
         """
         if self.is_closed:
             raise RedisConnectionError("the simulation is over")
@@ -122,7 +122,7 @@ class Network:
             await lasting(0)  # goes on, if ever, when the caller does
         request = _Request(caller, commands, self.loop.create_future())
         if planned:
-            self._bend(request, planned)
+            self._apply(request, planned)
         if fate is not Fate.LOST:
             delay_s = planned.seconds if planned and fate is Fate.LATE else 0.0
             self._later(lambda: self._arrive(request), delay_s)
@@ -141,11 +141,11 @@ class Network:
         return planned
 
     def kind(self, command: tuple[Argument, ...]) -> str:
-        """The script or command that it is."""
+        """Its script or command."""
         name = str(command[0])
         return self._kinds.get(str(command[1]), name) if name == "EVALSHA" else name
 
-    def _bend(self, request: _Request, planned: Planned) -> None:
+    def _apply(self, request: _Request, planned: Planned) -> None:
         fate = planned.fate
         if fate in (Fate.LOST, Fate.UNANSWERED, Fate.LATE):
             request.is_answered = False
@@ -156,7 +156,7 @@ class Network:
         elif fate is Fate.STALLED:
             self.stall(planned.seconds)
         elif fate in (Fate.FROZEN_AFTER, Fate.KILLED_AFTER):
-            # The answer is on its way, or the request is; either way the caller hears it when it runs again.
+            # The request or its reply is under way; the caller receives it when it runs again.
             self._later(lambda: self._strike(request.caller, planned))
 
     def _strike(self, process: Process, planned: Planned) -> None:
@@ -192,7 +192,7 @@ class Network:
         answers = [self._one(command) for command in request.commands]
         self.caller = self.loop.world
         request.executed += 1
-        self._ring()
+        self._deliver()
         if request.executed < request.copies:
             self._later(lambda: self._arrive(request), self.loop.random.choice((0.0, 0.01, 1.0)))
         elif request.is_answered:
@@ -218,20 +218,20 @@ class Network:
     def _give_up(self, request: _Request) -> None:
         self._fail(request, RedisTimeoutError("no answer in time"))
 
-    def _ring(self) -> None:
+    def _deliver(self) -> None:
         published, self.model.published = self.model.published, []
         for channel, message in published:
-            for bells in self._bells:
-                if channel in bells.channels and self.loop.random.random() >= DEAF_SHARE:
+            for wakeups in self._wakeups:
+                if channel in wakeups.channels and self.loop.random.random() >= LOST_WAKEUP_SHARE:
                     delay_s = self.loop.random.uniform(*LATENCY_S)
-                    self.loop.call_later(delay_s, bells.ring, channel, message, context=bells.process.context)
+                    self.loop.call_later(delay_s, wakeups.receive, channel, message, context=wakeups.process.context)
 
 
 class SimulatedServer(Server):
-    """The product's own `Server`, whose round trips go through the network to the model."""
+    """The product's own `Server`, whose round trips cross the network to the model."""
 
     def __init__(self, network: Network, keys: Keys, process: Process) -> None:
-        """The pool of one process."""
+        """The connections of one process."""
         super().__init__(cast("Redis", None), keys, "simulated:")
         self.network = network
         self.process = process
@@ -240,17 +240,17 @@ class SimulatedServer(Server):
         return await self.network.call(self.process, commands)
 
     async def close(self) -> None:
-        """There is nothing to close."""
+        """Close nothing: no connection is real."""
 
 
-class SimulatedBells:
-    """Stands in for `eventlog.redis.wakeups.Bells`: messages come late, or not at all."""
+class SimulatedWakeups:
+    """Stands in for `eventlog.redis.wakeups.Wakeups`: messages come late, or not at all."""
 
     def __init__(
         self, server: Server, channels: Sequence[str], on_message: Callable[[str, bytes], None],
         on_reset: Callable[[], None],
     ) -> None:  # fmt: skip
-        """As the product's."""
+        """Take the product's arguments."""
         assert isinstance(server, SimulatedServer)
         self._network = server.network
         self.process = server.process
@@ -259,14 +259,14 @@ class SimulatedBells:
         self._on_reset = on_reset
 
     async def start(self) -> None:
-        """Listen."""
-        self._network.listen(self)
+        """Subscribe."""
+        self._network.subscribe(self)
         self._on_reset()
 
     async def stop(self) -> None:
-        """Listen no more."""
-        self._network.hush(self)
+        """Unsubscribe."""
+        self._network.unsubscribe(self)
 
-    def ring(self, channel: str, message: bytes) -> None:
+    def receive(self, channel: str, message: bytes) -> None:
         """Pass a message on."""
         self._on_message(channel, message)

@@ -1,29 +1,29 @@
-"""An in-memory model of a Redis: the commands that the log's scripts and callers use, by an injected clock."""
+"""An in-memory model of Redis: the commands that the log's scripts and callers use, with an injected clock."""
 
 import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from tests.simulation.commands import Status, Store
-from tests.simulation.groups import STREAM_COMMANDS
+from tests.simulation.key_commands import Status, Store
 from tests.simulation.lua import Scripts
+from tests.simulation.stream_commands import STREAM_COMMANDS
 from tests.simulation.streams import CommandError
 
 Observer = Callable[[str, Sequence[str], Sequence[bytes]], Callable[[Any], None] | None]
-"""Told of each script call, by its SHA-1, before it runs; what it returns is told the answer."""
+"""Called before each script, with its SHA-1, keys and arguments; returns a function for the reply, or None."""
 
 
 class RedisModel:
     """Executes commands one at a time, as Redis does; the scripts are the product's own."""
 
     def __init__(self, now_ms: Callable[[], int]) -> None:
-        """Tell the time by `now_ms`, Unix ms."""
+        """Take the time from `now_ms`, Unix ms."""
         self.store = Store(now_ms)
         self._scripts = Scripts(self._command)
         self._known: set[str] = set()
         self.observer: Observer | None = None
         self.published: list[tuple[str, bytes]] = []
-        """Messages on channels, which whoever delivers them takes out."""
+        """Published messages, which the network takes out."""
 
     def execute(self, command: Sequence[Any]) -> Any:  # noqa: ANN401 - as Redis, a shape for each command
         """A command's answer.
@@ -56,14 +56,14 @@ class RedisModel:
         elif sha1 not in self._known:
             raise CommandError("NOSCRIPT No matching script.")
         keys = rest[:count]
-        told = self.observer(sha1, [key.decode() for key in keys], rest[count:]) if self.observer else None
+        observe_reply = self.observer(sha1, [key.decode() for key in keys], rest[count:]) if self.observer else None
         answer = self._scripts.run(sha1, keys, rest[count:])
-        if told:
-            told(answer)
+        if observe_reply:
+            observe_reply(answer)
         return answer
 
     def forget_scripts(self) -> None:
-        """As a server that was started anew."""
+        """Forget every script, as a restarted server does."""
         self._known.clear()
 
 

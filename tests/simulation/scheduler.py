@@ -1,4 +1,4 @@
-"""An event loop without threads, sockets and real time, in which processes live, freeze and die as they are told."""
+"""An event loop without threads, sockets and real time, whose processes run, freeze and die on demand."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from typing import Any
 from unittest import mock
 
 EPOCH_S = 1_700_000_000
-"""What the wall clock shows when a simulation begins: any time will do, but always the same."""
+"""The wall clock at the start of a simulation: any time will do, but always the same."""
 
 
 class Process:
-    """Tasks that live and die together: a process of the deployment, as far as its fellows can tell.
+    """Tasks that live and die together: a process of the deployment, as far as other processes can see.
 
     Attributes:
-        disturbed_until_s: Until when something was done to it that excuses a lost claim; virtual seconds.
+        disturbed_until_s: End of the latest fault that excuses a lost claim; virtual seconds.
     """
 
     def __init__(self, loop: "SimulatedLoop", name: str) -> None:
@@ -40,11 +40,11 @@ class Process:
         return self.frozen_until_s > self.loop.time()
 
     def disturb(self) -> None:
-        """Excuse whatever becomes of its claims."""
+        """Excuse the loss of its claims."""
         self.disturbed_until_s = max(self.loop.time(), self.frozen_until_s)
 
     def freeze(self, seconds: float) -> None:
-        """Stop it for a time, wherever it stands; the clocks go on."""
+        """Stop it for a time at any point; the clocks go on."""
         self.frozen_until_s = max(self.frozen_until_s, self.loop.time() + seconds)
         self.disturb()
         self.loop.call_at(self.frozen_until_s, _nothing, context=self.loop.world.context)
@@ -56,7 +56,7 @@ class Process:
             self.loop.call_at(self.frozen_until_s, _nothing, context=self.loop.world.context)
 
     def kill(self) -> None:
-        """End it where it stands; calls on their way arrive, and nobody hears their answers."""
+        """End it at any point; calls under way arrive, and their replies are dropped."""
         self.is_dead = True
         self.disturb()
 
@@ -69,7 +69,7 @@ _process: contextvars.ContextVar[Process] = contextvars.ContextVar("process")
 
 
 def current_process() -> Process:
-    """Whose code runs now."""
+    """The process whose code runs now."""
     return _process.get()
 
 
@@ -78,11 +78,11 @@ def _nothing() -> None:
 
 
 class StuckError(Exception):
-    """Nothing is left to run, and no clock to wait for."""
+    """No callback and no timer is left."""
 
 
 class SimulatedLoop(asyncio.BaseEventLoop):
-    """Runs one callback at a time, of a process drawn at random; time passes when nothing is left to do.
+    """Runs one callback at a time, of a process drawn at random; time passes when no callback is ready.
 
     Within a process callbacks run in the order in which they were scheduled, as asyncio promises.
     """
@@ -104,7 +104,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return self._now_s
 
     def now_ms(self) -> int:
-        """The wall clock, Unix ms: everybody's, and the server's."""
+        """The wall clock of all processes and of the server, Unix ms."""
         return EPOCH_S * 1000 + int(self._now_s * 1000)
 
     def call_soon(  # type: ignore[override]
@@ -132,7 +132,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
                 return
             try:
                 future.set_result(func(*args))
-            except Exception as error:  # noqa: BLE001 - whatever it is, it is handed on
+            except Exception as error:  # noqa: BLE001 - the caller gets any error
                 future.set_exception(error)
 
         self.call_later(self.random.uniform(0.001, 0.05), done)
@@ -143,7 +143,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.run_until(lambda: False, seconds)
 
     def run_until(self, condition: Callable[[], bool], most_s: float) -> bool:
-        """Let time pass until a condition holds, looked at after each moment; False if it didn't within `most_s`."""
+        """Let time pass until a condition holds, checked after each moment; False if it didn't within `most_s`."""
         end_s = self._now_s + most_s
         with self._virtual():
             while not condition():
@@ -152,7 +152,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return True
 
     def _moment(self, end_s: float) -> bool:
-        """Run all that is ready now, then let the clock go on to whatever comes next, `end_s` at most."""
+        """Run every ready callback, then advance the clock to the next timer, at most to `end_s`."""
         while self._step():
             pass
         scheduled: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]
@@ -174,7 +174,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         return handle
 
     def _step(self) -> bool:
-        """Run the next callback of a process that can run; False if there is none."""
+        """Run the next callback of a process that can run; False without one."""
         process = self._next_process()
         if process is None:
             return False
@@ -201,7 +201,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     @contextlib.contextmanager
     def _virtual(self) -> Iterator[None]:
-        """Everybody sees the virtual clocks, and draws from this simulation's random numbers."""
+        """Give all code the virtual clocks and this simulation's random numbers."""
         before = random.getstate()
         if self._random_state is None:
             random.seed(self.random.random())
@@ -242,7 +242,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         self.close()
 
     def _process_events(self, event_list: list[Any]) -> None:
-        """There is no selector and so no events."""
+        """Do nothing: without a selector no events come."""
 
     def _write_to_self(self) -> None:
-        """There is no other thread to be woken from."""
+        """Do nothing: no other thread wakes this loop."""

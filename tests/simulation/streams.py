@@ -9,7 +9,7 @@ LARGEST = 2**64 - 1
 
 
 class CommandError(Exception):
-    """What Redis answers to a command that it refuses; the text begins with the error's kind."""
+    """Redis's error reply; the text begins with the error's kind."""
 
 
 @dataclass(slots=True)
@@ -23,18 +23,18 @@ class Pending:
 
 @dataclass(slots=True)
 class Group:
-    """A consumer group: how far it has read, what is pending, and when each consumer was last seen."""
+    """A consumer group: its position, its pending entries, and when each consumer was last seen."""
 
     last_delivered: EntryId
     pending: dict[EntryId, Pending] = field(default_factory=dict)
     seen_ms: dict[bytes, int] = field(default_factory=dict)
 
     def sorted_pending(self) -> list[tuple[EntryId, Pending]]:
-        """What is pending, by id."""
+        """The pending entries, by id."""
         return sorted(self.pending.items())
 
     def held_by(self, consumer: bytes) -> list[tuple[EntryId, Pending]]:
-        """What one consumer has pending, by id."""
+        """One consumer's pending entries, by id."""
         return [(entry, one) for entry, one in self.sorted_pending() if one.consumer == consumer]
 
 
@@ -51,20 +51,20 @@ class Stream:
         return len(self.ids)
 
     def __bool__(self) -> bool:
-        return True  # an empty stream is there, with its groups
+        return True  # an empty stream exists, with its groups
 
     def group(self, name: bytes, key: str) -> Group:
         """The group `name`.
 
         Raises:
-            CommandError: if there is none.
+            CommandError: if it doesn't exist.
         """
         if name not in self.groups:
             raise no_group(key, name)
         return self.groups[name]
 
     def add(self, given: str, fields: list[bytes], now_ms: int) -> bytes:
-        """Append an entry; ``*`` lets the clock choose its id."""
+        """Append an entry; ``*`` takes its id from the clock."""
         entry = self._next(now_ms) if given == "*" else parse(given)
         if entry <= self.last:
             raise CommandError("ERR The ID specified in XADD is equal or smaller than the target stream top item")
@@ -79,7 +79,7 @@ class Stream:
         return max((now_ms, 0), (self.last[0], self.last[1] + 1))
 
     def remove(self, entry: EntryId) -> bool:
-        """Delete an entry; says whether it was there. Groups keep it pending."""
+        """Delete an entry; returns whether it existed. Groups keep it pending."""
         if entry not in self.fields:
             return False
         del self.fields[entry]
@@ -95,21 +95,21 @@ class Stream:
         return self.ids[bisect_right(self.ids, entry) :]
 
     def keep_last(self, count: int) -> int:
-        """Delete the oldest entries beyond `count`; says how many."""
+        """Delete the oldest entries beyond `count`; returns how many."""
         return sum(self.remove(entry) for entry in self.ids[: max(0, len(self.ids) - count)])
 
     def keep_from(self, entry: EntryId) -> int:
-        """Delete entries below `entry`; says how many."""
+        """Delete entries below `entry`; returns how many."""
         return sum(self.remove(one) for one in self.ids[: bisect_left(self.ids, entry)])
 
     def shown(self, entry: EntryId) -> list[Any]:
-        """An entry as it is answered; one that is deleted has no fields."""
+        """An entry in a reply; a deleted one has no fields."""
         fields = self.fields.get(entry)
         return [show(entry), None if fields is None else list(fields)]
 
 
 def no_group(key: str, name: bytes) -> CommandError:
-    """The error for a group, or a stream, that isn't there."""
+    """The error for a missing group or stream."""
     return CommandError(f"NOGROUP No such key '{key}' or consumer group '{name.decode()}'")
 
 
@@ -141,5 +141,5 @@ def bounds(first: str, last: str) -> tuple[EntryId, EntryId]:
 
 
 def show(entry: EntryId) -> bytes:
-    """An entry id as Redis answers it."""
+    """An entry id in a reply."""
     return b"%d-%d" % entry

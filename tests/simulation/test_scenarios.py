@@ -1,4 +1,4 @@
-"""Interleavings that matter, each played once: what the simulation would have to come upon by chance."""
+"""Interleavings that matter, each once, which the simulation would have to find by chance."""
 
 import hashlib
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ SOON_S = 45.0
 
 @pytest.fixture
 def world() -> Iterator[World]:
-    """A world with one worker, one projection process and one speaker."""
+    """A world with one worker, one projector and one session."""
     found = World(7)
     found.start_worker()
     found.start_projector()
@@ -27,7 +27,7 @@ def world() -> Iterator[World]:
 
 
 def holder(world: World) -> Process:
-    """The worker that has the session, once there is one."""
+    """The worker that holds the session, once one does."""
     member = world.sessions[0].run.member
 
     def found() -> list[Process]:
@@ -39,8 +39,8 @@ def holder(world: World) -> Process:
 
 
 @pytest.mark.parametrize("fate", [Fate.FROZEN_BEFORE, Fate.FROZEN_AFTER, Fate.KILLED_BEFORE, Fate.KILLED_AFTER])
-def test_a_worker_that_stops_at_its_commit_says_nothing_twice(world: World, fate: Fate) -> None:
-    """Whoever stops at a commit, and goes on when another has taken over, changes nothing of what is said (SAFE-1)."""
+def test_a_worker_that_stops_at_its_commit_repeats_nothing(world: World, fate: Fate) -> None:
+    """A worker that stops at a commit and continues after a takeover changes no text (SAFE-1)."""
     stopped = holder(world)
     world.network.plan(stopped, Planned(fate, "commit_facts", 30.0))
     world.start_worker()
@@ -51,7 +51,7 @@ def test_a_worker_that_stops_at_its_commit_says_nothing_twice(world: World, fate
 
 @pytest.mark.parametrize("fate", [Fate.LOST, Fate.UNANSWERED, Fate.DOUBLED, Fate.LATE])
 def test_a_commit_that_is_not_answered_is_written_once(world: World, fate: Fate) -> None:
-    """Each of a run's commits may be lost, unanswered, late or sent twice, its last one too, and is written once."""
+    """Each of a run's commits may be lost, unanswered, late or sent twice, the last one too, and is written once."""
     for _ in range(3):
         world.network.plan(holder(world), Planned(fate, "commit_facts", 0.7))
     world.settle(SOON_S)
@@ -59,8 +59,8 @@ def test_a_commit_that_is_not_answered_is_written_once(world: World, fate: Fate)
 
 
 @pytest.mark.parametrize("stall_s", [1.0, LEASE_S, 2.5 * LEASE_S])
-def test_a_stall_of_redis_makes_nobody_steal(world: World, stall_s: float) -> None:
-    """When Redis stands still, for a lease and for longer, those who live and work keep their claims (SAFE-2)."""
+def test_a_stall_of_redis_moves_no_live_claim(world: World, stall_s: float) -> None:
+    """During a stall of Redis, for a lease and for longer, live workers keep their claims (SAFE-2)."""
     first = holder(world)
     world.start_worker()
     world.loop.run_for(LEASE_S + 0.9)
@@ -69,12 +69,12 @@ def test_a_stall_of_redis_makes_nobody_steal(world: World, stall_s: float) -> No
     world.loop.run_for(stall_s)
     world.settle(SOON_S)
     assert not first.is_dead
-    assert world.monitor.troubles == []
+    assert world.monitor.violations == []
 
 
 @pytest.mark.parametrize("away_s", [1.0, LEASE_S, 2.5 * LEASE_S])
-def test_a_restart_of_redis_makes_nobody_steal(world: World, away_s: float) -> None:
-    """When Redis is away, for a lease and for longer, those who live and work keep their claims (SAFE-2)."""
+def test_a_restart_of_redis_moves_no_live_claim(world: World, away_s: float) -> None:
+    """During an outage of Redis, for a lease and for longer, live workers keep their claims (SAFE-2)."""
     world.start_worker()
     world.loop.run_for(LEASE_S)
     world.speak(6.0)
@@ -83,9 +83,9 @@ def test_a_restart_of_redis_makes_nobody_steal(world: World, away_s: float) -> N
     world.settle(SOON_S)
 
 
-@pytest.mark.parametrize("kind", ["find_abandoned_claims", "take_over_claims"])
-def test_a_take_over_that_waits_in_a_stall_takes_nothing_of_the_living(kind: str) -> None:
-    """What Redis executes of a take-over after a stall, before the renewals, takes nothing of the living (SAFE-2)."""
+@pytest.mark.parametrize("kind", ["find_abandoned", "take_over_claims"])
+def test_a_takeover_that_waits_in_a_stall_takes_no_live_claim(kind: str) -> None:
+    """A takeover that Redis executes after a stall, before the renewals, takes no live worker's claim (SAFE-2)."""
     world = World(1)
     for _ in range(8):
         world.speak(30.0)
@@ -103,16 +103,16 @@ def test_a_take_over_that_waits_in_a_stall_takes_nothing_of_the_living(kind: str
     world.close()
 
 
-def test_poisoned_speech_is_set_aside_and_nothing_else(world: World) -> None:
-    """A session that kills each worker is set aside after three deaths, its neighbour is said to its end (SAFE-3)."""
+def test_poisoned_speech_alone_is_quarantined(world: World) -> None:
+    """A session that kills each worker is quarantined after three deaths, its neighbour ends well (SAFE-3)."""
     world.poison()
     world.settle(3 * SOON_S)
-    assert world.monitor.set_aside() == world.poisoned
+    assert world.monitor.quarantined() == world.poisoned
     assert sum(process.is_dead for process in world.worker_processes) == 3
 
 
 def test_the_same_seed_gives_the_same_history() -> None:
-    """What happens follows from the seed alone, so that whatever is found can be played again."""
+    """The history follows from the seed alone, so that every finding can be repeated."""
     histories = []
     for _ in range(2):
         world = World(11)
@@ -128,17 +128,17 @@ def test_the_same_seed_gives_the_same_history() -> None:
     assert histories[0] == histories[1]
 
 
-def test_a_commit_that_is_not_fenced_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the look at the claim's token in its script a stopped worker's commit is written, and that is told."""
-    sound = script("commit_facts")
-    text = sound.text.replace("if not holds(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then", "if false then")
-    broken = Script(sound.name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
-    monkeypatch.setattr(redis_log, "script", lambda name: broken if name == sound.name else script(name))
-    assert any(tells_a_late_commit(seed, broken) for seed in range(20))
+def test_an_unfenced_commit_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the check of the claim's token in its script a stopped worker's commit is written and reported."""
+    fenced = script("commit_facts")
+    text = fenced.text.replace("if not holds(KEYS[1], ARGV[1], ARGV[2], ARGV[3]) then", "if false then")
+    broken = Script(fenced.name, text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest())
+    monkeypatch.setattr(redis_log, "script", lambda name: broken if name == fenced.name else script(name))
+    assert any(reports_a_late_commit(seed, broken) for seed in range(20))
 
 
-def tells_a_late_commit(seed: int, broken: Script) -> bool:
-    """Whether anything is told of a worker that stops at its commit until another has the claim."""
+def reports_a_late_commit(seed: int, broken: Script) -> bool:
+    """Whether the monitor reports a worker that stops at its commit until another has the claim."""
     world = World(seed, kinds={broken.sha1: broken.name})
     for _ in range(2):
         world.start_worker()
@@ -146,4 +146,4 @@ def tells_a_late_commit(seed: int, broken: Script) -> bool:
     world.network.plan(holder(world), Planned(Fate.FROZEN_BEFORE, "commit_facts", 30.0))
     world.loop.run_for(20.0)
     world.close()
-    return any("commits" in trouble for trouble in world.monitor.troubles)
+    return any("commits" in violation for violation in world.monitor.violations)

@@ -12,7 +12,7 @@ EXAMPLES = int(os.environ.get("SIMULATE_EXAMPLES", "120"))
 """Each has up to thirty faults and thousands of scheduled steps, in a fifth of a second; `make simulate` does more."""
 
 SEED = int(os.environ.get("SIMULATE_SEED", "0"))
-"""The same ones each time, unless somebody looks for others."""
+"""The same ones each time, unless the caller sets another."""
 
 PARTS = 4
 """Tests that share the examples, so that several cores do, and none takes long."""
@@ -20,12 +20,12 @@ PARTS = 4
 STEPS = 30
 
 PHASES = tuple(Phase) if "SIMULATE_EXAMPLES" in os.environ else (Phase.generate,)
-"""To shrink what fails takes minutes, which a test hasn't: `make simulate EXAMPLES=120 SEED=0` does it."""
+"""Shrinking a failure takes minutes, too long for a test: `make simulate EXAMPLES=120 SEED=0` does it."""
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_whatever_happens_each_utterance_is_said_once(part: int) -> None:
-    """Through deaths, pauses, stalls and lost, late or doubled calls each utterance is said once, in order (SAFE-1)."""
+def test_under_every_fault_each_utterance_is_stated_once(part: int) -> None:
+    """Through deaths, stalls and lost, late or doubled calls each utterance is stated once, in order (SAFE-1)."""
     machine = seed(SEED * PARTS + part)(type("Deployment", (Deployment,), {}))
     run_state_machine_as_test(
         machine,

@@ -1,4 +1,4 @@
-"""A deployment in virtual time: speakers, workers and projections, all of the product's own code, and one model."""
+"""A deployment in virtual time: sessions, workers and projectors of the product's own code over one model."""
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from projections.feeds import Feeds
 from projections.lists import Lists
 from projections.projector import Projector
 from tests.simulation.monitor import Monitor
-from tests.simulation.network import Network, SimulatedBells, SimulatedServer
+from tests.simulation.network import Network, SimulatedServer, SimulatedWakeups
 from tests.simulation.redis_model import RedisModel
 from tests.simulation.scheduler import Process, SimulatedLoop
 from tests.support.pcm import Story, talk
@@ -37,19 +37,19 @@ LEASE_MS = 5_000
 PARTITIONS = 2
 SESSION_TTL_S = 100_000
 CHUNK_SAMPLES = 2_000
-LOOK_S = 0.5
-"""Between two looks whether all has ended."""
+CHECK_S = 0.5
+"""Between two checks whether all sessions have ended."""
 SAMPLE_RATE_HZ = 8_000
 POISONED_RATE_HZ = 16_000
-"""What tells poisoned speech from the rest."""
+"""Marks poisoned speech."""
 SPOKEN_S = 3.0
 FINALIZED_AT_S = 2
-"""Where the client asks for a boundary: within an utterance, so that taking the question twice would show."""
+"""Where the client sends `finalize`: within an utterance, so that a repeated one would show."""
 
 SETTINGS = WorkerSettings(
     lease_ms=LEASE_MS,
     session_ttl_s=SESSION_TTL_S,
-    tick_ms=400,  # each look at the streams is a call, and the calls are what a simulation costs
+    tick_ms=400,  # each read of the streams is a call, and calls dominate the cost of a simulation
     partial_interval_ms=1_000_000,
     sweep_s=20.0,
     idle_ms=10_000_000,
@@ -60,7 +60,7 @@ SETTINGS = WorkerSettings(
 
 
 class OrderedPartition(PartitionKeys):
-    """A partition whose place in a set doesn't depend on where in memory it lies."""
+    """A partition whose order in a set doesn't depend on its address in memory."""
 
     def __hash__(self) -> int:
         return self.number
@@ -69,8 +69,8 @@ class OrderedPartition(PartitionKeys):
         return self is other
 
 
-class Poison(MockRecogniser):
-    """The mock recogniser, which dies of poisoned speech and takes its process along."""
+class PoisonableRecogniser(MockRecogniser):
+    """The mock recogniser, whose process dies of poisoned speech."""
 
     def __init__(self, poisoned: set[int], process: Process) -> None:
         self._poisoned = poisoned
@@ -83,25 +83,25 @@ class Poison(MockRecogniser):
         return super().recognise(clips)
 
 
-class Spoken:
-    """A session, and what an undisturbed run must make of it."""
+class SimulatedSession:
+    """A session, and the story that it sends."""
 
     def __init__(self, keys: SessionKeys, story: Story) -> None:
         self.keys = keys
         self.run = keys.run()
         self.story = story
         self.entries = story.entries(range(0, len(story.samples), CHUNK_SAMPLES))[1:]
-        self.is_said = False
+        self.is_sent = False
         self.speaker: Process
 
 
 class World:
-    """Everybody, and the clock."""
+    """All processes, the model and the clock."""
 
     def __init__(
         self, seed: int, settings: WorkerSettings = SETTINGS, *, kinds: Mapping[str, str] = MappingProxyType({})
     ) -> None:
-        """All that is left to chance follows from `seed` and from what is asked for, in its order.
+        """All chance follows from `seed` and from the calls, in their order.
 
         `kinds` names further scripts by their SHA-1: the product's own are known.
         """
@@ -114,16 +114,16 @@ class World:
         self.keys.partitions = tuple(OrderedPartition(one.number, one.tag) for one in self.keys.partitions)
         self.monitor = Monitor(self.model, self.keys, self.network, named)
         self.model.observer = self.monitor.observe
-        self.sessions: list[Spoken] = []
+        self.sessions: list[SimulatedSession] = []
         self.workers: dict[Process, Worker] = {}
         self.worker_processes: list[Process] = []
         self.projectors: list[Process] = []
         self.poisoned_rates: set[int] = set()
         self.poisoned: set[str] = set()
         self._stack = ExitStack()
-        self._stack.enter_context(mock.patch("processor.worker.Wakeups", SimulatedBells))
-        # Looks that find nothing are most of what a simulation costs: partials don't matter here, and no more slices of
-        # a sweep are of use than there are partitions.
+        self._stack.enter_context(mock.patch("processor.worker.Wakeups", SimulatedWakeups))
+        # Polls without a result dominate the cost of a simulation: partials don't matter here, and a sweep needs no
+        # more slices than partitions.
         self._stack.enter_context(mock.patch("processor.partials.LOOK_S", 2.0))
         self._stack.enter_context(mock.patch("projections.projector.SLICES", PARTITIONS))
         self._born = 0
@@ -136,7 +136,7 @@ class World:
         self.loop.shut()
         self._stack.close()
 
-    # Who lives here
+    # Processes
 
     def process(self, kind: str) -> Process:
         """A new process."""
@@ -152,7 +152,7 @@ class World:
 
     async def _work(self, process: Process, server: SimulatedServer) -> None:
         worker = Worker(
-            server, self.settings, Poison(self.poisoned_rates, process), trial=self._tried,
+            server, self.settings, PoisonableRecogniser(self.poisoned_rates, process), trial=self._try_alone,
             consumer=process.name,
         )  # fmt: skip
         self.workers[process] = worker
@@ -165,17 +165,17 @@ class World:
                 await lasting(1.0)
         await worker.wait()
         if process not in self._stopping:
-            self.monitor.trouble(f"a task of {process.name} ended")
+            self.monitor.report(f"a task of {process.name} ended")
 
-    async def _tried(self, claim: Claim) -> bool:
-        """Try a run alone: whether it would live."""
-        self.monitor.judge_trial(claim.keys.member, self.settings.suspicion_limit)
+    async def _try_alone(self, claim: Claim) -> bool:
+        """A quarantine trial: whether the run would survive."""
+        self.monitor.check_trial(claim.keys.member, self.settings.suspicion_limit)
         await lasting(0.5)
         start = next(one.story for one in self.sessions if one.run.member == claim.keys.member)
         return start.sample_rate_hz not in self.poisoned_rates
 
     def stop_worker(self, process: Process) -> None:
-        """Stop a worker gracefully; it is dead once it has handed over."""
+        """Stop a worker gracefully; it is dead after its hand-over."""
 
         async def stop() -> None:
             await self.workers[process].stop()
@@ -200,37 +200,37 @@ class World:
         ]
         channels = {one.changes_wakeup: one.number for one in self.keys.partitions}
 
-        def ring(partition: int | None) -> None:
+        def wake(partition: int | None) -> None:
             for projector in projectors:
                 projector.wake(partition)
 
-        await SimulatedBells(server, list(channels), lambda name, _: ring(channels[name]), lambda: ring(None)).start()
+        await SimulatedWakeups(server, list(channels), lambda name, _: wake(channels[name]), lambda: wake(None)).start()
         await asyncio.gather(*(one.run(asyncio.Event()) for one in projectors))
 
-    def speak(self, seconds: float = SPOKEN_S, rate_hz: int = SAMPLE_RATE_HZ, channels: int = 1) -> Spoken:
-        """A new session whose speaker begins at once, in a process of its own."""
-        heard = np.resize(talk(rate_hz, channels), (int(seconds * rate_hz), channels))
-        story = Story(heard, rate_hz, finalized=[rate_hz * FINALIZED_AT_S] if seconds > FINALIZED_AT_S else [])
+    def speak(self, seconds: float = SPOKEN_S, rate_hz: int = SAMPLE_RATE_HZ, channels: int = 1) -> SimulatedSession:
+        """A new session, whose client starts at once in a process of its own."""
+        samples = np.resize(talk(rate_hz, channels), (int(seconds * rate_hz), channels))
+        story = Story(samples, rate_hz, finalized=[rate_hz * FINALIZED_AT_S] if seconds > FINALIZED_AT_S else [])
         keys = self.keys.of(f"session-{len(self.sessions)}")
-        session = Spoken(keys, story)
+        session = SimulatedSession(keys, story)
         self.sessions.append(session)
         self.monitor.expect(session.run, story)
         session.speaker = process = self.process("speaker")
-        process.spawn(self._say(session, SimulatedServer(self.network, self.keys, process)))
+        process.spawn(self._send(session, SimulatedServer(self.network, self.keys, process)))
         return session
 
     def poison(self) -> None:
-        """A session that kills whoever recognises it."""
+        """A session that kills its recogniser's process."""
         self.poisoned_rates.add(POISONED_RATE_HZ)
         self.poisoned.add(self.speak(SPOKEN_S, POISONED_RATE_HZ).run.member)
 
-    async def _say(self, session: Spoken, server: SimulatedServer) -> None:
+    async def _send(self, session: SimulatedSession, server: SimulatedServer) -> None:
         log = RedisLog(server, session_ttl_s=SESSION_TTL_S)
         start = msgspec.structs.replace(session.story.start, session_id=session.keys.session_id)
-        await _insist(lambda: log.open(session.keys, start, "token"))
+        await _retry(lambda: log.open(session.keys, start, "token"))
         epoch, head = await _resumed(log, session)
         while left := [one for one in session.entries if one.position > head]:
-            # In portions, as an edge flushes them, and as live as a speaker talks.
+            # In batches, as an edge appends them, and in real time.
             part = left[: 1 + int(self.loop.random.random() * 4)]
             await lasting(len(part) * CHUNK_SAMPLES / session.story.sample_rate_hz)
             try:
@@ -241,28 +241,28 @@ class World:
                 head = part[-1].position
             else:
                 epoch, head = await _resumed(log, session)
-        session.is_said = True
+        session.is_sent = True
 
-    # How it ends
+    # The end
 
     def alive(self, processes: Sequence[Process]) -> list[Process]:
-        """Those that aren't dead."""
+        """Those that run."""
         return [one for one in processes if not one.is_dead]
 
     def check(self) -> None:
-        """Every invariant holds, at every step so far."""
+        """Check that every invariant held at every step so far."""
         self.monitor.check_read_models()
-        if wrong := self.monitor.troubles + self.loop.failures:
+        if wrong := self.monitor.violations + self.loop.failures:
             raise AssertionError("; ".join(wrong))
 
     def heal(self) -> None:
-        """No more faults from here on."""
+        """End all faults."""
         self.network.heal()
         for process in self.loop.processes:
             process.frozen_until_s = min(process.frozen_until_s, self.loop.time())
 
     def settle(self, most_s: float) -> None:
-        """With somebody there for all work, every session's end comes into each read model within a time."""
+        """With a worker and a projector alive, wait until each session's end is in every read model."""
         end_s = self.loop.time() + most_s
         while not all(map(self._is_settled, self.sessions)):
             assert self.loop.time() < end_s, f"not settled: {self._unsettled()}"
@@ -270,13 +270,13 @@ class World:
                 self.start_worker()
             if not self.alive(self.projectors):
                 self.start_projector()
-            self.loop.run_for(LOOK_S)
+            self.loop.run_for(CHECK_S)
             self.check()
         self.monitor.check_end(self.poisoned)
         self.check()
 
-    def _is_settled(self, session: Spoken) -> bool:
-        if session.run.member in self.monitor.set_aside():
+    def _is_settled(self, session: SimulatedSession) -> bool:
+        if session.run.member in self.monitor.quarantined():
             return True
         positions = [self.model.execute(("GET", session.run.projected(name))) for name in ("lists", "feeds")]
         return positions == [str(SEALED).encode()] * 2
@@ -285,7 +285,7 @@ class World:
         return [one.run.member for one in self.sessions if not self._is_settled(one)]
 
 
-async def _insist(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - the call's own answer
+async def _retry(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - the call's own answer
     while True:
         try:
             return await call()
@@ -293,9 +293,9 @@ async def _insist(call: Callable[[], Any]) -> Any:  # noqa: ANN401 - the call's 
             await lasting(0.5)
 
 
-async def _resumed(log: RedisLog, session: Spoken) -> tuple[int, Position]:
-    """Where the session stands for a connection of ours, which supersedes the older one."""
-    opened = await _insist(lambda: log.resume(session.keys, "token"))
+async def _resumed(log: RedisLog, session: SimulatedSession) -> tuple[int, Position]:
+    """The epoch and head of a new connection, which supersedes the older one."""
+    opened = await _retry(lambda: log.resume(session.keys, "token"))
     if opened.code == Code.SEALED:
         return 0, SEALED
     assert opened.code == Code.OK, opened

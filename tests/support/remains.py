@@ -1,4 +1,4 @@
-"""What a Redis holds of somebody: every key searched, name and content."""
+"""Searches the name and content of every key, for data of a session or a tenant."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,7 +17,7 @@ async def all_keys(server: Server) -> list[str]:
 
 
 async def remains(server: Server, *words: str) -> list[str]:
-    """The keys in whose name or content one of `words` stands."""
+    """The keys whose name or content has one of `words`."""
     found = []
     for name in await all_keys(server):
         content = await content_of(server, name)
@@ -27,7 +27,7 @@ async def remains(server: Server, *words: str) -> list[str]:
 
 
 async def content_of(server: Server, name: str) -> bytes:
-    """All bytes of a key's value, one after the other; empty if it went away meanwhile."""
+    """All bytes of a key's value, concatenated; empty if it was deleted meanwhile."""
     kind = await server.execute("TYPE", name)
     if kind not in READ:
         return b""
@@ -46,7 +46,7 @@ def _leaves(value: Any) -> Sequence[bytes]:  # noqa: ANN401 - Redis's answer
 
 
 async def without_ttl(server: Server, word: str) -> list[str]:
-    """The keys with `word` in their names that would never expire."""
+    """The keys with `word` in their names that have no TTL."""
     names = [name for name in await all_keys(server) if word in name]
     lives = await server.execute_many([("TTL", name) for name in names])
     return [name for name, life in zip(names, lives, strict=True) if life == -1]

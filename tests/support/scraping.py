@@ -1,4 +1,4 @@
-"""Reading metrics as Prometheus does."""
+"""Parses metrics as Prometheus does."""
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -14,7 +14,7 @@ def samples(text: str) -> Samples:
 
 
 def of(found: Samples, name: str, **labels: str) -> float:
-    """The sample of that name and exactly these labels; 0 if there is none."""
+    """The sample of that name and exactly these labels; 0 without one."""
     return found.get((name, frozenset(labels.items())), 0.0)
 
 

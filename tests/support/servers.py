@@ -18,7 +18,7 @@ from tests.support.waiting import eventually
 from tests.support.watching import Watcher
 
 SERVER = os.environ.get("TEST_REDIS_SERVER") or str(get_binary_path())
-"""Another server's binary to run most tests on, such as Redis 7.0's."""
+"""The server's binary; the environment may name another, such as Redis 7.0's."""
 
 CLUSTER_NODES = 3
 SLOTS = 16_384
@@ -56,7 +56,7 @@ class Node:
         return self.process.poll() is None
 
     def restart(self) -> None:
-        """Starts it again after it has died, with what it has on disk; returns when it answers."""
+        """Restarts it after its death, with its data on disk; returns when it answers."""
         self.watcher.stop()
         self.process.wait()
         self._start()
@@ -73,7 +73,7 @@ class Node:
         eventually(self._answers, 20, f"server on port {self.port} answers; its log is {self.log}")
 
     def stop(self) -> None:
-        """Ends the process, however it is, and returns when it is gone."""
+        """Kills the process and returns when it has ended."""
         atexit.unregister(self.stop)
         self.client.close()
         self.watcher.stop()
@@ -104,7 +104,7 @@ class Server:
         return [("127.0.0.1", node.port) for node in self.nodes]
 
     def flush(self) -> None:
-        """Empties it, and takes back what an earlier test may have set: a pause, a bound on memory."""
+        """Empties it, and resets a pause or a bound on memory of an earlier test."""
         for node in self.nodes:
             node.client.client_unpause()
             node.client.config_set("maxmemory", 0)
@@ -171,7 +171,7 @@ def _join(nodes: list[Node]) -> None:
     for index, node in enumerate(masters):
         last = SLOTS - 1 if index == CLUSTER_NODES - 1 else (index + 1) * (SLOTS // CLUSTER_NODES) - 1
         node.command("CLUSTER ADDSLOTSRANGE", index * (SLOTS // CLUSTER_NODES), last)
-        # Distinct epochs from the start, so that no collision has to be settled first.
+        # Distinct epochs from the start, so that the nodes resolve no collision first.
         node.command("CLUSTER SET-CONFIG-EPOCH", index + 1)
     for node in nodes[1:]:
         bus_port = int(node.client.config_get("cluster-port")["cluster-port"] or 0)
@@ -179,7 +179,7 @@ def _join(nodes: list[Node]) -> None:
     eventually(lambda: all(_complete(node, len(nodes)) for node in nodes), 30, "the cluster is whole")
     for index, node in enumerate(replicas):
         node.command("CLUSTER REPLICATE", masters[index % CLUSTER_NODES].command("CLUSTER MYID"))
-    # The masters must know of them too: one that doesn't would have no vote for its successor.
+    # The masters must know the replicas too: a master that doesn't has no vote for a successor.
     eventually(lambda: all(map(_follows, replicas)) and all(_knows(node, len(replicas)) for node in nodes), 30)
 
 

@@ -1,4 +1,4 @@
-"""Speech for the edge's tests, and clients that bring it by plain requests."""
+"""Speech for the edge's tests, and clients that send it by HTTP."""
 
 import random
 from typing import Any
@@ -17,13 +17,13 @@ ANSWER_S = 60.0
 
 
 def speech(utterances: int, seed: int = 7) -> bytes:
-    """Noise bursts with pauses between them, which the VAD takes for speech and silence."""
+    """Noise bursts with pauses, which the VAD takes for speech and silence."""
     chance = random.Random(seed)
     return b"".join(chance.randbytes(SECOND) + bytes(3 * SECOND // 2) for _ in range(utterances))
 
 
 def chunks(audio: bytes, size: int = SECOND) -> list[bytes]:
-    """The audio in pieces."""
+    """The audio in chunks."""
     return [audio[first : first + size] for first in range(0, len(audio), size)]
 
 
@@ -33,7 +33,7 @@ def client_of(edge: Replica) -> httpx2.AsyncClient:
 
 
 async def started(client: httpx2.AsyncClient, **options: Any) -> str:  # noqa: ANN401 - any option
-    """The id of a session that was opened, of bare samples unless said otherwise."""
+    """The id of a new session, of raw samples by default."""
     answer = await client.post("/live/start", json={"encoding": "linear16", **options})
     assert answer.status_code == 201, answer.text
     return str(answer.json()["session_id"])

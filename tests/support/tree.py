@@ -1,4 +1,4 @@
-"""The project's own files, as the tidy tests read them."""
+"""The project's own files, for the tests of the repository."""
 
 import ast
 import os
@@ -36,7 +36,7 @@ class Module:
 
     @property
     def lines(self) -> int:
-        """How long it is."""
+        """Number of lines."""
         return self.text.count("\n")
 
     def functions(self) -> Iterator[Function]:
@@ -63,7 +63,7 @@ class Module:
 
 
 def length(function: Function) -> int:
-    """Lines from `def` to the end, the docstring not counted: what it takes to say is no part of the work."""
+    """Lines from `def` to the end, the docstring not counted, as long explanations are welcome."""
     total = (function.end_lineno or function.lineno) - function.lineno + 1
     first = function.body[0]
     if ast.get_docstring(function, clean=False) is not None:

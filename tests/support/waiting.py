@@ -8,7 +8,7 @@ from typing import TypeVar, overload
 
 Value = TypeVar("Value")
 
-# Short against what is waited for (tens of milliseconds and more), long against the cost of a look.
+# Short against the conditions' times (tens of milliseconds and more), long against the cost of a check.
 PAUSE_S = 0.01
 # A busy CI machine stalls for seconds; a condition that holds costs nothing of it.
 TIMEOUT_S = 30.0
@@ -72,9 +72,9 @@ async def eventually_async(
 
 
 async def lasting(duration_s: float) -> None:
-    """Let time pass that is itself a part of what is played: how long a fault lasts, speech takes, a watcher rests.
+    """Let time pass that is a part of the scenario: the length of a fault, of speech, of a poll's pause.
 
-    No test waits for anything by it.
+    No test waits for a condition by it.
     """
     await asyncio.sleep(duration_s)
 

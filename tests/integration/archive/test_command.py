@@ -17,8 +17,8 @@ from stenolog.cli import cli
 from stenolog.operations.replay.archive_source import ArchiveSource
 from stenolog.operations.replay.sources import Selection
 from tests.integration.archive.archiving import Replayed, at, store_at
-from tests.integration.archive.writing import archive
 from tests.integration.replay.commands import Command, statuses
+from tests.support.archives import archive
 from tests.support.commands import stenolog
 from tests.support.deployment import PARTITIONS, Deployment, expected, finals_in
 from tests.support.pcm import Story, talk

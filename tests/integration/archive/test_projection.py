@@ -16,7 +16,7 @@ from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.dead_letters import MOVED, DeadLetter, read_dead_letters, redrive
 from tests.integration.archive.archiving import PART_S, archived, archiving, manifest_of, noted, store_at
-from tests.integration.archive.writing import MemoryStore, WriterDiedError
+from tests.support.archives import MemoryStore, WriterDiedError
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async

@@ -11,7 +11,7 @@ from eventlog.archive.reader import CHUNK_BYTES, read_entries, read_lines, read_
 from eventlog.archive.stores import Store
 from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
-from tests.integration.archive.writing import MemoryStore, archive
+from tests.support.archives import MemoryStore, archive
 from tests.support.pcm import Story, talk
 
 Stretches = dict[int, bytes]

@@ -10,7 +10,7 @@ from eventlog.log import Code
 from eventlog.work.replays import Replays, pin_start
 from tests.integration.archive.archiving import PART_S, QUEUE, TTL_S, archived, archiving, manifest_of, noted, store_at
 from tests.integration.archive.test_projection import read_back
-from tests.integration.archive.writing import MemoryStore
+from tests.support.archives import MemoryStore
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async

@@ -24,5 +24,5 @@ def roles(whole: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     with ClusterRoles(whole, tmp_path_factory.mktemp("roles")) as found:
         found.worker()
         found.worker()
-        found.project()
+        found.projector()
         yield found

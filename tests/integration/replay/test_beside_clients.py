@@ -20,7 +20,7 @@ async def test_clients_and_replays_disturb_each_other_in_nothing(single: Deploym
     with Roles(single.url, tmp_path) as roles:
         edge = roles.edge()
         roles.worker()
-        roles.project()
+        roles.projector()
         await single.ended(*sessions)
         wanted = [session.keys.session_id for session in sessions]
         async with edge.client() as speaker:

@@ -62,7 +62,7 @@ def freed_bytes(roles: Roles, known: set[str]) -> int:
 
 def test_a_long_upload_costs_no_memory_and_survives_its_worker(roles: Roles, redis_url: str) -> None:
     """BATCH-1, SAFE-1: memory of all processes and of Redis is bounded, and a killed worker changes not a word."""
-    edge, _, worker = roles.edge(), roles.project(), roles.worker()
+    edge, _, worker = roles.edge(), roles.projector(), roles.worker()
     wav = LongWav(SIZE_BYTES)
     pids = {"edge": [edge.pid], "worker": [worker.pid]}
     with MemoryMonitor(redis_url, pids) as watch:

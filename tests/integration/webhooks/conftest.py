@@ -1,7 +1,6 @@
 """Fixtures of the webhooks' tests."""
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 
 import pytest
 
@@ -9,19 +8,9 @@ from eventlog.projection.webhook_subscriptions import Subscriptions
 from eventlog.redis.server import Server, connect
 from projections.webhooks import Webhooks
 from tests.integration.webhooks.receivers import Receiver, receiving
+from tests.support.clock import Clock
 
 PARTITIONS = 8
-
-
-@dataclass
-class Clock:
-    """Time that goes by when a test says so."""
-
-    now_s: float = 1000.0
-
-    def __call__(self) -> float:
-        """The time now."""
-        return self.now_s
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from projections.webhooks import Webhooks, delivery_queue
 from projections.webhooks.circuit_breaker import LONGEST_OPEN_S
 from projections.webhooks.deliverer import MOST_AT_ONCE
 from projections.webhooks.delivery_queue import HELD_UP_S
-from tests.integration.webhooks.conftest import Clock
 from tests.integration.webhooks.receivers import (
     SAID,
     Receiver,
@@ -23,6 +22,7 @@ from tests.integration.webhooks.receivers import (
     subscribe,
     utterances,
 )
+from tests.support.clock import Clock
 from tests.support.waiting import eventually_async
 
 WAIT_S = 30.0

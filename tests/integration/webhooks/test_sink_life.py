@@ -12,7 +12,7 @@ from projections.webhooks import Webhooks
 from projections.webhooks.circuit_breaker import FAILURE_THRESHOLD, LONGEST_OPEN_S
 from projections.webhooks.deliverer import MOST_AT_ONCE
 from projections.webhooks.subscription_cache import FRESH_S
-from tests.integration.webhooks.conftest import PARTITIONS, Clock
+from tests.integration.webhooks.conftest import PARTITIONS
 from tests.integration.webhooks.receivers import (
     SAID,
     TENANT,
@@ -23,6 +23,7 @@ from tests.integration.webhooks.receivers import (
     subscribe,
     utterances,
 )
+from tests.support.clock import Clock
 from tests.support.servers import standalone
 from tests.support.waiting import eventually_async
 

@@ -11,7 +11,8 @@ from eventlog import keys
 from eventlog.projection.webhook_subscriptions import MOST_SUBSCRIPTIONS, Subscription, Subscriptions, new_secret
 from eventlog.redis.server import Server, connect
 from projections.webhooks.subscription_cache import MOST_TENANTS, SubscriptionCache
-from tests.integration.webhooks.conftest import PARTITIONS, Clock
+from tests.integration.webhooks.conftest import PARTITIONS
+from tests.support.clock import Clock
 from tests.support.servers import Server as TestServer
 
 

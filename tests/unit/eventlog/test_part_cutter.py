@@ -7,7 +7,7 @@ from eventlog.codec import encode
 from eventlog.events import SessionSealed
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
-from tests.integration.archive.writing import cut
+from tests.support.archives import cut
 from tests.support.pcm import Story, talk
 
 LENGTH = 40_000

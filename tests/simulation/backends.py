@@ -1,4 +1,4 @@
-"""The same calls to a real Redis and to the model, and what there is to compare: answers and everything stored."""
+"""The same calls to a real Redis and to the model, whose replies and stored data are compared."""
 
 import re
 import time
@@ -22,7 +22,7 @@ from tests.integration.eventlog.acting import TTL_S, chunk, commit, control, end
 from tests.simulation.redis_model import CommandError, RedisModel
 
 LEASE_MS = 500_000
-"""No test takes as long, so what is idle for longer was made so."""
+"""No test takes as long, so a longer idle time was set on purpose."""
 
 AGED_MS = 1_000_000
 SESSIONS = ("s0", "s1")
@@ -51,8 +51,8 @@ class ModelServer(Server):
             return NoScriptError(str(error)) if str(error).startswith("NOSCRIPT") else ResponseError(str(error))
 
 
-class Side:
-    """One of the two, with everybody who deals with it."""
+class Backend:
+    """One of the two, with its log, workers and projections."""
 
     def __init__(self, server: Server) -> None:
         self.server = server
@@ -66,8 +66,8 @@ class Side:
         self.notices: list[bytes] = []
         self._ordinals: dict[str, int] = {}
 
-    async def do(self, operation: Operation) -> Any:  # noqa: ANN401 - whatever there is to compare
-        """One operation's answer, free of what the clock put in."""
+    async def do(self, operation: Operation) -> Any:  # noqa: ANN401 - any reply
+        """One operation's reply without values of the clock."""
         name, numbers, flags = operation
         act: Callable[..., Awaitable[Any]] = getattr(self, f"do_{name}")
         self._ordinals.clear()
@@ -77,7 +77,7 @@ class Side:
             return type(error).__name__
 
     def normal(self, value: Any) -> Any:  # noqa: ANN401 - any answer
-        """A value with ids that the clock drew replaced by the order in which they come up in it."""
+        """A value whose ids of the clock are replaced by their order of appearance."""
         match value:
             case bytes() | str():
                 text = value.decode(errors="replace") if isinstance(value, bytes) else value
@@ -136,7 +136,7 @@ class Side:
         return await self.log.seal(self._session(session), "idle", idle_ms=LEASE_MS if idle else 0)
 
     async def do_forget(self, session: int) -> Any:  # noqa: ANN401
-        """Lose a session's audio, or its entry."""
+        """Delete a session's audio."""
         return await self.server.execute("DEL", self._session(session).audio)
 
     async def do_groups(self, worker: int) -> None:
@@ -148,7 +148,7 @@ class Side:
         return self._know(await self.workers[worker].take_new(self.server.keys.partitions, room))
 
     async def do_take_over(self, worker: int, room: int) -> Any:  # noqa: ANN401
-        """Take over what was abandoned."""
+        """Take over abandoned claims."""
         return self._know(await self.workers[worker].take_over(room))
 
     async def do_age(self, number: int) -> Any:  # noqa: ANN401
@@ -181,8 +181,8 @@ class Side:
         if claim := self._claim(number):
             await self.workers[0].hand_over([claim], clears_suspicion=absolved)
 
-    async def do_set_aside(self, number: int) -> Any:  # noqa: ANN401
-        """Set a run aside."""
+    async def do_quarantine(self, number: int) -> Any:  # noqa: ANN401
+        """Quarantine a run."""
         claim = self._claim(number)
         return claim and await self.workers[0].quarantine(claim, "why")
 

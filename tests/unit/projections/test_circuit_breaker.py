@@ -7,7 +7,7 @@ from projections.webhooks.circuit_breaker import (
     MOST_CIRCUITS,
     CircuitBreaker,
 )
-from tests.integration.webhooks.conftest import Clock
+from tests.support.clock import Clock
 
 ME = "one"
 

@@ -1,4 +1,4 @@
-"""What must not be left when all has settled: claims, consumers, keys without end, letters, processes, errors."""
+"""State that must not remain once all has settled: claims, consumers, keys without a TTL, dead letters, errors."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ import redis
 
 from eventlog import keys as names
 from eventlog.keys import READ_MODELS, Keys
-from tests.chaos.store import PROBE, Client
+from tests.chaos.redis_process import PROBE, RedisClient
 
 RESERVED_MS = 60_000
-"""The longest that a reservation may count without being renewed."""
+"""The longest that a reservation may count without renewal."""
 
-TRIED = re.compile(r"Error: (run \S+ live could not be processed|Redis can't be used)")
-"""What a trial says of itself in a line; whether anybody was convicted by it is looked at apart."""
+TRIED = re.compile(r"Error: ((session|run) \S+ live could not be processed|Redis can't be used)")
+"""The line that a quarantine trial prints; whether it led to a quarantine is checked apart."""
 
 SUSPECTED = "run killed workers"
-"""How a worker's log says that it tries a session alone."""
+"""The log event with which a worker starts a quarantine trial."""
 
-EXPLAINED = frozenset({"run quarantined"})
-"""Errors that a poisoned session is told by."""
+EXPLAINED = frozenset({"run set aside", "run quarantined"})
+"""Error events that a poisoned session explains, the older name too, which an older tree logs."""
 
 
-async def pending(client: Client, keys: Keys) -> list[str]:
-    """Runs that are not over, claims, notices that no projection has acked, and facts that one has not applied."""
+async def pending(client: RedisClient, keys: Keys) -> list[str]:
+    """Unfinished runs, claims, unacked notices, and facts that a projection has not applied."""
     found = []
     for partition in keys.partitions:
         for member in await client.zrange(partition.index, 0, -1):
@@ -44,8 +44,8 @@ async def pending(client: Client, keys: Keys) -> list[str]:
     return found
 
 
-async def ghosts(client: Client, keys: Keys, living: Iterable[int]) -> list[str]:
-    """Consumers that are no living process."""
+async def dead_consumers(client: RedisClient, keys: Keys, living: Iterable[int]) -> list[str]:
+    """Consumers without a live process."""
     numbers, found = {str(pid) for pid in living}, []
     for partition in keys.partitions:
         for stream in (partition.sessions, partition.changes):
@@ -58,8 +58,8 @@ async def ghosts(client: Client, keys: Keys, living: Iterable[int]) -> list[str]
     return found
 
 
-async def unowned(client: Client, keys: Keys) -> list[str]:
-    """Keys that nobody would ever delete."""
+async def keys_without_ttl(client: RedisClient, keys: Keys) -> list[str]:
+    """Keys without a TTL that the deployment doesn't own."""
     owned = {names.partition_count(), names.reservations(), names.heartbeats(), PROBE}
     for one in keys.partitions:
         owned |= {
@@ -67,12 +67,12 @@ async def unowned(client: Client, keys: Keys) -> list[str]:
             one.ended_runs, one.tenant_runs(""),
         }  # fmt: skip
     found = [name.decode() async for name in client.scan_iter(count=1000)]
-    lives = [await client.ttl(name) for name in found]
-    return [name for name, life in zip(found, lives, strict=True) if life == -1 and name not in owned]
+    ttls_s = [await client.ttl(name) for name in found]
+    return [name for name, ttl_s in zip(found, ttls_s, strict=True) if ttl_s == -1 and name not in owned]
 
 
-async def letters(client: Client, keys: Keys) -> list[str]:
-    """Facts that no projection could apply."""
+async def dead_letters(client: RedisClient, keys: Keys) -> list[str]:
+    """Dead letters of the projections."""
     found = []
     for partition in keys.partitions:
         for projection in READ_MODELS:
@@ -81,8 +81,8 @@ async def letters(client: Client, keys: Keys) -> list[str]:
     return found
 
 
-async def set_aside(client: Client, keys: Keys) -> dict[str, str]:
-    """Sessions set aside, with their reasons."""
+async def quarantined(client: RedisClient, keys: Keys) -> dict[str, str]:
+    """Quarantined sessions, with their reasons."""
     found = {}
     for partition in keys.partitions:
         for _, fields in await client.xrange(partition.quarantined):
@@ -90,14 +90,14 @@ async def set_aside(client: Client, keys: Keys) -> dict[str, str]:
     return found
 
 
-async def reservations(client: Client, now_ms: int) -> list[str]:
-    """Places that stay taken for longer than a crashed edge may keep them."""
+async def reservations(client: RedisClient, now_ms: int) -> list[str]:
+    """Reservations that outlast what a crashed edge may keep."""
     entries = await client.zrange(names.reservations(), 0, -1, withscores=True)
     return [f"reservation of {name.decode()}" for name, until_ms in entries if until_ms > now_ms + RESERVED_MS]
 
 
-def tried_alone(logs: Sequence[Path]) -> set[str]:
-    """Sessions that had to be tried in a process of their own, since workers kept dying over them."""
+def trials(logs: Sequence[Path]) -> set[str]:
+    """Sessions that got a quarantine trial, as workers kept dying over them."""
     found = set()
     for path in logs:
         for line in path.read_text(errors="replace").splitlines():
@@ -107,7 +107,7 @@ def tried_alone(logs: Sequence[Path]) -> set[str]:
 
 
 def errors(logs: Sequence[Path]) -> list[str]:
-    """What roles logged as errors, and whatever is no log line at all, such as a traceback."""
+    """Error records of the roles, and lines that are no log record, such as a traceback."""
     found = []
     for path in logs:
         for line in path.read_text(errors="replace").splitlines():
@@ -116,14 +116,14 @@ def errors(logs: Sequence[Path]) -> list[str]:
             if not line.startswith("{"):
                 found.append(f"{path.name}: {line[:300]}")
                 continue
-            told = json.loads(line)
-            if told.get("level") in {"error", "critical"} and told.get("event") not in EXPLAINED:
-                text = f"{told.get('event')}: {told.get('error', '')}"
+            record = json.loads(line)
+            if record.get("level") in {"error", "critical"} and record.get("event") not in EXPLAINED:
+                text = f"{record.get('event')}: {record.get('error', '')}"
                 found.append(f"{path.name}: {re.sub(r'[0-9a-f]{8}-[0-9a-f-]{27}', '<session>', text)[:300]}")
     return sorted(set(found))
 
 
-async def _groups(client: Client, stream: str) -> list[dict[str, Any]]:
+async def _groups(client: RedisClient, stream: str) -> list[dict[str, Any]]:
     try:
         found: list[dict[str, Any]] = await client.xinfo_groups(stream)
     except redis.ResponseError:
@@ -131,6 +131,6 @@ async def _groups(client: Client, stream: str) -> list[dict[str, Any]]:
     return found
 
 
-async def _hash(client: Client, key: str) -> list[bytes]:
+async def _hash(client: RedisClient, key: str) -> list[bytes]:
     found: list[bytes] = await client.hkeys(key)
     return found

@@ -1,4 +1,4 @@
-"""Recognisers that die of a poisoned session, as an installed package that every role of the suite finds."""
+"""Recognisers that a poisoned session kills, in an installed package that every role of the suite finds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def whisper(**settings):
 """
 
 
-def installed(directory: Path, engine: str) -> str:
-    """Put the package into `directory`, which is to be on the path; the name of the engine that is like `engine`."""
+def install(directory: Path, engine: str) -> str:
+    """Install the package into `directory`, for the Python path; returns the name of `engine`'s stand-in."""
     metadata = directory / "chaos_engines-1.0.dist-info"
     metadata.mkdir(parents=True)
     (directory / "chaos_engines.py").write_text(_SOURCE)

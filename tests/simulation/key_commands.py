@@ -53,7 +53,7 @@ class Store:
         return command(self, arguments)
 
     def names(self) -> list[str]:
-        """Every key that there is."""
+        """Every key."""
         return sorted(key for key in list(self._values) if self.find(key, object) is not None)
 
     def find(self, key: str, kind: type[Kind]) -> Kind | None:
@@ -70,45 +70,45 @@ class Store:
         return value
 
     def have(self, key: str, kind: type[Kind]) -> Kind:
-        """A key's value, made if it isn't there."""
+        """A key's value, created if it is missing."""
         value = self.find(key, kind)
         if value is None:
             value = self._values[key] = kind()
         return value
 
     def put(self, key: str, value: bytes, expires_ms: int | None) -> None:
-        """Set a string, with or without an end."""
+        """Set a string, with or without a TTL."""
         self._values[key] = value
         self._expires_ms.pop(key, None)
         if expires_ms is not None:
             self._expires_ms[key] = expires_ms
 
     def delete(self, key: str) -> bool:
-        """Delete a key; says whether it was there."""
+        """Delete a key; returns whether it existed."""
         self._expires_ms.pop(key, None)
         return self._values.pop(key, None) is not None
 
     def tidy(self, key: str) -> None:
-        """What holds nothing isn't there, streams aside."""
+        """Delete an empty value that is no stream, as Redis does."""
         if key in self._values and not isinstance(self._values[key], Stream) and not self._values[key]:
             self.delete(key)
 
     def expire(self, key: str, ttl_s: int) -> int:
-        """Give a key an end; 1 if it is there."""
+        """Set a key's TTL; 1 if it exists."""
         if self.find(key, object) is None:
             return 0
         self._expires_ms[key] = self.now_ms() + ttl_s * 1000
         return 1
 
     def ttl(self, key: str) -> int:
-        """Seconds left; -1 without an end, -2 without the key."""
+        """Seconds left; -1 without a TTL, -2 without the key."""
         if self.find(key, object) is None:
             return -2
         end = self._expires_ms.get(key)
         return -1 if end is None else (end - self.now_ms() + 500) // 1000
 
     def type_of(self, key: str) -> bytes:
-        """What TYPE answers."""
+        """The reply to TYPE."""
         value = self.find(key, object)
         return b"none" if value is None else _TYPES[type(value)]
 
@@ -118,10 +118,10 @@ def _set(store: Store, arguments: list[bytes]) -> Any:  # noqa: ANN401 - OK or N
     name = key.decode()
     if b"NX" in options and store.find(name, object) is not None:
         return None
-    ends = None
+    expires_ms = None
     if b"EX" in options:
-        ends = store.now_ms() + int(options[options.index(b"EX") + 1]) * 1000
-    store.put(name, value, ends)
+        expires_ms = store.now_ms() + int(options[options.index(b"EX") + 1]) * 1000
+    store.put(name, value, expires_ms)
     return OK
 
 
@@ -221,7 +221,7 @@ def _time(store: Store) -> list[bytes]:
 
 
 _COMMANDS: dict[str, Callable[[Store, list[bytes]], Any]] = {
-    "INFO": lambda _, __: {"used_memory": 0, "maxmemory": 0},  # as redis-py reads it: there is always room
+    "INFO": lambda _, __: {"used_memory": 0, "maxmemory": 0},  # as redis-py parses it: memory never runs short
     "TIME": lambda store, _: _time(store),
     "EXISTS": lambda store, of: sum(store.find(key.decode(), object) is not None for key in of),
     "DEL": lambda store, of: sum(store.delete(key.decode()) for key in of),

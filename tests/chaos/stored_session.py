@@ -1,4 +1,4 @@
-"""What Redis holds of one session, read without any of the product's own readers."""
+"""One session as Redis holds it, read without the product's own readers."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from eventlog.codec import decode_audio_event, decode_fact
 from eventlog.events import Fact, HoleFound
 from eventlog.keys import SessionKeys
 from eventlog.positions import SEALED, Position
-from tests.chaos.store import Client
+from tests.chaos.redis_process import RedisClient
 
 _CLOCKS = ("opened_ms", "committed_ms", "ended_ms", "noted_ms")
-_HEARD = ("text", "confidence")
+_RECOGNISED = ("text", "confidence")
 
 
 class Audio(NamedTuple):
-    """What the log has of a session's audio."""
+    """A session's audio in the log."""
 
     pcm: bytes
     end_samples: int
     holes: list[tuple[int, int]]
     sealed: bool
     gaps: list[str]
-    """Chunks that don't begin where the one before ended."""
+    """Chunks that don't begin at the end of the one before."""
 
 
-class Record(NamedTuple):
-    """Everything of a session."""
+class StoredSession(NamedTuple):
+    """Everything stored of a session."""
 
     audio: Audio
     facts: list[tuple[Position, Fact]]
@@ -38,8 +38,8 @@ class Record(NamedTuple):
     view: dict[bytes, bytes]
 
 
-async def record(client: Client, keys: SessionKeys, channels: int) -> Record:
-    """Read it all."""
+async def read_session(client: RedisClient, keys: SessionKeys, channels: int) -> StoredSession:
+    """Read a session's audio, facts and read models."""
     run = keys.run()
     pipe = client.pipeline(transaction=False)
     pipe.xrange(keys.audio)
@@ -49,7 +49,7 @@ async def record(client: Client, keys: SessionKeys, channels: int) -> Record:
     pipe.get(run.document)
     pipe.hgetall(run.view)
     audio, facts, listed, feed, document, view = await pipe.execute()
-    return Record(
+    return StoredSession(
         _audio(audio, channels),
         [(Position.parse(at), decode_fact(_first(fields))) for at, fields in facts],
         listed, [(Position.parse(at), _first(fields)) for at, fields in feed],
@@ -58,8 +58,8 @@ async def record(client: Client, keys: SessionKeys, channels: int) -> Record:
 
 
 def timeless(fact: Fact, *, blank: bool) -> Fact:
-    """The fact without what the wall clock says, and if `blank` without what a recogniser heard."""
-    names = [*_CLOCKS, "traceparent", *(_HEARD if blank else ())]
+    """The fact without wall clock times, and if `blank` without text and confidence."""
+    names = [*_CLOCKS, "traceparent", *(_RECOGNISED if blank else ())]
     changes = {
         name: msgspec.convert(0 if name in _CLOCKS or name == "confidence" else "", type(getattr(fact, name)))
         for name in names if name in fact.__struct_fields__

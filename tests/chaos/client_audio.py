@@ -1,4 +1,4 @@
-"""What clients say, as samples, and what an undisturbed run makes of it."""
+"""The clients' audio, and the facts that an undisturbed run states of it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from eventlog.events import Fact
 from eventlog.positions import Position
 from processor.speech import SegmenterSettings
 from stenolog.local.demo import recordings, samples
-from tests.chaos.plan import RATE_HZ, Speech
+from tests.chaos.plan import RATE_HZ, SessionPlan
 from tests.support.deployment import expected
 from tests.support.pcm import Samples, Story
 
@@ -25,8 +25,8 @@ APART_SAMPLES = RATE_HZ * 13 // 10
 """Between the two channels of a stereo session, so that they speak at different times."""
 
 
-class Voice(NamedTuple):
-    """One session's audio, shape (samples, channels), and what its client does where, in samples."""
+class ClientAudio(NamedTuple):
+    """One session's audio, shape (samples, channels), and the samples at which its client acts."""
 
     samples: Samples
     finalized: tuple[int, ...]
@@ -34,7 +34,7 @@ class Voice(NamedTuple):
 
     @property
     def channels(self) -> int:
-        """How many there are."""
+        """Number of channels."""
         return int(self.samples.shape[1])
 
 
@@ -43,23 +43,23 @@ def _sentence(number: int) -> Samples:
     return np.frombuffer(samples(recordings()[number]), "<i2")
 
 
-def voice(speech: Speech) -> Voice:
-    """The audio that was drawn."""
-    parts = [np.zeros(speech.lead_samples, np.int16)]
-    for number, pause_ms in zip(speech.sentences, speech.pauses_ms, strict=True):
+def audio_of(plan: SessionPlan) -> ClientAudio:
+    """The audio of `plan`."""
+    parts = [np.zeros(plan.lead_samples, np.int16)]
+    for number, pause_ms in zip(plan.sentences, plan.pauses_ms, strict=True):
         parts += [_sentence(number), np.zeros(RATE_HZ * pause_ms // 1000, np.int16)]
     mono = np.concatenate([*parts, np.zeros(END_SAMPLES, np.int16)])
-    samples = np.stack([np.roll(mono, APART_SAMPLES * channel) for channel in range(speech.channels)], axis=1)
-    return Voice(samples, _at(speech.finalized, len(mono)), _at(speech.departures, len(mono)))
+    samples = np.stack([np.roll(mono, APART_SAMPLES * channel) for channel in range(plan.channels)], axis=1)
+    return ClientAudio(samples, _at(plan.finalized, len(mono)), _at(plan.departures, len(mono)))
 
 
 def undisturbed(
-    heard: Voice, session_id: str, engine: str, *, length: int, reason: str, holes: Sequence[tuple[int, int]]
+    sent: ClientAudio, session_id: str, engine: str, *, length: int, reason: str, holes: Sequence[tuple[int, int]]
 ) -> list[tuple[Position, Fact]]:
-    """The facts of it, worked out without any server: of its first `length` samples, without what is in `holes`."""
-    asked = [at for at in heard.finalized if at <= length and not any(start < at <= end for start, end in holes)]
+    """The facts of its first `length` samples without `holes`, computed without a server."""
+    asked = [at for at in sent.finalized if at <= length and not any(start < at <= end for start, end in holes)]
     story = Story(
-        heard.samples[:length], RATE_HZ, finalized=asked, holes=holes,
+        sent.samples[:length], RATE_HZ, finalized=asked, holes=holes,
         segmenter=dict(msgspec.to_builtins(SegmenterSettings())),
     )
     return [(at, _named(decode_fact(data), engine, reason)) for at, data in expected(story, session_id)]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from tests.simulation.commands import OK, Store
+from tests.simulation.key_commands import OK, Store
 from tests.simulation.streams import CommandError, EntryId, Group, Pending, Stream, bounds, no_group, parse, show
 
 
@@ -148,7 +148,7 @@ def _claimed(
     pending = group.pending.get(entry)
     if pending is None:
         return False
-    if entry not in stream.fields:  # deleted meanwhile: nobody's any more
+    if entry not in stream.fields:  # deleted meanwhile: pending for no consumer
         del group.pending[entry]
         return False
     if store.now_ms() - pending.delivered_ms < least_idle_ms:

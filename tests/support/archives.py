@@ -43,7 +43,7 @@ def archive(
 
 
 class MemoryStore:
-    """A store in memory that counts its calls and may fail after so many writes."""
+    """A store in memory that counts calls and may break off after a number of writes."""
 
     def __init__(self, *, writes: int | None = None) -> None:
         """Fail at the write after `writes`, for good."""

@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves when told: it cuts connections in the middle of what they carry, and stalls them."""
+"""A TCP proxy that cuts connections in the middle of a message, and stalls them, on demand."""
 
 from __future__ import annotations
 
@@ -9,39 +9,39 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 CUT_S = 1.0
-"""A connection that carries nothing for so long is cut where it stands, between two messages."""
+"""A cut connection that carries nothing for this long is reset between two messages."""
 
 READ_BYTES = 65_536
 
 
-class Link:
-    """One connection through a gate."""
+class ProxiedConnection:
+    """One connection through a proxy."""
 
     def __init__(self, near: asyncio.StreamWriter, far: asyncio.StreamWriter, target: int) -> None:
-        """Between who came, `near`, and `far`, the one at port `target`."""
+        """Connect the client `near` with `far`, the server at port `target`."""
         self.target = target
         self.port: int = near.get_extra_info("peername")[1]
-        """Of who came, on its own side."""
+        """The client's own port."""
         self._sides = (near, far)
-        self._doomed = False
+        self._is_cut = False
         self._open = asyncio.Event()
         self._open.set()
 
     def stall(self) -> None:
-        """Carry nothing until `flow`."""
+        """Carry nothing until `resume`."""
         self._open.clear()
 
-    def flow(self) -> None:
-        """Carry on."""
+    def resume(self) -> None:
+        """Carry data again."""
         self._open.set()
 
-    def doom(self) -> None:
-        """Carry half of what comes next, then break off."""
-        self._doomed = True
+    def cut(self) -> None:
+        """Carry half of the next data, then reset."""
+        self._is_cut = True
         asyncio.get_running_loop().call_later(CUT_S, self.abort)
 
     def abort(self) -> None:
-        """Break off as a network does: a reset to both."""
+        """Reset both sides, as a broken network does."""
         for side in self._sides:
             side.transport.abort()
         self._open.set()
@@ -51,32 +51,32 @@ class Link:
         with contextlib.suppress(ConnectionError):
             while data := await reader.read(READ_BYTES):
                 await self._open.wait()
-                if self._doomed:
+                if self._is_cut:
                     writer.write(data[: len(data) // 2])
                     await writer.drain()
                     break
                 writer.write(data)
                 await writer.drain()
-        if self._doomed:
+        if self._is_cut:
             self.abort()
         writer.close()
 
 
-class Gate:
-    """Listens on a port that stays, and leads each connection to one of its targets, any that accepts."""
+class TcpProxy:
+    """Listens on one port, and connects each client to one of the targets that accept."""
 
     def __init__(self, targets: Callable[[], Sequence[int]], dice: random.Random) -> None:
-        """`targets` tells the ports at the moment of a connection."""
-        self.links: set[Link] = set()
+        """`targets` returns the ports at the time of a connection."""
+        self.links: set[ProxiedConnection] = set()
         self.stalled = False
-        """New connections are not carried either."""
+        """Whether new connections stall too."""
         self._targets = targets
         self._dice = dice
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._lead, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -90,23 +90,23 @@ class Gate:
 
     @property
     def port(self) -> int:
-        """Where it listens."""
+        """The port that it listens on."""
         assert self._server is not None
         return int(self._server.sockets[0].getsockname()[1])
 
     def stall(self) -> None:
-        """Carry nothing for anybody."""
+        """Stall every connection."""
         self.stalled = True
         for link in self.links:
             link.stall()
 
-    def flow(self) -> None:
-        """Carry on."""
+    def resume(self) -> None:
+        """Carry data again."""
         self.stalled = False
         for link in self.links:
-            link.flow()
+            link.resume()
 
-    async def _lead(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         targets = list(self._targets())
         self._dice.shuffle(targets)
         for target in targets:
@@ -116,7 +116,7 @@ class Gate:
         else:
             writer.transport.abort()
             return
-        link = Link(writer, far_writer, target)
+        link = ProxiedConnection(writer, far_writer, target)
         if self.stalled:
             link.stall()
         self.links.add(link)

@@ -1,4 +1,4 @@
-"""The suite's own Redis with an append-only file: stopped, killed, paused, halted, and struck by power loss."""
+"""The suite's own Redis with an append-only file, which faults stop, kill, pause, halt and cut off from power."""
 
 from __future__ import annotations
 
@@ -22,38 +22,38 @@ from tests.support.servers import SERVER
 from tests.support.waiting import eventually_async, lasting
 from tests.support.watching import Watcher
 
-Client = Any
-"""A `redis.asyncio.Redis` without decoding: what its calls answer is as various as Redis's commands."""
+RedisClient = Any
+"""A `redis.asyncio.Redis` without decoding; its replies are as various as Redis's commands."""
 
 ANSWER_S = 5.0
 START_S = 60.0
 PROBE = "chaos:probe"
 SYNC_MS = 2000
-"""Redis syncs its file every second; a disk that is busy takes a while longer."""
+"""Redis syncs its file every second; a busy disk takes longer."""
 
 
 class PowerLoss(NamedTuple):
-    """What one took."""
+    """One loss of power and what it took."""
 
     synced_s: float
-    """Monotonic time up to which everything was surely on disk."""
+    """Monotonic time up to which everything was on disk for certain."""
     at_s: float
     lost_bytes: int
 
 
-class Store:
-    """One server process at a time, on the same directory and port."""
+class RedisProcess:
+    """One server process at a time, always in the same directory and on the same port."""
 
     def __init__(self, directory: Path, clock: Clock) -> None:
-        """Its data goes into `directory`; its wall clock is `clock`."""
+        """Keep data in `directory`, with the wall clock `clock`."""
         self.port = free_port()
         self.clock = clock
         self.losses: list[PowerLoss] = []
-        self.client: Client = redis.asyncio.Redis(
+        self.client: RedisClient = redis.asyncio.Redis(
             port=self.port, socket_timeout=ANSWER_S, socket_connect_timeout=ANSWER_S, retry=Retry(NoBackoff(), 0)
         )
-        self.struck = asyncio.Lock()
-        """Held by the one fault that it is under: what is stopped can't be halted."""
+        self.fault_lock = asyncio.Lock()
+        """The present fault of Redis holds it: a stopped server can't be halted."""
         self._directory = directory
         self._process: subprocess.Popen[bytes] | None = None
         self._watcher: Watcher | None = None
@@ -62,16 +62,16 @@ class Store:
 
     @property
     def url(self) -> str:
-        """For whoever goes to it directly."""
+        """Its address without a proxy."""
         return f"redis://127.0.0.1:{self.port}"
 
     @property
     def synced_bytes(self) -> int:
-        """How much of its file is surely on disk."""
+        """How much of its file is on disk for certain."""
         return sum(self._synced[1].values())
 
     async def start(self) -> None:
-        """Start it on what is there; returns when it answers."""
+        """Start it on the existing files; returns when it answers."""
         command = [
             SERVER, "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory), "--save", "",
             "--appendonly", "yes", "--appendfsync", "everysec", "--auto-aof-rewrite-min-size", "1gb",
@@ -85,13 +85,13 @@ class Store:
         await eventually_async(self.answers, START_S, f"Redis answers; its log is in {self._directory}")
 
     async def answers(self) -> bool:
-        """Whether it does, and has its data."""
+        """Whether it answers, with its data loaded."""
         with contextlib.suppress(redis.RedisError, OSError):
             return bool(await self.client.ping())
         return False
 
     async def end(self, number: signal.Signals) -> None:
-        """End it by SIGTERM or SIGKILL; returns when it is gone."""
+        """End it by SIGTERM or SIGKILL; returns once it has exited."""
         if self._process is None or self._watcher is None:
             return
         self._watcher.stop()
@@ -100,16 +100,16 @@ class Store:
         self._process = None
 
     def send(self, number: signal.Signals) -> None:
-        """Halt it, or let it go on."""
+        """Halt or continue it."""
         assert self._process is not None
         self._process.send_signal(number)
 
     async def pause(self, duration_ms: int) -> None:
-        """Let every command wait."""
+        """Delay every command."""
         await self.client.execute_command("CLIENT", "PAUSE", duration_ms, "ALL")
 
     async def lose_power(self) -> None:
-        """Kill it and take back what was not surely synced; it is to be started again."""
+        """Kill it and truncate its file to the last known sync; the caller starts it again."""
         await self.end(signal.SIGKILL)
         synced_s, sizes = self._synced
         lost = 0
@@ -119,7 +119,7 @@ class Store:
         self.losses.append(PowerLoss(synced_s, time.monotonic(), lost))
 
     async def watch_syncs(self) -> None:
-        """Know how much of the file is on disk, until cancelled: WAITAOF answers once what came before it is synced."""
+        """Track how much of the file is on disk: WAITAOF answers once all writes before it are synced."""
         while True:
             try:
                 before_s, sizes = time.monotonic(), self._sizes()
@@ -131,7 +131,7 @@ class Store:
                 await lasting(0.05)
 
     async def close(self) -> None:
-        """End it, however it is."""
+        """End it in whatever state it is."""
         await self.client.aclose()
         await self.end(signal.SIGKILL)
 

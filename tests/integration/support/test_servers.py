@@ -1,16 +1,14 @@
-"""The tests' own servers and waiting."""
+"""The tests' own servers."""
 
 import subprocess
 import sys
-import time
 
-import pytest
 import redis
 import redis.asyncio
 
 from tests.support.servers import Server
 from tests.support.tree import ROOT
-from tests.support.waiting import eventually, eventually_async
+from tests.support.waiting import eventually
 
 OWNER = """
 import sys
@@ -22,7 +20,7 @@ with standalone() as server:
 
 
 def test_both_servers_start_and_are_emptied(server: Server) -> None:
-    """The fixture hands out a server that answers and holds nothing."""
+    """The fixture returns a server that answers and holds nothing."""
     client = redis.RedisCluster.from_url(server.url) if server.cluster else redis.Redis.from_url(server.url)
     with client:
         assert client.dbsize() == 0
@@ -48,23 +46,9 @@ def test_no_server_outlives_a_killed_run() -> None:
 
 
 def answers(url: str) -> bool:
-    """Returns whether there is a server."""
+    """Whether a server answers."""
     with redis.Redis.from_url(url) as client:
         try:
             return bool(client.ping())
         except redis.ConnectionError:
             return False
-
-
-def test_eventually_returns_the_first_true_value() -> None:
-    """Waiting ends with the first value that is true."""
-    values = iter([0, None, 7])
-    assert eventually(lambda: next(values)) == 7
-
-
-async def test_eventually_gives_up_at_its_deadline() -> None:
-    """A condition that never holds fails at the deadline and names itself."""
-    started_s = time.monotonic()
-    with pytest.raises(AssertionError, match="never true"):
-        await eventually_async(lambda: False, 0.05, "never true")
-    assert time.monotonic() - started_s < 5

@@ -2,7 +2,7 @@ import msgspec
 
 from eventlog.archive import layout
 from eventlog.archive.finder import ArchiveQuery, find
-from tests.integration.archive.writing import MemoryStore, archive
+from tests.support.archives import MemoryStore, archive
 from tests.support.pcm import Story, talk
 
 DAY_MS = 86_400_000

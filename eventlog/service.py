@@ -99,8 +99,8 @@ async def periodically(
     """Do housekeeping `work` every `period_s` seconds until cancelled.
 
     A round that finds Redis unreachable is skipped, silently: the loops that clients wait for report that loudly. A
-    round that fails by a defect is logged as an error, and the next one begins anew, since housekeeping that one
-    broken session can stop for all others would be worse. Work that clients wait for belongs into a task of its own,
+    round that fails by a defect is logged as an error, and repeated, since housekeeping that one broken session
+    can stop for all others would be worse. Work that clients wait for belongs into a task of its own,
     whose end is its service's end.
 
     Args:

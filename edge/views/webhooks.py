@@ -179,8 +179,10 @@ class Webhooks:
 
 def _view(one: Subscription) -> Webhook:
     return Webhook(
-        id=one.id, url=one.url, kinds=list(one.kinds), description=one.description, created_at=format_iso(one.created_ms),
-        disabled_at=format_iso(one.disabled_ms) if one.disabled_ms else None, disabled_reason=one.disabled_reason or None,
+        id=one.id, url=one.url, kinds=list(one.kinds), description=one.description,
+        created_at=format_iso(one.created_ms),
+        disabled_at=format_iso(one.disabled_ms) if one.disabled_ms else None,
+        disabled_reason=one.disabled_reason or None,
     )  # fmt: skip
 
 

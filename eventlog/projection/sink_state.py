@@ -56,4 +56,4 @@ class PartitionClaims:
     def _call(self, wanted: Mapping[PartitionKeys, bool]) -> Call:
         keys = [key for partition in wanted for key in (partition.forwarder(self.sink), partition.changes_wakeup)]
         arguments: list[Argument] = [self.consumer, self.lease_ms, wakeup_message(FREED, self.sink)]
-        return Call(script("hold_partitions"), keys, [*arguments, *map(int, wanted.values())])
+        return Call(script("lease_partitions"), keys, [*arguments, *map(int, wanted.values())])

@@ -103,8 +103,8 @@ async def read_run_document(server: Server, keys: RunKeys) -> Document | None:
     [promoted] = await promoted_runs(server, [keys.session])
     for _ in range(READ_ATTEMPTS):
         before = promoted
-        data, now = await server.execute_all([("GET", read_model_keys(keys, promoted)[0].document), ("GET", keys.session.promoted)]
-        )
+        own = read_model_keys(keys, promoted)[0]
+        data, now = await server.execute_all([("GET", own.document), ("GET", keys.session.promoted)])
         promoted = now.decode() if now else LIVE_RUN
         if promoted == before:  # else another was promoted meanwhile, and this may have been under other keys
             return None if data is None else decode_document(data)

@@ -52,7 +52,8 @@ class PcmAppender:
     """Appends one decoding's samples and events, except those that an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart, on_log_error: Callable[[], None]
+        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart,
+        on_log_error: Callable[[], None],
     ) -> None:
         """Continue at the head that `begun` states."""
         assert begun.start is not None  # noqa: S101 -- callers asked for code OK

@@ -88,7 +88,7 @@ class Clients:
         )
 
     def secrets(self) -> tuple[str, ...]:
-        """What must not be told, as far as it is known without another look-up."""
+        """The secrets that no log may hold, as far as they are known without another look-up."""
         found = getattr(self._session.get_credentials(), "__dict__", {})
         return tuple(str(found[name]) for name in ("_secret_key", "_token", "secret_key", "token") if found.get(name))
 
@@ -108,7 +108,7 @@ def connect(settings: EventBridgeSettings) -> Clients | None:
     credentials = session.get_credentials()
     if credentials is None:
         return None
-    credentials.get_frozen_credentials()  # fetches those that are fetched when needed, so that trouble shows now
+    credentials.get_frozen_credentials()  # fetches those that are fetched when needed, so that errors show now
     return Clients(settings, session)
 
 

@@ -85,7 +85,8 @@ class ReplayProgress:
 
     def pace(self, pace: Pace, *, is_paused: bool = False) -> None:
         """Show the progress, and whether clients' work goes first just now."""
-        words = f"{pace.over} of {pace.sessions} sessions, {format_duration(pace.processed_s)} of {format_duration(pace.total_s)}"
+        audio = f"{format_duration(pace.processed_s)} of {format_duration(pace.total_s)}"
+        words = f"{pace.over} of {pace.sessions} sessions, {audio}"
         if rate := pace.times_real_time:
             words += f", {rate:,.0f} times real time"
         if pace.left_s is not None:

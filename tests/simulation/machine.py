@@ -15,7 +15,8 @@ SETTLED_WITHIN_S = 45.0
 more for a quarantine trial."""
 
 WORKER_CALLS = (
-    "", "commit_facts", "renew_claims", "load_claimed_run", "take_over_claims", "find_abandoned_claims", "XREADGROUP", "XREAD",
+    "", "commit_facts", "renew_claims", "load_claimed_run", "take_over_claims", "find_abandoned_claims", "XREADGROUP",
+    "XREAD",
 )  # fmt: skip
 """Calls of workers that a fault may strike; the first stands for any."""
 

@@ -66,7 +66,7 @@ class Monitor:
             return self._watch_take_over(keys)
         if kind == "renew_claims":
             return self._watch_renewal(set(keys))
-        if kind == "begin_claim":
+        if kind == "load_claimed_run":
             return lambda _: self._check_suspicion(arguments[3].decode(), keys[2])
         return None
 

@@ -83,7 +83,7 @@ def test_a_restart_of_redis_moves_no_live_claim(world: World, away_s: float) -> 
     world.settle(SOON_S)
 
 
-@pytest.mark.parametrize("kind", ["find_abandoned", "take_over_claims"])
+@pytest.mark.parametrize("kind", ["find_abandoned_claims", "take_over_claims"])
 def test_a_takeover_that_waits_in_a_stall_takes_no_live_claim(kind: str) -> None:
     """A takeover that Redis executes after a stall, before the renewals, takes no live worker's claim (SAFE-2)."""
     world = World(1)

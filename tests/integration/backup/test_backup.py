@@ -1,4 +1,4 @@
-"""Backups taken while sessions go on, and deployments that begin anew with them."""
+"""Backups taken during live sessions, and deployments restored from them."""
 
 import asyncio
 import json

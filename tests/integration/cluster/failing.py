@@ -120,9 +120,9 @@ async def held(one: Speaker, sentences: Sequence[int]) -> None:
     end = await one.finish()
     kinds = [message["type"] for message in one.received]
     assert "error" not in kinds
-    # A failover that loses finals makes the feed begin anew.
-    anew = one.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.received
-    finals = [message for message in anew if message["type"] == "final"]
+    # A failover that loses finals makes the feed start again.
+    latest = one.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.received
+    finals = [message for message in latest if message["type"] == "final"]
     assert texts(finals) == undisturbed(sentences)
     assert end["transcript"] == " ".join(undisturbed(sentences))
 

@@ -13,7 +13,7 @@ from tests.integration.edge.replicas import PARTITIONS, Replica
 from tests.support.waiting import eventually_async
 
 SHORT_TTL_S = 16
-"""Of a worker whose renewals can so be told from what edges wrote; it renews after an eighth of it."""
+"""Of a worker, so that its renewals differ from the edges' writes; it renews after an eighth of it."""
 
 
 @contextlib.asynccontextmanager

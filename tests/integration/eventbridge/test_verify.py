@@ -97,7 +97,7 @@ def test_the_envelope_is_checked(message: dict[str, Any], problems: list[str]) -
 
 
 def test_a_queue_that_isnt_there(emulator: str) -> None:
-    """A missing queue is told, with the command that makes it (BATCH-8)."""
+    """A missing queue is reported, with the command that makes it (BATCH-8)."""
     with pytest.raises(AwsError, match="queue meeting-transcripts-queue does not exist; `stenolog aws setup` makes it"):
         run(emulator)
 

@@ -108,7 +108,9 @@ async def test_a_full_log_drains_and_continues(node: Node) -> None:
         speakers = await begun(edge, SPEAKERS)
         node.command("CONFIG SET", "maxmemory", used(node) + ROOM_BYTES)
         talking = [asyncio.create_task(speaker.say(audio, speed=SPEED)) for speaker in speakers]
-        await eventually_async(lambda: core.watermarks.level is Level.CRITICAL and core.batcher.throttled_sessions > 0, 60)
+        await eventually_async(
+            lambda: core.watermarks.level is Level.CRITICAL and core.batcher.throttled_sessions > 0, 60
+        )
         async with edge.connect() as late:
             assert (await late.until("error"))["code"] == "memory_full"
         async with behind(node.url):

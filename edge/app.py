@@ -25,11 +25,11 @@ from edge.ingest.live import Live
 from edge.ingest.recordings import Recordings
 from edge.metrics import RequestTimer
 from edge.metrics_endpoint import EdgeCollector, MetricsEndpoint
-from edge.server.lingering_close import LingeringClose, has_unread_body
+from edge.server.request_body import LingeringClose, has_unread_body
 from edge.settings import EdgeSettings
-from edge.streams.session_events import Events
 from edge.views.diagnostics import Diagnostics
 from edge.views.health import Health
+from edge.views.session_events import Events
 from edge.views.sessions import Sessions
 from edge.views.tickets import Tickets
 from edge.views.transcripts import Transcripts

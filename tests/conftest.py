@@ -31,7 +31,8 @@ SLOW = (
         "decoding/test_worker_failures", "edge/test_openapi", "edge/test_sessions_delete", "edge/test_sse_resume",
         "eventbridge/test_path", "eventlog/test_cluster", "forwarding/test_processes", "kafka/test_subscriber",
         "memory/test_draining", "quarantine/test_commands", "recognisers/test_whisper", "replay/test_beside_clients",
-        "stitch/test_deletion", "stitch/test_properties", "stitch/test_projection_failures", "uploads/test_constant_memory",
+        "stitch/test_deletion", "stitch/test_properties", "stitch/test_projection_failures",
+        "uploads/test_constant_memory",
     )),
 )  # fmt: skip
 """Folders and modules with a test that takes over 5 s on two cores; `make test ARGS=--durations=50` shows them."""

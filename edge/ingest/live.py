@@ -19,7 +19,8 @@ from edge.ingest.formats import OPTIONS, SNIFFED_BYTES
 from edge.ingest.live_types import ChunkAppended, LiveResults, LiveStarted, LiveStatus, Mode, StartOptions, urls_of
 from edge.ingest.one_shot import transcribe
 from edge.ingest.result_waiter import ResultWaiter
-from edge.ingest.upload_reader import BUFFERED_BYTES, FORM_BYTES, SILENCE_S, UploadReader, merge_options, read_body
+from edge.ingest.upload_reader import BUFFERED_BYTES, FORM_BYTES, SILENCE_S, UploadReader, merge_options
+from edge.server.request_body import read_body
 from edge.session import parameters
 from eventlog.events import CONTAINER
 from eventlog.log import LogUnavailableError

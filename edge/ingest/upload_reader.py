@@ -11,7 +11,7 @@ from edge import errors
 from edge.errors import ApiError
 from edge.ingest.formats import OPTIONS, SNIFFED_BYTES
 from edge.ingest.multipart import MEDIA_TYPE, FormError, FormReader
-from edge.server.lingering_close import mark_read
+from edge.server.request_body import mark_read
 
 BUFFERED_BYTES = 1_048_576
 """Of a form's recording, kept while fields may still follow it, and of a chunk before any of it is appended."""
@@ -23,25 +23,6 @@ SILENCE_S = 60.0
 """Without a byte of an unfinished recording: its client has gone without closing, and a session waits for it."""
 
 FIELDS = frozenset({*OPTIONS, "session_id", "offset"})
-
-
-async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
-    """Read a request's whole body.
-
-    Raises:
-        ApiError: `invalid_request` if it has more than `max_bytes`, or does not arrive whole within `timeout_s`.
-    """
-    body = b""
-    try:
-        async with asyncio.timeout(timeout_s):
-            async for part in request.stream():
-                body += part
-                if len(body) > max_bytes:
-                    raise ApiError(errors.INVALID_REQUEST, f"the body has at most {max_bytes} bytes")
-    except (ClientDisconnect, TimeoutError):
-        raise ApiError(errors.INVALID_REQUEST, "the body did not arrive whole") from None
-    mark_read(request)
-    return body
 
 
 def merge_options(query: Mapping[str, str], body: Mapping[str, str]) -> dict[str, str]:

@@ -19,7 +19,7 @@ from edge.auth.access import Principal, Scope
 from edge.contract.operations import JSON, Answer, Body, Operation, Parameter, json_response, principal_of
 from edge.core import EdgeCore
 from edge.errors import ApiError
-from edge.ingest.upload_reader import read_body
+from edge.server.request_body import read_body
 from eventlog.projection.webhook_subscriptions import (
     DEFAULT_KINDS,
     KINDS,

@@ -47,7 +47,7 @@ COMMANDS = {
 """Section of the help to its commands, each with its short help."""
 
 _MODULES = {"restore": "backup", "quarantine-trial": "worker"}
-"""Modules that hold more than the command of their own name; workers alone start `quarantine-trial`, which is hidden."""
+"""Modules that hold more than the command of their own name; workers alone start the hidden `quarantine-trial`."""
 
 
 class CommandLine(click.Group):

@@ -141,7 +141,7 @@ async def _slices(count: int) -> AsyncIterator[bytes]:
 
 async def test_a_refused_sender_is_cut_off(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A client that continues to send gets the error at once, and a close after a bound (SESS-10)."""
-    monkeypatch.setattr("edge.server.lingering_close.LINGER_S", 0.2)
+    monkeypatch.setattr("edge.server.request_body.LINGER_S", 0.2)
     async with replica(redis_url, max_upload_bytes=100_000) as edge:
         reader, writer = await asyncio.open_connection("127.0.0.1", edge.port)
         writer.write(b"POST /v1/transcribe HTTP/1.1\r\nhost: x\r\ncontent-type: audio/l16\r\n"

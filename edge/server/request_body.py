@@ -1,13 +1,16 @@
-"""Errors answered before the request's body is over: answer first, then drop the rest, then close the connection."""
+"""A request's body: read whole within a bound, or left unread by an early refusal and closed lingeringly."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
+
+from edge import errors
+from edge.errors import ApiError
 
 UNREAD_BYTES = 65_536
 """As much as the server itself has read by the time that a request is refused; it costs nothing any more."""
@@ -28,6 +31,25 @@ def has_unread_body(request: Request) -> bool:
         return False
     length = request.headers.get("content-length", "")
     return "transfer-encoding" in request.headers or (length.isdigit() and int(length[:20]) > UNREAD_BYTES)
+
+
+async def read_body(request: Request, max_bytes: int, timeout_s: float) -> bytes:
+    """Read a request's whole body.
+
+    Raises:
+        ApiError: `invalid_request` if it has more than `max_bytes`, or does not arrive whole within `timeout_s`.
+    """
+    body = b""
+    try:
+        async with asyncio.timeout(timeout_s):
+            async for part in request.stream():
+                body += part
+                if len(body) > max_bytes:
+                    raise ApiError(errors.INVALID_REQUEST, f"the body has at most {max_bytes} bytes")
+    except (ClientDisconnect, TimeoutError):
+        raise ApiError(errors.INVALID_REQUEST, "the body did not arrive whole") from None
+    mark_read(request)
+    return body
 
 
 class LingeringClose(Response):

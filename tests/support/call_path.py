@@ -15,9 +15,9 @@ _PREFIXES = tuple(f"{ROOT}/{package}/" for package in PACKAGES)
 class CallPath:
     """Compares what runs while nothing happens with what runs while one event passes.
 
-    A function belongs to the path if it ran in the second window alone, if it called such a one (the loops that look for
-    news), or if one of these called it. Comprehensions, generator expressions and lambdas count as part of the function
-    that holds them.
+    A function belongs to the path if it ran in the second window alone, if it called such a one (the loops that look
+    for news), or if one of these called it. Comprehensions, generator expressions and lambdas count as part of the
+    function that holds them.
     """
 
     def __init__(self) -> None:

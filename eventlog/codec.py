@@ -14,7 +14,6 @@ Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[str, Upcaster] = {}
 """By older wire name: converts an object to the next version's, its ``event`` name included."""
 
-_encoder = msgspec.json.Encoder()
 _audio_events: msgspec.json.Decoder[AudioEvent] = msgspec.json.Decoder(AudioEvent)
 _facts: msgspec.json.Decoder[Fact] = msgspec.json.Decoder(Fact)
 
@@ -26,9 +25,8 @@ class UndecodableEventError(ValueError):
     """This build knows no event, of any version, that the bytes encode."""
 
 
-def encode(event: AudioEvent | Fact) -> bytes:
-    """Return the event's JSON."""
-    return _encoder.encode(event)
+encode: Callable[[AudioEvent | Fact], bytes] = msgspec.json.Encoder().encode
+"""Returns the event's JSON."""
 
 
 def decode_audio_event(data: bytes) -> AudioEvent:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -38,14 +38,12 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     """The readable text made of the utterances; empty in documents of versions that made none."""
 
 
-_final_encoder = msgspec.json.Encoder()
 _finals = msgspec.json.Decoder(ListedFinal)
 _documents = msgspec.json.Decoder(Document)
 
 
-def encode_final(final: ListedFinal) -> bytes:
-    """The List entry, which is also the feed's event."""
-    return _final_encoder.encode(final)
+encode_final: Callable[[ListedFinal], bytes] = msgspec.json.Encoder().encode
+"""Returns the List entry, which is also the feed's event."""
 
 
 def decode_final(entry: bytes) -> ListedFinal:
@@ -57,9 +55,8 @@ def decode_final(entry: bytes) -> ListedFinal:
     return _finals.decode(entry)
 
 
-def encode_document(document: Document) -> bytes:
-    """The document as stored."""
-    return _final_encoder.encode(document)
+encode_document: Callable[[Document], bytes] = msgspec.json.Encoder().encode
+"""Returns the stored form of a document."""
 
 
 def decode_document(data: bytes) -> Document:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import msgspec
 
@@ -184,7 +184,15 @@ class RedisLog:
             if isinstance(answer, Exception):
                 raise answer
             for stream, entries in answer or ():
-                found[by_stream[stream]] = read = [_audio_entry(entry_id, fields) for entry_id, fields in entries]
+                found[by_stream[stream]] = read = []
+                # Field order is fixed by the append script: payload first, then the clock.
+                for entry_id, (kind, payload, _, clock_ms) in entries:
+                    offset, _, sequence = entry_id.partition(b"-")
+                    is_pcm = kind == b"pcm"
+                    read.append(AudioEntry(
+                        Position(int(offset), int(sequence)), payload if is_pcm else None, None if is_pcm else payload,
+                        int(clock_ms),
+                    ))  # fmt: skip
                 if pcm := read[-1].pcm:
                     # A slow average: one odd client shouldn't change all sessions' COUNT.
                     self._chunk_bytes += (len(pcm) - self._chunk_bytes) / 64
@@ -192,9 +200,28 @@ class RedisLog:
 
     async def commit(self, commits: Sequence[Commit]) -> list[Committed]:
         """See `EventLog.commit`."""
-        answers = await self.server.run_many([self._commit_call(commit) for commit in commits])
+        calls = []
+        for commit in commits:
+            claim, checkpoint = commit.claim, commit.checkpoint
+            keys, partition, queue = claim.keys, claim.keys.partition, claim.queue_keys
+            facts: list[Argument] = []
+            for position, fact in commit.facts:
+                facts += (str(position), encode(fact))
+            calls.append(Call(
+                script("commit_facts"),
+                [
+                    queue.sessions, queue.entries, keys.checkpoint, keys.transcript, partition.changes,
+                    partition.changes_wakeup, keys.session.audio, partition.index, keys.session.session,
+                ],
+                [
+                    claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1,
+                    checkpoint.serial, str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries),
+                    checkpoint.utterance, self._ttl_s, str(commit.trim_before or ""), int(commit.ends),
+                    int(commit.keeps_unarchived), *facts,
+                ],
+            ))  # fmt: skip
         committed = []
-        for answer in answers:
+        for answer in await self.server.run_many(calls):
             if isinstance(answer, LogUnavailableError):
                 committed.append(Committed(Code.UNKNOWN))
                 continue
@@ -235,25 +262,6 @@ class RedisLog:
             for answer in await self.server.run_many(calls)
         ]
 
-    def _commit_call(self, commit: Commit) -> Call:
-        claim, checkpoint = commit.claim, commit.checkpoint
-        keys, partition, queue = claim.keys, claim.keys.partition, claim.queue_keys
-        facts: list[Argument] = []
-        for position, fact in commit.facts:
-            facts += (str(position), encode(fact))
-        return Call(
-            script("commit_facts"),
-            [
-                queue.sessions, queue.entries, keys.checkpoint, keys.transcript, partition.changes,
-                partition.changes_wakeup, keys.session.audio, partition.index, keys.session.session,
-            ],
-            [
-                claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1, checkpoint.serial,
-                str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries), checkpoint.utterance, self._ttl_s,
-                str(commit.trim_before or ""), int(commit.ends), int(commit.keeps_unarchived), *facts,
-            ],
-        )  # fmt: skip
-
 
 def _counts_as_done(answer: Appended, append: Append) -> bool:
     return answer.code == Code.OK or (answer.code == Code.MISPLACED and answer.head >= append.position)
@@ -261,12 +269,3 @@ def _counts_as_done(answer: Appended, append: Append) -> bool:
 
 _OK = Appended(Code.OK)
 _UNKNOWN = Appended(Code.UNKNOWN)
-
-
-def _audio_entry(entry_id: bytes, fields: list[Any]) -> AudioEntry:
-    # Field order is fixed by the append script: payload first, then the clock.
-    offset, _, sequence = entry_id.partition(b"-")
-    position = Position(int(offset), int(sequence))
-    if fields[0] == b"pcm":
-        return AudioEntry(position, fields[1], None, int(fields[3]))
-    return AudioEntry(position, None, fields[1], int(fields[3]))

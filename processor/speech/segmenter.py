@@ -174,7 +174,11 @@ class Segmenter:
             if is_voiced(audio[cursor:frame_end], samples) and frames > warmup_frames:
                 history = (history << 1 | 1) & mask
                 if history.bit_count() >= trigger_count:
-                    self._open(frame_end, history)
+                    # The utterance starts at the first voiced frame of the window, pre-roll before it.
+                    onset = frame_end - history.bit_length() * size
+                    self._is_speaking, self._cursor, self._voiced_end = True, frame_end, frame_end
+                    self._start = max(0, onset - self._preroll_bytes)
+                    self._voiced_frames = history.bit_count()
                     return None
             else:
                 history = history << 1 & mask
@@ -190,14 +194,6 @@ class Segmenter:
             self._base += unreachable // _SAMPLE_BYTES
             self._cursor -= unreachable
         return None
-
-    def _open(self, cursor: int, history: int) -> None:
-        """Start an utterance at the first voiced frame of the window, pre-roll before it."""
-        onset = cursor - history.bit_length() * self._frame_bytes
-        self._is_speaking, self._cursor = True, cursor
-        self._start = max(0, onset - self._preroll_bytes)
-        self._voiced_end = cursor
-        self._voiced_frames = history.bit_count()
 
     def _scan_speech(self) -> int | None:
         """Scan for the end of the open utterance."""

@@ -1,15 +1,27 @@
 """Records which of the product's functions run because of one event, in the order in which they first ran."""
 
+import inspect
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cached_property
+from importlib import import_module
 from types import CodeType, FrameType
 from typing import Any
 
 from tests.support.tree import PACKAGES, ROOT
 
 _PREFIXES = tuple(f"{ROOT}/{package}/" for package in PACKAGES)
+
+_NOT_PASSED = re.compile(
+    r"eventlog\.(keys|positions|partitions|telemetry\.\w+):"
+    r"|eventlog\.redis\.(server|cluster|packing|failures|scripts|isolated_calls|durability):"
+    r"|\w+\.(metrics|metrics_endpoint|collector):|.*<locals>|.*\.__\w+__$|.*[.:]_?(is|has|may)_\w+$"
+)
+"""Functions that nothing is handed to on its way: names of keys and positions, instruments, predicates, and the Redis
+client below the log, which every call passes alike."""
 
 
 class CallPath:
@@ -49,13 +61,19 @@ class CallPath:
         with self._window():
             yield
 
-    def functions(self) -> list[str]:
-        """The path, `module:function` each, in the order of the first calls."""
+    def functions(self, *, passed: bool = False) -> list[str]:
+        """The path, `module:function` each, in the order of the first calls.
+
+        With `passed` only those that the event, or a thing made of it, is handed to: not names of keys and positions,
+        instruments, predicates, properties, and the Redis client below the log.
+        """
         new = {callee for _, callee in self._calls} - self._before
         found = new | {caller for caller, callee in self._calls if caller is not None and callee in new}
         while more := {callee for caller, callee in self._calls if caller in found} - found:
             found |= more
         order = dict.fromkeys(code for pair in self._calls for code in pair if code is not None and code in found)
+        if passed:
+            order = {code: None for code in order if not _NOT_PASSED.match(_name(code)) and not _is_property(code)}
         return list(dict.fromkeys(_name(code) for code in order))
 
     @contextmanager
@@ -82,3 +100,11 @@ def _is_counted(code: CodeType) -> bool:
 def _name(code: CodeType) -> str:
     module = code.co_filename.removeprefix(f"{ROOT}/").removesuffix(".py").replace("/", ".")
     return f"{module}:{code.co_qualname}"
+
+
+def _is_property(code: CodeType) -> bool:
+    module, _, names = _name(code).partition(":")
+    found: object = import_module(module)
+    for name in names.split("."):
+        found = inspect.getattr_static(found, name, None)
+    return isinstance(found, property | cached_property)

@@ -167,7 +167,7 @@ async def test_an_unknown_session_is_reported(redis_url: str, tmp_path: Path) ->
     """An unknown session, a wrong address and an edge that doesn't answer are each reported in a line."""
     async with replica(redis_url) as edge:
         for arguments, message in (
-            ((str(uuid.uuid4()), "--url", edge.http), "there is no such session"),
+            ((str(uuid.uuid4()), "--url", edge.http), "the session does not exist"),
             (("../../v1/health", "--url", edge.http), "Not Found"),
             (("x", "--url", "ftp://localhost"), "is no address of an edge"),
             (("x", "--url", f"http://127.0.0.1:{free_port()}"), "no edge answers"),

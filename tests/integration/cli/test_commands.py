@@ -50,7 +50,7 @@ def test_help_is_instant_and_lists_the_commands(tmp_path: Path) -> None:
         assert f"\n{section}:\n".encode() in done.stdout
         for command, text in commands.items():
             assert re.search(rf"\n  {command} +{re.escape(text)}\n".encode(), done.stdout)
-    assert b"solo" not in done.stdout
+    assert b"quarantine-trial" not in done.stdout
     assert b"\x1b[" not in done.stdout
 
 

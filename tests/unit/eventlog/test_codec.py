@@ -42,7 +42,11 @@ def test_events_of_every_version_still_decode(name: str) -> None:
     assert decode(name, golden(name)) == EVENTS[name]
 
 
-@pytest.mark.parametrize("name", sorted(EVENTS))
+WRITTEN = {str(kind.__struct_config__.tag) for kind in (*get_args(AudioEvent), *get_args(Fact))}
+"""The wire names that this version writes."""
+
+
+@pytest.mark.parametrize("name", sorted(name for name in EVENTS if ".".join(name.split(".")[:2]) in WRITTEN))
 def test_events_keep_their_bytes(name: str) -> None:
     """Events of the present version have the bytes that they always had (OPS-1)."""
     assert encode(EVENTS[name]) == golden(name)
@@ -50,9 +54,7 @@ def test_events_keep_their_bytes(name: str) -> None:
 
 def test_every_version_has_its_golden_bytes() -> None:
     """Each wire name that is written now, or is raised by an upcaster, has a golden file."""
-    kinds = (*get_args(AudioEvent), *get_args(Fact))
-    names = {str(kind.__struct_config__.tag) for kind in kinds} | set(UPCASTERS)
-    assert names == {".".join(path.name.split(".")[:2]) for path in GOLDEN.glob("*.json")}
+    assert WRITTEN | set(UPCASTERS) == {".".join(path.name.split(".")[:2]) for path in GOLDEN.glob("*.json")}
 
 
 @pytest.mark.parametrize("name", sorted(EVENTS))

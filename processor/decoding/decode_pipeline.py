@@ -13,7 +13,7 @@ from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalAsked, 
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
-from processor.decoding.child_protocol import SAMPLE_BYTES, RestartPoint, decode_source
+from processor.decoding.child_protocol import RestartPoint, decode_source
 from processor.decoding.decoder_process import DecoderProcess
 from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 
@@ -243,7 +243,7 @@ class DecodePipeline:
         while not self._has_output_ended and (written_bytes is None or self._output_bytes < written_bytes):
             self._output_changed.clear()
             await self._output_changed.wait()
-        if self._appender.channels:
+        if self._appender.is_described:
             await self._appender.append_event(event)
         elif isinstance(event, ProvisionalAsked):
             self._limits.answer_empty(event)  # its client waits, perhaps before it sends the next bytes
@@ -262,7 +262,7 @@ class DecodePipeline:
             await self._appender.append_event(event)
         self._early_events.clear()
         self._count_output(len(line))
-        frame_bytes = SAMPLE_BYTES * self._appender.channels
+        frame_bytes = self._appender.frame_bytes
         rest = b""
         while piece := await child.output.read(CHUNK_BYTES - len(rest)):
             data = rest + piece

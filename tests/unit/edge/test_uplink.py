@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.session.uplink import CHUNK_BYTES, Seal, Uplink
+from edge.session.uplink import Seal, Uplink
+from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import decode_audio_event
 from eventlog.events import Finalized, HoleFound, SessionSealed
 from eventlog.keys import Keys

@@ -17,9 +17,10 @@ async def run_isolated(
     server: Server, items: Sequence[T], partition_of: Callable[[T], int], most: int,
     call: Callable[[Sequence[T]], Call],
 ) -> list[Any]:  # fmt: skip
-    """Each item's answer or exception, in order, of calls that hold up to `most` items and answer a list of as many.
+    """Each item's answer or exception, in order, of calls that hold up to `most` items.
 
-    Where a script fails at one item, the items of its call are asked again, each alone, so that the others go on.
+    A call answers a list of as many, or one value for all. Where a script fails at one item, the items of its call are
+    asked again, each alone, so that the others go on.
 
     Raises:
         LogUnavailableError: if every call failed by that.
@@ -39,7 +40,7 @@ async def run_isolated(
             if isinstance(answer, ResponseError) and len(part) > 1:
                 again += ([one] for one in part)
                 continue
-            each: Sequence[Any] = [answer] * len(part) if isinstance(answer, Exception) else answer
+            each = answer if isinstance(answer, list) else [answer] * len(part)
             for (number, _), one in zip(part, each, strict=True):
                 answers[number] = one
         parts = again

@@ -17,6 +17,7 @@ from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
 from eventlog.positions import SEALED, Position
 from eventlog.redis.durability import FAST, Durability, DurableCalls
+from eventlog.redis.isolated_calls import run_isolated
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -227,21 +228,14 @@ class RedisLog:
 
     async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
         """Record a sign of life for each (session, epoch); harmless for those that are gone, superseded or broken."""
-        groups = self.server.groups(touches, lambda item: item[0].partition.number)
-        while groups:
-            calls = [
-                Call(script("touch_sessions"), [keys.session for keys, _ in group], [epoch for _, epoch in group])
-                for group in groups
-            ]
-            answers, _ = await self.server.run_waiting(calls, 0, 0)
-            for answer in answers:
-                if isinstance(answer, LogUnavailableError | NoPermissionError):
-                    raise answer
-            # A script stops at a session whose keys it cannot use: each one alone then, so that the others are touched.
-            groups = [
-                [one] for group, answer in zip(groups, answers, strict=True)
-                if isinstance(answer, ResponseError) and len(group) > 1 for one in group
-            ]  # fmt: skip
+        def call(part: Sequence[tuple[SessionKeys, int]]) -> Call:
+            return Call(script("touch_sessions"), [keys.session for keys, _ in part], [epoch for _, epoch in part])
+
+        for answer in await run_isolated(
+            self.server, touches, lambda item: item[0].partition.number, APPENDS_PER_CALL, call
+        ):
+            if isinstance(answer, LogUnavailableError | NoPermissionError):
+                raise answer
 
     async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
         """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""

@@ -43,7 +43,6 @@ NO_PROCESS_S = 1.0
 ROOM_CHECK_S = 0.05
 """Between two checks whether the checkpoint has come nearer: tens of seconds of audio are still to be processed."""
 
-
 RETRY_S = 0.2
 """Pause before a read or a decoding begins again: short against a speaker's patience, long against a busy loop."""
 
@@ -51,9 +50,7 @@ RETRY_S = 0.2
 class _UploadTrimmer:
     """Stores restart points with an upload, and frees the bytes before them."""
 
-    def __init__(
-        self, claim: Claim, uploads: Uploads, log_: EventLog, retry: LogRetry, *, is_head_stored: bool
-    ) -> None:
+    def __init__(self, claim: Claim, uploads: Uploads, log_: EventLog, retry: LogRetry, *, is_head_stored: bool) -> None:
         self._claim = claim
         self._uploads = uploads
         self._log = log_

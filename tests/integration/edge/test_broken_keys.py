@@ -7,7 +7,7 @@ from tests.integration.edge.replicas import FRAME_SAMPLES, PARTITIONS, Replica, 
 from tests.integration.edge.test_resume import pcm, resuming
 
 
-@pytest.mark.parametrize(("key", "code"), [("session", "internal_error"), ("audio", "unknown_session")])
+@pytest.mark.parametrize(("key", "code"), [("session", "internal_error"), ("audio", "session_gone")])
 async def test_an_overwritten_key_ends_its_session_alone(edge: Replica, redis_url: str, key: str, code: str) -> None:
     """The session with the broken key gets an error, its client's resume too, and the other one is acked throughout."""
     server = await connect(redis_url, partitions=PARTITIONS)

@@ -42,15 +42,15 @@ async def test_a_broken_session_alone_in_its_call_is_broken(stage: Stage) -> Non
 
 
 async def test_a_missing_right_is_no_session_s_fault(single: Stage) -> None:
-    """A user that may not append gets the error itself, which ends its process."""
+    """A user that may not run scripts gets the error itself, which ends its process."""
     keys = await single.opened()
     other = await single.opened("s2")
-    await single.do("ACL", "SETUSER", "default", "-xadd")
+    await single.do("ACL", "SETUSER", "default", "-evalsha")
     try:
         with pytest.raises(NoPermissionError):
             await single.log.append([chunk(keys, OPENED), chunk(other, OPENED)])
     finally:
-        await single.do("ACL", "SETUSER", "default", "+xadd")
+        await single.do("ACL", "SETUSER", "default", "+evalsha")
 
 
 async def test_signs_of_life_reach_the_other_sessions(stage: Stage) -> None:
@@ -69,6 +69,6 @@ async def test_credit_is_read_beside_a_broken_session(stage: Stage) -> None:
     whole, broken = await stage.opened("whole"), await stage.opened("broken")
     await stage.do("HSET", whole.upload.session, "credit_bytes", 99, "guard", "1 0-1")
     await stage.do("SET", broken.upload.session, "text")
-    credits = await read_credits(stage.server, ["broken", "whole"], 77)
-    assert credits[0] > 1 << 60
-    assert credits[1] == 99
+    granted = await read_credits(stage.server, ["broken", "whole"], 77)
+    assert granted[0] > 1 << 60
+    assert granted[1] == 99

@@ -1,4 +1,4 @@
-"""What every appender shares: whatever the log answers, what it takes for done is in the log in order, once."""
+"""The pure appender: whatever the log answers, entries that count as done are in the log in order, once."""
 
 from collections.abc import Sequence
 
@@ -63,7 +63,7 @@ class Log:
 
 
 class Sender:
-    """Places what it is given, sends what is not acked, and follows the outcomes; it keeps all against a loss."""
+    """Places audio, sends all of it that is not acked, and follows the outcomes; it keeps all against a loss."""
 
     def __init__(self, log: Log) -> None:
         self.log = log
@@ -78,7 +78,7 @@ class Sender:
         self.placed += self.appender.place_audio(data, last)
 
     def flush(self, arriving: int, *, is_answered: bool) -> None:
-        """Send what is not acked, of which `arriving` appends get through."""
+        """Send every unacked entry, of which `arriving` appends get through."""
         waiting = self.placed[self.acked :]
         answers = self.log.append(waiting[:arriving])
         answers += [UNKNOWN] * (len(waiting) - len(answers))

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import UndecodableEventError, decode_audio_event
 from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalAsked, SessionSealed
 from eventlog.keys import SessionKeys
@@ -18,9 +19,6 @@ from processor.decoding.decoder_process import DecoderProcess
 from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 
 log = logging.getLogger(__name__)
-
-CHUNK_BYTES = 65_536
-"""Of PCM in one entry: two seconds of mono; a reader's bound on a reply holds with it."""
 
 CREDIT_STEPS = 64
 """In which an upload's credit is raised: few enough to cost nothing, and a sender never waits for the last one."""

@@ -50,7 +50,9 @@ RETRY_S = 0.2
 class _UploadTrimmer:
     """Stores restart points with an upload, and frees the bytes before them."""
 
-    def __init__(self, claim: Claim, uploads: Uploads, log_: EventLog, retry: LogRetry, *, is_head_stored: bool) -> None:
+    def __init__(
+        self, claim: Claim, uploads: Uploads, log_: EventLog, retry: LogRetry, *, is_head_stored: bool
+    ) -> None:
         self._claim = claim
         self._uploads = uploads
         self._log = log_

@@ -49,6 +49,8 @@ class Code(enum.IntEnum):
     """The session hasn't ended."""
     TRIMMED = 14
     """The beginning of its audio was freed."""
+    BROKEN = 15
+    """No script returns this: the script failed by an error of this session's own keys, and will next time."""
 
 
 class Append(NamedTuple):
@@ -184,6 +186,7 @@ class EventLog(Protocol):
 
         Order: per session, as given; a refused entry refuses those after it. Idempotence: an entry that is in the log
         already answers MISPLACED with a head at or past its position. Failure: any prefix of a session may be written.
+        A session whose keys are broken, by a value of another type say, answers BROKEN, and the others go on.
         """
         ...
 

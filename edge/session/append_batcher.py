@@ -15,13 +15,11 @@ from edge.session.memory_watermarks import MemoryWatermarks
 from edge.session.upload_credit import UploadCredit
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogUnavailableError
+from eventlog.log_retry import retry_pause_s
 from eventlog.service import ServiceTasks
 from eventlog.telemetry.metering import Timer
 
 logger = logging.getLogger(__name__)
-
-FIRST_PAUSE_S = 0.05
-"""After a failed flush: a dropped connection is back at once."""
 
 LONGEST_PAUSE_S = 1.0
 """So that sockets go on within a second of Redis's return."""
@@ -143,7 +141,7 @@ class AppendBatcher:
                 await self._send_touches()
             await self._flush()
             if self._failures:
-                await asyncio.sleep(min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (self._failures - 1)))
+                await asyncio.sleep(retry_pause_s(self._failures, LONGEST_PAUSE_S))
 
     async def _send_touches(self) -> None:
         touches, self._touches = self._touches, {}

@@ -8,14 +8,12 @@ from collections.abc import Sequence
 from itertools import islice
 from typing import NamedTuple
 
+from eventlog.appender import Appender, Outcome
 from eventlog.codec import encode
-from eventlog.events import CONTAINER, AudioEvent, HoleFound, SessionSealed, SessionStarted
+from eventlog.events import CONTAINER, AudioEvent, HoleFound, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code
 from eventlog.positions import SEALED, Position
-
-CHUNK_BYTES = 65_536
-"""Largest entry: 2 s of 16 kHz mono. A reader bounds its reads by a count of entries, so no entry may be huge."""
 
 INITIAL_CREDIT_BYTES = 1_048_576
 """Of every upload may be appended before any credit is read: the least that a deployment can allow, and more than most
@@ -35,22 +33,13 @@ def frame_bytes_of(start: SessionStarted) -> int:
     return 1 if start.encoding == CONTAINER else BYTES_PER_SAMPLE * start.channels
 
 
-class Entry(NamedTuple):
-    """One placed entry: it starts at `start` samples and ends at its position."""
-
-    start: int
-    position: Position
-    payload: bytes
-    is_audio: bool
-
-
 class Seal(NamedTuple):
     """The end of the session, to be placed after everything received before it."""
 
     reason: str
 
 
-class Uplink:
+class Uplink(Appender):
     """The audio and control events of one session: received, placed, and appended.
 
     Bytes may come in any pieces, a sample split over two of them included. Entries stay in order; `prepare` returns the
@@ -59,28 +48,21 @@ class Uplink:
 
     __slots__ = (
         "_end", "_pending", "_pending_bytes", "_pending_controls", "_resend_buffer", "_resend_buffer_bytes",
-        "_resendable_bytes", "_unacked", "acked_samples", "credit_bytes", "epoch", "frame_bytes", "head", "is_sealed",
-        "keys", "last_chunk_samples", "lost_samples", "received_bytes", "refusal", "resent_entries", "unacked_bytes",
+        "_resendable_bytes", "_unacked", "acked_samples", "credit_bytes", "is_sealed", "last_chunk_samples",
+        "lost_samples", "received_bytes", "refusal", "resent_entries", "unacked_bytes",
     )  # fmt: skip
 
     def __init__(
         self, keys: SessionKeys, epoch: int, head: Position, *, frame_bytes: int, resend_buffer_bytes: int
     ) -> None:
-        """Go on from the log's `head`; keep `resend_buffer_bytes` of acked audio against a log that goes back.
-
-        Positions count `frame_bytes`: one sample of all channels, or 1 where a container's bytes come.
-        """
-        self.keys = keys
-        self.epoch = epoch
-        self.head = head
-        """The last position known to be in the log."""
+        """See `Appender`; keep `resend_buffer_bytes` of acked audio against a log that goes back."""
+        super().__init__(keys, epoch, head, frame_bytes=frame_bytes)
         self.acked_samples = head.offset
         """The offset to ack; never goes back, as the head may."""
         self.refusal: Code | None = None
         """Why the log refuses this connection: for good, or, with STALE, until it resumes the session again."""
         self.is_sealed = False
         """Whether the log has the end."""
-        self.frame_bytes = frame_bytes
         self.received_bytes = 0
         self.unacked_bytes = 0
         """Memory held by everything received and not known to be in the log; below `frame_bytes` nothing can be
@@ -97,8 +79,8 @@ class Uplink:
         self._pending_controls = 0
         self._end = head
         """Where the last placed entry ends."""
-        self._unacked: deque[Entry] = deque()
-        self._resend_buffer: deque[Entry] = deque()
+        self._unacked: deque[Append] = deque()
+        self._resend_buffer: deque[Append] = deque()
         self._resendable_bytes = 0
         self._resend_buffer_bytes = resend_buffer_bytes
 
@@ -138,13 +120,11 @@ class Uplink:
             self._place_pending()
         elif self._pending:
             self._place_audio()
-        after = self.head
-        appends = []
-        for entry in islice(self._unacked, ENTRIES_PER_FLUSH):
-            if entry.is_audio and entry.position.offset > self.credit_bytes:
-                break
-            appends.append(Append(self.keys, self.epoch, after, entry.position, entry.payload, entry.is_audio))
-            after = entry.position
+        appends = list(islice(self._unacked, ENTRIES_PER_FLUSH))
+        if appends and appends[-1].position.offset > self.credit_bytes:
+            for number, append in enumerate(appends):
+                if append.is_audio and append.position.offset > self.credit_bytes:
+                    return appends[:number]
         return appends
 
     def settle(self, answers: Sequence[Appended]) -> bool:
@@ -152,16 +132,18 @@ class Uplink:
         before = self.head
         for answer in answers:
             entry = self._unacked[0]
-            if answer.code is not Code.OK and not (
-                answer.code is Code.MISPLACED and answer.epoch == self.epoch and answer.head >= entry.position
-            ):
-                self._take_refusal(answer)
+            # Asked here too: OK is the answer to nearly every chunk, and a call per chunk costs.
+            if answer.code is not Code.OK and (outcome := self.judge(answer, entry.position)) is not Outcome.DONE:
+                if outcome is Outcome.MOVED:
+                    self._resend_after(answer.head)
+                elif outcome is not Outcome.UNKNOWN:
+                    self.refusal = Code.STALE if outcome is Outcome.FORGOTTEN else answer.code
                 break
             self._unacked.popleft()
             self.unacked_bytes -= len(entry.payload)
             self.head = entry.position
             if entry.is_audio:
-                self.last_chunk_samples = entry.position.offset - entry.start
+                self.last_chunk_samples = entry.position.offset - entry.after.offset
                 self.acked_samples = max(self.acked_samples, entry.position.offset)
             elif entry.position == SEALED:
                 self.is_sealed = True
@@ -178,16 +160,6 @@ class Uplink:
         self.refusal = None
         self._resend_after(head)
 
-    def _take_refusal(self, answer: Appended) -> None:
-        if answer.code is Code.UNKNOWN:
-            return
-        if answer.code is Code.MISPLACED:
-            self._resend_after(answer.head)
-        else:
-            # A lower epoch than ours: the log forgot that we resumed, which is no newer connection.
-            is_forgotten = answer.code is Code.SUPERSEDED and answer.epoch < self.epoch
-            self.refusal = Code.STALE if is_forgotten else answer.code
-
     def _place_pending(self) -> None:
         """Place audio and control events in the order in which they were received."""
         received, self._pending = self._pending, []
@@ -197,52 +169,47 @@ class Uplink:
                 self._pending.append(item)
                 continue
             self._place_audio()
-            offset = self._end.offset
+            after = self._unacked[-1].position if self._unacked else self.head
             if isinstance(item, Seal):
-                self._end = SEALED
-                payload = encode(SessionSealed(reason=item.reason, offset_samples=offset))
+                append = self.place_seal(item.reason, after, self._end)
             else:
-                self._end = self._end.control()
-                payload = encode(item)
-            self._unacked.append(Entry(offset, self._end, payload, is_audio=False))
-            self.unacked_bytes += len(payload) - CONTROL_BYTES
+                append = self.place_event(item, after, self._end)
+            self._end = append.position
+            self._unacked.append(append)
+            self.unacked_bytes += len(append.payload) - CONTROL_BYTES
         self._place_audio()
 
     def _place_audio(self) -> None:
         """Place the whole samples of the pending bytes; no control event is pending."""
         audio = b"".join(self._pending)  # type: ignore[arg-type] # no controls: all are bytes
-        whole = len(audio) - len(audio) % self.frame_bytes
-        step = CHUNK_BYTES - CHUNK_BYTES % self.frame_bytes
-        for first in range(0, whole, step):
-            payload = audio[first : min(first + step, whole)] if whole != len(audio) or whole > step else audio
-            start = self._end.offset
-            self._end = self._end.advanced(len(payload) // self.frame_bytes)
-            self._unacked.append(Entry(start, self._end, payload, is_audio=True))
-        self._pending_bytes -= whole
-        self._pending = [audio[whole:]] if whole != len(audio) else []
+        if appends := self.place_audio(audio, self._unacked[-1].position if self._unacked else self.head, self._end):
+            self._end = appends[-1].position
+            self._unacked += appends
+        rest_bytes = len(audio) % self.frame_bytes
+        self._pending_bytes -= len(audio) - rest_bytes
+        self._pending = [audio[-rest_bytes:]] if rest_bytes else []
 
     def _resend_after(self, head: Position) -> None:
         """Send again what the log lacks after `head`; samples that are no longer kept become a hole, stated as one."""
         end = self.head.offset
         entries = [*self._resend_buffer, *self._unacked]
-        missing = [entry for entry in entries if entry.position > head]
+        missing = [entry._replace(epoch=self.epoch) for entry in entries if entry.position > head]
         present = [entry for entry in entries if entry.position <= head]
         self.resent_entries += max(0, len(missing) - len(self._unacked))
         if missing:
-            end = missing[0].start
-            missing[0] = self._without_beginning(missing[0], head)
+            first = missing[0]
+            end = first.after.offset
+            known_bytes = max(0, head.offset - end) * self.frame_bytes if first.is_audio else 0
+            missing[0] = first._replace(after=max(head, Position(end, 0)), payload=first.payload[known_bytes:])
         if end > head.offset:
             lost = end - head.offset
             self.lost_samples += lost
-            missing.insert(0, Entry(head.offset, Position(end, 0), encode(HoleFound(samples=lost)), is_audio=False))
+            hole = Append(
+                self.keys, self.epoch, head, Position(end, 0), encode(HoleFound(samples=lost)), is_audio=False
+            )
+            missing.insert(0, hole)
         self.head = head
         self.unacked_bytes += sum(len(one.payload) for one in missing) - sum(len(one.payload) for one in self._unacked)
         self._resend_buffer = deque(present)
         self._resendable_bytes = sum(len(one.payload) for one in present)
         self._unacked = deque(missing)
-
-    def _without_beginning(self, entry: Entry, head: Position) -> Entry:
-        present = head.offset - entry.start
-        if present <= 0 or not entry.is_audio:
-            return entry
-        return entry._replace(start=head.offset, payload=entry.payload[present * self.frame_bytes :])

@@ -87,14 +87,14 @@ class DurableCalls:
         self._server = server
 
     async def run(self, calls: Sequence[Call]) -> DurableAnswers:
-        """See `Server.run_many`."""
+        """See `Server.run_waiting`."""
         wanted = self.durability
         timeout_ms = PROBE_MS if wanted.may_degrade and self.is_short else wanted.timeout_ms
         answers, counts = await self._server.run_waiting(calls, wanted.replicas, timeout_ms)
         if not wanted.replicas:
             return DurableAnswers(answers, [True] * len(answers))
         short = [
-            count < wanted.replicas and not isinstance(answer, LogUnavailableError)
+            count < wanted.replicas and not isinstance(answer, Exception)
             for answer, count in zip(answers, counts, strict=True)
         ]
         self._record(sum(short), min(counts, default=0))

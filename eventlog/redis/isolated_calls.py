@@ -17,9 +17,10 @@ async def run_isolated(
     server: Server, items: Sequence[T], partition_of: Callable[[T], int], most: int,
     call: Callable[[Sequence[T]], Call],
 ) -> list[Any]:  # fmt: skip
-    """Each item's answer or exception, in order, of calls that hold up to `most` items and answer a list of as many.
+    """Each item's answer or exception, in order, of calls that hold up to `most` items.
 
-    Where a script fails at one item, the items of its call are asked again, each alone, so that the others go on.
+    A call answers a list of as many, or one value for all. Where a script fails at one item, the items of its call are
+    asked again, each alone, so that the others go on.
 
     Raises:
         LogUnavailableError: if every call failed by that.
@@ -29,28 +30,18 @@ async def run_isolated(
         for group in server.groups(list(enumerate(items)), lambda one: partition_of(one[1]))
         for first in range(0, len(group), most)
     ]
-    calls = [call([item for _, item in part]) for part in parts]
-    try:
-        found = await server.run_many(calls)
-    except ResponseError:
-        found = [await _run_alone(server, one) for one in calls]
-    if found and all(isinstance(answer, LogUnavailableError) for answer in found):
-        raise found[0]
     answers: list[Any] = [None] * len(items)
-    for part, answer in zip(parts, found, strict=True):
-        each: list[Any] = answer
-        if isinstance(answer, LogUnavailableError):
-            each = [answer] * len(part)
-        elif isinstance(answer, Exception):
-            alone = [await _run_alone(server, call([item])) for _, item in part]
-            each = [one if isinstance(one, Exception) else one[0] for one in alone]
-        for (number, _), one in zip(part, each, strict=True):
-            answers[number] = one
+    while parts:
+        found, _ = await server.run_waiting([call([item for _, item in part]) for part in parts], 0, 0)
+        if all(isinstance(answer, LogUnavailableError) for answer in found):
+            raise found[0]
+        again: list[list[tuple[int, T]]] = []
+        for part, answer in zip(parts, found, strict=True):
+            if isinstance(answer, ResponseError) and len(part) > 1:
+                again += ([one] for one in part)
+                continue
+            each = answer if isinstance(answer, list) else [answer] * len(part)
+            for (number, _), one in zip(part, each, strict=True):
+                answers[number] = one
+        parts = again
     return answers
-
-
-async def _run_alone(server: Server, call: Call) -> Any:  # noqa: ANN401 - a script's answer has the script's own shape
-    try:
-        return await server.run(call.script, call.keys, call.arguments)
-    except (ResponseError, LogUnavailableError) as error:
-        return error

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from itertools import chain
+from typing import Any, NamedTuple
 
 import msgspec
+from redis.exceptions import NoPermissionError, ResponseError
 
+from eventlog.appender import counts_as_done
 from eventlog.codec import decode_start, encode
 from eventlog.events import CONTAINER, SessionOpened, SessionSealed, SessionStarted
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, Appended, AudioEntry, Code, Commit, Committed, LogUnavailableError, Opened
 from eventlog.positions import SEALED, Position
 from eventlog.redis.durability import FAST, Durability, DurableCalls
+from eventlog.redis.isolated_calls import run_isolated
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
@@ -26,6 +31,12 @@ CHUNKS_PER_READ = 256
 """A catch-up takes at most this many entries per stream and call, however small they are."""
 
 _FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
+
+
+_Part = list[tuple[int, Append]]
+"""The appends of one call, each with its number among all."""
+
+_log = logging.getLogger(__name__)
 
 
 class LogPosition(NamedTuple):
@@ -133,12 +144,15 @@ class RedisLog:
         One whose effects too few replicas have is UNKNOWN: it is in the log, and appended again it counts as done once
         they have it.
         """
-        numbered = list(enumerate(appends))
-        calls: list[list[tuple[int, Append]]] = []
-        requests: list[Call] = []
-        for group in self.server.groups(numbered, lambda item: item[1].keys.partition.number):
-            for first in range(0, len(group), APPENDS_PER_CALL):
-                part = group[first : first + APPENDS_PER_CALL]
+        parts = [
+            group[first : first + APPENDS_PER_CALL]
+            for group in self.server.groups(list(enumerate(appends)), lambda item: item[1].keys.partition.number)
+            for first in range(0, len(group), APPENDS_PER_CALL)
+        ]
+        results: list[Appended] = [_UNKNOWN] * len(appends)
+        while parts:
+            requests: list[Call] = []
+            for part in parts:
                 keys: list[str] = []
                 arguments: list[Argument] = []
                 for _, append in part:
@@ -147,19 +161,22 @@ class RedisLog:
                         append.epoch, str(append.after), str(append.position), "pcm" if append.is_audio else "event",
                         append.payload,
                     )  # fmt: skip
-                calls.append(part)
                 requests.append(Call(script("append_audio"), keys, arguments))
-        answers, confirmed = await self.durable_calls.run(requests)
-        if answers and all(isinstance(answer, LogUnavailableError) for answer in answers):
-            raise answers[0]
-        results: list[Appended] = [_UNKNOWN] * len(numbered)
-        for call, answer, is_confirmed in zip(calls, answers, confirmed, strict=True):
-            if isinstance(answer, LogUnavailableError):
-                continue
-            for (number, append), one in zip(call, answer, strict=True):
-                result = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
-                if is_confirmed or not _counts_as_done(result, append):
-                    results[number] = result
+            answers, confirmed = await self.durable_calls.run(requests)
+            if all(isinstance(answer, LogUnavailableError) for answer in answers):
+                raise answers[0]
+            has_failed = False
+            for part, answer, is_confirmed in zip(parts, answers, confirmed, strict=True):
+                if isinstance(answer, LogUnavailableError):
+                    continue
+                if isinstance(answer, ResponseError):
+                    has_failed = True
+                    continue
+                for (number, append), one in zip(part, answer, strict=True):
+                    result = _OK if one == 0 else Appended(Code(one[0]), one[1], Position.parse(one[2]))
+                    if is_confirmed or not counts_as_done(result, append.position):
+                        results[number] = result
+            parts = _split_failed(parts, answers, results) if has_failed else []
         return results
 
     async def read(
@@ -237,14 +254,15 @@ class RedisLog:
         return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]
 
     async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
-        """Record a sign of life for each (session, epoch); harmless for those that are gone or superseded."""
-        groups = self.server.groups(touches, lambda item: item[0].partition.number)
-        await self.server.run_all(
-            [
-                Call(script("touch_sessions"), [keys.session for keys, _ in group], [epoch for _, epoch in group])
-                for group in groups
-            ]
-        )
+        """Record a sign of life for each (session, epoch); harmless for those that are gone, superseded or broken."""
+        def call(part: Sequence[tuple[SessionKeys, int]]) -> Call:
+            return Call(script("touch_sessions"), [keys.session for keys, _ in part], [epoch for _, epoch in part])
+
+        for answer in await run_isolated(
+            self.server, touches, lambda item: item[0].partition.number, APPENDS_PER_CALL, call
+        ):
+            if isinstance(answer, LogUnavailableError | NoPermissionError):
+                raise answer
 
     async def seal(self, keys: SessionKeys, reason: str, *, idle_ms: int = 0) -> Code:
         """End a session from outside, if it was idle for `idle_ms` by Redis's clock: OK, GONE, SEALED or NOT_IDLE."""
@@ -263,9 +281,34 @@ class RedisLog:
         ]
 
 
-def _counts_as_done(answer: Appended, append: Append) -> bool:
-    return answer.code == Code.OK or (answer.code == Code.MISPLACED and answer.head >= append.position)
-
-
 _OK = Appended(Code.OK)
 _UNKNOWN = Appended(Code.UNKNOWN)
+_BROKEN = Appended(Code.BROKEN)
+
+
+def _split_failed(parts: Sequence[_Part], answers: Sequence[Any], results: list[Appended]) -> list[_Part]:
+    """Return a part for each session of the calls that failed, to be tried alone; one that was alone gets BROKEN.
+
+    A script stops at the first session whose keys it cannot use. What it wrote before counts as done when tried again.
+    """
+    errors = {
+        append.keys: answer
+        for part, answer in zip(parts, answers, strict=True) if isinstance(answer, ResponseError)
+        for _, append in part
+    }  # fmt: skip
+    by_session: dict[SessionKeys, _Part] = {keys: [] for keys in errors}
+    for item in chain.from_iterable(parts):  # those of other calls too: no later entry without an earlier one
+        if (of_session := by_session.get(item[1].keys)) is not None:
+            of_session.append(item)
+    again: list[_Part] = []
+    for keys, error in errors.items():
+        if isinstance(error, NoPermissionError):
+            raise error  # no session's fault: every call fails
+        if by_session[keys] not in parts:
+            again.append(by_session[keys])
+            continue
+        _log.error("append failed by the session's own keys", extra={"session_id": keys.session_id, "error": error})
+        for number, _ in by_session[keys]:
+            results[number] = _BROKEN
+    return again
+

@@ -91,11 +91,15 @@ class Server:
             ResponseError: if a script itself failed, which is a defect.
         """
         answers, _ = await self.run_waiting(calls, 0, 0)
+        for answer in answers:
+            if isinstance(answer, ResponseError):
+                raise answer
         return answers
 
     async def run_waiting(self, calls: Sequence[Call], replicas: int, timeout_ms: int) -> tuple[list[Any], list[int]]:
-        """As `run_many`; also count the replicas that had each call's effects after `timeout_ms`, up to `replicas`.
+        """Return each call's answer or exception, a script's own included; count the replicas that had its effects.
 
+        They are counted up to `replicas`, `timeout_ms` at the longest.
         That many have everything that the call's node had written before, if the call wrote anything: see
         `eventlog.redis.durability`. With `replicas` 0 nothing waits, and no counts come back.
         """
@@ -117,9 +121,6 @@ class Server:
                 answers[number] = again[index]
                 if counted:
                     counts[number] = counted[index]
-        for answer in answers:
-            if isinstance(answer, ResponseError):
-                raise answer
         return answers, counts
 
     async def execute(self, *command: Argument) -> Any:  # noqa: ANN401 - Redis's answer has the command's own shape

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from eventlog.codec import decode_start, encode
 from eventlog.events import SessionStarted, SourceDescribed
 from eventlog.keys import SessionKeys
-from eventlog.log import Appended, Claim, Code
+from eventlog.log import Appended, Claim, Code, LogUnavailableError
 from eventlog.positions import SEALED, Position
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Server
@@ -128,7 +128,8 @@ class Uploads:
 async def read_credits(server: Server, session_ids: Sequence[str], ahead_bytes: int) -> list[int]:
     """Return up to which byte each session's upload may be appended to; `ahead_bytes` until a worker decodes it.
 
-    Unlimited where no more credit will come: it has ended, or a worker of an older version decodes it.
+    Unlimited where no more credit will come: it has ended, or a worker of an older version decodes it. Also where its
+    keys are broken, so that this read of many fails for none: the append reports it.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -136,14 +137,21 @@ async def read_credits(server: Server, session_ids: Sequence[str], ahead_bytes: 
     sessions = [server.keys.of(session_id) for session_id in session_ids]
     commands = [("HMGET", keys.upload.session, "credit_bytes", "guard") for keys in sessions]
     commands += [("HMGET", keys.session, "guard", "guard") for keys in sessions]
-    answers = await server.execute_all(commands)
+    answers = await server.execute_many(commands)
+    for answer in answers:
+        if isinstance(answer, LogUnavailableError):
+            raise answer
     return [
         _credit(upload, audio, ahead_bytes)
         for upload, audio in zip(answers[: len(sessions)], answers[len(sessions) :], strict=True)
     ]
 
 
-def _credit(upload: Sequence[bytes | None], audio: Sequence[bytes | None], ahead_bytes: int) -> int:
+def _credit(
+    upload: Sequence[bytes | None] | Exception, audio: Sequence[bytes | None] | Exception, ahead_bytes: int
+) -> int:
+    if isinstance(upload, Exception) or isinstance(audio, Exception):
+        return sys.maxsize
     granted, guard = upload
     if guard is None or guard.endswith(b" " + str(SEALED).encode()):
         return sys.maxsize

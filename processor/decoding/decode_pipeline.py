@@ -8,19 +8,17 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
+from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import UndecodableEventError, decode_audio_event
 from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalAsked, SessionSealed
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
-from processor.decoding.child_protocol import SAMPLE_BYTES, RestartPoint, decode_source
+from processor.decoding.child_protocol import RestartPoint, decode_source
 from processor.decoding.decoder_process import DecoderProcess
 from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 
 log = logging.getLogger(__name__)
-
-CHUNK_BYTES = 65_536
-"""Of PCM in one entry: two seconds of mono; a reader's bound on a reply holds with it."""
 
 CREDIT_STEPS = 64
 """In which an upload's credit is raised: few enough to cost nothing, and a sender never waits for the last one."""
@@ -243,7 +241,7 @@ class DecodePipeline:
         while not self._has_output_ended and (written_bytes is None or self._output_bytes < written_bytes):
             self._output_changed.clear()
             await self._output_changed.wait()
-        if self._appender.channels:
+        if self._appender.is_described:
             await self._appender.append_event(event)
         elif isinstance(event, ProvisionalAsked):
             self._limits.answer_empty(event)  # its client waits, perhaps before it sends the next bytes
@@ -262,7 +260,7 @@ class DecodePipeline:
             await self._appender.append_event(event)
         self._early_events.clear()
         self._count_output(len(line))
-        frame_bytes = SAMPLE_BYTES * self._appender.channels
+        frame_bytes = self._appender.frame_bytes
         rest = b""
         while piece := await child.output.read(CHUNK_BYTES - len(rest)):
             data = rest + piece

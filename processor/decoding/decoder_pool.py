@@ -12,6 +12,7 @@ import msgspec
 from eventlog.events import ProvisionalAsked
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Claim, Code, EventLog, LogUnavailableError
+from eventlog.log_retry import LogRetry
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.feed import ProvisionalAnswer
 from eventlog.work.uploads import DecodingStart, TrimPoint, Uploads
@@ -24,7 +25,7 @@ from processor.decoding.child_protocol import (
 )
 from processor.decoding.decode_pipeline import DecodeLimits, DecodePipeline, DecodingFailedError, TooLongError
 from processor.decoding.decoder_process import run_decoder
-from processor.decoding.pcm_appender import RETRY_S, LogMovedError, PcmAppender, retry_until_answered
+from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 from processor.settings import WorkerSettings
 
 log = logging.getLogger(__name__)
@@ -42,17 +43,20 @@ NO_PROCESS_S = 1.0
 ROOM_CHECK_S = 0.05
 """Between two checks whether the checkpoint has come nearer: tens of seconds of audio are still to be processed."""
 
+RETRY_S = 0.2
+"""Pause before a read or a decoding begins again: short against a speaker's patience, long against a busy loop."""
+
 
 class _UploadTrimmer:
     """Stores restart points with an upload, and frees the bytes before them."""
 
     def __init__(
-        self, claim: Claim, uploads: Uploads, log_: EventLog, on_log_error: Callable[[], None], *, is_head_stored: bool
+        self, claim: Claim, uploads: Uploads, log_: EventLog, retry: LogRetry, *, is_head_stored: bool
     ) -> None:
         self._claim = claim
         self._uploads = uploads
         self._log = log_
-        self._on_log_error = on_log_error
+        self._retry = retry
         self._is_head_stored = is_head_stored
 
     async def grant_credit(self, credit_bytes: int, restart: RestartPoint | None) -> bool:
@@ -63,13 +67,11 @@ class _UploadTrimmer:
         """
         freed = None
         if restart is not None:
-            if not await retry_until_answered(self._uploads.may_be_trimmed, self._on_log_error):
+            if not await self._retry.call(self._uploads.may_be_trimmed):
                 return False
             first = b"" if self._is_head_stored else await self._first_bytes(restart.head_bytes)
             freed = TrimPoint(msgspec.json.encode(restart), restart.offset_bytes, first)
-        code = await retry_until_answered(
-            lambda: self._uploads.grant_credit(self._claim, credit_bytes, freed), self._on_log_error
-        )
+        code = await self._retry.call(lambda: self._uploads.grant_credit(self._claim, credit_bytes, freed))
         if code != Code.OK:
             raise LogMovedError(code)
         self._is_head_stored |= freed is not None
@@ -79,7 +81,7 @@ class _UploadTrimmer:
         upload, found, cursor = self._claim.keys.session.upload, bytearray(), OPENED
         while len(found) < count:
             read = partial(self._log.read, {upload: cursor}, max_bytes_each=count - len(found))
-            entries = (await retry_until_answered(read, self._on_log_error)).get(upload)
+            entries = (await self._retry.call(read)).get(upload)
             if not entries:
                 raise LogMovedError(Code.GONE)
             for entry in entries:
@@ -169,14 +171,15 @@ class DecoderPool:
     async def _decode(self, run: ActiveRun) -> None:
         """Decode a run's upload to its end, again from the start if the log or a child fails."""
         crashes = 0
+        retry = LogRetry(self._report_unavailable)
         while run.is_held:
             try:
-                if not await self._try_decoding(run, is_given_up=crashes >= MAX_CRASHES):
+                if not await self._try_decoding(run, retry, is_given_up=crashes >= MAX_CRASHES):
                     return
                 break
             except LogMovedError as error:
-                # Gone although its guard exists: the stream does not match the guard, and will not next time.
-                crashes += error.code == Code.GONE
+                # Gone although its guard exists, or broken: the keys do not match, and will not next time.
+                crashes += error.code in {Code.GONE, Code.BROKEN}
                 await asyncio.sleep(RETRY_S)
             except OSError as error:
                 log.warning("decoder not started; retrying", extra={"error": error})
@@ -190,19 +193,19 @@ class DecoderPool:
         # The run's end, which the seal brings about, must not keep the upload from being freed.
         self._freeing.add(run.claim.keys.member)
         try:
-            await retry_until_answered(lambda: self._uploads.free(run.claim.keys.session), self._on_log_error)
+            await retry.call(lambda: self._uploads.free(run.claim.keys.session))
         finally:
             self._freeing.discard(run.claim.keys.member)
 
-    async def _try_decoding(self, run: ActiveRun, *, is_given_up: bool) -> bool:
+    async def _try_decoding(self, run: ActiveRun, retry: LogRetry, *, is_given_up: bool) -> bool:
         """Decode once and seal the audio; returns False if the session is gone, or another worker's."""
-        begun = await retry_until_answered(lambda: self._uploads.start_decoding(run.claim), self._on_log_error)
+        begun = await retry.call(lambda: self._uploads.start_decoding(run.claim))
         if begun.code != Code.OK or begun.start is None:
             return begun.code == Code.SEALED
-        appender = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, self._on_log_error)
+        appender = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, retry)
         reason, detail = "failed", "could not be decoded"
         if not is_given_up:
-            reason, detail = await self._run_pipeline(run, begun, appender)
+            reason, detail = await self._run_pipeline(run, begun, appender, retry)
         await appender.seal(reason, detail)
         log.info(
             "upload decoded",
@@ -213,15 +216,19 @@ class DecoderPool:
         )  # fmt: skip
         return True
 
-    async def _run_pipeline(self, run: ActiveRun, begun: DecodingStart, appender: PcmAppender) -> tuple[str, str]:
+    def _report_unavailable(self, error: LogUnavailableError, _: float) -> None:
+        log.info("decoding waits: log unavailable", extra={"error": error})
+        self._on_log_error()
+
+    async def _run_pipeline(
+        self, run: ActiveRun, begun: DecodingStart, appender: PcmAppender, retry: LogRetry
+    ) -> tuple[str, str]:
         """Decode once; returns the reason and the detail with which the audio ends."""
         settings = self._settings
         restart = decode_restart_point(begun.restart) if begun.restart else None
         if begun.restart and (restart is None or len(begun.first_bytes) != restart.head_bytes):
             return "failed", UNKNOWN_RESTART_POINT
-        trimmer = _UploadTrimmer(
-            run.claim, self._uploads, self._log, self._on_log_error, is_head_stored=restart is not None
-        )
+        trimmer = _UploadTrimmer(run.claim, self._uploads, self._log, retry, is_head_stored=restart is not None)
         limits = DecodeLimits(
             max_samples=int(settings.max_session_s * SAMPLE_RATE_HZ),
             wait_for_room=lambda samples: self._wait_for_room(run, samples),

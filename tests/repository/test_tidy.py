@@ -36,7 +36,7 @@ PURE = re.compile(
     r"|stenolog/operations/(aws/desired_state|transcript_diff)\.py"
     r"|projections/cleaning/.*\.py|projections/forwarding/(run_scheduler|event_batches)\.py"
     r"|projections/(public_json|lists|feeds|sessions|status|kafka/(records|talk_time))\.py"
-    r"|eventlog/(archive/(layout|manifest|part_cutter)|events|codec|keys|positions|projection/webhook_targets)\.py")
+    r"|eventlog/(archive/(layout|manifest|part_cutter)|appender|events|codec|keys|positions|projection/webhook_targets)\.py")
 IMPURE = {
     "redis", "asyncio", "starlette", "uvicorn", "httpx2", "websockets", "socket", "subprocess", "threading", "time",
 }

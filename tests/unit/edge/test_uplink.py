@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge.session.uplink import CHUNK_BYTES, Seal, Uplink
+from edge.session.uplink import Seal, Uplink
+from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import decode_audio_event
 from eventlog.events import Finalized, HoleFound, SessionSealed
 from eventlog.keys import Keys
@@ -123,6 +124,27 @@ def test_audio_that_is_not_kept_is_a_hole(resend_buffer_bytes: int, sizes: list[
     assert all(there in {0, want} for there, want in zip(audio, sent, strict=True))
     assert audio.count(0) - sent.count(0) <= 2 * line.lost_samples
     assert log.head == Position(len(sent) // 2, 0)
+
+
+@given(st.integers(0, 400), st.lists(st.tuples(st.integers(1, 40), st.integers(0, 3), st.booleans()), max_size=20))
+def test_repeated_losses_keep_the_length(resend_buffer_bytes: int, rounds: list[tuple[int, int, bool]]) -> None:
+    """However often the log goes back, by entries or within one, the stream has the length of the received audio."""
+    line, log, sent = uplink(resend_buffer_bytes=resend_buffer_bytes), Log(), b""
+    for size, lost_entries, is_cut in [*rounds, (1, 0, False)]:
+        sent += b"\1\2" * size
+        line.add_audio(b"\1\2" * size)
+        line.add_control(Finalized())
+        drain(line, log)
+        del log.entries[len(log.entries) - lost_entries :]
+        if is_cut and log.entries and log.entries[-1].is_audio and len(log.entries[-1].payload) > 2:
+            cut = log.entries[-1]  # as if an earlier connection had cut its entries elsewhere
+            log.entries[-1] = cut._replace(position=Position(cut.position.offset - 1, 0), payload=cut.payload[:-2])
+    line.add_audio(b"\1\2")
+    drain(line, log)
+    audio = log.audio(2)
+    assert len(audio) == len(sent) + 2
+    assert set(audio[0::2]) <= {0, 1}
+    assert set(audio[1::2]) <= {0, 2}
 
 
 def test_large_frames_are_cut() -> None:

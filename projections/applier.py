@@ -82,8 +82,8 @@ class Applier:
                 commands = [self._projection.reads(one) for one in found]
                 answers = iter(await self._log.server.execute_many([one for each in commands for one in each]))
                 plans: list[tuple[RunFacts, Plan]] = []
-                for one, asked in zip(found, commands, strict=True):
-                    read = [next(answers) for _ in asked]
+                for one, requested in zip(found, commands, strict=True):
+                    read = [next(answers) for _ in requested]
                     if any(isinstance(answer, LogUnavailableError) for answer in read):
                         failed.add(one.keys.partition.number)
                     else:

@@ -111,7 +111,7 @@ class ProjectionRunner:
         self._tasks.spawn("wake-ups", self._wakeups.wait())
 
     async def wait(self) -> None:
-        """Return, or raise its error, as soon as a projector, a forwarder or the wake-ups end; before `stop`, none should."""
+        """Return, or raise its error, as soon as a part of it ends; before `stop`, none should."""
         await self._tasks.wait()
 
     async def stop(self) -> None:

@@ -211,15 +211,15 @@ class Uplink:
     def _place_audio(self) -> None:
         """Place the whole samples of the pending bytes; no control event is pending."""
         audio = b"".join(self._pending)  # type: ignore[arg-type] # no controls: all are bytes
-        whole = len(audio) - len(audio) % self.frame_bytes
+        end = len(audio) - len(audio) % self.frame_bytes
         step = CHUNK_BYTES - CHUNK_BYTES % self.frame_bytes
-        for first in range(0, whole, step):
-            payload = audio[first : min(first + step, whole)] if whole != len(audio) or whole > step else audio
+        for first in range(0, end, step):
+            payload = audio[first : min(first + step, end)] if end != len(audio) or end > step else audio
             start = self._end.offset
             self._end = self._end.advanced(len(payload) // self.frame_bytes)
             self._unacked.append(Entry(start, self._end, payload, is_audio=True))
-        self._pending_bytes -= whole
-        self._pending = [audio[whole:]] if whole != len(audio) else []
+        self._pending_bytes -= end
+        self._pending = [audio[end:]] if end != len(audio) else []
 
     def _resend_after(self, head: Position) -> None:
         """Send again what the log lacks after `head`; samples that are no longer kept become a hole, stated as one."""

@@ -65,7 +65,7 @@ class DecodeLimits:
     wait_for_room: Callable[[int], Awaitable[None]]
     answer_empty: Callable[[ProvisionalAsked], None]
     ahead_bytes: int
-    kept_bytes: int
+    retained_bytes: int
     grant_credit: Callable[[int, RestartPoint | None], Awaitable[bool]]
 
 
@@ -183,9 +183,9 @@ class DecodePipeline:
     async def _raise_credit(self, child: DecoderProcess) -> None:
         """Let the sender send as much again as was taken, unless none of it could ever be freed."""
         limits = self._limits
-        if self._offset_bytes > self._freed_bytes + limits.kept_bytes + SLACK_BYTES and not child.restart_points:
+        if self._offset_bytes > self._freed_bytes + limits.retained_bytes + SLACK_BYTES and not child.restart_points:
             raise DecodingFailedError(
-                f"longer than {limits.kept_bytes >> 20} MiB in a form that can't be gone on with from its middle"
+                f"longer than {limits.retained_bytes >> 20} MiB in a form that can't be gone on with from its middle"
             )
         credit_bytes = self._next_credit_bytes()
         if credit_bytes >= self._credit_bytes + limits.ahead_bytes // CREDIT_STEPS:
@@ -195,7 +195,7 @@ class DecodePipeline:
     def _next_credit_bytes(self) -> int:
         """Up to where the sender may send."""
         limits = self._limits
-        most_bytes = self._freed_bytes + limits.kept_bytes + 2 * SLACK_BYTES
+        most_bytes = self._freed_bytes + limits.retained_bytes + 2 * SLACK_BYTES
         return max(self._credit_bytes, min(self._offset_bytes + limits.ahead_bytes, most_bytes))
 
     async def _retry_freeing(self, child: DecoderProcess) -> None:

@@ -52,17 +52,17 @@ class PcmAppender:
     """Appends one decoding's samples and events, except those that an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart,
+        self, log_: EventLog, uploads: Uploads, keys: SessionKeys, decoding: DecodingStart,
         on_log_error: Callable[[], None],
     ) -> None:
-        """Continue at the head that `begun` states."""
-        assert begun.start is not None  # noqa: S101 -- callers asked for code OK
+        """Continue at the head that `decoding` states."""
+        assert decoding.start is not None  # noqa: S101 -- callers asked for code OK
         self._log = log_
         self._uploads = uploads
         self._keys = keys
-        self._epoch = begun.epoch
-        self._head = begun.head
-        self._start: SessionStarted = begun.start
+        self._epoch = decoding.epoch
+        self._head = decoding.head
+        self._start: SessionStarted = decoding.start
         self._on_log_error = on_log_error
         self.position = OPENED
         """Where this decoding stands, perhaps behind the head."""

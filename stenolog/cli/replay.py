@@ -191,12 +191,12 @@ async def _until_unable(work: Any, failed: asyncio.Future[str]) -> None:  # noqa
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _obstacle(job: Job, one: Replayable) -> str:
+def _obstacle(job: Job, session: Replayable) -> str:
     """Why a session can't be replayed; empty if it can."""
-    if one.code != Code.OK:
-        return REASONS[one.code]
+    if session.code != Code.OK:
+        return REASONS[session.code]
     try:
-        job.plan.overrides.over(one.start)
+        job.plan.overrides.over(session.start)
     except ValueError as error:
         return str(error)
     return ""

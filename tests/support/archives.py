@@ -20,7 +20,7 @@ def cut(entries: Sequence[AudioEntry], part_samples: int, channels: int) -> Iter
         cutter = PartCutter(number, part_samples, channels)
         after = Position(cutter.start_samples, 0)
         pcm = b"".join(
-            cutter.feed(entry) for entry in entries if entry.position > after and not cutter.is_whole
+            cutter.feed(entry) for entry in entries if entry.position > after and not cutter.is_complete
         )
         yield cutter, pcm
         if cutter.sealed is not None:

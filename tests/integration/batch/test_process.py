@@ -110,8 +110,8 @@ async def over_the_socket(http: httpx2.AsyncClient, data: bytes, query: str) -> 
         return [_said(final) for final in client.of("final")]
 
 
-def _said(one: dict[str, Any]) -> tuple[str, float, float, int]:
-    return one["text"], one["start"], one["end"], one["channel"]
+def _said(status: dict[str, Any]) -> tuple[str, float, float, int]:
+    return status["text"], status["start"], status["end"], status["channel"]
 
 
 @pytest.mark.usefixtures("path")

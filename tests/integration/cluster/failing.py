@@ -114,14 +114,14 @@ async def speaker(edge: Edge, stack: AsyncExitStack, wanted: Callable[[str], boo
     raise AssertionError("no session's id was one that is wanted")
 
 
-async def held(one: Speaker, sentences: Sequence[int]) -> None:
+async def held(speaker: Speaker, sentences: Sequence[int]) -> None:
     """Have it speak in real time, to its end, and get every word exactly once, and no error."""
-    await one.say(spoken(sentences), speed=1.0)
-    end = await one.finish()
-    kinds = [message["type"] for message in one.received]
+    await speaker.say(spoken(sentences), speed=1.0)
+    end = await speaker.finish()
+    kinds = [message["type"] for message in speaker.received]
     assert "error" not in kinds
     # A failover that loses finals makes the feed start again.
-    latest = one.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.received
+    latest = speaker.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else speaker.received
     finals = [message for message in latest if message["type"] == "final"]
     assert texts(finals) == undisturbed(sentences)
     assert end["transcript"] == " ".join(undisturbed(sentences))

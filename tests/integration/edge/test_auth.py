@@ -19,7 +19,7 @@ from tests.integration.edge.tokens import NOW_S, Clock, bearer, guarded, token
 from tests.support.waiting import eventually_async
 
 EVERY_SCOPE = "ingest read admin"
-NOBODYS = str(uuid.UUID(int=9, version=4))
+UNUSED_ID = str(uuid.UUID(int=9, version=4))
 
 
 @pytest.fixture
@@ -45,13 +45,13 @@ def of_sessions(edge: Replica) -> list[Operation]:
     return [one for one in protected(edge) if "{session_id}" in one.path]
 
 
-def path_of(operation: Operation, session_id: str = NOBODYS) -> str:
+def path_of(operation: Operation, session_id: str = UNUSED_ID) -> str:
     """An address of it: the first value that is allowed for each further part."""
     values = {one.name: str(one.schema.get("enum", ["x"])[0]) for one in operation.parameters if one.place == "path"}
     return re.sub(r"\{(\w+)[^}]*\}", lambda match: (values | {"session_id": session_id})[match[1]], operation.path)
 
 
-async def asked(edge: Replica, operation: Operation, text: str | None, session_id: str = NOBODYS) -> httpx2.Response:
+async def asked(edge: Replica, operation: Operation, text: str | None, session_id: str = UNUSED_ID) -> httpx2.Response:
     """Its answer, the body read unless it is a stream of events."""
     headers = {} if text is None else bearer(text)
     async with (
@@ -63,10 +63,12 @@ async def asked(edge: Replica, operation: Operation, text: str | None, session_i
         return answer
 
 
-async def codes(edge: Replica, some: list[Operation], text: str | None, session_id: str = NOBODYS) -> dict[str, str]:
+async def codes(
+    edge: Replica, operations: list[Operation], text: str | None, session_id: str = UNUSED_ID
+) -> dict[str, str]:
     """Status and code of each one's answer, by name."""
     found = {}
-    for one in some:
+    for one in operations:
         answer = await asked(edge, one, text, session_id)
         is_problem = answer.headers.get("content-type") == PROBLEM_JSON
         found[one.name] = f"{answer.status_code} {answer.json()['code'] if is_problem else ''}".strip()
@@ -124,7 +126,7 @@ async def test_tenants_are_isolated_everywhere(edge: Replica) -> None:
         assert not [name for name, code in mine.items() if code.endswith("unknown_session")]
         theirs = await codes(edge, named, stranger, session_id)
         assert theirs == {one.name: "404 unknown_session" for one in named}
-        assert theirs == await codes(edge, named, stranger, NOBODYS)
+        assert theirs == await codes(edge, named, stranger, UNUSED_ID)
         for one in protected(edge):
             if one not in named and one.method == "GET":
                 assert session_id not in (await asked(edge, one, stranger)).text

@@ -165,7 +165,7 @@ async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyP
         await erase(single.server, single.keys(name), TENANT)
         await single.do("ZINCRBY", partition.erased, age - 100, name)
     assert await single.do("ZRANGE", partition.erased, 0, -1) == [name.encode() for name in names[2:]]
-    assert 0 < await single.do("PTTL", partition.erased) <= erasure.ERASED_KEPT_MS
+    assert 0 < await single.do("PTTL", partition.erased) <= erasure.ERASED_RETENTION_MS
     await single.do("ZADD", partition.erased, 1, names[2])
     await single.opened("another")
     await erase(single.server, single.keys(names[0]), TENANT)

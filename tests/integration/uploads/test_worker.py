@@ -36,7 +36,7 @@ async def record(upload: Upload) -> dict[str, int]:
     return json.loads(found) if found else {}
 
 
-async def kept_bytes(upload: Upload) -> int:
+async def retained_bytes(upload: Upload) -> int:
     """How much of it is in Redis."""
     found = await upload._log.server.execute("XRANGE", upload.upload.audio, "-", "+")
     return sum(len(fields[1]) for _, fields in found if fields[0] == b"pcm")
@@ -57,7 +57,7 @@ async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None
         await eventually_async(may_send)
         await upload.send(data[at : at + PIECE_BYTES], PIECE_BYTES)
         at += PIECE_BYTES
-        most = max(most, await kept_bytes(upload))
+        most = max(most, await retained_bytes(upload))
     await upload.seal()
     await ended([upload])
     assert (await end(upload)).reason == "stop"
@@ -166,7 +166,7 @@ async def test_beside_an_older_worker_all_is_kept(single: Deployment) -> None:
 
     await eventually_async(is_heard)
     assert await record(upload) == {}
-    assert await kept_bytes(upload) == len(data)
+    assert await retained_bytes(upload) == len(data)
     await upload.seal()
     await ended([upload])
     assert await upload.pcm() == decoded(data).pcm

@@ -114,8 +114,8 @@ async def test_sentences_come_in_order(redis_url: str, edge: Replica, receiver: 
     assert receiver.taken == other.taken
 
 
-def _has_taken(one: Receiver, count: int) -> bool:
-    return len(one.taken) == count
+def _has_taken(receiver: Receiver, count: int) -> bool:
+    return len(receiver.taken) == count
 
 
 async def test_a_refused_event_becomes_a_dead_letter(redis_url: str, edge: Replica, receiver: Receiver) -> None:
@@ -127,7 +127,7 @@ async def test_a_refused_event_becomes_a_dead_letter(redis_url: str, edge: Repli
 
         async def reasons() -> list[str]:
             found = read_dead_letters(edge.core.server, ["webhooks"])
-            return [letter.reason async for letters in found for letter in letters]
+            return [dead_letter.reason async for dead_letters in found for dead_letter in dead_letters]
 
         assert await eventually_async(reasons, WAIT_S) == [f"webhook {webhook_id}: answered 403"]
     assert len(receiver.posts) == 1

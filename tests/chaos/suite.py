@@ -320,10 +320,10 @@ async def run(options: Options, scenario: Scenario) -> Outcome:
     """Run a whole scenario."""
     async with Suite(options, scenario) as suite:
         client_tasks = suite.start_clients()
-        began_s = now_s()
+        started_s = now_s()
         try:
             await suite.play()
-            options.log(f"faults over after {now_s() - began_s:.0f} s; waiting for everything to settle")
+            options.log(f"faults over after {now_s() - started_s:.0f} s; waiting for everything to settle")
             return await suite.conclude(client_tasks)
         finally:
             for task in client_tasks:

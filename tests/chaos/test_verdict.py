@@ -25,7 +25,7 @@ LOSS = PowerLoss(synced_s=99.0, at_s=100.0, lost_bytes=1)
 def spoken() -> tuple[Client, StoredSession]:
     """A client that received everything, and its stored session."""
     client = Client(audio_of(next(draw_scenario(1, 0).sessions(0))), 0, random.Random(1))
-    client.session_id, client.begun_s, client.ended_s = SESSION, 0.0, 50.0
+    client.session_id, client.started_s, client.ended_s = SESSION, 0.0, 50.0
     client.acks.append(Ack(client.length, 40.0))
     facts = undisturbed(client.audio, SESSION, ENGINE, length=client.length, reason="stop", holes=())
     finals = [to_listed_final(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
@@ -125,10 +125,10 @@ async def test_a_final_received_twice_is_found() -> None:
 def test_only_power_loss_excuses_a_missing_end() -> None:
     """Unsynced audio may be missing if power loss followed its client's end, and is counted; otherwise it is lost."""
     client, found = spoken()
-    kept = client.length - 4_000
-    facts = undisturbed(client.audio, SESSION, ENGINE, length=kept, reason="idle", holes=())
+    retained = client.length - 4_000
+    facts = undisturbed(client.audio, SESSION, ENGINE, length=retained, reason="idle", holes=())
     cut = found._replace(
-        audio=found.audio._replace(pcm=client.audio.samples[:kept].tobytes(), end_samples=kept), facts=facts
+        audio=found.audio._replace(pcm=client.audio.samples[:retained].tobytes(), end_samples=retained), facts=facts
     )
     assert judged(client, cut).lost
     assert judged(client, cut, LOSS).lost, "its end was on disk long before"

@@ -169,8 +169,8 @@ class Backend:
         """Begin every claim ever had."""
         if not self.claims:
             return None
-        begun = await self.workers[worker].load(self.claims)
-        return [(one.code, repr(one.checkpoint), one.last_fact, one.source) for one in begun]
+        loaded = await self.workers[worker].load(self.claims)
+        return [(one.code, repr(one.checkpoint), one.last_fact, one.source) for one in loaded]
 
     async def do_renew(self, worker: int) -> Any:  # noqa: ANN401
         """Renew every claim ever had."""

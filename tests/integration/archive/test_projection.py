@@ -218,8 +218,8 @@ async def test_freed_audio_does_not_replace_saved_parts(single: Deployment, tmp_
     assert manifest is not None
     assert manifest.missing == STORY.holes
     pcm, _ = read_back(store, manifest)
-    kept = np.concatenate([STORY.samples[:40_000], STORY.samples[50_000:]])
-    assert pcm == kept.tobytes()
+    retained = np.concatenate([STORY.samples[:40_000], STORY.samples[50_000:]])
+    assert pcm == retained.tobytes()
 
 
 async def test_lost_audio_is_reported(single: Deployment, tmp_path: Path) -> None:

@@ -127,7 +127,7 @@ async def held(speaker: Speaker, sentences: Sequence[int]) -> None:
     assert end["transcript"] == " ".join(undisturbed(sentences))
 
 
-async def heard_again(*speakers: Speaker) -> float:
+async def acked_again(*speakers: Speaker) -> float:
     """Wait until each gets the ack of all audio sent by now; when that was, monotonic seconds."""
     sent = {one: one.sent_bytes // 2 for one in speakers}
     await eventually_async(lambda: all(one.durable >= sent[one] for one in speakers), message="acks come again")

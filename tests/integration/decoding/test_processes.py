@@ -82,5 +82,5 @@ async def test_a_recording_is_heard_as_its_samples_are(single: Deployment, name:
     upload = await sent(single, encoded(samples, FORMATS[name]), segmenter=segmenter)
     await single.started(load("whisper", max_parallel=2))
     await ended([upload], 120)
-    heard = " ".join(fact.text for _, fact in await upload.decoded_facts() if isinstance(fact, UtteranceFinal))
-    assert word_error_rate([(conversation.words, heard)]) < 0.08
+    recognised = " ".join(fact.text for _, fact in await upload.decoded_facts() if isinstance(fact, UtteranceFinal))
+    assert word_error_rate([(conversation.words, recognised)]) < 0.08

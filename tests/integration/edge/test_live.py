@@ -168,23 +168,23 @@ async def test_replicas_behind_a_balancer_act_as_one(redis_url: str) -> None:
             alone = await conversation(client)
         async with balanced(one, two, three) as client:
             assert await conversation(client) == alone
-            await eventually_async(lambda: _tells(client, replica_friendly=True, replicas=3))
+            await eventually_async(lambda: _reports(client, replica_friendly=True, replicas=3))
 
 
-async def _tells(client: httpx2.AsyncClient, **fields: object) -> bool:
+async def _reports(client: httpx2.AsyncClient, **fields: object) -> bool:
     status: dict[str, object] = (await client.get("/live/status")).json()
     return fields.items() <= status.items()
 
 
 async def conversation(client: httpx2.AsyncClient) -> list[Any]:
     """What a client hears that brings two utterances, apart from ids."""
-    heard: list[Any] = []
+    results: list[Any] = []
     session_id = await started(client)
     for chunk in chunks(speech(2)):
         answer = await client.post(f"/live/transcribe?session_id={session_id}", content=chunk, headers=PCM)
-        heard.append(answer.json()["results"])
+        results.append(answer.json()["results"])
     stopped = (await client.post(f"/live/{session_id}/stop")).json()
-    return [*heard, stopped["results"], stopped["transcript"], stopped["complete"]]
+    return [*results, stopped["results"], stopped["transcript"], stopped["complete"]]
 
 
 class balanced:  # noqa: N801 - reads as a function

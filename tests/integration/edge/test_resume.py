@@ -181,7 +181,7 @@ async def test_a_final_during_a_resume_is_sent_once(
             last = await looked(run)
             fanout.add(FeedCursor(run, last, witness))
             await add_final(edge, keys, 0, publish=True)
-            await eventually_async(lambda: witness.heard)
+            await eventually_async(lambda: witness.positions)
             return last
 
         monkeypatch.setattr(fanout, "last_position", late)
@@ -195,11 +195,11 @@ class Witness(Subscriber):
     """Keeps the position of each event that it receives."""
 
     def __init__(self) -> None:
-        self.heard: list[Position] = []
+        self.positions: list[Position] = []
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Subscriber`
         """See `Subscriber`."""
-        self.heard.append(position)
+        self.positions.append(position)
 
 
 async def test_a_missed_message_is_read_from_the_feed(edge: Replica) -> None:

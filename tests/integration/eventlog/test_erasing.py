@@ -34,7 +34,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
     assert (await stage.append(chunk(keys.upload, OPENED))).code == Code.OK
     worker = await stage.worker("w")
     claim = await stage.claimed(worker)
-    assert [begun.code for begun in await worker.load([claim])] == [Code.OK]
+    assert [one.code for one in await worker.load([claim])] == [Code.OK]
     assert (await stage.commit(commit(claim, 1, final(0, WORDS)))).code == Code.OK
     for name in READ_MODELS:
         await projected(stage, keys, name, Position(1, 0))

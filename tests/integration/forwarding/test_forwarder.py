@@ -95,7 +95,7 @@ async def test_facts_without_events_move_the_position(log: Server) -> None:
     async with forwarding(log, sink):
         [keys] = await conversations(log, 1)
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
-    assert sink.asked == []
+    assert sink.requests == []
 
 
 async def test_a_replay_makes_no_events(log: Server) -> None:
@@ -135,7 +135,7 @@ async def test_a_failing_event_is_retried_and_holds_up_no_other_run(log: Server)
         await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
         await eventually_async(lambda: all_sent(sink, [bad]), WAIT_S)
         assert await dead_letters_of(log) == []
-    of_bad = [event for event in sink.asked if event.session_id == bad.session_id]
+    of_bad = [event for event in sink.requests if event.session_id == bad.session_id]
     assert len({event.event_id for event in of_bad}) == FINALS + 1
     assert len({(event.event_id, str(event.body)) for event in of_bad}) == FINALS + 1
 
@@ -152,7 +152,7 @@ async def test_an_event_that_fails_for_too_long_becomes_a_dead_letter(log: Serve
     [dead_letter] = await dead_letters_of(log)
     assert (dead_letter.keys.member, dead_letter.fact, dead_letter.reason) == (keys.member, bad, "throttled")
     assert dead_letter.kind == "TranscriptUtterance"
-    assert dead_letter.event_id in {event.event_id for event in sink.asked}
+    assert dead_letter.event_id in {event.event_id for event in sink.requests}
     assert dead_letter.attempts >= 2
     assert "words" not in str(dead_letter)
 
@@ -165,7 +165,7 @@ async def test_a_rejected_event_is_a_dead_letter_at_once(log: Server) -> None:
         await write(log, keys, conversation(keys, 1))
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
     assert sink.taken == []
-    assert len(sink.asked) == len(await dead_letters_of(log)) == 2
+    assert len(sink.requests) == len(await dead_letters_of(log)) == 2
 
 
 async def test_a_sink_that_is_off_keeps_nothing(log: Server) -> None:
@@ -293,7 +293,7 @@ async def test_kinds_that_need_the_transcript_fail_without_it(single: Server) ->
     async with forwarding(single, sink):
         await write(single, keys, [recording(keys), (final(0)[0], b"{}"), final(1), ended(2)])
         await eventually_async(lambda: is_at_position(single, keys), WAIT_S)
-    assert sink.asked == []
+    assert sink.requests == []
     assert {(one.fact, one.reason) for one in await dead_letters_of(single)} == {
         ("1-0", "undecodable"), (str(SEALED), "a fact of the run can't be read"),
     }  # fmt: skip

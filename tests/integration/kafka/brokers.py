@@ -59,7 +59,7 @@ class Brokers:
         """Answer nothing any more, connections stay open."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Answer again, also the requests that came meanwhile."""
         os.kill(self._process.pid, signal.SIGCONT)
 

@@ -110,10 +110,10 @@ class NoiseRecogniser(MockRecogniser):
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Text for clips of an even number of seconds."""
-        heard = super().recognise(clips)
+        recognitions = super().recognise(clips)
         return [
             msgspec.structs.replace(one, text="", confidence=0.0) if len(clip.pcm) // 32_000 % 2 else one
-            for clip, one in zip(clips, heard, strict=True)
+            for clip, one in zip(clips, recognitions, strict=True)
         ]
 
 

@@ -81,8 +81,8 @@ async def test_a_run_is_redriven(deployment: Deployment) -> None:
     assert await acts(deployment.server).redrive(quarantined) == Code.LOST
     assert await listed(deployment.server) == []
     claims, claim = await claimed(deployment)
-    [begun] = await claims.load([claim])
-    assert (begun.code, begun.checkpoint.suspicion) == (Code.OK, 0)
+    [started] = await claims.load([claim])
+    assert (started.code, started.checkpoint.suspicion) == (Code.OK, 0)
     assert standings(await facts_of(deployment.server, session.run)) == [RunQuarantined, RunRedriven]
     assert await claims.quarantine(claim, "again") == Code.OK
     [quarantined] = await listed(deployment.server)

@@ -158,15 +158,17 @@ async def test_listeners_get_the_last_message_that_the_old_one_lacked(log: Serve
     await write(log, other, conversation(other, 3))
     await project(log, [run, other])
     await write(log, run, [final(1), final(2)])
-    heard: list[FeedMessage] = []
+    received: list[FeedMessage] = []
     channels = [run.partition.feed_channel, other.partition.feed_channel]
-    ear = Wakeups(log, list(dict.fromkeys(channels)), lambda _, data: heard.append(decode_message(data)), lambda: None)
-    await ear.start()
-    await ear.listening()
+    wakeups = Wakeups(
+        log, list(dict.fromkeys(channels)), lambda _, data: received.append(decode_message(data)), lambda: None
+    )
+    await wakeups.start()
+    await wakeups.listening()
     assert (await rebuild(log, "feeds")).behind == 1
-    await eventually_async(lambda: heard)
-    assert [(one.member, one.previous, one.position) for one in heard] == [(run.member, "2-0", "3-0")]
-    await ear.stop()
+    await eventually_async(lambda: received)
+    assert [(one.member, one.previous, one.position) for one in received] == [(run.member, "2-0", "3-0")]
+    await wakeups.stop()
     await project(log, [run])
     assert await log.execute("XLEN", run.feed) == 3
 
@@ -260,9 +262,9 @@ async def test_runs_without_a_view_leave_the_listings(log: Server) -> None:
     """REPLAY-2: a listed run without a view is taken out of the listing, and no other."""
     runs = await some_runs(log)
     before = await remembered(log)
-    stranger = a_run(log)
-    for listing in (stranger.partition.open_runs, stranger.partition.ended_runs):
-        await log.execute("ZADD", listing, 1, stranger.member)
+    unknown = a_run(log)
+    for listing in (unknown.partition.open_runs, unknown.partition.ended_runs):
+        await log.execute("ZADD", listing, 1, unknown.member)
     assert await drop_orphans(log) == 2
     assert await remembered(log) == before
     assert runs

@@ -137,10 +137,10 @@ def test_attempts_are_bounded(endpoint: Endpoint) -> None:
 
 
 @pytest.mark.parametrize(("reply", "told"), [((401, {}, b"no"), "401"), ((200, {}, b"<html>"), "not a transcription")])
-def test_a_refusal_is_final(endpoint: Endpoint, reply: Reply, told: str) -> None:
+def test_a_refusal_is_final(endpoint: Endpoint, reply: Reply, message: str) -> None:
     """A refused key or an answer in another format is not tried again."""
     endpoint.replies = [reply]
-    with recogniser(endpoint) as remote, pytest.raises(RecogniserError, match=told) as raised:
+    with recogniser(endpoint) as remote, pytest.raises(RecogniserError, match=message) as raised:
         remote.recognise([clip(5)])
     assert not raised.value.retryable
     assert len(endpoint.requests) == 1

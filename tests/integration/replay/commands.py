@@ -52,7 +52,7 @@ class Command:
         self._seen.update(found)
         return found
 
-    def told(self) -> str:
+    def output(self) -> str:
         """What it said on standard error so far."""
         return (self._directory / "stderr").read_text()
 

@@ -128,8 +128,8 @@ async def test_renewed_utterances_stay_and_released_ones_go(single: Deployment) 
     session = await single.spoken(Story(talk()))
     await second.take(1)
     await offers(first, session.run, 2)
-    kept, let_go = await first.take(2)
-    await first.release([kept.entry_id, let_go.entry_id])
+    kept, released = await first.take(2)
+    await first.release([kept.entry_id, released.entry_id])
     await first.renew([kept.entry_id])
     assert starts(await second.take(5)) == [1]
 

@@ -68,8 +68,8 @@ async def edge(redis_url: str) -> AsyncIterator[Replica]:
 
 async def subscribed(client: httpx2.AsyncClient, receiver: Receiver, *kinds: str) -> str:
     """The id of a receiver's new subscription to the tenant's events."""
-    asked = {"url": receiver.url, "secret": receiver.secret, **({"kinds": kinds} if kinds else {})}
-    answer = await client.post(f"/v1/webhooks?tenant={TENANT}", json=asked)
+    requests = {"url": receiver.url, "secret": receiver.secret, **({"kinds": kinds} if kinds else {})}
+    answer = await client.post(f"/v1/webhooks?tenant={TENANT}", json=requests)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 

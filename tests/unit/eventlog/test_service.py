@@ -79,13 +79,13 @@ async def test_stop_lets_waiters_return_and_may_be_called_again() -> None:
 
 async def test_stop_waits_for_tasks_that_end_by_themselves() -> None:
     """Within its bound a task may finish its round; only late tasks are cancelled."""
-    tasks, go_on = ServiceTasks(), asyncio.Event()
+    tasks, resume = ServiceTasks(), asyncio.Event()
 
     async def orderly() -> None:
-        await go_on.wait()
+        await resume.wait()
 
     task, late = tasks.spawn("orderly", orderly()), tasks.spawn("late", forever())
-    go_on.set()
+    resume.set()
     await tasks.stop(timeout_s=0.05)
     assert (task.cancelled(), late.cancelled()) == (False, True)
 

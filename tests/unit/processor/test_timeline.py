@@ -204,8 +204,8 @@ def test_audio_trimmed_behind_every_boundary_is_not_missed() -> None:
     entries = story.entries(range(0, 200_000, 1_600))
     decisions = fed(Timeline(story.start, Checkpoint()), entries)
     middle = decisions[len(decisions) // 2]
-    kept = [one for one in entries if one.position > Position(min(middle.boundaries), 0)]
-    assert seen(resumed(story, kept, middle)) == seen(decisions[len(decisions) // 2 + 1 :])
+    retained = [one for one in entries if one.position > Position(min(middle.boundaries), 0)]
+    assert seen(resumed(story, retained, middle)) == seen(decisions[len(decisions) // 2 + 1 :])
     assert middle.boundaries[0] != middle.boundaries[1]
 
 
@@ -220,9 +220,9 @@ def test_an_open_utterance_is_told_per_channel() -> None:
     story = Story(talk(16_000, 2)[:16_000], sealed=False)
     timeline = Timeline(story.start, Checkpoint())
     fed(timeline, story.entries())
-    [(channel, heard)] = timeline.open_utterances()
+    [(channel, opened)] = timeline.open_utterances()
     assert channel == 0
-    assert heard.pcm == story.samples[heard.start_samples : heard.end_samples, 0].tobytes()
+    assert opened.pcm == story.samples[opened.start_samples : opened.end_samples, 0].tobytes()
 
 
 @pytest.mark.parametrize("event", [b"", b"not JSON", b'{"event":"unheard_of.v9"}'])

@@ -105,8 +105,8 @@ def test_a_comparison_tells_both_transcripts(one: str, other: str, ignored: Igno
     """REPLAY-1: the stretches put together are both transcripts, and those that agree have equal words."""
     found = stretches(one, other, ignored)
     for side, text in (("first", one), ("second", other)):
-        told = [word.text for stretch in found for word in getattr(stretch, side)]
-        assert told == [word for word in text.split() if ignored.key(word)]
+        output = [word.text for stretch in found for word in getattr(stretch, side)]
+        assert output == [word for word in text.split() if ignored.key(word)]
     for stretch in found:
         agree = [word.key for word in stretch.first] == [word.key for word in stretch.second]
         assert agree == (stretch.kind == EQUAL)

@@ -55,7 +55,7 @@ class Applier:
         self._projection = projection
         self._log = log
         self._observe = partial((timer or ApplyTimer()).observe, projection.name)
-        self._most_runs = URGENT_RUNS_PER_ROUND if projection.gather_s <= URGENT_GATHER_S else RUNS_PER_ROUND
+        self._most_runs = URGENT_RUNS_PER_ROUND if projection.linger_s <= URGENT_GATHER_S else RUNS_PER_ROUND
         self._refused: set[str] = set()  # runs whose read model refused some facts: applied singly, to find which
         self.applied = 0
         self.dead_lettered = 0

@@ -30,7 +30,7 @@ class Projection(Protocol):
         ...
 
     @property
-    def gather_s(self) -> float:
+    def linger_s(self) -> float:
         """How long wake-ups are gathered before a round: read models that no client waits for cost less that way."""
         ...
 

@@ -1,7 +1,7 @@
 """The log contract, on each backend.
 
-The backends are one server and a cluster of three (fixture `server`). fakeredis is none: it refuses a script's first
-line, ``#!lua flags=…``, without which a full Redis would refuse to drain.
+The backends are one server and a cluster of three (fixture `server`); tests/unit/eventlog/test_fake_conformance.py runs
+the same cases on fakeredis, with the first line of each script (``#!lua flags=…``) stripped.
 """
 
 import asyncio

@@ -30,7 +30,7 @@ class FailingProjection:
         """Do the same as `inner` until `error` is set."""
         self.inner = inner
         self.name = inner.name
-        self.gather_s = 0.0
+        self.linger_s = 0.0
         self.error: Exception | None = None
         self.failures = 0
 

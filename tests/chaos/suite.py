@@ -19,6 +19,7 @@ from tests.chaos.client import Client
 from tests.chaos.client_audio import ClientAudio, audio_of
 from tests.chaos.clock import Clock, compiled
 from tests.chaos.faults import Targets, inject
+from tests.chaos.findings import Findings, judge
 from tests.chaos.plan import EDGE, POISONED_RATE_HZ, PROJECTOR, WORKER, Fault, Scenario
 from tests.chaos.poisoned_engines import install
 from tests.chaos.recovery import RecoveryMonitor
@@ -26,7 +27,6 @@ from tests.chaos.redis_process import RedisProcess
 from tests.chaos.role_processes import MARK, Build, RoleProcess, RoleProcesses, cancel, now_s, orphans
 from tests.chaos.stored_session import read_session
 from tests.chaos.tcp_proxy import TcpProxy
-from tests.chaos.verdict import Findings, judge
 from tests.support.pcm import talk
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async, lasting

@@ -22,7 +22,7 @@ from stenolog.client.websocket import Client, Message
 from stenolog.local.demo import blocks, recordings
 from tests.support.commands import environment
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 START_S = 60
 STOP_S = 40

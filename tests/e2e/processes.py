@@ -22,7 +22,7 @@ from tests.e2e.deployment import RATE_HZ, speech
 from tests.integration.edge.replicas import Client
 from tests.support.commands import environment
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 START_S = 40
 STOP_S = 30

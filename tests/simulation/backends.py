@@ -18,7 +18,7 @@ from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Argument, Server
 from eventlog.work.claims import GROUP, Claims
 from eventlog.work.replays import Replays
-from tests.integration.eventlog.acting import TTL_S, chunk, commit, control, ended, final, started
+from tests.integration.eventlog.stage import TTL_S, chunk, commit, control, ended, final, started
 from tests.simulation.redis_model import CommandError, RedisModel
 
 LEASE_MS = 500_000

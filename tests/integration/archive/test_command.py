@@ -16,7 +16,7 @@ from eventlog.work.replays import ARCHIVE
 from stenolog.cli import cli
 from stenolog.operations.replay.archive_source import ArchiveSource
 from stenolog.operations.replay.sources import Selection
-from tests.integration.archive.archiving import Replayed, at, store_at
+from tests.integration.archive.live_archives import Replayed, at, store_at
 from tests.integration.replay.commands import Command, statuses
 from tests.support.archives import archive
 from tests.support.commands import stenolog

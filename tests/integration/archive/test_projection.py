@@ -15,7 +15,7 @@ from eventlog.archive.stores import ArchiveUnavailableError, Store
 from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.dead_letters import MOVED, DeadLetter, read_dead_letters, redrive
-from tests.integration.archive.archiving import PART_S, archived, archiving, manifest_of, noted, store_at
+from tests.integration.archive.live_archives import PART_S, archived, archiving, manifest_of, noted, store_at
 from tests.support.archives import MemoryStore, WriterDiedError
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk

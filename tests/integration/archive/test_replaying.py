@@ -14,7 +14,7 @@ from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
 from processor import archive_prefetch
 from processor.recognition_queue import Job, RecognitionQueue
-from tests.integration.archive.archiving import (
+from tests.integration.archive.live_archives import (
     PART_S,
     QUEUE,
     archived,

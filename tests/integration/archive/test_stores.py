@@ -9,8 +9,8 @@ from eventlog.archive import s3
 from eventlog.archive.directory import DirectoryStore
 from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store
-from tests.integration.archive.archiving import at, store_at
 from tests.integration.archive.conftest import BUCKET
+from tests.integration.archive.live_archives import at, store_at
 
 
 def test_a_stored_object_is_read_back(store: Store) -> None:

@@ -25,8 +25,8 @@ from tests.integration.projections.facts import a_run, conversation, write
 from tests.integration.rebuild.read_models import project
 from tests.support import servers
 from tests.support.deployment import Deployment, Session, abandon, finals_in, timeless
+from tests.support.key_search import all_keys, content_of
 from tests.support.pcm import Story, talk
-from tests.support.remains import all_keys, content_of
 from tests.support.servers import SERVER, Server
 from tests.support.waiting import eventually_async
 

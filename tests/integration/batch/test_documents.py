@@ -18,7 +18,7 @@ from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import conversation, keys_of
 from tests.integration.projections.model import Model
 from tests.support.edge_clients import open_session, projecting, write_facts
-from tests.support.speaking import refusal
+from tests.support.speech import refusal
 from tests.support.waiting import eventually_async
 
 BOUND_S = 30.0

@@ -22,7 +22,7 @@ from tests.integration.edge.replicas import PARTITIONS, RATE_HZ, TTL_S, Client, 
 from tests.integration.edge.test_recordings import nothing_is_left
 from tests.support.edge_clients import status_of
 from tests.support.pcm import talk
-from tests.support.speaking import PCM, RECORDINGS, SECOND, client_of, refusal, speech
+from tests.support.speech import PCM, RECORDINGS, SECOND, client_of, refusal, speech
 from tests.support.waiting import eventually_async
 
 FIRST_FIELDS = ["interaction_id", "raw_transcript", "cleaned_transcript", "segments"]

@@ -15,7 +15,7 @@ from tests.integration.decoding.recordings import FORMATS, encoded, index_first
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.support.edge_clients import status_of
 from tests.support.pcm import Samples, talk
-from tests.support.speaking import PCM, SECOND, chunks
+from tests.support.speech import PCM, SECOND, chunks
 from tests.support.waiting import eventually_async
 
 MINUTES = 3

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.support.commands import stenolog
-from tests.support.speaking import RECORDINGS, client_of
+from tests.support.speech import RECORDINGS, client_of
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.integration.cluster.failing import ClusterRoles
+from tests.integration.cluster.failovers import ClusterRoles
 from tests.support import servers
 from tests.support.servers import Server
 

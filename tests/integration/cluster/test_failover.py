@@ -5,7 +5,7 @@ import signal
 from contextlib import AsyncExitStack
 
 from tests.e2e.deployment import RATE_HZ
-from tests.integration.cluster.failing import ClusterRoles, Pair, acked_again, held, in_thread, metric, speaker
+from tests.integration.cluster.failovers import ClusterRoles, Pair, acked_again, held, in_thread, metric, speaker
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async
 

@@ -23,7 +23,7 @@ from tests.support.commands import environment
 from tests.support.deployment import PARTITIONS, Deployment
 from tests.support.pcm import Samples
 from tests.support.waiting import eventually_async
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from edge.websocket.connection import MAX_ERRORS
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.integration.edge.test_resume import resuming
-from tests.support.speaking import client_of
+from tests.support.speech import client_of
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 

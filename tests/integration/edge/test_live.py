@@ -17,7 +17,7 @@ from eventlog.events import SessionSealed
 from eventlog.log import AudioEntry, Code
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, RATE_HZ, Replica, replica
-from tests.support.speaking import PCM, SECOND, chunks, client_of, refusal, speech, started
+from tests.support.speech import PCM, SECOND, chunks, client_of, refusal, speech, started
 from tests.support.waiting import eventually_async
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}

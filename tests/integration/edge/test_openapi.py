@@ -21,7 +21,7 @@ from edge.contract.operations import Operation
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import authenticator, token
-from tests.support.speaking import client_of, speech
+from tests.support.speech import client_of, speech
 
 EXAMPLES = 8
 OPERATOR = token(tenant_id="*", scope="admin")

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eventlog.log import Append, Code
 from eventlog.positions import OPENED, Position
-from tests.integration.eventlog.acting import TOKEN, Stage
+from tests.integration.eventlog.stage import TOKEN, Stage
 
 session_numbers = count()
 

@@ -12,7 +12,7 @@ from eventlog.positions import OPENED, START
 from eventlog.redis.server import Call
 from eventlog.redis.wakeups import Wakeups
 from eventlog.work.claims import GROUP, Claims, LoadedRun, ReofferPage
-from tests.integration.eventlog.acting import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
+from tests.integration.eventlog.stage import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
 
 FRESH = LoadedRun(Code.OK, started("s1"), Checkpoint(), OPENED)
 

@@ -11,7 +11,7 @@ from eventlog.keys import SessionKeys, partition_count
 from eventlog.log import Append, Appended, Code, LogUnavailableError
 from eventlog.positions import OPENED, Position
 from eventlog.redis.server import connect
-from tests.integration.eventlog.acting import LEASE_MS, PARTITIONS, Stage, chunk
+from tests.integration.eventlog.stage import LEASE_MS, PARTITIONS, Stage, chunk
 from tests.support import servers
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually, eventually_async

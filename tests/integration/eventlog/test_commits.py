@@ -10,7 +10,7 @@ from eventlog.log import Checkpoint, Code, Commit, Committed
 from eventlog.positions import SEALED, START, Position
 from eventlog.redis.wakeups import Wakeups
 from eventlog.work.claims import LoadedRun
-from tests.integration.eventlog.acting import TTL_S, Stage, commit, ended, final
+from tests.integration.eventlog.stage import TTL_S, Stage, commit, ended, final
 
 
 async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> None:

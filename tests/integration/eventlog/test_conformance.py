@@ -16,7 +16,7 @@ from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message
 from eventlog.redis.redis_log import APPENDS_PER_CALL, KEYS_PER_READ
 from eventlog.redis.wakeups import Wakeups
-from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, control, pcm, started
+from tests.integration.eventlog.stage import TOKEN, TTL_S, Stage, chunk, control, pcm, started
 
 OK = Appended(Code.OK)
 

@@ -17,9 +17,9 @@ from eventlog.work import erasure
 from eventlog.work.claims import Claims
 from eventlog.work.erasure import erase, finish_erasures
 from eventlog.work.uploads import TrimPoint, Uploads
-from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
+from tests.integration.eventlog.stage import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
 from tests.integration.eventlog.test_scripts import fits, header, named_types
-from tests.support.remains import all_keys, remains
+from tests.support.key_search import all_keys, remains
 
 TENANT = "t1"
 WORDS = "unmistakable words"

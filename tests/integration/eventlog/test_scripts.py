@@ -34,7 +34,7 @@ from eventlog.work.quarantine import Quarantine, list_quarantined_runs
 from eventlog.work.replays import Replays
 from eventlog.work.shared_recognition import Reference, SharedRecognition
 from eventlog.work.uploads import TrimPoint, Uploads
-from tests.integration.eventlog.acting import LEASE_MS, TOKEN, Stage, commit, ended, final
+from tests.integration.eventlog.stage import LEASE_MS, TOKEN, Stage, commit, ended, final
 
 LUA = Path(eventlog.__file__).parent / "redis/lua"
 # As headers name them, and as TYPE does; a channel is no key.

@@ -7,7 +7,7 @@ from eventlog.events import CONTAINER, SessionStarted, SourceDescribed
 from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
 from eventlog.work.uploads import Uploads
-from tests.integration.eventlog.acting import TOKEN, Stage
+from tests.integration.eventlog.stage import TOKEN, Stage
 
 SOURCE = SourceDescribed(sample_rate_hz=16_000, channels=2, container="webm", codec="opus")
 

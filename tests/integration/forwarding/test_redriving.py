@@ -19,7 +19,7 @@ from tests.integration.forwarding.forwarders import (
 )
 from tests.integration.forwarding.sinks import Failing, Recorder
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
-from tests.support.remains import remains
+from tests.support.key_search import remains
 from tests.support.waiting import eventually_async
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 CLUSTER = Path(__file__).with_name("cluster.py")
 

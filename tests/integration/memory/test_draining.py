@@ -22,7 +22,7 @@ from projections.status import Status
 from tests.e2e.deployment import undisturbed
 from tests.e2e.processes import QUERY, Speaker, spoken, texts
 from tests.integration.edge.replicas import FRAME_SAMPLES, PARTITIONS, TTL_S, Replica, replica
-from tests.integration.memory.full import ballast, fill
+from tests.integration.memory.full_redis import ballast, fill
 from tests.support import servers
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually_async

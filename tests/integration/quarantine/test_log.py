@@ -15,7 +15,7 @@ from processor.janitor import Janitor
 from processor.settings import WorkerSettings
 from projections.integration_events import Kind, batch_kinds
 from tests.integration.eventlog.events_seen import FACTS
-from tests.integration.quarantine.poison import TTL_S, acts, facts_of, listed, standings
+from tests.integration.quarantine.poisoned_workers import TTL_S, acts, facts_of, listed, standings
 from tests.support.deployment import Deployment
 from tests.support.pcm import Story, talk
 

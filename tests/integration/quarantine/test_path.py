@@ -27,7 +27,7 @@ from projections.status import Status
 from tests.integration.decoding.recordings import recording
 from tests.integration.decoding.uploads import sent
 from tests.integration.edge.replicas import PARTITIONS, Replica, replica
-from tests.integration.quarantine.poison import (
+from tests.integration.quarantine.poisoned_workers import (
     REASON,
     TTL_S,
     PickyRecogniser,
@@ -40,7 +40,7 @@ from tests.integration.quarantine.poison import (
 from tests.support.deployment import Deployment, never_tried
 from tests.support.edge_clients import status_of, transcript_of
 from tests.support.pcm import Story, talk
-from tests.support.speaking import PCM, client_of, refusal, speech
+from tests.support.speech import PCM, client_of, refusal, speech
 from tests.support.waiting import eventually_async
 
 TELEPHONE = "sample_rate=8000"

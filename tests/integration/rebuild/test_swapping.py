@@ -9,7 +9,7 @@ from eventlog.redis.server import Server
 from eventlog.work.erasure import erase
 from tests.integration.projections.facts import a_run, conversation, keys_of, write
 from tests.integration.rebuild.read_models import TTL_S, no_leftovers, parts_of, project, rebuild, remembered
-from tests.support.remains import remains
+from tests.support.key_search import remains
 
 WORDS = "unmistakable words"
 

@@ -12,7 +12,7 @@ from tests.e2e.deployment import children, is_alive
 from tests.support.commands import environment
 from tests.support.deployment import PARTITIONS
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 END_S = 60
 

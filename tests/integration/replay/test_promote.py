@@ -20,8 +20,8 @@ from tests.integration.replay.test_replaying import QUEUE
 from tests.integration.replay.test_replaying import replay as start_replay
 from tests.support import servers
 from tests.support.deployment import Deployment
+from tests.support.key_search import remains, without_ttl
 from tests.support.pcm import Story, talk
-from tests.support.remains import remains, without_ttl
 
 PARTITIONS = 8
 

@@ -13,7 +13,7 @@ from eventlog.positions import Position
 from eventlog.work import shared_recognition as module
 from eventlog.work.erasure import erase
 from eventlog.work.shared_recognition import RECOGNISERS, Reference, SharedRecognition, Taken
-from tests.integration.eventlog.acting import commit, ended, final
+from tests.integration.eventlog.stage import commit, ended, final
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async

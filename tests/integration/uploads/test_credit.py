@@ -8,7 +8,7 @@ from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
 from eventlog.work import heartbeats
 from eventlog.work.uploads import RESTARTS, WORKER, TrimPoint, Uploads, read_credits
-from tests.integration.eventlog.acting import TOKEN, Stage
+from tests.integration.eventlog.stage import TOKEN, Stage
 
 AHEAD_BYTES = 1_000
 RECORD = b'{"a":1}'

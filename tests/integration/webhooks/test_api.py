@@ -19,7 +19,7 @@ from eventlog.projection.webhook_subscriptions import (
 )
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import NOW_S, bearer, guarded, token
-from tests.support.speaking import client_of, refusal
+from tests.support.speech import client_of, refusal
 
 URL = "https://hooks.example/in?key=hidden"
 ADMIN = bearer(token(scope="admin"))

@@ -21,7 +21,7 @@ from projections.status import Status
 from projections.webhooks import Webhooks
 from tests.integration.edge.replicas import PARTITIONS, TTL_S, Replica, replica
 from tests.integration.webhooks.receivers import Receiver, Reply
-from tests.support.speaking import client_of, speech
+from tests.support.speech import client_of, speech
 from tests.support.waiting import eventually_async
 
 WAIT_S = 30.0

@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from tests.e2e.deployment import undisturbed
 from tests.e2e.processes import Edge, Roles, Speaker, spoken, texts
-from tests.support import scraping
+from tests.support import metric_samples
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually, eventually_async
 
@@ -137,7 +137,7 @@ async def acked_again(*speakers: Speaker) -> float:
 def metric(edge: Edge, name: str) -> float:
     """A number that an edge counts."""
     with urllib.request.urlopen(f"{edge.url}/metrics", timeout=30) as answer:  # noqa: S310 - our own address
-        return scraping.of(scraping.samples(answer.read().decode()), name)
+        return metric_samples.of(metric_samples.samples(answer.read().decode()), name)
 
 
 async def in_thread(work: Callable[[], Value]) -> Value:

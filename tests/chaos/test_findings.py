@@ -12,10 +12,10 @@ from eventlog.readmodel.documents import encode_final, stitch
 from projections.public_json import encode_event, to_listed_final
 from tests.chaos.client import Ack, Client
 from tests.chaos.client_audio import audio_of, undisturbed
+from tests.chaos.findings import Findings, judge
 from tests.chaos.plan import draw_scenario
 from tests.chaos.redis_process import PowerLoss
 from tests.chaos.stored_session import Audio, StoredSession
-from tests.chaos.verdict import Findings, judge
 
 ENGINE = "chaos-mock"
 SESSION = "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001"

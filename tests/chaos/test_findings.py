@@ -80,7 +80,7 @@ WRONG: dict[str, Callable[[StoredSession], dict[str, Any]]] = {
 }
 
 
-def test_an_undisturbed_session_is_found_whole() -> None:
+def test_an_undisturbed_session_is_found_complete() -> None:
     """A session with everything stored once has no finding."""
     assert judged(*spoken()).is_clean
 

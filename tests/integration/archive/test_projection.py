@@ -49,7 +49,7 @@ async def is_complete(deployment: Deployment, store: Store, session: Session) ->
     return True
 
 
-async def test_a_session_is_archived_whole(deployment: Deployment, tmp_path: Path) -> None:
+async def test_a_session_is_archived_completely(deployment: Deployment, tmp_path: Path) -> None:
     """REPLAY-1: the archive of an ended session holds every sample, control event and fact that the log has."""
     store = store_at(tmp_path)
     await deployment.started()

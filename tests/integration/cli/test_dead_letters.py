@@ -70,7 +70,7 @@ def listed(deployment: Deployment, cwd: Path, *arguments: str) -> list[dict[str,
     return found
 
 
-def test_letters_are_listed_without_transcripts(deployment: Deployment, tmp_path: Path) -> None:
+def test_dead_letters_are_listed_without_transcripts(deployment: Deployment, tmp_path: Path) -> None:
     """Letters of all projections or of one are listed, oldest first, by ids of their own and without text (BATCH-6)."""
     everything = listed(deployment, tmp_path)
     assert [one["projection"] for one in everything] == ["webhooks", "lists"]
@@ -94,7 +94,7 @@ def test_the_table_shows_reasons_unchanged(deployment: Deployment, tmp_path: Pat
     assert b"\x1b[" not in done.stdout
 
 
-def test_one_is_shown_and_its_event_only_if_asked_for(deployment: Deployment, tmp_path: Path) -> None:
+def test_one_is_shown_and_its_event_only_on_request(deployment: Deployment, tmp_path: Path) -> None:
     """A letter is shown as lines or JSON, and its event, made again from the facts, on demand alone (BATCH-9)."""
     [dead_letter] = listed(deployment, tmp_path, "webhooks")
 
@@ -153,7 +153,7 @@ async def _is_sent(server: Server, sink: Recorder, keys: RunKeys) -> bool:
     return await has_dead_letters(server, 0)
 
 
-def test_letters_without_facts_are_dropped_and_counted(deployment: Deployment, tmp_path: Path) -> None:
+def test_dead_letters_without_facts_are_dropped_and_counted(deployment: Deployment, tmp_path: Path) -> None:
     """A letter whose facts have expired has no event any more, and is dropped when it is redriven (STITCH-5)."""
     [dead_letter] = listed(deployment, tmp_path, "webhooks")
 

@@ -142,7 +142,7 @@ async def test_a_gap_is_refused(edge: Replica, http: httpx2.AsyncClient) -> None
     assert len(await pcm_of(edge, session_id)) == 3200
 
 
-async def test_concurrent_chunks_stay_whole(redis_url: str) -> None:
+async def test_concurrent_chunks_stay_complete(redis_url: str) -> None:
     """Chunks that come at the same time on several replicas are each in the log whole and once (LIVE-6)."""
     async with replica(redis_url) as one, replica(redis_url) as two, client_of(one) as here, client_of(two) as there:
         session_id = await started(here)

@@ -37,7 +37,7 @@ async def pcm(edge: Replica, session_id: str) -> bytes:
     return b"".join(entry.pcm or b"" for entry in await chunks(edge, session_id))
 
 
-async def test_another_replica_goes_on(redis_url: str) -> None:
+async def test_another_replica_continues(redis_url: str) -> None:
     """A dropped client resumes on any replica from the last acked offset, and nothing is lost or doubled (SESS-9)."""
     async with replica(redis_url) as first, replica(redis_url) as second:
         async with first.connect() as client:

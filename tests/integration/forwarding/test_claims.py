@@ -100,7 +100,7 @@ async def test_claims_can_be_renewed_while_memory_is_full(log: Server, server: T
     assert await claim(log, "a", [0]) == ["a"]
 
 
-async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
+async def test_a_dead_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     """A redriven letter is in one place only, as it was, and its forwarder hears of it."""
     dead_letter = await a_dead_letter(log)
     received: list[bytes] = []
@@ -121,7 +121,7 @@ async def test_a_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
     await wakeups.stop()
 
 
-async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> None:
+async def test_a_dead_letter_of_an_erased_session_is_dropped(log: Server) -> None:
     """A letter whose facts are gone can't be sent, and goes away when that is asked for (STITCH-5)."""
     gone, there = await a_dead_letter(log), await a_dead_letter(log)
     await log.execute("DEL", gone.keys.transcript)
@@ -130,8 +130,8 @@ async def test_a_letter_of_a_session_that_is_gone_is_dropped(log: Server) -> Non
 
 
 @pytest.mark.parametrize("is_there", [True, False])
-async def test_a_redriven_letter_that_fails_comes_back_while_its_session_exists(log: Server, *, is_there: bool) -> None:
-    """A redriven letter comes back with its new reason, but never after its session was erased (STITCH-5)."""
+async def test_a_redriven_dead_letter_that_fails_comes_back_unless_erased(log: Server, *, is_there: bool) -> None:
+    """A redriven dead letter comes back with its new reason, but never after its session was erased (STITCH-5)."""
     dead_letter = await a_dead_letter(log)
     await redrive(log, [dead_letter])
     [moved] = await read_redriven(log, SINK, log.keys.partitions, 10)
@@ -148,7 +148,7 @@ async def test_a_redriven_letter_that_fails_comes_back_while_its_session_exists(
     assert 0 < await log.execute("TTL", dead_letter.partition.dead_letters(SINK)) <= TTL_S or not is_there
 
 
-async def test_a_letter_is_found_by_its_id(log: Server) -> None:
+async def test_a_dead_letter_is_found_by_its_id(log: Server) -> None:
     """A letter's id names projection, partition and entry, and nothing else is found by it."""
     dead_letter = await a_dead_letter(log)
     projection, number, entry_id = dead_letter.id.split(":")
@@ -159,7 +159,7 @@ async def test_a_letter_is_found_by_its_id(log: Server) -> None:
     assert await find_dead_letter(log, projection, 4000, entry_id) is None
 
 
-async def test_letters_of_facts_are_listed_too(log: Server) -> None:
+async def test_dead_letters_of_facts_are_listed_too(log: Server) -> None:
     """What a projection writes of a fact that it couldn't apply is listed, without an event."""
     keys = a_run(log)
     await write(log, keys, [opened(keys)])

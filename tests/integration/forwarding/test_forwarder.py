@@ -111,7 +111,7 @@ async def test_a_replay_makes_no_events(log: Server) -> None:
 
 
 @pytest.mark.parametrize("finals", [2, 450])
-async def test_a_recordings_end_tells_all_that_was_said(log: Server, finals: int) -> None:
+async def test_a_recordings_end_holds_all_that_was_said(log: Server, finals: int) -> None:
     """The event of a recording's end holds all of its transcript, also where that is many pages long (BATCH-4)."""
     keys, sink = a_run(log), Recorder(kinds=batch_kinds)
     async with forwarding(log, sink):

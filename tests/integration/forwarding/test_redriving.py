@@ -23,7 +23,7 @@ from tests.support.key_search import remains
 from tests.support.waiting import eventually_async
 
 
-async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
+async def test_a_redriven_dead_letter_is_sent_and_goes_away(log: Server) -> None:
     """A redriven event is made from the facts again, sent with the id that it had, and forgotten (BATCH-6)."""
     keys = a_run(log)
     failing = Failing(1, Outcome.REJECTED)
@@ -40,7 +40,7 @@ async def test_a_redriven_letter_is_sent_and_goes_away(log: Server) -> None:
     assert sorted(sink.of(keys.session_id)) == sorted(event_positions(1))
 
 
-async def test_a_redriven_letter_that_fails_again_comes_back(log: Server) -> None:
+async def test_a_redriven_dead_letter_that_fails_again_comes_back(log: Server) -> None:
     """A redriven event is tried as long as any other, then it is a dead letter again (BATCH-6)."""
     sink = Recorder(lambda _: Result(Outcome.RETRY, "down"))
     async with forwarding(log, sink, give_up_s=0.2):
@@ -108,7 +108,7 @@ async def _has_redriven(log: Server, count: int) -> bool:
     return bool(sum(lengths) == count)
 
 
-async def test_erasing_takes_letters_without_a_forwarder(single: Server) -> None:
+async def test_erasing_deletes_dead_letters_without_a_forwarder(single: Server) -> None:
     """An erasure deletes dead letters and redriven ones by itself, also where no process forwards (STITCH-5)."""
     sink = Recorder(lambda _: Result(Outcome.REJECTED, "refused"))
     async with forwarding(single, sink):

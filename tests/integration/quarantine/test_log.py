@@ -209,7 +209,7 @@ def test_a_quarantined_batch_is_not_finished(name: str) -> None:
     assert batch_kinds(opened, FACTS["session_ended.v1.failed"]) == (Kind.BATCH_FAILED,)  # type: ignore[arg-type]
 
 
-async def test_a_session_whose_node_is_unreachable_is_told(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_of_an_unreachable_node_is_shown(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the audio of a failed run could not be sealed the caller gets an error."""
     await single.spoken(Story(talk(), sealed=False))
     quarantine, quarantined = acts(single.server), await poisoned(single)

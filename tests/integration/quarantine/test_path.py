@@ -116,7 +116,7 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
     assert stated == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
 
 
-async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Workers) -> None:
+async def test_a_client_gets_an_error_instead_of_a_wait(edge: Replica, workers: Workers) -> None:
     """SAFE-3, STATUS-3: a client gets `quarantined`, and its end at once at stop; status and view say why."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:

@@ -173,7 +173,7 @@ async def test_listeners_get_the_last_message_that_the_old_one_lacked(log: Serve
     assert await log.execute("XLEN", run.feed) == 3
 
 
-async def test_a_projector_goes_on_from_the_rebuilt_one(log: Server) -> None:
+async def test_a_projector_continues_from_the_rebuilt_one(log: Server) -> None:
     """REPLAY-2, STITCH-3: facts that come after a rebuild are applied once, whether the old one was behind or not."""
     run = a_run(log)
     facts = conversation(run, 6)
@@ -247,7 +247,7 @@ async def test_a_promoted_replay_and_the_saved_live_run_are_rebuilt(log: Server)
     assert all(0 < life_s <= 86_400 for life_s in await lives(log, keys))
 
 
-async def test_a_listing_of_a_foreign_type_is_mended_by_a_whole_rebuild(single: Server) -> None:
+async def test_a_complete_rebuild_mends_a_listing_of_a_foreign_type(single: Server) -> None:
     """REPLAY-2: a partition's listing of a foreign type is replaced when all runs are rebuilt, not when some are."""
     runs = await some_runs(single)
     before = await remembered(single)

@@ -103,7 +103,7 @@ async def test_a_copy_that_was_changed_takes_no_place(log: Server) -> None:
     assert await log.execute("LLEN", keys.of.list) == 2
 
 
-async def test_a_swap_that_is_asked_again_changes_nothing(log: Server) -> None:
+async def test_a_repeated_swap_changes_nothing(log: Server) -> None:
     """REPLAY-2: a swap whose answer was lost answers LOST the second time, and what it put in place stays."""
     keys = await started(log)
     await log.execute("DEL", keys.of.projected("lists"))

@@ -108,7 +108,7 @@ def test_clips_are_sent_as_wav_and_answered_in_order(endpoint: Endpoint) -> None
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
-def test_passing_trouble_is_tried_again(endpoint: Endpoint, status: int) -> None:
+def test_a_passing_error_is_retried(endpoint: Endpoint, status: int) -> None:
     """An overloaded, failing or vanished endpoint is tried again after growing pauses."""
     endpoint.replies = [(status, {}, b""), (status, {}, b"")]
     pauses: list[float] = []

@@ -77,7 +77,7 @@ async def test_sessions_are_replayed_by_the_commands_own_workers(single: Deploym
     assert summary["audio_seconds"] == 0
 
 
-async def test_an_interrupted_replay_says_how_to_go_on(single: Deployment, tmp_path: Path) -> None:
+async def test_an_interrupted_replay_prints_how_to_continue(single: Deployment, tmp_path: Path) -> None:
     """REPLAY-1: at Ctrl-C its workers hand over at once, and it tells the command that goes on where it stopped."""
     sessions = await transcribed(single, 3)
     await clients_wait(single, for_s=60)
@@ -206,7 +206,7 @@ async def test_sessions_that_cannot_be_replayed_are_named(single: Deployment, tm
         (("--all", "--no-wait", "--workers", "2"), "--no-wait"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_asked(
+def test_wrong_usage_is_reported_before_any_request(
     arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """REPLAY-1: what can't be meant ends with exit status 2 and words, without any Redis."""

@@ -134,7 +134,7 @@ async def _names(edge: Replica, keys: SessionKeys, names: list[str]) -> bool:
     return [one.run for one in runs] == names
 
 
-async def test_a_replay_is_told_to_nobody_outside(edge: Replica, redis_url: str) -> None:
+async def test_a_replay_is_forwarded_to_no_sink(edge: Replica, redis_url: str) -> None:
     """REPLAY-1: a replay goes neither to the session's status channel, nor to sinks, nor to the session's listeners."""
     server, sink = edge.core.server, Recorder()
     async with redis.from_url(redis_url) as subscriber, forwarding(server, sink):
@@ -209,7 +209,7 @@ async def test_a_run_that_is_not_there_is_a_404(edge: Replica, query: str, statu
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_the_transcript_of_a_replay_that_goes_on_can_be_read(edge: Replica) -> None:
+async def test_the_transcript_of_an_unfinished_replay_can_be_read(edge: Replica) -> None:
     """REPLAY-1: a run's own transcript can be read so far while it goes on."""
     server = edge.core.server
     keys = await a_session(server)

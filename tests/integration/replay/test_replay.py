@@ -84,7 +84,7 @@ async def test_a_name_stands_for_one_choice_of_settings(single: Deployment) -> N
     assert finals_in(await RecordedReplay(single).of(session).facts()) == finals_in(await session.facts())
 
 
-async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Deployment) -> None:
+async def test_what_cannot_be_replayed_is_reported_and_the_rest_continues(single: Deployment) -> None:
     """REPLAY-1: sessions that go on, were trimmed, or have settings that clash fail by name; the others are done."""
     [whole] = await transcribed(single)
     own_cut = Story(talk(), segmenter=Story(talk()).segmenter | {"hard_cut_ms": 1_600})
@@ -101,7 +101,7 @@ async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Depl
     assert "soft_cut_ms" in outcomes[clashing.keys.session_id][1]
 
 
-async def test_a_replay_goes_on_where_dead_workers_left_it(deployment: Deployment) -> None:
+async def test_a_replay_continues_where_dead_workers_left_it(deployment: Deployment) -> None:
     """REPLAY-1, SAFE-1: a repeated replay under the same name gives the result of an undisturbed one."""
     [session] = await transcribed(deployment, story=Story(np.tile(talk(), (4, 1))))
     held = HeldRecogniser(max_batch=1)

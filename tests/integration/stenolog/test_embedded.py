@@ -103,7 +103,7 @@ def test_server_that_outlived_its_owner_is_adopted(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("sync_always", "policy"), [(True, "always"), (False, "everysec")])
-def test_a_server_syncs_as_asked(data_dir: Path, policy: str, *, sync_always: bool) -> None:
+def test_a_server_syncs_as_configured(data_dir: Path, policy: str, *, sync_always: bool) -> None:
     """Its file is synced before every answer or each second, also when it outlived an owner that wanted otherwise."""
     with EmbeddedServer(data_dir, sync_always=not sync_always) as first:
         first._disown()

@@ -243,7 +243,7 @@ async def test_other_addresses_are_tried(redis: Server, subscriptions: Subscript
         assert await sink.send([make_event()]) == [SENT]
 
 
-async def test_the_system_is_asked_for_names() -> None:
+async def test_the_system_resolves_names() -> None:
     """By default the system's resolver is asked, and each address is returned once."""
     resolver = SystemResolver()
     found = await resolver("localhost", 80)

@@ -133,7 +133,7 @@ async def test_a_refused_event_becomes_a_dead_letter(redis_url: str, edge: Repli
     assert len(receiver.posts) == 1
 
 
-async def test_another_process_goes_on(redis_url: str, edge: Replica, receiver: Receiver) -> None:
+async def test_another_process_continues(redis_url: str, edge: Replica, receiver: Receiver) -> None:
     """What one process couldn't deliver before its end another one delivers, with the same id."""
     receiver.always = Reply(503)
     async with client_of(edge) as client:

@@ -148,7 +148,7 @@ def test_a_defect_of_a_sink_costs_one_fact() -> None:
     assert dead_facts(batch, []) == [("1-0", "LookupError")]
 
 
-def test_a_redriven_letter_is_done_with_once_it_is_sent() -> None:
+def test_a_redriven_dead_letter_ends_once_it_is_sent() -> None:
     """A redriven letter makes its one event, and has no reason any more when the sink takes it."""
     batch = make_redriven_batch(DEAD_LETTER, first_fact(), final(0)[1], both_kinds)
     assert [one.kind for one in batch.pending] == [Kind.UTTERANCE]
@@ -159,14 +159,14 @@ def test_a_redriven_letter_is_done_with_once_it_is_sent() -> None:
     assert progress.redriven == DEAD_LETTER._replace(reason="")
 
 
-def test_a_redriven_letter_that_is_rejected_has_the_new_reason() -> None:
+def test_a_redriven_dead_letter_that_is_rejected_has_the_new_reason() -> None:
     """A redriven letter whose event is given up again keeps its place and gets the new reason."""
     batch = make_redriven_batch(DEAD_LETTER, first_fact(), final(0)[1], transcript_kinds)
     progress = NOW.judge(batch, [REJECTED], None)
     assert progress.redriven == DEAD_LETTER._replace(reason="too large", attempts=1, at_ms=NOW.now_ms)
 
 
-def test_a_redriven_letter_of_which_no_event_can_be_made_is_a_dead_letter_again() -> None:
+def test_a_redriven_dead_letter_without_an_event_is_a_dead_letter_again() -> None:
     """A letter without a readable fact, session or kind, or at which the sink raises, comes back with that reason."""
     for batch in (
         make_redriven_batch(DEAD_LETTER, None, final(0)[1], transcript_kinds),

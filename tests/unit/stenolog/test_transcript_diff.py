@@ -101,7 +101,7 @@ ignoring = st.builds(Ignored, st.booleans(), st.booleans())
 
 
 @given(words, words, ignoring)
-def test_a_comparison_tells_both_transcripts(one: str, other: str, ignored: Ignored) -> None:
+def test_a_comparison_holds_both_transcripts(one: str, other: str, ignored: Ignored) -> None:
     """REPLAY-1: the stretches put together are both transcripts, and those that agree have equal words."""
     found = stretches(one, other, ignored)
     for side, text in (("first", one), ("second", other)):

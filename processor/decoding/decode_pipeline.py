@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from eventlog.codec import UndecodableEventError, decode_audio_event
-from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalAsked, SessionSealed
+from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalRequested, SessionSealed
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
@@ -63,7 +63,7 @@ class DecodeLimits:
 
     max_samples: int
     wait_for_room: Callable[[int], Awaitable[None]]
-    answer_empty: Callable[[ProvisionalAsked], None]
+    answer_empty: Callable[[ProvisionalRequested], None]
     ahead_bytes: int
     retained_bytes: int
     grant_credit: Callable[[int, RestartPoint | None], Awaitable[bool]]
@@ -237,7 +237,7 @@ class DecodePipeline:
             return
         if isinstance(event, HoleFound):
             event = HoleFound(samples=0)  # bytes are missing, of an unknown amount of audio
-        elif not isinstance(event, Finalized | ProvisionalAsked):
+        elif not isinstance(event, Finalized | ProvisionalRequested):
             return
         written_bytes = await child.wait_consumed(self._fed_bytes)
         while not self._has_output_ended and (written_bytes is None or self._output_bytes < written_bytes):
@@ -245,7 +245,7 @@ class DecodePipeline:
             await self._output_changed.wait()
         if self._appender.channels:
             await self._appender.append_event(event)
-        elif isinstance(event, ProvisionalAsked):
+        elif isinstance(event, ProvisionalRequested):
             self._limits.answer_empty(event)  # its client waits, perhaps before it sends the next bytes
         else:
             self._early_events.append(event)  # the description is always the second entry

@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from eventlog.events import ProvisionalAsked
+from eventlog.events import ProvisionalRequested
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Claim, Code, EventLog, LogUnavailableError
 from eventlog.positions import OPENED, Position
@@ -256,7 +256,7 @@ class DecoderPool:
                 self.child_count -= 1
         return sealed.reason, sealed.detail
 
-    def _answer_empty(self, run: ActiveRun, request: ProvisionalAsked) -> None:
+    def _answer_empty(self, run: ActiveRun, request: ProvisionalRequested) -> None:
         run.answers.append(ProvisionalAnswer(request=request.request, utterances=0, provisional=[]))
         self._on_answers(run)
 

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from eventlog.codec import encode
-from eventlog.events import ProvisionalAsked
+from eventlog.events import ProvisionalRequested
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.feed import FeedKind, ProvisionalAnswer, decode_message
@@ -53,7 +53,7 @@ def asked(session: Session, *places: tuple[int, str]) -> list[AudioEntry]:
     for offset, request in places:
         number = next(number for number, one in enumerate(entries) if one.position.offset > offset)
         at = (entries[number - 1].position if number else OPENED).control()
-        entries.insert(number, AudioEntry(at, None, encode(ProvisionalAsked(request=request)), 0))
+        entries.insert(number, AudioEntry(at, None, encode(ProvisionalRequested(request=request)), 0))
     return entries
 
 

@@ -20,7 +20,7 @@ def test_others_plug_in_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "told"),
+    ("name", "settings", "message"),
     [
         ("parrot", {}, "no recogniser named parrot; known: mock"),
         ("mock", {"speed": 1}, "refused its settings (speed)"),

@@ -136,7 +136,7 @@ def test_attempts_are_bounded(endpoint: Endpoint) -> None:
     assert len(endpoint.requests) == 3
 
 
-@pytest.mark.parametrize(("reply", "message"), [((401, {}, b"no"), "401"), ((200, {}, b"<html>"), "not a transcription")])
+@pytest.mark.parametrize(("reply", "message"), [((401, {}, b"no"), "401"), ((200, {}, b"<html>"), "no transcription")])
 def test_a_refusal_is_final(endpoint: Endpoint, reply: Reply, message: str) -> None:
     """A refused key or an answer in another format is not tried again."""
     endpoint.replies = [reply]

@@ -34,7 +34,7 @@ FILE = re.compile(r"(?<![\w./*…<-])[a-z]\w*\.(?:py|lua)\b(?![\w(])")
 DOTTED = re.compile(rf"(?<![\w./-])(?:{FOLDERS})(?:\.\w+)+(?![\w/])")
 METRIC = re.compile(r"(?<![\w.])stenolog_[a-z0-9_]+")
 CODE = re.compile(r"^```.*?^```$|`[^`\n]+`", re.DOTALL | re.MULTILINE)
-COMMAND = re.compile(r"(?:^|[`($|&;] ?)stenolog ([a-z][a-z-]+)(?: ([a-z][a-z-]+))?", re.MULTILINE)
+COMMAND = re.compile(r"(?:^|[`($|&;] ?|/)stenolog ([a-z][^`\n|;&)#]*)", re.MULTILINE)
 RUN_MODULE = re.compile(r"python -m ([\w.]+)")
 
 
@@ -96,6 +96,21 @@ def missing_modules(text: str) -> Iterator[str]:
             yield dotted
 
 
+def unknown_words(line: str) -> Iterator[str]:
+    """Command, subcommand and options of a command line that the command line does not have."""
+    context = click.Context(cli)
+    name, *words = line.split()
+    command = cli.get_command(context, name)
+    if isinstance(command, click.Group) and words and re.fullmatch("[a-z-]*[a-z]", words[0]):
+        name = f"{name} {words[0]}"
+        command = command.get_command(context, words[0])
+    if command is None:
+        yield name
+        return
+    options = {name for one in command.get_params(context) for name in (*one.opts, *one.secondary_opts)}
+    yield from (f"{name} {word}" for word in words if re.match("--[a-z]", word) and word.split("=")[0] not in options)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     """A page names settings, or a beginning that several of them share."""
@@ -132,15 +147,11 @@ def test_every_file_and_module_that_a_page_names_exists(page: Path) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_command_that_a_page_names_exists(page: Path) -> None:
-    """A page names commands and subcommands that the command line has, and modules that can be run."""
-    context = click.Context(cli)
-    missing: list[str] = []
-    for name, second in COMMAND.findall(code_of(page)):
-        command = cli.get_command(context, name)
-        if command is None or (second and isinstance(command, click.Group) and second not in command.commands):
-            missing.append(f"{name} {second}".strip())
-    missing += [name for name in RUN_MODULE.findall(text_of(page)) if name.split(".")[0] in OURS and not exists(name)]
-    assert missing == []
+    """A page names commands, subcommands and options that the command line has, and modules that can be run."""
+    lines = COMMAND.findall(code_of(page).replace("\\\n", " "))
+    modules = [name for name in RUN_MODULE.findall(text_of(page)) if name.split(".")[0] in OURS]
+    assert [one for line in lines for one in unknown_words(line)] == []
+    assert [name for name in modules if not exists(name)] == []
 
 
 @pytest.mark.parametrize("module", SOURCES, ids=str)

@@ -103,10 +103,10 @@ class Stream:
     def detect(self, pcm: bytes) -> None:
         """Run the detector over whole frames."""
         audio = self._rest + pcm
-        whole = len(audio) - len(audio) % FRAME_BYTES
-        for first in range(0, whole, FRAME_BYTES):
+        whole_bytes = len(audio) - len(audio) % FRAME_BYTES
+        for first in range(0, whole_bytes, FRAME_BYTES):
             _webrtcvad.process(self._detector, RATE_HZ, audio[first : first + FRAME_BYTES], FRAME_BYTES // 2)
-        self._rest = audio[whole:]
+        self._rest = audio[whole_bytes:]
 
 
 async def worker(url: str) -> None:

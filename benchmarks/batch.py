@@ -40,20 +40,20 @@ def send(url: str, recording: LoopedRecording) -> tuple[float, float, dict[str, 
         SystemExit: if the recording is refused, or doesn't come to an end.
     """
     connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=SOCKET_S)
-    began = time.perf_counter()
+    started = time.perf_counter()
     connection.putrequest("POST", PATH)
     connection.putheader("Content-Type", recording.content_type)
     connection.putheader("Content-Length", str(recording.form_bytes))
     connection.endheaders()
     for piece in recording.pieces():
         connection.send(piece)
-    sent_s = time.perf_counter() - began
+    sent_s = time.perf_counter() - started
     status, result = _answer(connection)
-    while status == http.client.ACCEPTED and time.perf_counter() - began < MOST_S:
+    while status == http.client.ACCEPTED and time.perf_counter() - started < MOST_S:
         time.sleep(ASK_AGAIN_S)
         connection.request("GET", result["result_url"])
         status, result = _answer(connection)
-    answered_s = time.perf_counter() - began
+    answered_s = time.perf_counter() - started
     connection.close()
     if status != http.client.OK:
         raise SystemExit(f"the recording was answered {status}: {result}")

@@ -64,13 +64,13 @@ class Churn:
     async def run(self, seconds: float) -> dict[str, Any]:
         """Churn for so long, then wait until the keys have expired; returns the result."""
         kinds = self._kinds()
-        self._begun = time.perf_counter()
+        self._started = time.perf_counter()
         limits = httpx2.Limits(max_connections=32)
         async with httpx2.AsyncClient(base_url=self._stack.url, timeout=30.0, limits=limits) as http:
             clients = ChurnClients(self._stack.url, http, expected_transcript())
             recording = asyncio.create_task(self._record(clients))
             await clients.run(self._sessions, self._sessions / self._per_s, seconds)
-            churned_s = time.perf_counter() - self._begun
+            churned_s = time.perf_counter() - self._started
             busy = list(self.samples)
             gone_s = await self._expired(sum(kinds.values()))
             recording.cancel()
@@ -93,15 +93,15 @@ class Churn:
             usage = self._stack.usage()
             info: dict[str, Any] = self._redis.info("memory")
             self.samples.append(Sample(
-                time.perf_counter() - self._begun, clients.done, {role: one.rss_mb for role, one in usage.items()},
+                time.perf_counter() - self._started, clients.done, {role: one.rss_mb for role, one in usage.items()},
                 self._redis.dbsize(), info["used_memory"] / 2**20,
             ))  # fmt: skip
             await asyncio.sleep(SAMPLE_S)
 
     async def _expired(self, before: int) -> float | None:
         """Wait until no more keys exist than before; returns the seconds, None if it never happens."""
-        began = time.perf_counter()
-        while (waited_s := time.perf_counter() - began) < AFTER_S:
+        started = time.perf_counter()
+        while (waited_s := time.perf_counter() - started) < AFTER_S:
             await asyncio.sleep(SAMPLE_S)
             if self.samples[-1].keys - self._tombstones() <= before:
                 return round(waited_s, 1)
@@ -131,12 +131,12 @@ class Churn:
         return Counter(name[1] if len(name) > 1 else name[0] for name in names)
 
 
-def _line(at_s: Sequence[float], values: Sequence[float], whole: Sequence[float]) -> dict[str, Any]:
+def _line(at_s: Sequence[float], values: Sequence[float], samples: Sequence[float]) -> dict[str, Any]:
     """A series in MiB, summarised, and its slope by least squares over its later part."""
     slope = float(np.polyfit(at_s, values, 1)[0]) * 60
     return {
-        "first": round(whole[0], 1), "most": round(max(whole), 1), "last": round(whole[-1], 1),
-        "each_minute": [round(value, 1) for value in whole[:: round(60 / SAMPLE_S)]], "mib_per_min": round(slope, 3),
+        "first": round(samples[0], 1), "most": round(max(samples), 1), "last": round(samples[-1], 1),
+        "each_minute": [round(value, 1) for value in samples[:: round(60 / SAMPLE_S)]], "mib_per_min": round(slope, 3),
     }  # fmt: skip
 
 

@@ -122,9 +122,9 @@ class ChurnClients:
         await self._settle(start["session_id"], end)
 
     async def _speak(self, transport: WSTransport) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for number, frame in enumerate(self._speech):
-            await asyncio.sleep(began + number * FRAME_SAMPLES / RATE_HZ - time.perf_counter())
+            await asyncio.sleep(started + number * FRAME_SAMPLES / RATE_HZ - time.perf_counter())
             transport.send(WSMsgType.BINARY, frame)
 
     async def _settle(self, session_id: str, end: dict[str, Any]) -> None:

@@ -41,10 +41,10 @@ PAUSE_S = 0.02
 def servers(mode: str) -> Iterator[str]:
     """The address of a server that gives this durability."""
     with tempfile.TemporaryDirectory(prefix="stenolog-bench-") as directory:
-        asked = parse_durability(mode)
+        durability = parse_durability(mode)
         with (
-            EmbeddedServer(directory, sync_always=asked.mode == "safe") as master,
-            _replicas(Path(directory), master.url, asked.replicas),
+            EmbeddedServer(directory, sync_always=durability.mode == "safe") as master,
+            _replicas(Path(directory), master.url, durability.replicas),
         ):
             yield master.url
 

@@ -118,14 +118,14 @@ async def forwarded(server: Server, sink: Sink, expected: Expected, is_done: Cal
         SystemExit: if it never is.
     """
     runner = ProjectionRunner(server, [], CONSUMER, session_ttl_s=TTL_S, forwarding=Forwarding([sink]))
-    began, began_cpu = time.perf_counter(), time.process_time()
+    started, started_cpu = time.perf_counter(), time.process_time()
     await runner.start()
     try:
         while not is_done():
-            if time.perf_counter() - began > MOST_S:
+            if time.perf_counter() - started > MOST_S:
                 raise SystemExit(f"not everything was forwarded within {MOST_S:.0f} s")
             await asyncio.sleep(LOOK_S)
-        took = time.perf_counter() - began, time.process_time() - began_cpu
+        took = time.perf_counter() - started, time.process_time() - started_cpu
         # An event that was taken without an answer comes again, also if it was the last.
         for _ in range(MAX_POLLS):
             if not (await left(server, expected, sink.name))["behind"]:
@@ -170,10 +170,10 @@ async def log_side(url: str, count: int) -> dict[str, Any]:
     try:
         expected = await write(server, count)
         print(f"forwarding {count} events to a sink that takes at once", file=sys.stderr)
-        began = time.perf_counter()
+        started = time.perf_counter()
         elapsed_s, cpu_s = await forwarded(server, sink, expected, lambda: len(sink.arrived) >= count)
         return {
-            "events": count, "seconds": round(elapsed_s, 2), "first_after_s": round(sink.first_s - began, 2),
+            "events": count, "seconds": round(elapsed_s, 2), "first_after_s": round(sink.first_s - started, 2),
             "per_s": round(count / elapsed_s), "cpu_us_per_event": round(1e6 * cpu_s / count),
             **compared(sink.arrived, expected), **await left(server, expected, sink.name),
         }  # fmt: skip

@@ -116,15 +116,15 @@ def live(url: str, sessions: int, seconds: float) -> Iterator[None]:
 
 def measured(url: str, seconds: float) -> dict[str, Any]:
     """Percentiles of each address, in milliseconds."""
-    asked = {name: Poller(url, path) for name, path in PATHS.items()}
-    for questions in asked.values():
-        questions.start()
+    pollers = {name: Poller(url, path) for name, path in PATHS.items()}
+    for poller in pollers.values():
+        poller.start()
     threading.Event().wait(seconds)
-    for questions in asked.values():
-        questions.stop()
+    for poller in pollers.values():
+        poller.stop()
     return {
-        name: {**percentiles(questions.seconds), "answers": len(questions.seconds), "refused": questions.refused}
-        for name, questions in asked.items()
+        name: {**percentiles(poller.seconds), "answers": len(poller.seconds), "refused": poller.refused}
+        for name, poller in pollers.items()
     }
 
 

@@ -99,7 +99,7 @@ def replayed(url: str, engine: str, workers: int) -> dict[str, Any]:
 def redis_cpu_s(url: str) -> float:
     """What the server has used so far."""
 
-    async def asked() -> float:
+    async def read() -> float:
         server = await connect(url)
         try:
             info = await server.client.info("cpu")
@@ -107,7 +107,7 @@ def redis_cpu_s(url: str) -> float:
             await server.close()
         return float(info["used_cpu_user"]) + float(info["used_cpu_sys"])
 
-    return asyncio.run(asked())
+    return asyncio.run(read())
 
 
 def main() -> None:

@@ -64,12 +64,12 @@ class FactWriter:
             await asyncio.sleep(TICK_S)
 
     async def _commit(self, numbers: Sequence[int]) -> None:
-        began = time.perf_counter()
+        started = time.perf_counter()
         for some in (numbers[i : i + len(self._claims)] for i in range(0, len(numbers), len(self._claims))):
             for answer in await self._log.commit([self._next(number) for number in some]):
                 if answer.code is not Code.OK:
                     raise SystemExit(f"a commit was answered {answer.code.name}")
-        self.commit_s.append(time.perf_counter() - began)
+        self.commit_s.append(time.perf_counter() - started)
 
     def _next(self, number: int) -> Commit:
         said = self._written[number]
@@ -93,8 +93,8 @@ async def _claimed(server: Server, log: RedisLog, count: int) -> list[Claim]:
         ids = [str(uuid.uuid4()) for _ in range(min(OPENED_AT_ONCE, count - first))]
         await asyncio.gather(*(_open(server, log, session_id) for session_id in ids))
         taken = await claims.take_new(server.keys.partitions, count)
-        begun = await claims.load(taken)
-        held += [claim for claim, one in zip(taken, begun, strict=True) if one.code is Code.OK]
+        loaded = await claims.load(taken)
+        held += [claim for claim, one in zip(taken, loaded, strict=True) if one.code is Code.OK]
     return held
 
 

@@ -33,7 +33,7 @@ class SseClient(asyncio.Protocol):
         self._path = path
         self._ages_ns = ages_ns
         self._started = time.monotonic()
-        self.began: asyncio.Future[float] = asyncio.get_running_loop().create_future()
+        self.first_byte_s: asyncio.Future[float] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvloop's transports are none of asyncio's
         """Send the request."""
@@ -42,9 +42,9 @@ class SseClient(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Find the times in texts; the benchmark's facts hold nothing else."""
         now_ns = time.monotonic_ns()
-        if not self.began.done():
+        if not self.first_byte_s.done():
             good = data.startswith(b"HTTP/1.1 200")
-            self.began.set_result(time.monotonic() - self._started if good else float("inf"))
+            self.first_byte_s.set_result(time.monotonic() - self._started if good else float("inf"))
         at = data.find(_MARK)
         while at >= 0:
             end = data.find(b'"', at + len(_MARK))
@@ -53,8 +53,8 @@ class SseClient(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Count it as failed, if it hasn't begun."""
-        if not self.began.done():
-            self.began.set_result(float("inf"))
+        if not self.first_byte_s.done():
+            self.first_byte_s.set_result(float("inf"))
 
 
 def percentiles_ms(seconds: list[float]) -> dict[str, float]:
@@ -88,9 +88,9 @@ async def main() -> None:
     ages_ns: list[int] = []
     clients = await _arrive(order, ages_ns)
     async with asyncio.timeout(FIRST_S):
-        began = await asyncio.gather(*(client.began for client in clients))
-    refused = sum(one == float("inf") for one in began)
-    good = [one for one in began if one != float("inf")]
+        first_byte_s = await asyncio.gather(*(client.first_byte_s for client in clients))
+    refused = sum(one == float("inf") for one in first_byte_s)
+    good = [one for one in first_byte_s if one != float("inf")]
     gc.freeze()  # thousands of listeners, which no collection need walk over while times are taken
     print(json.dumps({"refused": refused, **percentiles_ms(good)}), flush=True)
     while line := (await asyncio.to_thread(sys.stdin.readline)).strip():

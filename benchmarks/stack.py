@@ -37,7 +37,7 @@ class Stack:
         ]
         without = {name: value for name, value in os.environ.items() if name != "REDIS_URL"}
         self._environment = {**without, **(environment or {})}
-        self._told = threading.Event()
+        self._is_reported = threading.Event()
         self._lines: list[str] = []
         self._ready: dict[str, Any] = {}
         self.pids: dict[str, list[int]] = {}
@@ -83,7 +83,7 @@ class Stack:
         return [line for line in self._lines if '"level":"info"' not in line]
 
     def _wait_ready(self) -> None:
-        self._told.wait(START_S)
+        self._is_reported.wait(START_S)
         if not self._ready:
             raise SystemExit("the stack did not start:\n" + "\n".join(self._lines[-20:]))
 
@@ -92,8 +92,8 @@ class Stack:
             self._lines.append(line.rstrip())
             if '"event":"ready"' in line:
                 self._ready = json.loads(line)
-                self._told.set()
-        self._told.set()
+                self._is_reported.set()
+        self._is_reported.set()
 
     def _stop(self) -> None:
         self._process.send_signal(signal.SIGTERM)

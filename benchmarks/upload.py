@@ -58,8 +58,9 @@ class LongWav:
     def header(self) -> bytes:
         """What comes before the samples."""
         form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, CHANNELS, RATE_HZ, 2 * CHANNELS * RATE_HZ, 2 * CHANNELS, 16)
-        whole = 4 + len(form) + 8 + self.data_bytes
-        return struct.pack("<4sI4s", b"RIFF", whole, b"WAVE") + form + struct.pack("<4sI", b"data", self.data_bytes)
+        total_bytes = 4 + len(form) + 8 + self.data_bytes
+        riff, data = (b"RIFF", total_bytes, b"WAVE"), (b"data", self.data_bytes)
+        return struct.pack("<4sI4s", *riff) + form + struct.pack("<4sI", *data)
 
     def blocks(self) -> Iterator[bytes]:
         """All of it, a block at a time."""
@@ -161,9 +162,9 @@ def main() -> None:
     with Stack(engine=arguments.engine, environment=settings) as stack:
         pids = {role: pids for role, pids in stack.pids.items() if role != "redis"}
         with MemoryMonitor(stack.redis_url, pids) as watch:
-            began = time.monotonic()
+            started = time.monotonic()
             found = transcribed(stack.url, wav)
-            took_s = time.monotonic() - began
+            took_s = time.monotonic() - started
     print(json.dumps({
         "gib": arguments.gib, "audio_s": round(wav.seconds), "took_s": round(took_s, 1),
         "times_real_time": round(wav.seconds / took_s), "utterances": len(found["utterances"]),

@@ -27,7 +27,7 @@ class EdgeCollector:
         """Yield every reading, as of now."""
         core = self._core
         live = tuple(core.connections)
-        batcher, kept = core.batcher, core.metrics
+        batcher, metrics = core.batcher, core.metrics
         states: dict[str, float] = {}
         for one in live:
             states[one.state] = states.get(one.state, 0) + 1
@@ -39,8 +39,9 @@ class EdgeCollector:
             batcher.pending_sessions,
         )  # fmt: skip
         yield Reading(
-            "counter", "stenolog_edge_acks", "Acks sent to clients.", kept.acks + sum(one.outbox.acks for one in live)
-        )
+            "counter", "stenolog_edge_acks", "Acks sent to clients.",
+            metrics.acks + sum(one.outbox.acks for one in live),
+        )  # fmt: skip
         yield Reading(
             "gauge", "stenolog_edge_unacked_bytes", "Received, and not known to be in the log.",
             sum(one.uplink.unacked_bytes for one in live),
@@ -51,11 +52,11 @@ class EdgeCollector:
         )  # fmt: skip
         yield Reading(
             "counter", "stenolog_edge_resent_entries", "Appended again, since the log had lost them.",
-            kept.resent_entries + sum(one.uplink.resent_entries for one in live),
+            metrics.resent_entries + sum(one.uplink.resent_entries for one in live),
         )  # fmt: skip
         yield Reading(
             "counter", "stenolog_edge_lost_samples", "Lost by the log, and no longer in the resend buffer.",
-            kept.lost_samples + sum(one.uplink.lost_samples for one in live),
+            metrics.lost_samples + sum(one.uplink.lost_samples for one in live),
         )  # fmt: skip
         confirming = core.log.durable_calls
         yield Reading(

@@ -66,7 +66,7 @@ class HoleFound(_Event, frozen=True, kw_only=True, tag="hole_found.v1"):
     samples: int
 
 
-class ProvisionalAsked(_Event, frozen=True, kw_only=True, tag="provisional_asked.v1"):
+class ProvisionalRequested(_Event, frozen=True, kw_only=True, tag="provisional_asked.v1"):
     """A request waits for the text of the audio before this: finals, and the open utterance's provisional text."""
 
     request: str
@@ -95,7 +95,7 @@ class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     """The cause of a failure, for a person; never transcript text."""
 
 
-AudioEvent = SessionStarted | Finalized | ProvisionalAsked | SourceDescribed | HoleFound | SessionSealed
+AudioEvent = SessionStarted | Finalized | ProvisionalRequested | SourceDescribed | HoleFound | SessionSealed
 
 
 class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):

@@ -48,9 +48,11 @@ class ServiceTasks:
         self._is_stopped = False
 
     def spawn(self, name: str, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work`, which must not end before the service does, as a task called `name`."""
+        """Run `work`, which must not end before the service does, as a task called `name`; cancel it after `stop`."""
         task = asyncio.create_task(work, name=name)
         self._tasks.add(task)
+        if self._is_stopped:
+            task.cancel()
         self._is_changed.set()
         return task
 
@@ -79,8 +81,12 @@ class ServiceTasks:
                         task.result()
                     raise ServiceEndedError(f"task {task.get_name()} ended by itself")
 
-    async def stop(self, *, timeout_s: float = 0.0) -> None:
-        """Give the tasks `timeout_s` to end by themselves, cancel the others, and wait until all have ended."""
+    async def stop(self, *, timeout_s: float = 0.0, cancel_again_s: float | None = None) -> None:
+        """Give the tasks `timeout_s` to end by themselves, cancel the others, and wait until all have ended.
+
+        With `cancel_again_s`, tasks that have not ended are cancelled again after each such time: for libraries that
+        can swallow a cancellation.
+        """
         self._is_stopped = True
         self._is_changed.set()
         tasks, self._tasks = self._tasks, set()
@@ -88,9 +94,10 @@ class ServiceTasks:
             return
         if timeout_s:
             await asyncio.wait(tasks, timeout=timeout_s)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while pending := {task for task in tasks if not task.done()}:
+            for task in pending:
+                task.cancel()
+            await asyncio.wait(pending, timeout=cancel_again_s)
 
 
 async def periodically(

@@ -90,14 +90,14 @@ class ArchivePrefetch:
             return None
         return self._finish(run, one, one.reading)
 
-    def _finish(self, run: ActiveRun, one: _OpenRun, reading: asyncio.Task[list[AudioEntry]]) -> Batch | None:
-        one.reading = None
+    def _finish(self, run: ActiveRun, open_run: _OpenRun, reading: asyncio.Task[list[AudioEntry]]) -> Batch | None:
+        open_run.reading = None
         member = run.claim.keys.member
         try:
             entries = reading.result()
         except ArchiveUnavailableError as error:
             log.warning("archive not read; retrying", extra={"run": member, "error": error})
-            one.entries, one.retry_at = None, time.monotonic() + RETRY_S
+            open_run.entries, open_run.retry_at = None, time.monotonic() + RETRY_S
             return None
         except MissingObjectError:
             return Batch(run, [], "it is not in the archive any more")
@@ -108,20 +108,20 @@ class ArchivePrefetch:
             return Batch(run, [], f"its archive can't be read: {type(error).__name__}")
         if not entries:
             return Batch(run, [], "its archive ends before the session does")
-        one.after = entries[-1].position
-        self._read_on(run, one)
+        open_run.after = entries[-1].position
+        self._read_on(run, open_run)
         return Batch(run, entries)
 
-    def _read_on(self, run: ActiveRun, one: _OpenRun) -> None:
-        one.reading = asyncio.create_task(asyncio.to_thread(self._next, run.claim.keys.session_id, one))
-        one.reading.add_done_callback(_retrieve_error)
+    def _read_on(self, run: ActiveRun, open_run: _OpenRun) -> None:
+        open_run.reading = asyncio.create_task(asyncio.to_thread(self._next, run.claim.keys.session_id, open_run))
+        open_run.reading.add_done_callback(_retrieve_error)
 
-    def _next(self, session_id: str, one: _OpenRun) -> list[AudioEntry]:
+    def _next(self, session_id: str, open_run: _OpenRun) -> list[AudioEntry]:
         """The next batch; runs in a thread, one at a time for each run."""
-        if one.entries is None:
+        if open_run.entries is None:
             assert self._store is not None  # noqa: S101 - else nothing is read
-            one.entries = read_entries(self._store, read_manifest(self._store, session_id), one.after)
-        return list(islice(one.entries, self._batch))
+            open_run.entries = read_entries(self._store, read_manifest(self._store, session_id), open_run.after)
+        return list(islice(open_run.entries, self._batch))
 
 
 def _retrieve_error(reading: asyncio.Task[list[AudioEntry]]) -> None:

@@ -176,32 +176,32 @@ class ClaimKeeper:
             log.info("run not handed over; its claim expires", extra={"run": claim.keys.member, "error": error})
 
     async def _begin(self, claims: Sequence[Claim]) -> None:
-        for claim, began in zip(claims, await self._claims.load(claims), strict=True):
-            if began.code == Code.UNKNOWN:
+        for claim, loaded in zip(claims, await self._claims.load(claims), strict=True):
+            if loaded.code == Code.UNKNOWN:
                 self.report_error()  # the claim comes back after a lease
-            if began.code != Code.OK:
+            if loaded.code != Code.OK:
                 continue  # lost again, or nothing is left to do
-            run = self._active_run(claim, began)
+            run = self._active_run(claim, loaded)
             if run is None:
                 continue
-            if began.checkpoint.suspicion > self._settings.suspicion_limit:
+            if loaded.checkpoint.suspicion > self._settings.suspicion_limit:
                 self._metrics.suspicions.inc()
                 self._on_suspect(run)
             else:
                 self._runs.add(run)
                 log.info("run taken", extra={"run": claim.keys.member, "trace_id": trace_id(run.start.traceparent)})
 
-    def _active_run(self, claim: Claim, began: LoadedRun) -> ActiveRun | None:
-        if began.start is None:
+    def _active_run(self, claim: Claim, loaded: LoadedRun) -> ActiveRun | None:
+        if loaded.start is None:
             self._on_poison(claim, "this build does not know its start event")
             return None
         try:
-            timeline = Timeline(began.start, began.checkpoint)
+            timeline = Timeline(loaded.start, loaded.checkpoint)
         except ValueError as error:  # msgspec's ValidationError is one
             self._on_poison(claim, f"settings not of this build: {error}")
             return None
         return ActiveRun(
-            claim, began.start, began.checkpoint, began.last_fact, timeline, began.total_samples, began.source
+            claim, loaded.start, loaded.checkpoint, loaded.last_fact, timeline, loaded.total_samples, loaded.source
         )
 
     def _check_duration(self, started: float) -> None:

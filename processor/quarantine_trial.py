@@ -90,12 +90,12 @@ async def run_trial(server: Server, settings: WorkerSettings, recogniser: Recogn
     claims = Claims(
         server, claim.consumer, lease_ms=settings.lease_ms, session_ttl_s=settings.session_ttl_s, queue=claim.queue
     )
-    [began] = await claims.load([claim])
-    if began.code != Code.OK or began.start is None:
-        return began.code in {Code.GONE, Code.SEALED}
+    [loaded] = await claims.load([claim])
+    if loaded.code != Code.OK or loaded.start is None:
+        return loaded.code in {Code.GONE, Code.SEALED}
     run = ActiveRun(
-        claim, began.start, began.checkpoint, began.last_fact, Timeline(began.start, began.checkpoint),
-        began.total_samples, began.source,
+        claim, loaded.start, loaded.checkpoint, loaded.last_fact, Timeline(loaded.start, loaded.checkpoint),
+        loaded.total_samples, loaded.source,
     )  # fmt: skip
     return await _process(RedisLog(server, session_ttl_s=settings.session_ttl_s), settings, recogniser, run)
 

@@ -12,7 +12,7 @@ from eventlog.codec import decode_audio_event
 from eventlog.events import (
     Finalized,
     HoleFound,
-    ProvisionalAsked,
+    ProvisionalRequested,
     SessionSealed,
     SessionStarted,
     SourceDescribed,
@@ -151,7 +151,7 @@ class Timeline:
                 # A recording is described before its first sample, and begins with as many channels as it has.
                 self._segment_from((0,) * event.channels)
                 decisions = [Decision(position, tuple(self._boundaries), source=event)]
-            case ProvisionalAsked(request=request):
+            case ProvisionalRequested(request=request):
                 utterances = tuple(self.open_utterances())
                 boundaries = tuple(self._boundaries)
                 decisions = [Decision(position, boundaries, request=request, open_utterances=utterances)]

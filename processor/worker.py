@@ -115,6 +115,7 @@ class Worker:
             return
         await self._wakeups.start()
         for name, work in (
+            ("wake-ups", self._wakeups.wait()),
             ("claims", self._keeper.run_taking()),
             ("renewal", self._keeper.run_renewing()),
             ("reader", self._reader.run()),

@@ -55,7 +55,7 @@ class Applier:
         self._projection = projection
         self._log = log
         self._observe = partial((timer or ApplyTimer()).observe, projection.name)
-        self._most_runs = URGENT_RUNS_PER_ROUND if projection.gather_s <= URGENT_GATHER_S else RUNS_PER_ROUND
+        self._most_runs = URGENT_RUNS_PER_ROUND if projection.linger_s <= URGENT_GATHER_S else RUNS_PER_ROUND
         self._refused: set[str] = set()  # runs whose read model refused some facts: applied singly, to find which
         self.applied = 0
         self.dead_lettered = 0
@@ -82,8 +82,8 @@ class Applier:
                 commands = [self._projection.reads(one) for one in found]
                 answers = iter(await self._log.server.execute_many([one for each in commands for one in each]))
                 plans: list[tuple[RunFacts, Plan]] = []
-                for one, asked in zip(found, commands, strict=True):
-                    read = [next(answers) for _ in asked]
+                for one, requested in zip(found, commands, strict=True):
+                    read = [next(answers) for _ in requested]
                     if any(isinstance(answer, LogUnavailableError) for answer in read):
                         failed.add(one.keys.partition.number)
                     else:

@@ -20,7 +20,7 @@ class Feeds:
     """One event per fact after the first, under the fact's own id; each names the id before it, so that a gap shows."""
 
     name = "feeds"
-    gather_s = 0.005
+    linger_s = 0.005
     """Captions: a viewer waits for each, but doesn't notice 5 ms, and at a hundred finals a second they save rounds."""
 
     def __init__(self, *, max_events: int = MAX_EVENTS) -> None:

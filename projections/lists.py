@@ -24,7 +24,7 @@ class Lists:
     """One JSON entry per final, in order; the document when the run ends."""
 
     name = "lists"
-    gather_s = 0.1
+    linger_s = 0.1
     """At a session's end its client waits for the document; a tenth of a second it doesn't notice."""
 
     def reads(self, pulled: RunFacts) -> Sequence[Command]:

@@ -56,18 +56,24 @@ class ProjectionCollector:
 
     def _of_sinks(self) -> Iterator[Reading]:
         rows: tuple[tuple[Literal["counter", "gauge"], str, str, str], ...] = (
-            ("counter", "forwarded_events", "Events that a sink has taken.", "forwarded"),
-            ("counter", "skipped_events", "Events of a sink that is off.", "skipped"),
-            ("counter", "retries", "Failures after which an event is tried again.", "retried"),
-            ("counter", "dead_letters", "Events dead-lettered since they could not be forwarded.", "dead_lettered"),
-            ("gauge", "partitions", "Partitions that this process forwards.", "partitions"),
-            ("gauge", "waiting", "Runs and dead letters that wait for their next try.", "waiting"),
-            ("gauge", "failing_seconds", "For how long the event that failed first has been failing.", "failing_s"),
-        )
+            ("counter", "stenolog_sink_forwarded_events", "Events that a sink has taken.", "forwarded"),
+            ("counter", "stenolog_sink_skipped_events", "Events of a sink that is off.", "skipped"),
+            ("counter", "stenolog_sink_retries", "Failures after which an event is tried again.", "retried"),
+            (
+                "counter", "stenolog_sink_dead_letters", "Events dead-lettered since they could not be forwarded.",
+                "dead_lettered",
+            ),
+            ("gauge", "stenolog_sink_partitions", "Partitions that this process forwards.", "partitions"),
+            ("gauge", "stenolog_sink_waiting", "Runs and dead letters that wait for their next try.", "waiting"),
+            (
+                "gauge", "stenolog_sink_failing_seconds", "For how long the event that failed first has been failing.",
+                "failing_s",
+            ),
+        )  # fmt: skip
         stats = {one.sink.name: one.stats for one in self._forwarders}
         for kind, name, text, field in rows:
             values = {sink: float(getattr(one, field)) for sink, one in stats.items()}
-            yield Reading(kind, f"stenolog_sink_{name}", text, label="sink", values=values)
+            yield Reading(kind, name, text, label="sink", values=values)
 
     async def count_notices(self) -> None:
         """Count the pending notices, and measure the oldest one's age, for the next scrapes.

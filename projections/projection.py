@@ -30,7 +30,7 @@ class Projection(Protocol):
         ...
 
     @property
-    def gather_s(self) -> float:
+    def linger_s(self) -> float:
         """How long wake-ups are gathered before a round: read models that no client waits for cost less that way."""
         ...
 
@@ -74,12 +74,12 @@ def plan(projection: Projection, pulled: RunFacts, answers: Sequence[Any], dead_
         if len(part.facts) == 1:
             return skip_first(pulled, reason, dead_letter)
         part = part.first(len(part.facts) // 2)
-    letters = [dead_letter(part.keys, *one) for one in part.undecodable]
-    return Plan(part.end, [*ops, *letters], part.has_more, len(part.facts), len(letters))
+    dead_letters = [dead_letter(part.keys, *one) for one in part.undecodable]
+    return Plan(part.end, [*ops, *dead_letters], part.has_more, len(part.facts), len(dead_letters))
 
 
 def skip_first(pulled: RunFacts, reason: str, dead_letter: MakeDeadLetter) -> Plan:
     """Dead-letter the first fact alone, which its fold or the read model refused."""
     part = pulled.first(1)
-    letters = [dead_letter(part.keys, *one) for one in (*part.undecodable, (part.end, reason))]
-    return Plan(part.end, letters, part.has_more, applied=0, dead_lettered=len(letters))
+    dead_letters = [dead_letter(part.keys, *one) for one in (*part.undecodable, (part.end, reason))]
+    return Plan(part.end, dead_letters, part.has_more, applied=0, dead_lettered=len(dead_letters))

@@ -88,8 +88,8 @@ class Projector:
                 timer = loop.call_later(timeout_s, self._wakeup.set)
                 await self._wakeup.wait()
                 timer.cancel()
-                if self.projection.gather_s and self._woken:
-                    await asyncio.sleep(self.projection.gather_s)
+                if self.projection.linger_s and self._woken:
+                    await asyncio.sleep(self.projection.linger_s)
             self._wakeup.clear()
             is_sweep = loop.time() >= schedule.next_at(all_due=self._is_down)
             numbers = set(schedule.take(loop.time()) if is_sweep else self._woken - self._unserved)

@@ -130,14 +130,14 @@ class Rebuilder:
             LogUnavailableError: if Redis can't be reached for long, or has no memory for copies.
         """
         task = asyncio.current_task()
-        asked = task.cancelling() if task else 0
+        cancellations = task.cancelling() if task else 0
         try:
             while await self._fill(runs):
                 await self._shielded_round()
                 on_progress(self.report)
                 await asyncio.sleep(0)  # where a cancellation that came between two calls takes effect
                 # One that came with the end of a call is forgotten by the client library.
-                if task and task.cancelling() > asked:
+                if task and task.cancelling() > cancellations:
                     raise asyncio.CancelledError
         finally:
             await self._drop_copies()
@@ -189,17 +189,17 @@ class Rebuilder:
     async def _round(self) -> None:
         """One step with each copy."""
         await self._begin(await self._rested())
-        begun = [copy for copy in self._copies.values() if copy.is_begun and copy.has_more]
-        limit = min(MOST_FACTS, max(1, FACTS_AT_ONCE // max(1, len(begun))))
+        started = [copy for copy in self._copies.values() if copy.is_started and copy.has_more]
+        limit = min(MOST_FACTS, max(1, FACTS_AT_ONCE // max(1, len(started))))
         found: list[tuple[ShadowCopy, RunFacts]] = []
-        for pulled in await self._log.pull([copy.keys for copy in begun], limit=limit):
+        for pulled in await self._log.pull([copy.keys for copy in started], limit=limit):
             copy = self._copies[pulled.keys.member]
             if self._is_expected(copy, pulled):
                 copy.has_more = pulled.has_more
                 if not pulled.is_empty:
                     found.append((copy, pulled))
         await self._apply(found)
-        ready = [copy for copy in self._copies.values() if copy.is_begun and not copy.has_more]
+        ready = [copy for copy in self._copies.values() if copy.is_started and not copy.has_more]
         each = COMPARED_AT_ONCE if self._verify else RUNS_AT_ONCE
         for first in range(0, len(ready), each):
             await self._swap(ready[first : first + each])
@@ -207,7 +207,7 @@ class Rebuilder:
     async def _rested(self) -> list[ShadowCopy]:
         """Copies that are to begin; where all rest, those that do so the shortest, once they have."""
         clock = asyncio.get_running_loop().time
-        waiting = [copy for copy in self._copies.values() if not copy.is_begun]
+        waiting = [copy for copy in self._copies.values() if not copy.is_started]
         if len(waiting) == len(self._copies):
             first = min(copy.rests_until for copy in waiting)
             await asyncio.sleep(max(0.0, first - clock()))
@@ -217,7 +217,7 @@ class Rebuilder:
     async def _begin(self, copies: Sequence[ShadowCopy]) -> None:
         for copy, code in zip(copies, await self._rebuilds.begin([copy.keys for copy in copies]), strict=True):
             self._has_progressed |= code != Code.UNKNOWN
-            copy.is_begun = code == Code.OK
+            copy.is_started = code == Code.OK
             if code == Code.GONE:
                 self._drop_gone(copy)
 
@@ -236,8 +236,8 @@ class Rebuilder:
         answers = iter(await self._server.execute_many([one for each in commands for one in each]))
         applies: list[Apply] = []
         made: list[tuple[ShadowCopy, Plan]] = []
-        for (copy, pulled), asked in zip(found, commands, strict=True):
-            read = [next(answers) for _ in asked]
+        for (copy, pulled), requested in zip(found, commands, strict=True):
+            read = [next(answers) for _ in requested]
             if any(isinstance(answer, LogUnavailableError) for answer in read):
                 copy.has_more = True
                 continue

@@ -108,9 +108,10 @@ class ProjectionRunner:
             await forwarder.start()
             self._tasks.spawn(f"forwarder {forwarder.sink.name}", forwarder.wait())
         await self._wakeups.start()
+        self._tasks.spawn("wake-ups", self._wakeups.wait())
 
     async def wait(self) -> None:
-        """Return, or raise its error, as soon as a projector or a forwarder ends; before `stop`, none should."""
+        """Return, or raise its error, as soon as a part of it ends; before `stop`, none should."""
         await self._tasks.wait()
 
     async def stop(self) -> None:
@@ -120,9 +121,9 @@ class ProjectionRunner:
         for task in self._housekeeping:
             task.cancel()
         await asyncio.gather(
-            self._tasks.stop(timeout_s=STOP_TIMEOUT_S), *(forwarder.stop() for forwarder in self.forwarders)
-        )
-        await self._wakeups.stop()
+            self._tasks.stop(timeout_s=STOP_TIMEOUT_S), self._wakeups.stop(),
+            *(forwarder.stop() for forwarder in self.forwarders),
+        )  # fmt: skip
 
     async def listening(self) -> None:
         """Return as soon as wake-ups of every partition are subscribed."""

@@ -39,7 +39,7 @@ class Sessions:
     """
 
     name = "sessions"
-    gather_s = 0.5
+    linger_s = 0.5
     """Listings and metrics: read now and then, and with this pause most facts come several at once."""
 
     def __init__(self, *, session_ttl_s: int) -> None:

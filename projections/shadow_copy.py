@@ -32,7 +32,7 @@ class ShadowCopy:
 
     def restart(self) -> None:
         """Begin again, from the first fact on."""
-        self.is_begun = False
+        self.is_started = False
         self.has_more = True
         self.position = START
         self.events = 0

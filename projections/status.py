@@ -73,7 +73,7 @@ class Status:
     """A Stream of messages per run, published as they are made."""
 
     name = "status"
-    gather_s = 0.5
+    linger_s = 0.5
     """A message comes every few seconds at most; half of one does no harm, and most facts then come several at once."""
 
     def __init__(self) -> None:

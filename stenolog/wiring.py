@@ -82,12 +82,12 @@ async def durable(server: Server, settings: Settings) -> Durability:
     Raises:
         DeploymentMismatchError: if Redis does not give it.
     """
-    asked = parse_durability(
+    durability = parse_durability(
         settings.durability, timeout_ms=settings.durability_timeout_ms, on_shortfall=settings.durability_on_shortfall
     )
-    if refused := find_fatal(asked, await check_durability(server, asked)):
+    if refused := find_fatal(durability, await check_durability(server, durability)):
         raise DeploymentMismatchError(refused)
-    return asked
+    return durability
 
 
 def segmenter_settings(settings: Settings) -> SegmenterSettings:

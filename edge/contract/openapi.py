@@ -86,28 +86,28 @@ def _schemas(operations: Sequence[Operation]) -> tuple[dict[Any, Any], dict[str,
     return dict(zip(kinds, found, strict=True)), components
 
 
-def _operation(one: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
-    described: dict[str, Any] = {"operationId": one.name, "tags": [one.group], "summary": one.summary}
-    if one.description:
-        described["description"] = one.description
-    if one.parameters:
-        described["parameters"] = [_parameter(parameter) for parameter in one.parameters]
-    if one.body:
+def _operation(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+    described: dict[str, Any] = {"operationId": operation.name, "tags": [operation.group], "summary": operation.summary}
+    if operation.description:
+        described["description"] = operation.description
+    if operation.parameters:
+        described["parameters"] = [_parameter(parameter) for parameter in operation.parameters]
+    if operation.body:
         described["requestBody"] = {
-            "description": one.body.description,
-            "required": one.body.required,
-            "content": _content(one.body.kinds, schemas),
+            "description": operation.body.description,
+            "required": operation.body.required,
+            "content": _content(operation.body.kinds, schemas),
         }
-    described["responses"] = _responses(one, schemas)
-    described["security"] = _security(one)
+    described["responses"] = _responses(operation, schemas)
+    described["security"] = _security(operation)
     return described
 
 
-def _security(one: Operation) -> list[dict[str, list[str]]]:
-    if one.scope is None:
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if operation.scope is None:
         return []
-    schemes = [{"bearer": [str(one.scope)]}]
-    return [*schemes, {"ticket": []}] if one.accepts_ticket else schemes
+    schemes = [{"bearer": [str(operation.scope)]}]
+    return [*schemes, {"ticket": []}] if operation.accepts_ticket else schemes
 
 
 def _parameter(parameter: Parameter) -> dict[str, Any]:
@@ -123,12 +123,13 @@ def _content(kinds: Mapping[str, Any], schemas: Mapping[Any, Any]) -> dict[str, 
     }
 
 
-def _responses(one: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
+def _responses(operation: Operation, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     by_status: dict[int, list[ErrorCode]] = {}
-    for error in dict.fromkeys([*one.errors, *COMMON_ERRORS, *(SCOPED_ERRORS if one.scope is not None else ())]):
+    scoped = SCOPED_ERRORS if operation.scope is not None else ()
+    for error in dict.fromkeys([*operation.errors, *COMMON_ERRORS, *scoped]):
         if error.status:
             by_status.setdefault(error.status, []).append(error)
-    responses = {str(answer.status): _answer(answer, schemas) for answer in one.answers}
+    responses = {str(answer.status): _answer(answer, schemas) for answer in operation.answers}
     for status, some in by_status.items():
         responses[str(status)] = _problem(status, some, responses.get(str(status)))
     return dict(sorted(responses.items()))
@@ -145,13 +146,13 @@ def _answer(answer: Answer, schemas: Mapping[Any, Any]) -> dict[str, Any]:
     return described
 
 
-def _problem(status: int, some: Sequence[ErrorCode], other: dict[str, Any] | None) -> dict[str, Any]:
+def _problem(status: int, error_codes: Sequence[ErrorCode], other: dict[str, Any] | None) -> dict[str, Any]:
     """The response for the errors of one status; `other` is a response of that status that is no error."""
-    description = " ".join(f"`{error.code}`: {error.meaning}" for error in some)
+    description = " ".join(f"`{error.code}`: {error.meaning}" for error in error_codes)
     schema = {
         "allOf": [
             {"$ref": _REF.format(name="Problem")},
-            {"properties": {"status": {"const": status}, "code": {"enum": [error.code for error in some]}}},
+            {"properties": {"status": {"const": status}, "code": {"enum": [error.code for error in error_codes]}}},
         ]
     }
     described: dict[str, Any] = {"description": description, "content": {PROBLEM_JSON: {"schema": schema}}}

@@ -238,10 +238,10 @@ def result_url(session_id: str) -> str:
     return f"/batch/{session_id}"
 
 
-def _segment(one: ListedFinal) -> Segment:
+def _segment(final: ListedFinal) -> Segment:
     return Segment(
-        utterance=one.utterance, start=one.start, end=one.end, text=one.text, speaker=one.speaker, channel=one.channel,
-        confidence=one.confidence,
+        utterance=final.utterance, start=final.start, end=final.end, text=final.text, speaker=final.speaker,
+        channel=final.channel, confidence=final.confidence,
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def _is_text(head: bytes) -> bool:
         text = codecs.getincrementaldecoder("utf-8")().decode(head)  # which may end amid a character
     except UnicodeDecodeError:
         return False
-    return len(head) > 8 and all(letter.isprintable() or letter in "\t\r\n" for letter in text)  # noqa: PLR2004
+    return len(head) > 8 and all(character.isprintable() or character in "\t\r\n" for character in text)  # noqa: PLR2004
 
 
 def _pairs(rest: str) -> list[tuple[str, str]]:

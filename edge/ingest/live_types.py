@@ -185,8 +185,8 @@ def _results(
     )  # fmt: skip
 
 
-def _result(one: ListedFinal | OpenUtterance, *, provisional: bool) -> LiveResult:
+def _result(utterance: ListedFinal | OpenUtterance, *, provisional: bool) -> LiveResult:
     return LiveResult(
-        utterance=one.utterance, text=one.text, speaker=one.speaker, channel=one.channel, start=one.start, end=one.end,
-        confidence=one.confidence, provisional=provisional,
+        utterance=utterance.utterance, text=utterance.text, speaker=utterance.speaker, channel=utterance.channel,
+        start=utterance.start, end=utterance.end, confidence=utterance.confidence, provisional=provisional,
     )  # fmt: skip

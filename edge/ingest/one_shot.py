@@ -138,10 +138,10 @@ async def _append_recording(
         async for part in reader.stream():
             data = rest + part
             rest = data[len(data) - len(data) % frame_bytes :]
-            whole = data[: len(data) - len(rest)]
+            frames = data[: len(data) - len(rest)]
             remaining = remaining_bytes(core, start, appender)
-            await appender.append(whole[:remaining])
-            if len(whole) > remaining:
+            await appender.append(frames[:remaining])
+            if len(frames) > remaining:
                 reason = "limit"
                 break
             if waiter.has_ended:  # the decoder has already found that it is not a recording

@@ -86,7 +86,7 @@ class ResultWaiter(Subscriber):
         return document
 
     async def wait_for_answer(self, request: str, timeout_s: float) -> CurrentTranscript:
-        """Return all text of the audio before this `ProvisionalAsked`; the known part of it after `timeout_s`.
+        """Return all text of the audio before this `ProvisionalRequested`; the known part of it after `timeout_s`.
 
         Raises:
             ApiError: `unknown_session` if it was erased, `quarantined` if it cannot be processed.

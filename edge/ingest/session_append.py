@@ -20,7 +20,7 @@ from edge.ingest.session_lease import SessionLease
 from edge.ingest.upload_reader import UploadReader
 from edge.session.reservations import Reservation
 from edge.session.uplink import frame_bytes_of
-from eventlog.events import CONTAINER, ProvisionalAsked, SessionStarted
+from eventlog.events import CONTAINER, ProvisionalRequested, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.positions import SEALED
 
@@ -104,7 +104,7 @@ class SessionAppend:
         with ResultWaiter(self._core, self.keys.run()) as waiter:
             await self.append_chunk(reader, at_bytes)
             request = uuid.uuid4().hex
-            await self._appender.append_event(ProvisionalAsked(request=request))
+            await self._appender.append_event(ProvisionalRequested(request=request))
             return await waiter.wait_for_answer(request, self._core.settings.result_timeout_s)
 
     async def end(self, reason: str) -> None:

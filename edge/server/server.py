@@ -38,7 +38,7 @@ BACKLOG = 2048
 SHORT_BYTES = 125
 """Longest payload whose length stands in a frame's second byte (RFC 6455, 5.2)."""
 
-WHOLE_BINARY, MASKED_16_BIT, HEADER_BYTES = 0x82, 0xFE, 8
+UNFRAGMENTED_BINARY, MASKED_16_BIT, HEADER_BYTES = 0x82, 0xFE, 8
 """First and second byte of a whole binary frame that is masked and has a 16-bit length, and its header's size."""
 
 
@@ -104,7 +104,7 @@ class EdgeProtocol(WebSocketsSansIOProtocol):
             and self.queue.empty()
         ):
             view = memoryview(data)
-            while end - at > HEADER_BYTES and data[at] == WHOLE_BINARY and data[at + 1] == MASKED_16_BIT:
+            while end - at > HEADER_BYTES and data[at] == UNFRAGMENTED_BINARY and data[at + 1] == MASKED_16_BIT:
                 size = data[at + 2] << 8 | data[at + 3]
                 stop = at + HEADER_BYTES + size
                 if self._tap is None or not SHORT_BYTES < size <= self.config.ws_max_size or stop > end:

@@ -208,11 +208,11 @@ def _stream(keys: SessionKeys, start: SessionStarted) -> SessionKeys:
 
 
 def _check_same(wanted: Parameters, start: SessionStarted) -> None:
-    for name, asked, pinned in (
+    for name, requested, pinned in (
         ("sample_rate", wanted.sample_rate_hz, start.sample_rate_hz),
         ("encoding", wanted.encoding, start.encoding),
         ("channels", wanted.channels, start.channels),
         ("language", wanted.language, start.language),
     ):
-        if asked not in {None, pinned}:
+        if requested not in {None, pinned}:
             raise ApiError(errors.SETTINGS_MISMATCH, f"the session was started with {name}={pinned}")

@@ -125,6 +125,7 @@ class FanOut:
         self._tasks.spawn("fan-out", self._read_feeds())
         self._tasks.spawn("fan-out check", periodically(CHECK_EVERY_S, self._check_some, name="fan-out check"))
         await self._wakeups.start()
+        self._tasks.spawn("fan-out wake-ups", self._wakeups.wait())
 
     async def wait(self) -> None:
         """See `eventlog.service.Service`."""
@@ -132,8 +133,8 @@ class FanOut:
 
     async def stop(self) -> None:
         """See `eventlog.service.Service`."""
-        await self._wakeups.stop()
         await self._tasks.stop()
+        await self._wakeups.stop()
 
     async def listening(self) -> None:
         """Return as soon as every channel is subscribed."""

@@ -245,7 +245,7 @@ class EventStreamResponse(Response):
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """See ASGI."""
         stream, streams = self._stream, self._stream.streams
-        has_begun = False
+        has_started = False
         try:
             await send({"type": "http.response.start", "status": 200, "headers": _RAW_HEADERS})
             if scope["method"] != "HEAD":
@@ -255,13 +255,13 @@ class EventStreamResponse(Response):
                     stream, buffer_bytes=streams.buffer_bytes
                 ):
                     line = protocol
-                has_begun = True
+                has_started = True
                 self._begin(line)
                 if isinstance(line, AsgiTransport):
                     await line.run(receive, send)
                 return
         finally:
-            if not has_begun:
+            if not has_started:
                 streams.release(stream.user)
         await send({"type": "http.response.body", "body": b""})
 

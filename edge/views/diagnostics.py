@@ -104,11 +104,11 @@ class Diagnostics:
 
 
 async def _durable(core: EdgeCore) -> DurabilityReport:
-    asked = core.log.durable_calls.durability
-    found = await check_durability(core.server, asked)
+    durability = core.log.durable_calls.durability
+    found = await check_durability(core.server, durability)
     # Without addresses: only operators may see them, and the edge's log has them.
     findings = [f"{one.text}: {one.remedy}" for one in dict.fromkeys(one._replace(node="") for one in found)]
-    return DurabilityReport(setting=str(asked), kept=is_met(asked, found), findings=findings)
+    return DurabilityReport(setting=str(durability), kept=is_met(durability, found), findings=findings)
 
 
 def _report(beat: Heartbeat, stale_s: float, *, named: bool) -> ProcessReport:

@@ -197,11 +197,11 @@ def _cues_of(final: ListedFinal, start_ms: int, *, named: bool) -> Iterator[Cue]
 def wrap(text: str) -> list[str]:
     """`text` in lines of at most `LINE_CHARACTERS`, broken between words, or within one longer than a line."""
     lines: list[str] = []
-    for word in (piece for whole in text.split() for piece in _pieces(whole)):
-        if lines and len(lines[-1]) + 1 + len(word) <= LINE_CHARACTERS:
-            lines[-1] += f" {word}"
+    for piece in (part for word in text.split() for part in _pieces(word)):
+        if lines and len(lines[-1]) + 1 + len(piece) <= LINE_CHARACTERS:
+            lines[-1] += f" {piece}"
         else:
-            lines.append(word)
+            lines.append(piece)
     return lines
 
 

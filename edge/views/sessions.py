@@ -33,10 +33,10 @@ MAX_LISTED = 1000
 _MAX_DIGITS = 9  # far above the bound, and quick to convert
 _MAX_CHARACTERS = 256  # of a cursor, which has some 80, and of a tenant's id
 
-TENANTS_KEPT = 1000
+MAX_CACHED_TENANTS = 1000
 """Tenants whose metrics are cached: some 500 bytes each."""
 
-PAGES_KEPT = 32
+MAX_CACHED_PAGES = 32
 """Pages of listings that are cached: 10 MB at worst. Several dashboards request the same ones again and again."""
 
 
@@ -73,8 +73,8 @@ class Sessions:
         self._server = core.server
         self._confirming = core.log.durable_calls
         self._access = core.access
-        self._pages = AnswerCache(self._read_page, max_keys=PAGES_KEPT)
-        self._metrics = AnswerCache(self._read_metrics, max_keys=TENANTS_KEPT)
+        self._pages = AnswerCache(self._read_page, max_keys=MAX_CACHED_PAGES)
+        self._metrics = AnswerCache(self._read_metrics, max_keys=MAX_CACHED_TENANTS)
 
     def operations(self) -> Sequence[Operation]:
         """See `edge.contract.operations`."""

@@ -177,12 +177,12 @@ class Webhooks:
         return Response(status_code=204)
 
 
-def _view(one: Subscription) -> Webhook:
+def _view(subscription: Subscription) -> Webhook:
     return Webhook(
-        id=one.id, url=one.url, kinds=list(one.kinds), description=one.description,
-        created_at=format_iso(one.created_ms),
-        disabled_at=format_iso(one.disabled_ms) if one.disabled_ms else None,
-        disabled_reason=one.disabled_reason or None,
+        id=subscription.id, url=subscription.url, kinds=list(subscription.kinds), description=subscription.description,
+        created_at=format_iso(subscription.created_ms),
+        disabled_at=format_iso(subscription.disabled_ms) if subscription.disabled_ms else None,
+        disabled_reason=subscription.disabled_reason or None,
     )  # fmt: skip
 
 

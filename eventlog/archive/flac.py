@@ -42,10 +42,10 @@ class FlacEncoder:
     def add(self, pcm: bytes) -> None:
         """Encode more samples."""
         pcm = self._rest + pcm
-        whole = len(pcm) - len(pcm) % self._frame_bytes
-        for first in range(0, whole, self._frame_bytes):
+        whole_bytes = len(pcm) - len(pcm) % self._frame_bytes
+        for first in range(0, whole_bytes, self._frame_bytes):
             self._encode(pcm[first : first + self._frame_bytes])
-        self._rest = pcm[whole:]
+        self._rest = pcm[whole_bytes:]
 
     def finish(self) -> bytes:
         """Return the file; empty if it has no sample."""

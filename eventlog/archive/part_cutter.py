@@ -31,7 +31,7 @@ class PartCutter:
         self.events: list[Line] = []
         self.cursor = Position(self.start_samples, 0)
         """Read on after this entry."""
-        self.is_whole = False
+        self.is_complete = False
         """Whether no later entry belongs to it."""
         self.sealed: SessionSealed | None = None
         """The session's end, in its last part."""
@@ -58,7 +58,7 @@ class PartCutter:
             raise UndecodableEventError("audio of a recording without a description")
         start = end - len(pcm) // self._frame_bytes
         first, last = max(start, self._at), min(end, self.end_samples)
-        self.is_whole = end >= self.end_samples
+        self.is_complete = end >= self.end_samples
         if first >= last:
             self._reach(last)
             return b""
@@ -81,14 +81,14 @@ class PartCutter:
             self._reach(min(entry.position.offset - samples, self.end_samples))
             self._declared = max(self._declared, entry.position.offset) if samples else self._declared
             self._at = max(self._at, min(entry.position.offset, self.end_samples))
-        if not self.is_whole:
-            self.is_whole = entry.position.offset >= self.end_samples and self.sealed is None
+        if not self.is_complete:
+            self.is_complete = entry.position.offset >= self.end_samples and self.sealed is None
         # A hole stands where it ends, as a chunk does: one that ends at the cut comes before it.
         if self.sealed is not None or entry.position <= Position(self.end_samples, 0):
             self.events.append(Line(id=str(entry.position), event=msgspec.Raw(entry.event), at_ms=entry.at_ms))
 
     def _end(self, event: SessionSealed) -> None:
-        self.is_whole = True
+        self.is_complete = True
         if event.offset_samples // self.part_samples == self.number:
             self.sealed = event
             self.end_samples = event.offset_samples

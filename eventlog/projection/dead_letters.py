@@ -14,10 +14,10 @@ from eventlog.projection.sink_state import REDRIVEN, wakeup_message
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Argument, Call, Server
 
-LETTERS_PER_READ = 256
+DEAD_LETTERS_PER_READ = 256
 """Some 60 kB; reading all partitions of a deployment with few letters is one round trip."""
 
-LETTERS_PER_REDRIVE = 64
+DEAD_LETTERS_PER_REDRIVE = 64
 """In one script call: about 1 ms of Redis's time."""
 
 MOVED, DROPPED, ABSENT, NO_ROOM = 1, 2, 0, 3
@@ -78,16 +78,16 @@ async def read_dead_letters(server: Server, projections: Iterable[str]) -> Async
     """
     places = {(name, partition): "-" for name in projections for partition in server.keys.partitions}
     while places:
-        asked = list(places.items())
+        requested = list(places.items())
         answers = await server.execute_many([
-            ("XRANGE", partition.dead_letters(name), after, "+", "COUNT", LETTERS_PER_READ)
-            for (name, partition), after in asked
+            ("XRANGE", partition.dead_letters(name), after, "+", "COUNT", DEAD_LETTERS_PER_READ)
+            for (name, partition), after in requested
         ])  # fmt: skip
-        for ((name, partition), _), answer in zip(asked, answers, strict=True):
-            found = _letters(server, name, partition, answer)
+        for ((name, partition), _), answer in zip(requested, answers, strict=True):
+            found = _parse_dead_letters(server, name, partition, answer)
             if found:
                 yield found
-            if len(found) < LETTERS_PER_READ:
+            if len(found) < DEAD_LETTERS_PER_READ:
                 del places[name, partition]
             else:
                 places[name, partition] = f"({found[-1].entry_id}"
@@ -103,7 +103,7 @@ async def find_dead_letter(server: Server, projection: str, number: int, entry_i
         return None
     partition = server.keys.partitions[number]
     entries = await server.execute("XRANGE", partition.dead_letters(projection), entry_id, entry_id)
-    found = _letters(server, projection, partition, entries)
+    found = _parse_dead_letters(server, projection, partition, entries)
     return found[0] if found else None
 
 
@@ -120,8 +120,8 @@ async def redrive(server: Server, letters: Sequence[DeadLetter]) -> list[int]:
     for index, letter in enumerate(letters):
         by_stream.setdefault((letter.projection, letter.partition.number), []).append(index)
     parts = [
-        group[first : first + LETTERS_PER_REDRIVE]
-        for group in by_stream.values() for first in range(0, len(group), LETTERS_PER_REDRIVE)
+        group[first : first + DEAD_LETTERS_PER_REDRIVE]
+        for group in by_stream.values() for first in range(0, len(group), DEAD_LETTERS_PER_REDRIVE)
     ]  # fmt: skip
     answers = await server.run_many([_redrive_call([letters[index] for index in part]) for part in parts])
     found: dict[int, int] = {}
@@ -143,7 +143,7 @@ async def read_redriven(server: Server, sink: str, partitions: Sequence[Partitio
     ])  # fmt: skip
     return [
         letter for partition, answer in zip(partitions, answers, strict=True) if not isinstance(answer, Exception)
-        for letter in _letters(server, sink, partition, answer)
+        for letter in _parse_dead_letters(server, sink, partition, answer)
     ]  # fmt: skip
 
 
@@ -183,15 +183,15 @@ def _finish_call(letter: DeadLetter, consumer: str, ttl_s: int) -> Call:
     )
 
 
-def _letters(server: Server, projection: str, partition: PartitionKeys, answer: object) -> list[DeadLetter]:
+def _parse_dead_letters(server: Server, projection: str, partition: PartitionKeys, answer: object) -> list[DeadLetter]:
     if isinstance(answer, Exception):
         raise answer
     if not isinstance(answer, list):
         return []
-    return [_letter(server, projection, partition, entry_id.decode(), fields) for entry_id, fields in answer]
+    return [_parse_dead_letter(server, projection, partition, entry_id.decode(), fields) for entry_id, fields in answer]
 
 
-def _letter(
+def _parse_dead_letter(
     server: Server, projection: str, partition: PartitionKeys, entry_id: str, flat: Sequence[bytes]
 ) -> DeadLetter:
     texts = [part.decode(errors="replace") for part in flat]

@@ -136,19 +136,19 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if none can be reached.
         """
-        asked = list(partitions)
+        requested = list(partitions)
         options: list[Argument] = [self.projection, self.consumer, NOTICES_PER_READ, "" if idle_ms is None else idle_ms]
 
-        def call(some: Sequence[PartitionKeys]) -> Call:
-            keys = [key for partition in some for key in (partition.changes, partition.walks)]
-            wanted = [int(partition.number in own) for partition in some]
+        def call(items: Sequence[PartitionKeys]) -> Call:
+            keys = [key for partition in items for key in (partition.changes, partition.walks)]
+            wanted = [int(partition.number in own) for partition in items]
             return Call(script("read_changes"), keys, [*options, *wanted])
 
         answers = await run_isolated(
-            self.server, asked, lambda partition: partition.number, PARTITIONS_PER_READ, call
+            self.server, requested, lambda partition: partition.number, PARTITIONS_PER_READ, call
         )
         found = []
-        for partition, answer in zip(asked, answers, strict=True):
+        for partition, answer in zip(requested, answers, strict=True):
             if not isinstance(answer, Exception):
                 flat, walk = answer
                 members = (member.decode(errors="replace") for member in flat[1::2])
@@ -163,15 +163,15 @@ class ProjectionLog:
         Raises:
             LogUnavailableError: if none can be reached.
         """
-        asked = list(runs)
+        requested = list(runs)
 
-        def call(some: Sequence[RunKeys]) -> Call:
-            keys = [key for run in some for key in (run.projected(self.projection), run.transcript)]
+        def call(items: Sequence[RunKeys]) -> Call:
+            keys = [key for run in items for key in (run.projected(self.projection), run.transcript)]
             return Call(script("pull_facts"), keys, [limit])
 
         found = []
-        answers = await run_isolated(self.server, asked, lambda run: run.partition.number, RUNS_PER_PULL, call)
-        for run, answer in zip(asked, answers, strict=True):
+        answers = await run_isolated(self.server, requested, lambda run: run.partition.number, RUNS_PER_PULL, call)
+        for run, answer in zip(requested, answers, strict=True):
             if isinstance(answer, Exception):
                 continue
             position, flat = answer
@@ -196,10 +196,10 @@ class ProjectionLog:
             LogUnavailableError: if no answer came at all.
         """
 
-        def call(some: Sequence[Apply]) -> Call:
+        def call(items: Sequence[Apply]) -> Call:
             keys: list[str] = []
             arguments: list[Argument] = [self._ttl_s]
-            for one in some:
+            for one in items:
                 own = {one.keys.projected(self.projection): 1, one.keys.transcript: 2}
                 operations: list[Argument] = []
                 for op in one.ops:

@@ -205,8 +205,8 @@ class Rebuilds:
         for op in swap.messages:
             arguments += op.arguments if op.command == "PUBLISH" else ("", *op.arguments)
         arguments += (len(swap.dead_letter_ids), *swap.dead_letter_ids)
-        for letter in swap.dead_letters:
-            arguments += (len(letter.arguments), *letter.arguments)
+        for dead_letter in swap.dead_letters:
+            arguments += (len(dead_letter.arguments), *dead_letter.arguments)
         return Call(script("swap_rebuilt"), keys, arguments)
 
 
@@ -263,8 +263,8 @@ async def read_dead_letter_ids(server: Server, projection: str) -> dict[str, lis
     """
     found: dict[str, list[str]] = {}
     async for page in read_dead_letters(server, [projection]):
-        for letter in page:
-            found.setdefault(letter.keys.member, []).append(letter.entry_id)
+        for dead_letter in page:
+            found.setdefault(dead_letter.keys.member, []).append(dead_letter.entry_id)
     return found
 
 

@@ -30,7 +30,7 @@ class FeedKind(enum.StrEnum):
     SUPERSEDED = "s"
     """A newer connection took the session; `body` is its epoch."""
     ANSWER = "a"
-    """The answer to a `ProvisionalAsked`; `body` is a `ProvisionalAnswer`."""
+    """The answer to a `ProvisionalRequested`; `body` is a `ProvisionalAnswer`."""
     STATUS = "t"
     """In the status Stream too, under `position`, its number there."""
     GONE = "g"
@@ -64,7 +64,7 @@ class OpenUtterance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProvisionalAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """The finals and open utterances of the audio before a `ProvisionalAsked`."""
+    """The finals and open utterances of the audio before a `ProvisionalRequested`."""
 
     request: str
     utterances: int

@@ -149,12 +149,12 @@ def format_iso(unix_ms: int) -> str:
 
 def format_duration(seconds: float) -> str:
     """A duration for a person."""
-    whole = round(seconds)
-    if whole < _MINUTE_S:
-        return f"{whole} s"
-    if whole < _HOUR_S:
-        return f"{whole // _MINUTE_S} min {whole % _MINUTE_S} s"
-    return f"{whole // _HOUR_S} h {whole % _HOUR_S // _MINUTE_S} min"
+    rounded_s = round(seconds)
+    if rounded_s < _MINUTE_S:
+        return f"{rounded_s} s"
+    if rounded_s < _HOUR_S:
+        return f"{rounded_s // _MINUTE_S} min {rounded_s % _MINUTE_S} s"
+    return f"{rounded_s // _HOUR_S} h {rounded_s % _HOUR_S // _MINUTE_S} min"
 
 
 def _done(ending: Ending) -> str:

@@ -21,6 +21,7 @@ from redis.exceptions import RedisError, SlotNotCoveredError
 from eventlog.log import LogUnavailableError
 from eventlog.redis.failures import RedisCall
 from eventlog.redis.server import Server
+from eventlog.service import ServiceTasks
 
 PING_AFTER_S = 5.0
 """Silence after which the connection is pinged: half-dead ones show within twice that; a ping is 14 bytes."""
@@ -35,7 +36,7 @@ BACK_OFF_MAX_S = 2.0
 """Subscribers poll each second anyway, so wake-ups that come back two seconds late cost little."""
 
 CANCEL_AGAIN_S = 0.2
-"""Far longer than a cancelled task takes to end."""
+"""Far longer than a cancelled task takes to end; redis-py can swallow a cancellation while it connects."""
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ class WakeupsLostError(Exception):
 
 
 class Wakeups:
-    """A subscription to many sharded channels, kept up over restarts, failovers and slots that move."""
+    """A subscription to many sharded channels, kept up over restarts, failovers and moved slots: a `Service`."""
 
     def __init__(
         self, server: Server, channels: Sequence[str], on_message: OnMessage, on_reset: Callable[[], None]
@@ -64,25 +65,25 @@ class Wakeups:
         self._channels = tuple(channels)
         self._on_message = on_message
         self._on_reset = on_reset
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = ServiceTasks()
         self._unsubscribed = set(self._channels)
         self._is_subscribed = asyncio.Event()
+        self._is_started = False
 
     async def start(self) -> None:
         """Begin to subscribe; returns at once, also while Redis can't be reached."""
-        if not self._tasks:
-            self._unsubscribed = set(self._channels)
-            self._spawn(self._tasks, self._channels)
+        if not self._is_started:
+            self._is_started = True
+            self._tasks.spawn("wakeups", self._keep(self._channels))
+
+    async def wait(self) -> None:
+        """See `eventlog.service.Service`; a lost connection ends nothing, it is made again."""
+        await self._tasks.wait()
 
     async def stop(self) -> None:
         """Close the connections; safe at any time and more than once."""
-        tasks, self._tasks = self._tasks, set()
+        await self._tasks.stop(cancel_again_s=CANCEL_AGAIN_S)
         self._is_subscribed.clear()
-        while tasks:
-            for task in tasks:
-                task.cancel()
-            # Repeatedly: redis-py can swallow a cancellation while it connects.
-            await asyncio.wait(set(tasks), timeout=CANCEL_AGAIN_S)
 
     @property
     def is_listening(self) -> bool:
@@ -93,22 +94,14 @@ class Wakeups:
         """Return as soon as every channel is subscribed."""
         await self._is_subscribed.wait()
 
-    def _spawn(self, tasks: set[asyncio.Task[None]], channels: tuple[str, ...]) -> None:
-        task = asyncio.create_task(self._keep(tasks, channels), name="wakeups")
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    async def _keep(self, tasks: set[asyncio.Task[None]], channels: tuple[str, ...]) -> None:
-        """Listen to `channels` until cancelled; if they lie on several nodes, by a task in `tasks` for each."""
+    async def _keep(self, channels: tuple[str, ...]) -> None:
+        """Listen to `channels` until cancelled; those on other nodes than the first are left to tasks of their own."""
         back_off_s, is_lost = BACK_OFF_FIRST_S, False
         while True:
             try:
-                by_node = await self._locate(channels, refresh=is_lost)
-                if len(by_node) > 1:
-                    for part in by_node.values():  # each task minds its own node from here on
-                        self._spawn(tasks, tuple(part))
-                    return
-                [node] = by_node
+                [(node, channels), *others] = await self._locate(channels, refresh=is_lost)
+                for _, part in others:
+                    self._tasks.spawn("wakeups", self._keep(part))
                 async with contextlib.aclosing(_Connection(self._connection(node, channels[0]))) as connection:
                     with RedisCall():
                         await connection.subscribe(channels)
@@ -137,11 +130,11 @@ class Wakeups:
         elif not is_lost:
             _log.warning("wake-ups lost; subscribing again", extra={"error": error})
 
-    async def _locate(self, channels: tuple[str, ...], *, refresh: bool) -> dict[str, list[str]]:
-        """Return the channels by the node that has their slot."""
+    async def _locate(self, channels: tuple[str, ...], *, refresh: bool) -> list[tuple[str, tuple[str, ...]]]:
+        """Return each node's name with the channels whose slots it has."""
         client = self._server.client
         if not isinstance(client, RedisCluster):
-            return {"": list(channels)}
+            return [("", channels)]
         with RedisCall():
             await (client.nodes_manager.initialize() if refresh else client.initialize())
         by_node: dict[str, list[str]] = {}
@@ -150,7 +143,7 @@ class Wakeups:
             if node is None:
                 raise SlotNotCoveredError(channel)
             by_node.setdefault(node.name, []).append(channel)
-        return by_node
+        return [(node, tuple(part)) for node, part in by_node.items()]
 
     def _connection(self, node: str, channel: str) -> Any:  # noqa: ANN401 - redis-py's connections have no common public type
         client = self._server.client

@@ -17,7 +17,7 @@ from eventlog.redis.durability import DurableCalls
 from eventlog.redis.scripts import script
 from eventlog.redis.server import Call, Server
 
-ERASED_KEPT_MS = 3_600_000
+ERASED_RETENTION_MS = 3_600_000
 """An opening that is tried again for some seconds is what an erased id must refuse; an hour covers any stall of it."""
 
 MAX_ERASED = 10_000
@@ -94,7 +94,7 @@ def _call(partition: PartitionKeys, session_id: str, runs: Sequence[RunKeys], te
             partition.ended_runs, partition.tenant_runs(tenant_id), partition.feed_channel, partition.archive_erasures,
             runs[0].session.session, *deleted,
         ],
-        [session_id, MAX_ERASED, ERASED_KEPT_MS, *(run.member for run in runs)],
+        [session_id, MAX_ERASED, ERASED_RETENTION_MS, *(run.member for run in runs)],
     )  # fmt: skip
 
 

@@ -78,7 +78,7 @@ class Quarantine:
         self._ttl_s = session_ttl_s
         self._log = RedisLog(server, session_ttl_s=session_ttl_s)
 
-    async def redrive(self, one: QuarantinedRun) -> Code:
+    async def redrive(self, run: QuarantinedRun) -> Code:
         """Offer it to workers again: it continues after its last commit, so no final changes.
 
         OK; LOST if it isn't listed; GONE, SEALED or EXISTS if the run does not exist, is over, or is offered already,
@@ -87,7 +87,7 @@ class Quarantine:
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.
         """
-        keys, session, partition, queue = one.keys, one.keys.session, one.partition, one.partition.queue(one.queue)
+        keys, session, partition, queue = run.keys, run.keys.session, run.partition, run.partition.queue(run.queue)
         return Code(
             await self._server.run(
                 script("redrive_quarantined"),
@@ -97,20 +97,20 @@ class Quarantine:
                     session.audio, session.upload.session, session.upload.audio, session.upload.head,
                 ],
                 [
-                    one.entry_id, keys.member, encode(RunRedriven(noted_ms=_now_ms())), self._ttl_s,
-                    self._ttl_s if one.queue else 0,
+                    run.entry_id, keys.member, encode(RunRedriven(noted_ms=_now_ms())), self._ttl_s,
+                    self._ttl_s if run.queue else 0,
                 ],
             )
         )  # fmt: skip
 
-    async def fail(self, one: QuarantinedRun) -> Code:
+    async def fail(self, run: QuarantinedRun) -> Code:
         """End it for good, as failed; its client and a recorded file's waiting request hear that. Codes as `redrive`.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.
         """
-        keys, partition, queue = one.keys, one.partition, one.partition.queue(one.queue)
-        fact = await self._ended(one)
+        keys, partition, queue = run.keys, run.partition, run.partition.queue(run.queue)
+        fact = await self._ended(run)
         code = Code(
             await self._server.run(
                 script("fail_quarantined"),
@@ -118,7 +118,7 @@ class Quarantine:
                     partition.quarantined, keys.checkpoint, keys.transcript, queue.sessions, queue.entries,
                     partition.index, partition.changes, partition.changes_wakeup,
                 ],
-                [one.entry_id, keys.member, encode(fact), self._ttl_s],
+                [run.entry_id, keys.member, encode(fact), self._ttl_s],
             )
         )  # fmt: skip
         if code == Code.OK and keys.run == LIVE_RUN:
@@ -128,8 +128,8 @@ class Quarantine:
                     raise LogUnavailableError("the run was failed, but its session's audio could not be sealed")
         return code
 
-    async def _ended(self, one: QuarantinedRun) -> SessionEnded:
-        keys = one.keys
+    async def _ended(self, run: QuarantinedRun) -> SessionEnded:
+        keys = run.keys
         (boundaries, utterance, total), opened, last = await self._server.execute_all([
             ("HMGET", keys.checkpoint, "boundaries", "utterance", "total_samples"),
             ("XRANGE", keys.transcript, str(OPENED), str(OPENED)),
@@ -139,7 +139,7 @@ class Quarantine:
         return SessionEnded(
             reason=FAILED, audio_samples=int(total or 0) or _audio_samples(last) or processed,
             utterances=int(utterance or 0), sample_rate_hz=_sample_rate_hz(opened), ended_ms=_now_ms(),
-            detail=f"quarantined: {one.reason}",
+            detail=f"quarantined: {run.reason}",
         )  # fmt: skip
 
 

@@ -61,7 +61,7 @@ def _decode(input_: InputStream, output: OutputStream, arguments: argparse.Names
     if arguments.restart_point:
         opened = _open_restarted(input_, arguments.restart_point)
     else:
-        opened = _open_whole(input_, arguments.max_spool_bytes)
+        opened = _open_complete(input_, arguments.max_spool_bytes)
     finder = None
     if arguments.restart_interval_bytes and isinstance(opened.file, InputStream | SparseFile):
         finder = RestartPointFinder(
@@ -94,7 +94,7 @@ class _Opened(NamedTuple):
     restart: RestartPoint | None = None
 
 
-def _open_whole(input_: InputStream, max_spool_bytes: int) -> _Opened:
+def _open_complete(input_: InputStream, max_spool_bytes: int) -> _Opened:
     """Open a file at its first byte."""
     container = detect_container(head := input_.peek(HEAD_BYTES))
     if container != MP4:

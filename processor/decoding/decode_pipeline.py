@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import UndecodableEventError, decode_audio_event
-from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalAsked, SessionSealed
+from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalRequested, SessionSealed
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
@@ -61,9 +61,9 @@ class DecodeLimits:
 
     max_samples: int
     wait_for_room: Callable[[int], Awaitable[None]]
-    answer_empty: Callable[[ProvisionalAsked], None]
+    answer_empty: Callable[[ProvisionalRequested], None]
     ahead_bytes: int
-    kept_bytes: int
+    retained_bytes: int
     grant_credit: Callable[[int, RestartPoint | None], Awaitable[bool]]
 
 
@@ -181,9 +181,9 @@ class DecodePipeline:
     async def _raise_credit(self, child: DecoderProcess) -> None:
         """Let the sender send as much again as was taken, unless none of it could ever be freed."""
         limits = self._limits
-        if self._offset_bytes > self._freed_bytes + limits.kept_bytes + SLACK_BYTES and not child.restart_points:
+        if self._offset_bytes > self._freed_bytes + limits.retained_bytes + SLACK_BYTES and not child.restart_points:
             raise DecodingFailedError(
-                f"longer than {limits.kept_bytes >> 20} MiB in a form that can't be gone on with from its middle"
+                f"longer than {limits.retained_bytes >> 20} MiB in a form that can't be gone on with from its middle"
             )
         credit_bytes = self._next_credit_bytes()
         if credit_bytes >= self._credit_bytes + limits.ahead_bytes // CREDIT_STEPS:
@@ -193,7 +193,7 @@ class DecodePipeline:
     def _next_credit_bytes(self) -> int:
         """Up to where the sender may send."""
         limits = self._limits
-        most_bytes = self._freed_bytes + limits.kept_bytes + 2 * SLACK_BYTES
+        most_bytes = self._freed_bytes + limits.retained_bytes + 2 * SLACK_BYTES
         return max(self._credit_bytes, min(self._offset_bytes + limits.ahead_bytes, most_bytes))
 
     async def _retry_freeing(self, child: DecoderProcess) -> None:
@@ -235,7 +235,7 @@ class DecodePipeline:
             return
         if isinstance(event, HoleFound):
             event = HoleFound(samples=0)  # bytes are missing, of an unknown amount of audio
-        elif not isinstance(event, Finalized | ProvisionalAsked):
+        elif not isinstance(event, Finalized | ProvisionalRequested):
             return
         written_bytes = await child.wait_consumed(self._fed_bytes)
         while not self._has_output_ended and (written_bytes is None or self._output_bytes < written_bytes):
@@ -243,7 +243,7 @@ class DecodePipeline:
             await self._output_changed.wait()
         if self._appender.is_described:
             await self._appender.append_event(event)
-        elif isinstance(event, ProvisionalAsked):
+        elif isinstance(event, ProvisionalRequested):
             self._limits.answer_empty(event)  # its client waits, perhaps before it sends the next bytes
         else:
             self._early_events.append(event)  # the description is always the second entry

@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from eventlog.events import ProvisionalAsked
+from eventlog.events import ProvisionalRequested
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Claim, Code, EventLog, LogUnavailableError
 from eventlog.log_retry import LogRetry
@@ -199,13 +199,13 @@ class DecoderPool:
 
     async def _try_decoding(self, run: ActiveRun, retry: LogRetry, *, is_given_up: bool) -> bool:
         """Decode once and seal the audio; returns False if the session is gone, or another worker's."""
-        begun = await retry.call(lambda: self._uploads.start_decoding(run.claim))
-        if begun.code != Code.OK or begun.start is None:
-            return begun.code == Code.SEALED
-        appender = PcmAppender(self._log, self._uploads, run.claim.keys.session, begun, retry)
+        decoding = await retry.call(lambda: self._uploads.start_decoding(run.claim))
+        if decoding.code != Code.OK or decoding.start is None:
+            return decoding.code == Code.SEALED
+        appender = PcmAppender(self._log, self._uploads, run.claim.keys.session, decoding, retry)
         reason, detail = "failed", "could not be decoded"
         if not is_given_up:
-            reason, detail = await self._run_pipeline(run, begun, appender, retry)
+            reason, detail = await self._run_pipeline(run, decoding, appender, retry)
         await appender.seal(reason, detail)
         log.info(
             "upload decoded",
@@ -221,12 +221,12 @@ class DecoderPool:
         self._on_log_error()
 
     async def _run_pipeline(
-        self, run: ActiveRun, begun: DecodingStart, appender: PcmAppender, retry: LogRetry
+        self, run: ActiveRun, decoding: DecodingStart, appender: PcmAppender, retry: LogRetry
     ) -> tuple[str, str]:
         """Decode once; returns the reason and the detail with which the audio ends."""
         settings = self._settings
-        restart = decode_restart_point(begun.restart) if begun.restart else None
-        if begun.restart and (restart is None or len(begun.first_bytes) != restart.head_bytes):
+        restart = decode_restart_point(decoding.restart) if decoding.restart else None
+        if decoding.restart and (restart is None or len(decoding.first_bytes) != restart.head_bytes):
             return "failed", UNKNOWN_RESTART_POINT
         trimmer = _UploadTrimmer(run.claim, self._uploads, self._log, retry, is_head_stored=restart is not None)
         limits = DecodeLimits(
@@ -234,15 +234,15 @@ class DecoderPool:
             wait_for_room=lambda samples: self._wait_for_room(run, samples),
             answer_empty=lambda request: self._answer_empty(run, request),
             ahead_bytes=settings.max_upload_ahead_bytes,
-            kept_bytes=max(settings.max_spool_bytes, settings.max_upload_ahead_bytes),
+            retained_bytes=max(settings.max_spool_bytes, settings.max_upload_ahead_bytes),
             grant_credit=trimmer.grant_credit,
         )
         pipeline = DecodePipeline(
             run.claim.keys.session.upload, appender, self._next_entries, limits,
-            restart=restart, first_bytes=begun.first_bytes,
+            restart=restart, first_bytes=decoding.first_bytes,
         )  # fmt: skip
         await pipeline.wait_for_bytes()
-        channels = 0 if begun.start is None else begun.start.channels
+        channels = 0 if decoding.start is None else decoding.start.channels
         async with self._slots:
             self.child_count += 1
             try:
@@ -250,7 +250,7 @@ class DecoderPool:
                     lambda: run_decoder(
                         channels=channels, max_spool_bytes=settings.max_spool_bytes,
                         restart_interval_bytes=min(RESTART_INTERVAL_BYTES, settings.max_upload_ahead_bytes // 4),
-                        restart_point=begun.restart.decode() if restart else "",
+                        restart_point=decoding.restart.decode() if restart else "",
                     )
                 )  # fmt: skip
             except DecodingFailedError as error:
@@ -263,7 +263,7 @@ class DecoderPool:
                 self.child_count -= 1
         return sealed.reason, sealed.detail
 
-    def _answer_empty(self, run: ActiveRun, request: ProvisionalAsked) -> None:
+    def _answer_empty(self, run: ActiveRun, request: ProvisionalRequested) -> None:
         run.answers.append(ProvisionalAnswer(request=request.request, utterances=0, provisional=[]))
         self._on_answers(run)
 

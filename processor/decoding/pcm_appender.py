@@ -33,14 +33,14 @@ class PcmAppender(Appender):
     """Appends one decoding's samples and events, except those that an earlier one of the same bytes has appended."""
 
     def __init__(
-        self, log: EventLog, uploads: Uploads, keys: SessionKeys, begun: DecodingStart, retry: LogRetry
+        self, log: EventLog, uploads: Uploads, keys: SessionKeys, decoding: DecodingStart, retry: LogRetry
     ) -> None:
-        """Continue at the head that `begun` states."""
-        assert begun.start is not None  # noqa: S101 -- callers asked for code OK
-        super().__init__(keys, begun.epoch, begun.head, frame_bytes=SAMPLE_BYTES)
+        """Continue at the head that `decoding` states."""
+        assert decoding.start is not None  # noqa: S101 -- callers asked for code OK
+        super().__init__(keys, decoding.epoch, decoding.head, frame_bytes=SAMPLE_BYTES)
         self._log = log
         self._uploads = uploads
-        self._start: SessionStarted = begun.start
+        self._start: SessionStarted = decoding.start
         self._retry = retry
         self.position = OPENED
         """Where this decoding stands, perhaps behind the head."""

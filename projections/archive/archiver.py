@@ -130,7 +130,7 @@ class Archiver:
             start = known.start
         cutter = PartCutter(known.archived_samples // known.part_samples, known.part_samples, start.channels)
         encoder = FlacEncoder(start.sample_rate_hz, start.channels or 1)
-        while not cutter.is_whole:
+        while not cutter.is_complete:
             found = await self._audio.read({keys.session: cutter.cursor}, max_bytes_each=PAGE_BYTES)
             entries = found.get(keys.session)
             if not entries:
@@ -162,7 +162,7 @@ class Archiver:
 
 def _encode(cutter: PartCutter, encoder: FlacEncoder, entries: list[AudioEntry]) -> None:
     for entry in entries:
-        if cutter.is_whole:
+        if cutter.is_complete:
             return
         encoder.add(cutter.feed(entry))
 

@@ -72,8 +72,8 @@ def _remove(filler: Token, following: Token | None, kept: Sequence[Token], langu
     if not kept or kept[-1].stop:
         return
     before = kept[-1]
-    goes_on = following is not None and (following.core[0].islower() or following.word[:2] in ("i", "i'"))
-    if filler.stop and not (goes_on and filler.is_open):
+    is_continued = following is not None and (following.core[0].islower() or following.word[:2] in ("i", "i'"))
+    if filler.stop and not (is_continued and filler.is_open):
         before.trail = before.trail.rstrip(" ,") + "".join(char for char in filler.trail if char in STOPS + CLOSERS)
     elif before.trail == "," and before.word in language.binding:
         before.trail = ""

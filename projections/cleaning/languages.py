@@ -37,7 +37,7 @@ class Language(NamedTuple):
     filler: re.Pattern[str] | None = None
     phrases: Mapping[str, tuple[str, str]] = {}
     stuttered: frozenset[str] = _NONE
-    begun: frozenset[str] = _NONE
+    stuttered_at_start: frozenset[str] = _NONE
     subjects: frozenset[str] = _NONE
     restarted: frozenset[str] = _NONE
     linking: frozenset[str] = _NONE
@@ -61,8 +61,8 @@ _ENGLISH_STUTTERED = words_of(
     "in into about as which where when how been could would should might must don't doesn't didn't can't "
     "couldn't wouldn't won't isn't wasn't aren't just since gonna then than some any every"
 ) | {"who"}
-_ENGLISH_BEGUN = words_of("it you this what do can are")
-_ENGLISH_FUNCTION = _ENGLISH_STUTTERED | _ENGLISH_BEGUN | words_of(
+_ENGLISH_STUTTERED_AT_START = words_of("it you this what do can are")
+_ENGLISH_FUNCTION = _ENGLISH_STUTTERED | _ENGLISH_STUTTERED_AT_START | words_of(
     "is was were be am have has had does did on by not that so there"
 )
 _ENGLISH_DANGLING = words_of("a an the your our their every and")
@@ -72,7 +72,7 @@ _ENGLISH = Language(
     filler=re.compile(r"u+m+|u+h+m*|er+m+|er|hm+|mm+"),
     phrases={"you": ("know", "anywhere"), "i": ("mean", "start")},
     stuttered=_ENGLISH_STUTTERED,
-    begun=_ENGLISH_BEGUN,
+    stuttered_at_start=_ENGLISH_STUTTERED_AT_START,
     subjects=words_of("i we he she they"),
     restarted=_ENGLISH_FUNCTION | words_of("will want think need let why maybe"),
     linking=words_of("and or by after for"),

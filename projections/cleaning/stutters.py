@@ -67,7 +67,7 @@ def _is_repeat(kept: Sequence[Token], second: Token, language: Language) -> bool
     if first.core[0].isupper() and not begins and one[:2] not in ("i", "i'"):  # a name, a grade: "plan A, a good one"
         return False
     if one == other:
-        return one in language.stuttered or (begins and one in language.begun)
+        return one in language.stuttered or (begins and one in language.stuttered_at_start)
     if one in language.subjects and other.startswith(f"{one}'"):
         return True
     broken_off = first.trail.startswith(tuple(HYPHENS))  # "pro- probably"

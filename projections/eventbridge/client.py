@@ -82,9 +82,10 @@ class Clients:
         with self._lock:  # a session's clients must not be made at the same time
             self._s3 = self._s3 or _new_client(self._session, "s3", self._settings.endpoint_url)
         encryption = self._settings.encryption
-        asked = {} if encryption == "bucket" else {"ServerSideEncryption": encryption}
+        encryption_arguments = {} if encryption == "bucket" else {"ServerSideEncryption": encryption}
         self._s3.put_object(
-            Bucket=self._settings.bucket, Key=stored.key, Body=stored.content, ContentType="application/json", **asked
+            Bucket=self._settings.bucket, Key=stored.key, Body=stored.content, ContentType="application/json",
+            **encryption_arguments,
         )
 
     def secrets(self) -> tuple[str, ...]:

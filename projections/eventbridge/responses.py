@@ -86,11 +86,11 @@ def log_lengths(event: Event) -> dict[str, int]:
     return {f"{name}_characters": len(text) for name, text in found if isinstance(text, str)}
 
 
-def log_failure(what: str, failure: Failure, events: Iterable[dict[str, Any]]) -> None:
+def log_failure(message: str, failure: Failure, events: Iterable[dict[str, Any]]) -> None:
     """Log a failure once for each event that it met, or once if it met none; the stack without the error's own text."""
     for fields in [*events] or [{}]:
         about = {"error_type": failure.code, "error": failure.message, "stack": failure.stack}
-        _logger.warning(what, extra={**fields, **about})
+        _logger.warning(message, extra={**fields, **about})
 
 
 def without_values(message: str) -> str:

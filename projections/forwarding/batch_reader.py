@@ -25,14 +25,14 @@ class BatchReader:
     """Reads the facts of runs and dead letters that are ready."""
 
     def __init__(
-        self, log: ProjectionLog, kinds: Kinds, runs: RunScheduler[RunKeys], letters: RunScheduler[DeadLetter],
+        self, log: ProjectionLog, kinds: Kinds, runs: RunScheduler[RunKeys], dead_letters: RunScheduler[DeadLetter],
         clock: Callable[[], float],
     ) -> None:  # fmt: skip
         """Take from the schedulers, and postpone what could not be read."""
         self._log = log
         self._kinds = kinds
         self._runs = runs
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._clock = clock
         self._opened = OpenedCache(log.server)
 
@@ -75,20 +75,20 @@ class BatchReader:
         Raises:
             LogUnavailableError: as `pull`.
         """
-        letters = self._letters.take(RUNS_PER_PULL, may_send)
-        if not letters:
+        dead_letters = self._dead_letters.take(RUNS_PER_PULL, may_send)
+        if not dead_letters:
             return []
         try:
-            facts = await read_facts(self._log.server, [(one.keys, one.position) for one in letters])
-            opened = await self._opened.read([], [one.keys for one in letters])
+            facts = await read_facts(self._log.server, [(one.keys, one.position) for one in dead_letters])
+            opened = await self._opened.read([], [one.keys for one in dead_letters])
         except LogUnavailableError:
-            self._postpone(self._letters, [one.id for one in letters])
+            self._postpone(self._dead_letters, [one.id for one in dead_letters])
             if not self._log.server.is_cluster:
                 raise
             return []
         return [
             make_redriven_batch(one, opened[one.keys.member], fact, self._kinds)
-            for one, fact in zip(letters, facts, strict=True)
+            for one, fact in zip(dead_letters, facts, strict=True)
         ]
 
     def _postpone(self, scheduler: RunScheduler[RunKeys] | RunScheduler[DeadLetter], names: Sequence[str]) -> None:

@@ -53,7 +53,7 @@ class Batch:
     """All of the run, if that is known."""
     unreadable: list[tuple[Position, str]] = field(default_factory=list)
     """Facts that become dead letters as such, and why."""
-    letter: DeadLetter | None = None
+    dead_letter: DeadLetter | None = None
 
 
 class Progress(NamedTuple):
@@ -71,13 +71,13 @@ class Progress(NamedTuple):
     @property
     def redriven(self) -> DeadLetter | None:
         """The batch's dead letter if it is done with: without a reason if it was sent, else with the new one."""
-        letter = self.batch.letter
-        if letter is None or (not self.dead_letters and (self.retry is not None or self.batch.pending)):
+        dead_letter = self.batch.dead_letter
+        if dead_letter is None or (not self.dead_letters and (self.retry is not None or self.batch.pending)):
             return None
         if not self.dead_letters:
-            return letter._replace(reason="")
+            return dead_letter._replace(reason="")
         again = self.dead_letters[0]
-        return letter._replace(reason=again.reason, attempts=again.attempts, at_ms=again.at_ms)
+        return dead_letter._replace(reason=again.reason, attempts=again.attempts, at_ms=again.at_ms)
 
 
 def make_batch(pulled: RunFacts, opened: SessionOpened | None, kinds: Kinds, retry: Retry | None = None) -> Batch:
@@ -100,24 +100,24 @@ def make_batch(pulled: RunFacts, opened: SessionOpened | None, kinds: Kinds, ret
             if not sent or event_id(keys, position, kind) not in sent:
                 pending.append(PendingEvent(before, position, fact, kind))
         before = position
-    is_whole = after == START and not pulled.has_more and not pulled.undecodable
-    finals = [fact for _, fact in facts if isinstance(fact, UtteranceFinal)] if is_whole else None
+    is_complete = after == START and not pulled.has_more and not pulled.undecodable
+    finals = [fact for _, fact in facts if isinstance(fact, UtteranceFinal)] if is_complete else None
     return Batch(keys.member, keys, opened, pending, after, pulled.end, pulled.has_more, finals, sorted(unreadable))
 
 
 def make_redriven_batch(
-    letter: DeadLetter, opened: SessionOpened | None, fact: Fact | None, kinds: Kinds
+    dead_letter: DeadLetter, opened: SessionOpened | None, fact: Fact | None, kinds: Kinds
 ) -> Batch:
     """The event of a dead letter, or those of the fact that it is about; none if it can't be made."""
     found: Sequence[Kind] = ()
     if opened is not None and fact is not None:
         try:
-            found = [Kind(letter.kind)] if letter.kind else kinds(opened, fact)
+            found = [Kind(dead_letter.kind)] if dead_letter.kind else kinds(opened, fact)
         except Exception:  # noqa: BLE001 - as in `make_batch`
             opened = None
-    pending = deque(PendingEvent(START, letter.position, fact, kind) for kind in found if fact is not None)
+    pending = deque(PendingEvent(START, dead_letter.position, fact, kind) for kind in found if fact is not None)
     unreadable = [(START, UNREADABLE)] if opened is None or fact is None else []
-    return Batch(letter.id, letter.keys, opened, pending, unreadable=unreadable, letter=letter)
+    return Batch(dead_letter.id, dead_letter.keys, opened, pending, unreadable=unreadable, dead_letter=dead_letter)
 
 
 def make_events(batch: Batch, count: int) -> list[Event | Result]:
@@ -146,7 +146,7 @@ class Judge(NamedTuple):
 
     def judge(self, batch: Batch, results: Sequence[Result], retry: Retry | None) -> Progress:
         """Take the first events off the batch that are done with; `results` are of these, in order."""
-        letters: list[DeadLetter] = []
+        dead_letters: list[DeadLetter] = []
         done: list[tuple[Position, str]] = []
         if retry is not None and batch.pending:
             done = [(batch.pending[0].before, one) for one in retry.sent]
@@ -162,8 +162,8 @@ class Judge(NamedTuple):
                     break
             batch.pending.popleft()
             if outcome in (Outcome.RETRY, Outcome.REJECTED):
-                letter = self._dead_letter(batch.keys, position, reason)
-                letters.append(letter._replace(kind=kind.value, event_id=name, attempts=attempts))
+                dead_letter = self._dead_letter(batch.keys, position, reason)
+                dead_letters.append(dead_letter._replace(kind=kind.value, event_id=name, attempts=attempts))
             sent += outcome is Outcome.SENT
             done.append((before, name))
         else:
@@ -171,8 +171,8 @@ class Judge(NamedTuple):
         place = batch.pending[0].before if batch.pending else batch.last
         reached = [one for one in batch.unreadable if one[0] <= place]
         batch.unreadable = batch.unreadable[len(reached) :]
-        letters = [*(self._dead_letter(batch.keys, *one) for one in reached), *letters]
-        return Progress(batch, place, letters, retry, sent)
+        dead_letters = [*(self._dead_letter(batch.keys, *one) for one in reached), *dead_letters]
+        return Progress(batch, place, dead_letters, retry, sent)
 
     def _dead_letter(self, keys: RunKeys, position: Position, reason: str) -> DeadLetter:
         place = (self.sink, keys.partition, "", keys, str(position))

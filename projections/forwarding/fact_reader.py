@@ -58,20 +58,20 @@ class OpenedCache:
         return found
 
 
-async def rebuild_event(server: Server, letter: DeadLetter) -> Event | None:
+async def rebuild_event(server: Server, dead_letter: DeadLetter) -> Event | None:
     """Make a dead letter's event from the facts; None if it is of a fact as such, or its facts are gone or unreadable.
 
     Raises:
         LogUnavailableError: if they can't be reached.
     """
-    [fact] = await read_facts(server, [(letter.keys, letter.position)])
-    opened = (await read_opened(server, [letter.keys]))[letter.keys.member]
-    if fact is None or opened is None or letter.kind not in list(Kind):
+    [fact] = await read_facts(server, [(dead_letter.keys, dead_letter.position)])
+    opened = (await read_opened(server, [dead_letter.keys]))[dead_letter.keys.member]
+    if fact is None or opened is None or dead_letter.kind not in list(Kind):
         return None
-    kind = Kind(letter.kind)
+    kind = Kind(dead_letter.kind)
     try:
-        finals = await read_finals(server, letter.keys) if kind.needs_finals else []
-        return make_event(kind, letter.keys, opened, (letter.position, fact), finals)
+        finals = await read_finals(server, dead_letter.keys) if kind.needs_finals else []
+        return make_event(kind, dead_letter.keys, opened, (dead_letter.position, fact), finals)
     except ValueError:
         return None
 
@@ -94,11 +94,11 @@ async def read_opened(server: Server, runs: Iterable[RunKeys]) -> dict[str, Sess
     Raises:
         LogUnavailableError: if some can't be reached.
     """
-    asked = list(runs)
-    found = await read_facts(server, [(keys, None) for keys in asked])
+    requested = list(runs)
+    found = await read_facts(server, [(keys, None) for keys in requested])
     return {
         keys.member: fact if isinstance(fact, SessionOpened) else None
-        for keys, fact in zip(asked, found, strict=True)
+        for keys, fact in zip(requested, found, strict=True)
     }
 
 

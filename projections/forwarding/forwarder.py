@@ -82,11 +82,11 @@ class Forwarder:
         self._terms = terms
         self._clock = terms.clock
         self._runs: RunScheduler[RunKeys] = RunScheduler()
-        self._letters: RunScheduler[DeadLetter] = RunScheduler()
+        self._dead_letters: RunScheduler[DeadLetter] = RunScheduler()
         claims = PartitionClaims(log.server, sink.name, log.consumer, lease_ms=terms.lease_ms)
         self.assignment = PartitionAssignment(claims, terms.clock)
-        self._notices = NoticeReader(log, self._runs, self._letters, terms.clock)
-        self._reader = BatchReader(log, sink.kinds, self._runs, self._letters, terms.clock)
+        self._notices = NoticeReader(log, self._runs, self._dead_letters, terms.clock)
+        self._reader = BatchReader(log, sink.kinds, self._runs, self._dead_letters, terms.clock)
         self._progress = ProgressWriter(log, session_ttl_s=terms.session_ttl_s)
         self._ready: deque[Batch] = deque()
         self._deliveries: dict[asyncio.Task[list[Delivered]], list[tuple[Batch, int]]] = {}
@@ -101,7 +101,7 @@ class Forwarder:
     @property
     def is_idle(self) -> bool:
         """Whether it knows of nothing to do."""
-        return not (len(self._runs) or len(self._letters) or len(self._progress) or self._notices.is_walking)
+        return not (len(self._runs) or len(self._dead_letters) or len(self._progress) or self._notices.is_walking)
 
     async def start(self) -> None:
         """Begin to forward; returns at once, also while Redis or the sink can't be reached."""
@@ -152,7 +152,7 @@ class Forwarder:
         await self._rebalance()
         await self._notices.read()
         self._runs.wake(self._clock())
-        self._letters.wake(self._clock())
+        self._dead_letters.wake(self._clock())
         await self._pull_batches()
         self._start_deliveries()
         self._judge_results()
@@ -167,8 +167,8 @@ class Forwarder:
         busy |= {one.batch.keys.partition for one in self._progress.unwritten}
         held = len(self.assignment)
         self.stats.partitions = held
-        self.stats.waiting = self._runs.waiting + self._letters.waiting
-        self.stats.failing_s = max(self._runs.oldest_failing_s(now_s), self._letters.oldest_failing_s(now_s))
+        self.stats.waiting = self._runs.waiting + self._dead_letters.waiting
+        self.stats.failing_s = max(self._runs.oldest_failing_s(now_s), self._dead_letters.oldest_failing_s(now_s))
         gained, lost = await self.assignment.rebalance(self.stats.payload(), busy)
         self._notices.revoke(lost)
         self._notices.assign(gained)
@@ -181,7 +181,7 @@ class Forwarder:
         self._has_more = False
         if sum(len(batch.pending) for batch in self._ready) >= wanted or len(self._progress) >= MOST_UNWRITTEN:
             return
-        before = self._runs.ready + self._letters.ready
+        before = self._runs.ready + self._dead_letters.ready
         for read in (self._reader.redrive, self._reader.pull):
             for batch in await read(self.assignment.may_send):
                 self._has_more = True
@@ -190,7 +190,7 @@ class Forwarder:
                 else:
                     self._delivered.append((batch, ()))
         # Also if nothing came of them: thousands of runs without news are walked over as fast as others.
-        self._has_more |= self._runs.ready + self._letters.ready < before
+        self._has_more |= self._runs.ready + self._dead_letters.ready < before
 
     def _start_deliveries(self) -> None:
         """Start as many calls of the sink as it has places and events for."""
@@ -201,7 +201,7 @@ class Forwarder:
             while self._ready and room:
                 batch = self._ready.popleft()
                 if not self.assignment.may_send(batch.keys.partition):
-                    scheduler = self._runs if batch.letter is None else self._letters
+                    scheduler = self._runs if batch.dead_letter is None else self._dead_letters
                     scheduler.put_back(batch.name)
                     continue
                 count = min(room, len(batch.pending))
@@ -225,7 +225,7 @@ class Forwarder:
         now_ms = time.time_ns() // 1_000_000
         judge = Judge(self.sink.name, self._log.consumer, self._terms.give_up_s, self._clock(), now_ms)
         for batch, results in delivered:
-            scheduler = self._runs if batch.letter is None else self._letters
+            scheduler = self._runs if batch.dead_letter is None else self._dead_letters
             if results is None:  # the claim was stale, or the facts could not be reached
                 if self.assignment.may_send(batch.keys.partition):
                     scheduler.postpone(batch.name, self._clock() + UNREACHED_PAUSE_S)
@@ -236,8 +236,8 @@ class Forwarder:
             self.stats.forwarded += progress.sent
             if progress.sent < len(results) or progress.dead_letters or self.stats.is_failing:
                 self.stats.record_failures(progress, results)
-            if batch.letter is not None and (redriven := progress.redriven) is not None:
-                self._progress.unwritten_letters.append(redriven)
+            if batch.dead_letter is not None and (redriven := progress.redriven) is not None:
+                self._progress.unwritten_dead_letters.append(redriven)
             elif progress.dead_letters or progress.position != batch.after:
                 self._progress.unwritten.append(progress)
             else:
@@ -255,16 +255,16 @@ class Forwarder:
                 self._runs.postpone(name, self._clock() + CAP_S, progress.retry)
             else:  # STALE: another forwarder was here; GONE: expired or erased, and nothing brings it back
                 self._runs.finish(name, again=code == Code.STALE)
-        if self._progress.unwritten_letters:
-            for letter in await self._progress.write_letters():
-                self._letters.finish(letter.id, again=False)
+        if self._progress.unwritten_dead_letters:
+            for dead_letter in await self._progress.write_dead_letters():
+                self._dead_letters.finish(dead_letter.id, again=False)
         if len(self._progress):  # a node is away; the others' runs go on
             self._retry_s = self._clock() + RETRY_S
 
     def _continue(self, progress: Progress) -> None:
         """Go on with a batch whose progress is written: retry, send its next events, or finish it."""
         batch, retry = progress.batch, progress.retry
-        scheduler = self._runs if batch.letter is None else self._letters
+        scheduler = self._runs if batch.dead_letter is None else self._dead_letters
         if retry is not None:
             delay_s = retry_delay_s(retry.attempts, self._terms.draw())
             scheduler.postpone(batch.name, self._clock() + delay_s, retry)
@@ -294,8 +294,8 @@ class Forwarder:
         if self._has_more or any(task.done() for task in self._deliveries):
             return _AT_ONCE
         return min(
-            self.assignment.next_rebalance_s, self._notices.next_s, self._runs.next_due_s, self._letters.next_due_s,
-            self._retry_s if len(self._progress) else _NEVER,
+            self.assignment.next_rebalance_s, self._notices.next_s, self._runs.next_due_s,
+            self._dead_letters.next_due_s, self._retry_s if len(self._progress) else _NEVER,
         )
 
     async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:

@@ -49,13 +49,13 @@ class NoticeReader:
     """Feeds the schedulers of runs and of dead letters, from the partitions that are assigned."""
 
     def __init__(
-        self, log: ProjectionLog, runs: RunScheduler[RunKeys], letters: RunScheduler[DeadLetter],
+        self, log: ProjectionLog, runs: RunScheduler[RunKeys], dead_letters: RunScheduler[DeadLetter],
         clock: Callable[[], float],
     ) -> None:
         """Read as `log`'s consumer."""
         self._log = log
         self._runs = runs
-        self._letters = letters
+        self._dead_letters = dead_letters
         self._clock = clock
         self._assigned: dict[int, PartitionKeys] = {}
         self._woken: set[int] = set()
@@ -101,7 +101,7 @@ class NoticeReader:
             self._woken.discard(partition.number)
             self._unacked.pop(partition, None)
             self._runs.drop(partition)
-            self._letters.drop(partition)
+            self._dead_letters.drop(partition)
         self._walks = deque(walk for walk in self._walks if walk.partition.number in self._assigned)
 
     def wake(self, numbers: Iterable[int]) -> bool:
@@ -194,9 +194,9 @@ class NoticeReader:
         except LogUnavailableError as error:  # each sweep reads them
             _log.debug("redriven letters not read; retrying", extra={"sink": self._log.projection, "error": error})
             return
-        for letter in found:
-            if letter.id not in self._letters:
-                self._letters.add(letter.id, letter)
+        for dead_letter in found:
+            if dead_letter.id not in self._dead_letters:
+                self._dead_letters.add(dead_letter.id, dead_letter)
 
     async def _walk_on(self) -> None:
         if not self._may_walk:

@@ -20,11 +20,11 @@ class ProgressWriter:
         self._log = log
         self._ttl_s = session_ttl_s
         self.unwritten: list[Progress] = []
-        self.unwritten_letters: list[DeadLetter] = []
+        self.unwritten_dead_letters: list[DeadLetter] = []
         """Redriven letters that are done with."""
 
     def __len__(self) -> int:
-        return len(self.unwritten) + len(self.unwritten_letters)
+        return len(self.unwritten) + len(self.unwritten_dead_letters)
 
     async def write(self) -> list[tuple[Progress, Code]]:
         """Write how far runs have come, and return the progress that is written; the rest is written again.
@@ -58,21 +58,21 @@ class ProgressWriter:
             written.append((one, answer.code))
         return written
 
-    async def write_letters(self) -> list[DeadLetter]:
+    async def write_dead_letters(self) -> list[DeadLetter]:
         """Write the end of redriven letters, and return those that are written; the rest is written again.
 
         Raises:
             LogUnavailableError: as `write`.
         """
-        letters, self.unwritten_letters = self.unwritten_letters, []
-        unreached = letters
+        dead_letters, self.unwritten_dead_letters = self.unwritten_dead_letters, []
+        unreached = dead_letters
         try:
             unreached = await finish_redrives(
-                self._log.server, letters, consumer=self._log.consumer, ttl_s=self._ttl_s
+                self._log.server, dead_letters, consumer=self._log.consumer, ttl_s=self._ttl_s
             )
         except LogUnavailableError:
             if not self._log.server.is_cluster:
                 raise
         finally:
-            self.unwritten_letters = unreached + self.unwritten_letters
-        return [one for one in letters if one not in unreached]
+            self.unwritten_dead_letters = unreached + self.unwritten_dead_letters
+        return [one for one in dead_letters if one not in unreached]

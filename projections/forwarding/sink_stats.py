@@ -36,12 +36,13 @@ class SinkStats:
         self.skipped += sum(outcome is Outcome.SKIPPED for outcome, _ in results)
         self.retried += progress.retry is not None
         run = progress.batch.keys.member
-        for letter in progress.dead_letters:
-            self.dead_lettered += bool(letter.kind)
-            about = {"sink": self._sink, "run": run, "fact": letter.fact, "reason": letter.reason}
-            if letter.kind:
-                about |= {"event_id": letter.event_id, "kind": letter.kind, "attempts": str(letter.attempts)}
-            _log.error("event dead-lettered" if letter.kind else "fact dead-lettered", extra=about)
+        for dead_letter in progress.dead_letters:
+            self.dead_lettered += bool(dead_letter.kind)
+            about = {"sink": self._sink, "run": run, "fact": dead_letter.fact, "reason": dead_letter.reason}
+            if dead_letter.kind:
+                about |= {"event_id": dead_letter.event_id, "kind": dead_letter.kind}
+                about["attempts"] = str(dead_letter.attempts)
+            _log.error("event dead-lettered" if dead_letter.kind else "fact dead-lettered", extra=about)
         if progress.retry is not None and not self.is_failing:
             self.is_failing = True
             # Once, not for each event: an outage of an hour is one failure, and its events are counted.

@@ -33,7 +33,7 @@ from projections.kafka.topics import typed_topic
 WINDOW_S = 60.0
 """Rates are printed per minute."""
 
-KEPT_S = 3600.0
+RETENTION_S = 3600.0
 """Windows are kept for an hour, for utterances that come late."""
 
 MOST_IDS = 100_000
@@ -44,7 +44,7 @@ app = faust.App(
     # Faust's web server would listen on every address, without authentication; `--without-web` leaves it out.
     web_enabled=False, web_bind="localhost",
 )  # fmt: skip
-talk_times = app.Table("speaking", default=no_talk, key_type=str).tumbling(WINDOW_S, expires=KEPT_S)
+talk_times = app.Table("speaking", default=no_talk, key_type=str).tumbling(WINDOW_S, expires=RETENTION_S)
 """Talk time per session and speaker, in windows of the records' own time: when the utterance was final."""
 
 _seen = RecentIds(MOST_IDS)

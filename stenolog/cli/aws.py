@@ -22,11 +22,11 @@ _RULE = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _BUS = re.compile(r"(arn:aws[\w-]*:events:[a-z0-9-]+:\d{12}:event-bus/)?[/A-Za-z0-9._-]{1,256}")
 
 
-def _named(pattern: re.Pattern[str], what: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
+def _named(pattern: re.Pattern[str], kind: str) -> Callable[[click.Context, click.Parameter, str | None], str | None]:
     """Refuse a name that AWS wouldn't take, before anything is made."""
     def check(_: click.Context, __: click.Parameter, value: str | None) -> str | None:
         if value is not None and not pattern.fullmatch(value):
-            raise click.BadParameter(f"{value!r} is no name of {what}")
+            raise click.BadParameter(f"{value!r} is no name of {kind}")
         return value
 
     return check

@@ -20,7 +20,7 @@ from eventlog.projection.dead_letters import (
     find_dead_letter,
     redrive,
 )
-from eventlog.projection.dead_letters import read_dead_letters as all_letters
+from eventlog.projection.dead_letters import read_dead_letters as iterate_dead_letters
 from projections.forwarding.fact_reader import rebuild_event
 from projections.integration_events import Event
 from stenolog.cli.options import ExampleCommand, ExampleGroup, options
@@ -35,7 +35,7 @@ _NUMBER = re.compile("[0-9]{1,9}")
 _ENTRY = re.compile("[0-9]{1,19}-[0-9]{1,19}")  # ids that Redis makes by its clock, and surely takes
 
 
-class LetterView(msgspec.Struct, frozen=True, kw_only=True):
+class DeadLetterView(msgspec.Struct, frozen=True, kw_only=True):
     """A dead letter in the form that is printed."""
 
     id: str
@@ -168,7 +168,7 @@ def _parse_id(text: str, projection: str = "") -> tuple[str, int, str]:
 
 async def _find_all(settings: Settings, names: Sequence[str]) -> list[DeadLetter]:
     async with connected(settings) as server:
-        return [letter async for page in all_letters(server, names) for letter in page]
+        return [letter async for page in iterate_dead_letters(server, names) for letter in page]
 
 
 async def _find(
@@ -184,7 +184,7 @@ async def _redrive(settings: Settings, projection: str, ids: Sequence[tuple[str,
     """The outcome of each letter; of all of the projection if none is named."""
     async with connected(settings) as server:
         if not ids:
-            every = [letter async for page in all_letters(server, [projection]) for letter in page]
+            every = [letter async for page in iterate_dead_letters(server, [projection]) for letter in page]
             return await redrive(server, every)
         found = [await find_dead_letter(server, *letter_id) for letter_id in ids]
         codes = await redrive(server, [letter for letter in found if letter is not None])
@@ -197,8 +197,8 @@ def _why_no_event(letter: DeadLetter) -> str:
     return "its facts are gone, expired or erased, or can't be read"
 
 
-def _view(letter: DeadLetter) -> LetterView:
-    return LetterView(
+def _view(letter: DeadLetter) -> DeadLetterView:
+    return DeadLetterView(
         id=letter.id, projection=letter.projection, session_id=letter.keys.session_id, run=letter.keys.run,
         fact=letter.fact, reason=letter.reason, kind=letter.kind, event_id=letter.event_id, attempts=letter.attempts,
         at_ms=letter.at_ms, consumer=letter.consumer,

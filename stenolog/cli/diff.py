@@ -216,13 +216,13 @@ def _before(stretches: Sequence[Stretch], number: int, context: int) -> str:
     return ("… " if len(words) > len(shown) else "") + (_joined(shown) + " " if shown else "")
 
 
-def _marked(one: Stretch) -> Text:
+def _marked(stretch: Stretch) -> Text:
     """As `git diff --word-diff` has it, so that it can be read without colours."""
     text = Text()
-    if one.first:
-        text.append(f"[-{_joined(one.first)}-]", "red")
-    if one.second:
-        text.append(f"{{+{_joined(one.second)}+}}", "green")
+    if stretch.first:
+        text.append(f"[-{_joined(stretch.first)}-]", "red")
+    if stretch.second:
+        text.append(f"{{+{_joined(stretch.second)}+}}", "green")
     return text.append(" ")
 
 

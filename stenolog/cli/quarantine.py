@@ -127,10 +127,10 @@ async def _act_on(settings: Settings, verb: str, names: Sequence[str]) -> tuple[
         return [await act(one) for one in chosen], len(set(names) - known)
 
 
-def _view(one: QuarantinedRun) -> RunInQuarantine:
+def _view(run: QuarantinedRun) -> RunInQuarantine:
     return RunInQuarantine(
-        id=one.id, session_id=one.keys.session_id, run=one.keys.run, reason=one.reason, consumer=one.consumer,
-        queue=one.queue, times=one.times, at_ms=one.at_ms,
+        id=run.id, session_id=run.keys.session_id, run=run.keys.run, reason=run.reason, consumer=run.consumer,
+        queue=run.queue, times=run.times, at_ms=run.at_ms,
     )  # fmt: skip
 
 

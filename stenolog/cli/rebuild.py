@@ -96,8 +96,8 @@ async def _rebuild(
         runs = find_runs(server, session_ids) if session_ids else scan_runs(server)
         with _progress(projection, total) as on_progress:
             report = await rebuilder.run(runs, on_progress)
-        is_whole_listing = projection == "sessions" and not session_ids
-        return report, await drop_orphans(server) if is_whole_listing else 0
+        is_complete_listing = projection == "sessions" and not session_ids
+        return report, await drop_orphans(server) if is_complete_listing else 0
 
 
 @contextmanager

@@ -154,15 +154,15 @@ async def _replay(settings: Settings, job: Job, progress: ReplayProgress, server
         progress.note("no such session exists")
     supervisor = replay_workers(settings, job.workers)
     priority = LivePriority(server, settings.replay_yield_s)
-    watching = asyncio.create_task(priority.run())
     replay = Replay(
         server, job.plan, session_ttl_s=settings.session_ttl_s, retry=retry, on_outcome=progress.outcome,
         on_pace=lambda pace: progress.pace(pace, is_paused=not priority.open.is_set()),
     )  # fmt: skip
     try:
+        await priority.start()
         await _until_unable(replay.run(found, begin=supervisor.start, wait=job.wait), supervisor.failed)
     finally:
-        watching.cancel()
+        await priority.stop()
         # Each worker hands its runs over, so that the next one needn't wait for a lease.
         await supervisor.stop()
 
@@ -191,12 +191,12 @@ async def _until_unable(work: Any, failed: asyncio.Future[str]) -> None:  # noqa
         await asyncio.gather(task, return_exceptions=True)
 
 
-def _obstacle(job: Job, one: Replayable) -> str:
+def _obstacle(job: Job, session: Replayable) -> str:
     """Why a session can't be replayed; empty if it can."""
-    if one.code != Code.OK:
-        return REASONS[one.code]
+    if session.code != Code.OK:
+        return REASONS[session.code]
     try:
-        job.plan.overrides.over(one.start)
+        job.plan.overrides.over(session.start)
     except ValueError as error:
         return str(error)
     return ""

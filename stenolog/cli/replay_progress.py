@@ -34,7 +34,7 @@ class ReplayProgress:
         self._row = self._progress.add_task(run, total=None, words="looking for sessions")
         self._counts: dict[str, int] = {}
         self._done_s = 0.0
-        self._began = time.monotonic()
+        self._started = time.monotonic()
         self._is_plan = False
         self._was_paused = False
 
@@ -51,19 +51,19 @@ class ReplayProgress:
         """Print a line on standard error."""
         self._console.print(Text(printable(words), style="yellow"), soft_wrap=True)
 
-    def outcome(self, one: Outcome) -> None:
+    def outcome(self, outcome: Outcome) -> None:
         """Report that a session is over."""
-        self._counts[one.status] = self._counts.get(one.status, 0) + 1
-        if one.status == "done":
-            self._done_s += one.audio_s
-        if one.status == "failed":
+        self._counts[outcome.status] = self._counts.get(outcome.status, 0) + 1
+        if outcome.status == "done":
+            self._done_s += outcome.audio_s
+        if outcome.status == "failed":
             self.failed += 1
             if self.failed <= MAX_REASONS:
-                self.note(f"{one.session_id}: {one.reason}")
+                self.note(f"{outcome.session_id}: {outcome.reason}")
         if self._as_json:
-            line = {"session_id": one.session_id, "run": self._run, "status": one.status}
-            reason = {"reason": one.reason} if one.reason else {}
-            print_json({**line, **reason, "audio_seconds": round(one.audio_s, 3)})
+            line = {"session_id": outcome.session_id, "run": self._run, "status": outcome.status}
+            reason = {"reason": outcome.reason} if outcome.reason else {}
+            print_json({**line, **reason, "audio_seconds": round(outcome.audio_s, 3)})
 
     def plan(self, sessions: Sequence[tuple[Replayable, str]]) -> None:
         """List the sessions that would be replayed, each with the reason why not, if one exists."""
@@ -102,7 +102,7 @@ class ReplayProgress:
         """Report the result, and the command that continues it if it was interrupted."""
         if self._is_plan:
             return
-        elapsed_s = time.monotonic() - self._began
+        elapsed_s = time.monotonic() - self._started
         rate = self._done_s / elapsed_s if elapsed_s > 0 else 0.0
         statuses = ("done", "started", "skipped", "failed")
         if self._as_json:

@@ -77,10 +77,10 @@ class AudioFile:
         pending = bytearray()
         for frame in self._frames():
             pending += self._pcm(frame)
-            whole = len(pending) - len(pending) % size
-            for start in range(0, whole, size):
+            whole_bytes = len(pending) - len(pending) % size
+            for start in range(0, whole_bytes, size):
                 yield bytes(pending[start : start + size])
-            del pending[:whole]
+            del pending[:whole_bytes]
         if pending:
             yield bytes(pending)
         if not self._samples:

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 
 from eventlog.redis.server import Server
-from eventlog.service import Service
 from eventlog.work.heartbeats import process_name
 from projections.feeds import Feeds
 from projections.forwarding.sink import Sink
@@ -15,6 +14,7 @@ from projections.sessions import Sessions
 from projections.status import Status
 from stenolog import wiring
 from stenolog.roles.metrics_endpoint import exposed
+from stenolog.roles.runner import serve
 from stenolog.settings import Settings, SettingsError
 
 _READ_MODELS: dict[str, Callable[[Settings], Projection]] = {
@@ -96,21 +96,4 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
                 lease_ms=settings.sink_lease_ms, give_up_s=settings.sink_retry_timeout_s,
             ),
         )
-        await _serve(runner, stop)
-
-
-async def _serve(service: Service, stop: asyncio.Event) -> None:
-    """Run a service until the event is set or one of its tasks ends, whose error is raised; then stop it."""
-    stopping = asyncio.create_task(stop.wait())
-    ending: asyncio.Task[None] | None = None
-    try:
-        await service.start()
-        ending = asyncio.create_task(service.wait())
-        await asyncio.wait({stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
-        if ending.done():
-            await ending
-    finally:
-        stopping.cancel()
-        if ending is not None:
-            ending.cancel()
-        await service.stop()
+        await serve(stop, runner)

@@ -50,26 +50,28 @@ async def _served(settings: Settings, serve: Serve) -> None:
         await serve(settings, stop)
 
 
-async def serve(service: Service, stop: asyncio.Event) -> None:
-    """Run a service until the event is set, then stop it.
+async def serve(stop: asyncio.Event, *services: Service) -> None:
+    """Start services in order, run them until the event is set, and stop them in reverse order.
 
     Raises:
-        LogUnavailableError: if it could not start.
-        Exception: the error of the service's first task to end, if one ends before the event.
+        LogUnavailableError: if one could not start.
+        Exception: the error of the first service to end, if one ends before the event.
     """
     stopping = asyncio.create_task(stop.wait())
+    endings: list[asyncio.Task[None]] = []
     try:
-        await service.start()
-        ending = asyncio.create_task(service.wait())
-        try:
-            await asyncio.wait({stopping, ending}, return_when=asyncio.FIRST_COMPLETED)
+        for service in services:
+            await service.start()
+            endings.append(asyncio.create_task(service.wait()))
+        await asyncio.wait({stopping, *endings}, return_when=asyncio.FIRST_COMPLETED)
+        for ending in endings:
             if ending.done():
                 await ending
-        finally:
-            ending.cancel()
     finally:
-        stopping.cancel()
-        await service.stop()
+        for task in (stopping, *endings):
+            task.cancel()
+        for service in reversed(services):
+            await service.stop()
 
 
 @contextlib.contextmanager

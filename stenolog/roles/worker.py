@@ -24,7 +24,7 @@ async def serve_worker(settings: Settings, stop: asyncio.Event) -> None:
     recogniser = await asyncio.to_thread(wiring.recogniser, settings)
     try:
         async with wiring.connected(settings) as server, exposed(server.meter, settings, "worker"):
-            await serve(Worker(server, worker_settings, recogniser, trial=_trial(settings, worker_settings)), stop)
+            await serve(stop, Worker(server, worker_settings, recogniser, trial=_trial(settings, worker_settings)))
     finally:
         recogniser.close()
 
@@ -37,14 +37,10 @@ async def serve_replayer(settings: Settings, stop: asyncio.Event) -> None:
     recogniser = await asyncio.to_thread(wiring.recogniser, settings, use_cores=1)
     try:
         async with wiring.connected(settings) as server, exposed(server.meter, settings, "replayer"):
-            gate = LivePriority(server, settings.replay_yield_s)
-            yielding = YieldingRecogniser(recogniser, gate.open)
-            watching = asyncio.create_task(gate.run())
-            try:
-                await serve(Worker(server, worker_settings, yielding, trial=_trial(settings, worker_settings)), stop)
-            finally:
-                watching.cancel()
-                await asyncio.gather(watching, return_exceptions=True)
+            priority = LivePriority(server, settings.replay_yield_s)
+            yielding = YieldingRecogniser(recogniser, priority.open)
+            worker = Worker(server, worker_settings, yielding, trial=_trial(settings, worker_settings))
+            await serve(stop, priority, worker)
     finally:
         recogniser.close()
 

@@ -48,9 +48,9 @@ def main() -> int:
         directory / "run", given.engine, given.lease_ms, given.clients, tree=given.tree.resolve(),
         older=given.old and given.old.resolve(), log=log,
     )  # fmt: skip
-    began_s = now_s()
+    started_s = now_s()
     outcome = asyncio.run(run(options, draw_scenario(seed, given.faults, without=without)))
-    log(report.table(outcome, seed, given.lease_ms, now_s() - began_s))
+    log(report.table(outcome, seed, given.lease_ms, now_s() - started_s))
     failed = report.failed(outcome)
     if failed or given.keep:
         log(f"kept: {report.keep(outcome, directory, seed)}")

@@ -57,7 +57,7 @@ class Client:
         """Will stream `audio` to any edge behind `port`."""
         self.audio = audio
         self.session_id = ""
-        self.begun_s = now_s()
+        self.started_s = now_s()
         self.acks: list[Ack] = []
         self.finals: list[dict[str, Any]] = []
         self.holes: list[dict[str, Any]] = []

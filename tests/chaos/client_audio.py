@@ -57,9 +57,9 @@ def undisturbed(
     sent: ClientAudio, session_id: str, engine: str, *, length: int, reason: str, holes: Sequence[tuple[int, int]]
 ) -> list[tuple[Position, Fact]]:
     """The facts of its first `length` samples without `holes`, computed without a server."""
-    asked = [at for at in sent.finalized if at <= length and not any(start < at <= end for start, end in holes)]
+    requests = [at for at in sent.finalized if at <= length and not any(start < at <= end for start, end in holes)]
     story = Story(
-        sent.samples[:length], RATE_HZ, finalized=asked, holes=holes,
+        sent.samples[:length], RATE_HZ, finalized=requests, holes=holes,
         segmenter=dict(msgspec.to_builtins(SegmenterSettings())),
     )
     return [(at, _named(decode_fact(data), engine, reason)) for at, data in expected(story, session_id)]

@@ -154,7 +154,7 @@ def _due_s(client: Client, data: bytes) -> float:
     """When all audio that a fact needs was in the log, by its client's acks."""
     fact = decode_fact(data)
     if isinstance(fact, SessionEnded):
-        return client.stopped_s or client.begun_s
+        return client.stopped_s or client.started_s
     match fact:
         case UtteranceFinal():
             needed = fact.decided_samples
@@ -163,5 +163,5 @@ def _due_s(client: Client, data: bytes) -> float:
         case ProgressNoted():
             needed = fact.processed_samples
         case _:
-            return client.begun_s
+            return client.started_s
     return next((ack.at_s for ack in client.acks if ack.offset >= needed), now_s())

@@ -20,7 +20,7 @@ from stenolog.local.embedded import free_port
 from tests.chaos.clock import Clock
 from tests.support.servers import SERVER
 from tests.support.waiting import eventually_async, lasting
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 RedisClient = Any
 """A `redis.asyncio.Redis` without decoding; its replies are as various as Redis's commands."""

@@ -24,7 +24,7 @@ from tests.chaos.redis_process import RedisProcess
 from tests.chaos.tcp_proxy import TcpProxy
 from tests.support.commands import environment
 from tests.support.waiting import eventually_async, lasting
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 START_S = 60.0
 STOP_S = 30.0

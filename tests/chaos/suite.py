@@ -19,6 +19,7 @@ from tests.chaos.client import Client
 from tests.chaos.client_audio import ClientAudio, audio_of
 from tests.chaos.clock import Clock, compiled
 from tests.chaos.faults import Targets, inject
+from tests.chaos.findings import Findings, judge
 from tests.chaos.plan import EDGE, POISONED_RATE_HZ, PROJECTOR, WORKER, Fault, Scenario
 from tests.chaos.poisoned_engines import install
 from tests.chaos.recovery import RecoveryMonitor
@@ -26,7 +27,6 @@ from tests.chaos.redis_process import RedisProcess
 from tests.chaos.role_processes import MARK, Build, RoleProcess, RoleProcesses, cancel, now_s, orphans
 from tests.chaos.stored_session import read_session
 from tests.chaos.tcp_proxy import TcpProxy
-from tests.chaos.verdict import Findings, judge
 from tests.support.pcm import talk
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async, lasting
@@ -320,10 +320,10 @@ async def run(options: Options, scenario: Scenario) -> Outcome:
     """Run a whole scenario."""
     async with Suite(options, scenario) as suite:
         client_tasks = suite.start_clients()
-        began_s = now_s()
+        started_s = now_s()
         try:
             await suite.play()
-            options.log(f"faults over after {now_s() - began_s:.0f} s; waiting for everything to settle")
+            options.log(f"faults over after {now_s() - started_s:.0f} s; waiting for everything to settle")
             return await suite.conclude(client_tasks)
         finally:
             for task in client_tasks:

@@ -25,9 +25,9 @@ async def test_no_fault_loses_or_duplicates_anything(tmp_path: Path) -> None:
     """SAFE-1, SAFE-2, SAFE-3: with every kind of fault injected once, each session is as without faults."""
     without = frozenset[str]() if shutil.which("cc") else NO_CLOCKS
     scenario = draw_scenario(SEED, len(WEIGHTS) - len(without), without=without)
-    began_s = now_s()
+    started_s = now_s()
     outcome = await run(Options(tmp_path / "run", lease_ms=LEASE_MS, clients=CLIENTS), scenario)
-    table = report.table(outcome, SEED, LEASE_MS, now_s() - began_s)
+    table = report.table(outcome, SEED, LEASE_MS, now_s() - started_s)
     assert not report.failed(outcome), table
     assert outcome.findings.utterances > 0
     assert {fault.kind for fault, _ in outcome.faults} == WEIGHTS.keys() - without

@@ -30,7 +30,7 @@ def _shared_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]:
 @pytest.fixture
 def up(_shared_up: Up) -> Up:
     """A running deployment that tests share: `up` restarts whatever a test kills, before the next test begins."""
-    eventually(lambda: _shared_up.is_whole(workers=WORKERS), message="the shared deployment is whole")
+    eventually(lambda: _shared_up.is_complete(workers=WORKERS), message="the shared deployment is whole")
     return _shared_up
 
 
@@ -46,5 +46,5 @@ def _shared_secured_up(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Up]
 @pytest.fixture
 def secured_up(_shared_secured_up: Up) -> Up:
     """As `up`, with tokens, on every address, with metrics, and logging all that it can."""
-    eventually(lambda: _shared_secured_up.is_whole(workers=1), message="the shared deployment is whole")
+    eventually(lambda: _shared_secured_up.is_complete(workers=1), message="the shared deployment is whole")
     return _shared_secured_up

@@ -22,7 +22,7 @@ from stenolog.client.websocket import Client, Message
 from stenolog.local.demo import blocks, recordings
 from tests.support.commands import environment
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 START_S = 60
 STOP_S = 40
@@ -92,7 +92,7 @@ class Up:
         """The live processes of a role, restarted ones too."""
         return [pid for pid, name in children(self.process.pid).items() if name == role]
 
-    def is_whole(self, *, workers: int) -> bool:
+    def is_complete(self, *, workers: int) -> bool:
         """Whether every role runs, and the edge reports that a session would be transcribed."""
         counts = {role: len(self.pids(role)) for role in ("edge", "worker", "projector")}
         return counts == {"edge": 1, "worker": workers, "projector": 1} and is_ready(self.url)

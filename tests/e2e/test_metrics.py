@@ -19,7 +19,7 @@ import websockets
 from tests.e2e.conftest import AUTH_SECRET
 from tests.e2e.deployment import Up, speech
 from tests.support.commands import environment
-from tests.support.scraping import Samples, names, of, samples
+from tests.support.metric_samples import Samples, names, of, samples
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually
 

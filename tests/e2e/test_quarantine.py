@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.support.deadly_workers import Workers
 from tests.support.deployment import Deployment, Session
-from tests.support.dying import Workers
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
 

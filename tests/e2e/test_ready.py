@@ -46,4 +46,4 @@ async def test_halted_workers_turn_it_red(up: Up) -> None:
     eventually(lambda: readiness(up.url)["ready"], CHANGE_S)
     for pid in workers:
         os.kill(pid, signal.SIGKILL)
-    eventually(lambda: up.is_whole(workers=WORKERS) and not set(workers) & set(up.pids("worker")), CHANGE_S)
+    eventually(lambda: up.is_complete(workers=WORKERS) and not set(workers) & set(up.pids("worker")), CHANGE_S)

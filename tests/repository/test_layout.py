@@ -15,7 +15,7 @@ SERVER_FIXTURES = {
 }  # fmt: skip
 """Fixtures that start a server or a process."""
 
-SERVER_MODULES = {"subprocess", "tests.support.servers", "tests.support.commands", "tests.support.dying"}
+SERVER_MODULES = {"subprocess", "tests.support.servers", "tests.support.commands", "tests.support.deadly_workers"}
 """Modules that start one."""
 
 KINDS = {"unit", "integration", "e2e", "simulation", "chaos", "repository"}

@@ -18,7 +18,7 @@ from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Argument, Server
 from eventlog.work.claims import GROUP, Claims
 from eventlog.work.replays import Replays
-from tests.integration.eventlog.acting import TTL_S, chunk, commit, control, ended, final, started
+from tests.integration.eventlog.stage import TTL_S, chunk, commit, control, ended, final, started
 from tests.simulation.redis_model import CommandError, RedisModel
 
 LEASE_MS = 500_000
@@ -169,8 +169,8 @@ class Backend:
         """Begin every claim ever had."""
         if not self.claims:
             return None
-        begun = await self.workers[worker].load(self.claims)
-        return [(one.code, repr(one.checkpoint), one.last_fact, one.source) for one in begun]
+        loaded = await self.workers[worker].load(self.claims)
+        return [(one.code, repr(one.checkpoint), one.last_fact, one.source) for one in loaded]
 
     async def do_renew(self, worker: int) -> Any:  # noqa: ANN401
         """Renew every claim ever had."""

@@ -163,7 +163,7 @@ class Deployment(RuleBasedStateMachine):
         self.running.loop.run_for(after_s)
 
     @rule(which=number, fate=st.sampled_from((Fate.LOST, Fate.UNANSWERED, Fate.DOUBLED, Fate.LATE)), after_s=waits_s)
-    def trouble_speaker(self, which: int, fate: Fate, after_s: float) -> None:
+    def disturb_speaker(self, which: int, fate: Fate, after_s: float) -> None:
         """Something happens to a speaker's next append."""
         session = self.running.sessions[which % len(self.running.sessions)]
         self.running.network.plan(session.speaker, Planned(fate, "append_audio", 0.5))

@@ -263,6 +263,10 @@ class SimulatedWakeups:
         self._network.subscribe(self)
         self._on_reset()
 
+    async def wait(self) -> None:
+        """Wait until cancelled: no simulated subscription ends by itself."""
+        await asyncio.Event().wait()
+
     async def stop(self) -> None:
         """Unsubscribe."""
         self._network.unsubscribe(self)

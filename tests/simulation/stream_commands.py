@@ -42,7 +42,7 @@ def _range(store: Store, arguments: list[bytes], *, backwards: bool = False) -> 
     return [stream.shown(entry) for entry in found[: _option(arguments, b"COUNT", len(found))]]
 
 
-def _asked(arguments: list[bytes]) -> list[tuple[bytes, bytes]]:
+def _requested(arguments: list[bytes]) -> list[tuple[bytes, bytes]]:
     """The streams of a read, each with the id to read after."""
     rest = arguments[arguments.index(b"STREAMS") + 1 :]
     half = len(rest) // 2
@@ -51,7 +51,7 @@ def _asked(arguments: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 def _read(store: Store, arguments: list[bytes]) -> list[Any] | None:
     found = []
-    for key, after in _asked(arguments):
+    for key, after in _requested(arguments):
         stream = _stream(store, key)
         entries = stream.after(parse(after.decode()))
         if entries:
@@ -61,7 +61,7 @@ def _read(store: Store, arguments: list[bytes]) -> list[Any] | None:
 
 def _read_group(store: Store, arguments: list[bytes]) -> list[Any] | None:
     name, consumer, found = arguments[1], arguments[2], []
-    for key, after in _asked(arguments):
+    for key, after in _requested(arguments):
         group = _group(store, key, name)
         group.seen_ms[consumer] = store.now_ms()
         stream = _stream(store, key)

@@ -20,7 +20,7 @@ def cut(entries: Sequence[AudioEntry], part_samples: int, channels: int) -> Iter
         cutter = PartCutter(number, part_samples, channels)
         after = Position(cutter.start_samples, 0)
         pcm = b"".join(
-            cutter.feed(entry) for entry in entries if entry.position > after and not cutter.is_whole
+            cutter.feed(entry) for entry in entries if entry.position > after and not cutter.is_complete
         )
         yield cutter, pcm
         if cutter.sealed is not None:
@@ -33,13 +33,13 @@ def archive(
     start: SessionStarted | None = None,
 ) -> Manifest:  # fmt: skip
     """Archives a story."""
-    began = start or story.start
-    for cutter, pcm in cut(story.entries(cuts), part_samples, began.channels):
-        encoder = FlacEncoder(began.sample_rate_hz, began.channels)
+    start = start or story.start
+    for cutter, pcm in cut(story.entries(cuts), part_samples, start.channels):
+        encoder = FlacEncoder(start.sample_rate_hz, start.channels)
         encoder.add(pcm)
-        writer.write_part(store, began, cutter, encoder.finish())
+        writer.write_part(store, start, cutter, encoder.finish())
         last = cutter
-    return writer.finish(store, began, last, facts, writer.Ended("stop", 1_700_000_100_000))
+    return writer.finish(store, start, last, facts, writer.Ended("stop", 1_700_000_100_000))
 
 
 class MemoryStore:

@@ -196,14 +196,14 @@ def expected(story: Story, session_id: str) -> Facts:
     count, rate_hz, passed = 0, start.sample_rate_hz, 0
     for decision in decisions:
         stated = len(found)
-        if heard := decision.utterance:
-            [recognition] = MockRecogniser().recognise([Clip(pcm=heard.pcm, sample_rate_hz=rate_hz)])
+        if spoken := decision.utterance:
+            [recognition] = MockRecogniser().recognise([Clip(pcm=spoken.pcm, sample_rate_hz=rate_hz)])
             final = UtteranceFinal(
                 utterance=count,
                 channel=decision.channel,
-                start_samples=heard.start_samples,
-                end_samples=heard.end_samples,
-                decided_samples=heard.decided_samples,
+                start_samples=spoken.start_samples,
+                end_samples=spoken.end_samples,
+                decided_samples=spoken.decided_samples,
                 sample_rate_hz=rate_hz,
                 text=recognition.text,
                 confidence=1.0,

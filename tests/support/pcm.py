@@ -39,8 +39,8 @@ def talk(sample_rate_hz: int = 16_000, channels: int = 1) -> Samples:
     mono = np.concatenate([pauses[0], sentence("0880"), pauses[1], sentence("0930"), pauses[2]])
     count = len(mono) * sample_rate_hz // 16_000
     at = np.arange(count) * (16_000 / sample_rate_hz)
-    heard = np.interp(at, np.arange(len(mono)), mono.astype(np.float64)).astype(np.int16)
-    return np.stack([np.roll(heard, channel * sample_rate_hz * 13 // 10) for channel in range(channels)], axis=1)
+    resampled = np.interp(at, np.arange(len(mono)), mono.astype(np.float64)).astype(np.int16)
+    return np.stack([np.roll(resampled, channel * sample_rate_hz * 13 // 10) for channel in range(channels)], axis=1)
 
 
 @dataclass

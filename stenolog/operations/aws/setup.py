@@ -169,5 +169,5 @@ class Setup:
 
     def _differ(self, differences: list[Difference]) -> None:
         self._found.differences += differences
-        for resource, attribute, asked, found in differences:
-            self._note(f"warning: {resource}: {attribute} is {json.dumps(found)}, would be {json.dumps(asked)}")
+        for resource, attribute, wanted, found in differences:
+            self._note(f"warning: {resource}: {attribute} is {json.dumps(found)}, would be {json.dumps(wanted)}")

@@ -74,11 +74,11 @@ class Verify:
         """
         url = self._queue_url()
         event = _test_event()
-        began_s = time.monotonic()
+        started_s = time.monotonic()
         self._send(event)
         self._note(f"sent a test event to the bus {self._names.bus}: interaction {event.session_id}")
         try:
-            message = self._awaited(url, event, began_s + self._wait_s)
+            message = self._awaited(url, event, started_s + self._wait_s)
         finally:
             self._give_back(url)
         problems = [MISSING_EVENT]
@@ -88,7 +88,7 @@ class Verify:
                 self._sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
         return Verified(
             ok=not problems, interaction_id=event.session_id, event_id=event.event_id,
-            seconds=round(time.monotonic() - began_s, 2), problems=problems,
+            seconds=round(time.monotonic() - started_s, 2), problems=problems,
         )  # fmt: skip
 
     def _queue_url(self) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from eventlog.keys import READ_MODELS
 from eventlog.redis.server import Server
-from eventlog.service import periodically
+from eventlog.service import ServiceTasks, periodically
 from eventlog.work.heartbeats import read_all
 from eventlog.work.lag import read_lag
 from processor.recognisers import Clip, Recogniser, Recognition
@@ -44,7 +44,7 @@ async def waiting_s(server: Server) -> float:
 
 
 class LivePriority:
-    """A gate that is shut while clients wait for longer than a bound."""
+    """A gate that is shut while clients wait for longer than a bound: a `Service`."""
 
     def __init__(self, server: Server, max_wait_s: float) -> None:
         """Read the waits from `server`; with 0 the gate never shuts."""
@@ -52,14 +52,22 @@ class LivePriority:
         self._max_wait_s = max_wait_s
         self.open = threading.Event()
         self.open.set()
+        self._tasks = ServiceTasks()
 
-    async def run(self) -> None:
-        """Check until cancelled, and leave the gate open then."""
-        try:
-            if self._max_wait_s:
-                await periodically(CHECK_PERIOD_S, self.check, name="live priority", at_once=True)
-        finally:
-            self.open.set()
+    async def start(self) -> None:
+        """Check periodically, unless the bound is 0."""
+        if self._max_wait_s:
+            work = periodically(CHECK_PERIOD_S, self.check, name="live priority", at_once=True)
+            self._tasks.spawn("live priority", work)
+
+    async def wait(self) -> None:
+        """See `eventlog.service.Service`."""
+        await self._tasks.wait()
+
+    async def stop(self) -> None:
+        """Check no more, and leave the gate open."""
+        await self._tasks.stop()
+        self.open.set()
 
     async def check(self) -> None:
         """Open or shut the gate by how long clients wait now.

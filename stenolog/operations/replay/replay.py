@@ -121,15 +121,15 @@ class Replay:
         """
         self._waiting = deque(sessions)
         self._pace = Pace(sessions=len(sessions), total_s=sum(one.audio_s for one in sessions))
-        has_begun = False
+        has_started = False
         while self._waiting or self._running:
             await self._start_some(min(STARTS_PER_POLL, MAX_RUNNING - len(self._running)))
             if not wait:
                 for one in list(self._running.values()):
                     self._end(one.replayable, "started")
                 continue
-            if self._running and not has_begun:
-                has_begun = True
+            if self._running and not has_started:
+                has_started = True
                 await begin()
             await self._poll()
             if self._running and (not self._waiting or len(self._running) >= MAX_RUNNING):
@@ -155,29 +155,29 @@ class Replay:
                 starts.append(self._start(one, keys, now_ms))
         await asyncio.gather(*starts)
 
-    def _refused(self, one: Replayable) -> bool:
+    def _refused(self, session: Replayable) -> bool:
         """Whether it can't be started at all; reports the reason."""
-        if one.code != Code.OK:
-            self._end(one, "failed", REASONS[one.code])
+        if session.code != Code.OK:
+            self._end(session, "failed", REASONS[session.code])
             return True
         try:
-            self._plan.overrides.over(one.start)
+            self._plan.overrides.over(session.start)
         except ValueError as error:
-            self._end(one, "failed", f"these settings don't go with its own: {error}")
+            self._end(session, "failed", f"these settings don't go with its own: {error}")
             return True
         return False
 
-    async def _start(self, one: Replayable, keys: RunKeys, now_ms: int) -> None:
-        start = self._plan.overrides.over(one.start)
+    async def _start(self, session: Replayable, keys: RunKeys, now_ms: int) -> None:
+        start = self._plan.overrides.over(session.start)
         code = await self._retry(
             lambda: self._replays.start(
-                keys, start, self._plan.queue, total_samples=one.total_samples, source=one.source, now_ms=now_ms
+                keys, start, self._plan.queue, total_samples=session.total_samples, source=session.source, now_ms=now_ms
             )
         )
         if code in {Code.OK, Code.EXISTS}:
-            self._running[keys.member] = _Session(one, keys)
+            self._running[keys.member] = _Session(session, keys)
         else:
-            self._end(one, "failed", REASONS[code])
+            self._end(session, "failed", REASONS[code])
 
     async def _poll(self) -> None:
         runs = [one.keys for one in self._running.values()]
@@ -192,19 +192,21 @@ class Replay:
         self._pace.at(time.monotonic(), processed)
         self._on_pace(self._pace)
 
-    async def _update(self, one: _Session, current: Progress, *, is_offered: bool) -> None:
-        one.processed_samples = max(one.processed_samples, current.processed_samples)
+    async def _update(self, session: _Session, current: Progress, *, is_offered: bool) -> None:
+        session.processed_samples = max(session.processed_samples, current.processed_samples)
         if not current.exists:
-            self._end(one.replayable, "failed", REASONS[Code.GONE])
+            self._end(session.replayable, "failed", REASONS[Code.GONE])
         elif current.done:
-            self._end(one.replayable, "done")
+            self._end(session.replayable, "done")
         elif not is_offered:
-            why = await self._retry(lambda: self._replays.read_quarantine_reason(one.keys))
+            why = await self._retry(lambda: self._replays.read_quarantine_reason(session.keys))
             reason = f"quarantined: {why or 'no reason is kept'}; `stenolog quarantine redrive` retries it"
-            self._end(one.replayable, "failed", reason)
+            self._end(session.replayable, "failed", reason)
 
-    def _end(self, one: Replayable, status: Literal["done", "skipped", "started", "failed"], reason: str = "") -> None:
-        member = self._server.keys.of(one.session_id).run(self._plan.run).member
+    def _end(
+        self, session: Replayable, status: Literal["done", "skipped", "started", "failed"], reason: str = ""
+    ) -> None:
+        member = self._server.keys.of(session.session_id).run(self._plan.run).member
         self._running.pop(member, None)
-        self._pace.end(status, one.audio_s)
-        self._on_outcome(Outcome(one.session_id, status, reason, one.audio_s))
+        self._pace.end(status, session.audio_s)
+        self._on_outcome(Outcome(session.session_id, status, reason, session.audio_s))

@@ -7,7 +7,7 @@ import pytest
 
 from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.stores import Store
-from tests.integration.archive.archiving import store_at
+from tests.integration.archive.live_archives import store_at
 from tests.integration.eventbridge.conftest import _moto, credentials, emulator, no_credentials  # noqa: F401 - fixtures
 
 BUCKET = "kept-for-years"

@@ -16,7 +16,7 @@ from eventlog.work.replays import ARCHIVE
 from stenolog.cli import cli
 from stenolog.operations.replay.archive_source import ArchiveSource
 from stenolog.operations.replay.sources import Selection
-from tests.integration.archive.archiving import Replayed, at, store_at
+from tests.integration.archive.live_archives import Replayed, at, store_at
 from tests.integration.replay.commands import Command, statuses
 from tests.support.archives import archive
 from tests.support.commands import stenolog
@@ -86,8 +86,8 @@ async def test_an_operator_erases(single: Deployment, tmp_path: Path) -> None:
     arguments = ("archive", "erase", doomed.session_id, "nobody")
     done = await asyncio.to_thread(stenolog, *arguments, cwd=tmp_path, variables=variables(tmp_path, single.url))
     assert done.returncode == 1
-    told = done.stdout.decode().splitlines()
-    assert told == [f"{doomed.session_id}: erased", "nobody: nothing of it was found"]
+    output = done.stdout.decode().splitlines()
+    assert output == [f"{doomed.session_id}: erased", "nobody: nothing of it was found"]
     assert await single.server.execute("EXISTS", run.run.transcript) == 0
     store = store_at(tmp_path)
     assert [name for name in (*store.names("sessions"), *store.names("index")) if doomed.session_id in name] == []

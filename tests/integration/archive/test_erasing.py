@@ -9,7 +9,7 @@ from eventlog.archive.stores import ArchiveUnavailableError, Store
 from eventlog.keys import RunKeys
 from eventlog.positions import START
 from eventlog.work.erasure import erase, finish_erasures
-from tests.integration.archive.archiving import QUEUE, archived, archiving, at, manifest_of, noted, replay, store_at
+from tests.integration.archive.live_archives import QUEUE, archived, archiving, at, manifest_of, noted, replay, store_at
 from tests.support.archives import MemoryStore
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk

@@ -8,7 +8,7 @@ import pytest
 
 from eventlog.archive.reader import read_entries, verify
 from eventlog.positions import START
-from tests.integration.archive.archiving import archived, at, manifest_of, store_at
+from tests.integration.archive.live_archives import archived, at, manifest_of, store_at
 from tests.integration.forwarding.test_processes import SHORT_LEASE_MS, forwarders
 from tests.support.deployment import Deployment
 from tests.support.pcm import Story, talk

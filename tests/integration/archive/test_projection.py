@@ -15,7 +15,7 @@ from eventlog.archive.stores import ArchiveUnavailableError, Store
 from eventlog.log import AudioEntry
 from eventlog.positions import SEALED, START, Position
 from eventlog.projection.dead_letters import MOVED, DeadLetter, read_dead_letters, redrive
-from tests.integration.archive.archiving import PART_S, archived, archiving, manifest_of, noted, store_at
+from tests.integration.archive.live_archives import PART_S, archived, archiving, manifest_of, noted, store_at
 from tests.support.archives import MemoryStore, WriterDiedError
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
@@ -36,7 +36,7 @@ def _read_back(entries: list[AudioEntry]) -> tuple[bytes, list[tuple[Position, b
     return b"".join(entry.pcm or b"" for entry in entries), events
 
 
-async def is_whole(deployment: Deployment, store: Store, session: Session) -> bool:
+async def is_complete(deployment: Deployment, store: Store, session: Session) -> bool:
     """Whether a session is archived to the last sample, event and fact."""
     manifest = manifest_of(store, session)
     assert manifest is not None
@@ -49,7 +49,7 @@ async def is_whole(deployment: Deployment, store: Store, session: Session) -> bo
     return True
 
 
-async def test_a_session_is_archived_whole(deployment: Deployment, tmp_path: Path) -> None:
+async def test_a_session_is_archived_completely(deployment: Deployment, tmp_path: Path) -> None:
     """REPLAY-1: the archive of an ended session holds every sample, control event and fact that the log has."""
     store = store_at(tmp_path)
     await deployment.started()
@@ -57,7 +57,7 @@ async def test_a_session_is_archived_whole(deployment: Deployment, tmp_path: Pat
         sessions = [await deployment.spoken(STORY) for _ in range(3)]
         await archived(store, *sessions)
         for session in sessions:
-            assert await is_whole(deployment, store, session)
+            assert await is_complete(deployment, store, session)
         manifest = manifest_of(store, sessions[0])
         assert manifest is not None
         assert (len(manifest.parts), manifest.missing, manifest.reason) == (PARTS, STORY.holes, "stop")
@@ -70,7 +70,7 @@ async def test_a_session_is_archived_in_s3(single: Deployment, store: Store) -> 
     async with archiving(single.server, store):
         session = await single.spoken(STORY)
         await archived(store, session)
-        assert await is_whole(single, store, session)
+        assert await is_complete(single, store, session)
 
 
 async def test_parts_are_written_while_a_session_continues(single: Deployment, tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ async def test_parts_are_written_while_a_session_continues(single: Deployment, t
         assert manifest_of(store, session) is None
         await session.say(session.entries[-1:])
         await archived(store, session)
-        assert await is_whole(single, store, session)
+        assert await is_complete(single, store, session)
 
 
 class DyingStore(MemoryStore):
@@ -120,7 +120,7 @@ async def test_a_death_at_any_write_loses_nothing(single: Deployment, writes: in
     async with archiving(single.server, store, "goes on"):
         await archived(store, session)
         await noted(single, session)
-    assert await is_whole(single, store, session)
+    assert await is_complete(single, store, session)
     assert len(objects) == 1 + 3 + PARTS
 
 
@@ -133,7 +133,7 @@ async def test_several_processes_share(single: Deployment, tmp_path: Path) -> No
         await archived(store, *sessions)
         await eventually_async(lambda: len(one.forwarders[0].assignment) == len(two.forwarders[0].assignment) == 4)
     for session in sessions:
-        assert await is_whole(single, store, session)
+        assert await is_complete(single, store, session)
 
 
 async def test_a_session_that_was_given_up_can_be_archived_yet(single: Deployment) -> None:
@@ -143,16 +143,16 @@ async def test_a_session_that_was_given_up_can_be_archived_yet(single: Deploymen
     async with archiving(single.server, store, give_up_s=0.0):
         session = await single.spoken(STORY)
 
-        async def letters() -> list[DeadLetter]:
+        async def dead_letters() -> list[DeadLetter]:
             found = [letter async for page in read_dead_letters(single.server, ["archive"]) for letter in page]
             return [letter for letter in found if letter.position == SEALED]
 
-        given_up = await eventually_async(letters, message="it is given up")
+        given_up = await eventually_async(dead_letters, message="it is given up")
         assert given_up[0].reason == "away"
         store.is_unreachable = False
         assert await redrive(single.server, given_up) == [MOVED]
         await archived(store, session)
-    assert await is_whole(single, store, session)
+    assert await is_complete(single, store, session)
 
 
 class UnreachableStore(MemoryStore):
@@ -176,7 +176,7 @@ async def test_an_unreachable_archive_is_waited_for(single: Deployment) -> None:
         store.is_unreachable = False
         await archived(store, session)
         await noted(single, session)
-    assert await is_whole(single, store, session)
+    assert await is_complete(single, store, session)
 
 
 async def test_lost_progress_costs_the_archive_nothing(single: Deployment, tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ async def test_freed_audio_does_not_replace_saved_parts(single: Deployment, tmp_
     assert manifest is not None
     assert manifest.missing == STORY.holes
     pcm, _ = read_back(store, manifest)
-    kept = np.concatenate([STORY.samples[:40_000], STORY.samples[50_000:]])
-    assert pcm == kept.tobytes()
+    retained = np.concatenate([STORY.samples[:40_000], STORY.samples[50_000:]])
+    assert pcm == retained.tobytes()
 
 
 async def test_lost_audio_is_reported(single: Deployment, tmp_path: Path) -> None:

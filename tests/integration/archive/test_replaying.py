@@ -14,7 +14,7 @@ from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
 from processor import archive_prefetch
 from processor.recognition_queue import Job, RecognitionQueue
-from tests.integration.archive.archiving import (
+from tests.integration.archive.live_archives import (
     PART_S,
     QUEUE,
     archived,
@@ -66,7 +66,7 @@ async def test_a_session_outlives_redis(server: Server, tmp_path: Path) -> None:
         assert await after.server.execute("EXISTS", again.keys.audio) == 0
 
 
-async def kept(deployment: Deployment, tmp_path: Path, story: Story = SHORT) -> tuple[Session, Manifest]:
+async def archived_session(deployment: Deployment, tmp_path: Path, story: Story = SHORT) -> tuple[Session, Manifest]:
     """A session that is archived, and of which the log has no audio any more."""
     store = store_at(tmp_path)
     worker = await deployment.started()
@@ -98,7 +98,7 @@ async def wait_quarantined(deployment: Deployment, again: Session) -> str:
 ])  # fmt: skip
 async def test_damage_is_a_quarantine_reason(single: Deployment, tmp_path: Path, kind: str, reason: str) -> None:
     """REPLAY-1, SAFE-3: a run with missing or changed archived audio is quarantined, with the file as the reason."""
-    _, manifest = await kept(single, tmp_path)
+    _, manifest = await archived_session(single, tmp_path)
     folder = tmp_path / "archive" / layout.folder(manifest.session_id)
     part = folder / manifest.parts[-1].file
     if kind == "flipped":
@@ -119,7 +119,7 @@ async def test_an_unreachable_archive_is_waited_for(
     single: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A replay continues once the archive can be reached again, and has lost nothing."""
-    session, manifest = await kept(single, tmp_path)
+    session, manifest = await archived_session(single, tmp_path)
     monkeypatch.setattr(archive_prefetch, "RETRY_S", 0.01)
     folder = tmp_path / "archive" / "sessions"
     folder.rename(tmp_path / "away")
@@ -147,7 +147,8 @@ def _refuse_files(get: Callable[[DirectoryStore, str], bytes]) -> Callable[[Dire
 
 async def test_another_worker_continues_where_one_died(single: Deployment, tmp_path: Path) -> None:
     """REPLAY-3, SAFE-1: a replay that is taken over in its middle continues within a part, with the same boundaries."""
-    session, manifest = await kept(single, tmp_path, Story(talk(channels=2), finalized=FINALIZED, holes=HOLES))
+    story = Story(talk(channels=2), finalized=FINALIZED, holes=HOLES)
+    session, manifest = await archived_session(single, tmp_path, story)
     again = await replay(single, manifest)
     dies = await single.started(
         queue=QUEUE, archive=at(tmp_path), lease_ms=600, max_read_bytes=1, max_pending_utterances=1
@@ -167,7 +168,7 @@ async def test_other_workers_are_offered_nothing_of_it(
     single: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Shared recognition names ranges of the log's audio, so an archived run is recognised by its holder alone."""
-    _, manifest = await kept(single, tmp_path)
+    _, manifest = await archived_session(single, tmp_path)
     again = await replay(single, manifest)
     may_leave: list[bool] = []
     submit = RecognitionQueue.submit
@@ -184,7 +185,7 @@ async def test_other_workers_are_offered_nothing_of_it(
 
 async def test_more_runs_than_are_read_at_once_all_end(single: Deployment, tmp_path: Path) -> None:
     """Runs beyond those that are read at once wait for their turn, and each has its own words."""
-    session, manifest = await kept(single, tmp_path)
+    session, manifest = await archived_session(single, tmp_path)
     runs = [await replay(single, manifest, f"again-{number}") for number in range(archive_prefetch.MAX_OPEN + 3)]
     await single.started(queue=QUEUE, archive=at(tmp_path))
     await single.ended(*runs)

@@ -8,7 +8,16 @@ from eventlog.archive.progress import ALL, ArchiveProgress
 from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.log import Code
 from eventlog.work.replays import Replays, pin_start
-from tests.integration.archive.archiving import PART_S, QUEUE, TTL_S, archived, archiving, manifest_of, noted, store_at
+from tests.integration.archive.live_archives import (
+    PART_S,
+    QUEUE,
+    TTL_S,
+    archived,
+    archiving,
+    manifest_of,
+    noted,
+    store_at,
+)
 from tests.integration.archive.test_projection import read_back
 from tests.support.archives import MemoryStore
 from tests.support.deployment import Deployment, Session

@@ -9,8 +9,8 @@ from eventlog.archive import s3
 from eventlog.archive.directory import DirectoryStore
 from eventlog.archive.location import ArchiveLocation, open_store
 from eventlog.archive.stores import ArchiveUnavailableError, MissingObjectError, Store
-from tests.integration.archive.archiving import at, store_at
 from tests.integration.archive.conftest import BUCKET
+from tests.integration.archive.live_archives import at, store_at
 
 
 def test_a_stored_object_is_read_back(store: Store) -> None:
@@ -48,7 +48,7 @@ def test_names_and_folders_are_listed(store: Store) -> None:
     assert list(store.folders("nowhere")) == list(store.names("nowhere")) == []
 
 
-def test_a_folder_is_deleted_whole(store: Store) -> None:
+def test_a_folder_is_deleted_completely(store: Store) -> None:
     """Deleting a folder takes all below it and nothing beside it, and returns how many objects that was."""
     for number in range(3):
         store.put(f"sessions/00/a/{number}", b"1")

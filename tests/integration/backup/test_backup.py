@@ -25,8 +25,8 @@ from tests.integration.projections.facts import a_run, conversation, write
 from tests.integration.rebuild.read_models import project
 from tests.support import servers
 from tests.support.deployment import Deployment, Session, abandon, finals_in, timeless
+from tests.support.key_search import all_keys, content_of
 from tests.support.pcm import Story, talk
-from tests.support.remains import all_keys, content_of
 from tests.support.servers import SERVER, Server
 from tests.support.waiting import eventually_async
 
@@ -72,7 +72,7 @@ async def killed(worker: Worker, sessions: list[Session]) -> dict[str, list[obje
     return {session.keys.session_id: list(await session.facts()) for session in sessions}
 
 
-async def test_a_deployment_begins_anew_with_a_backup(server: Server, tmp_path: Path) -> None:
+async def test_a_new_deployment_starts_from_a_backup(server: Server, tmp_path: Path) -> None:
     """OPS-3: from a backup taken under traffic sessions go on where they were then, and end as undisturbed ones."""
     story = Story(np.tile(talk(), (2, 1)))
     async with Deployment(server.url) as before:

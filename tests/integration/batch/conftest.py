@@ -7,7 +7,7 @@ import pytest
 
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
-from tests.support.speaking import client_of
+from tests.support.speech import client_of
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import guarded, token
 from tests.support.commands import environment, stenolog
-from tests.support.speaking import client_of
+from tests.support.speech import client_of
 from tests.support.waiting import eventually_async
 
 TENANT = "0c2d1b7e-31c5-4d0a-9d0e-6b8b1c2d3e4f"

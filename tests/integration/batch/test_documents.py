@@ -18,7 +18,7 @@ from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.integration.projections.facts import conversation, keys_of
 from tests.integration.projections.model import Model
 from tests.support.edge_clients import open_session, projecting, write_facts
-from tests.support.speaking import refusal
+from tests.support.speech import refusal
 from tests.support.waiting import eventually_async
 
 BOUND_S = 30.0
@@ -65,7 +65,7 @@ async def test_a_living_session_has_no_cleaned_text(
 @pytest.mark.usefixtures("path")
 async def test_a_truncated_recording_has_no_result(edge: Replica, http: httpx2.AsyncClient) -> None:
     """A recording whose edge died before its end is reported as cut off, not as processed (BATCH-1, SESS-7)."""
-    keys = await begun(edge.log, edge)
+    keys = await started(edge.log, edge)
     assert (await http.get(f"/batch/{keys.session_id}")).status_code == 202
     assert await edge.log.seal(keys.session, "idle") is Code.OK
 
@@ -76,7 +76,7 @@ async def test_a_truncated_recording_has_no_result(edge: Replica, http: httpx2.A
     assert await eventually_async(outcome, BOUND_S) == (422, "invalid_audio")
 
 
-async def begun(log: RedisLog, edge: Replica) -> RunKeys:
+async def started(log: RedisLog, edge: Replica) -> RunKeys:
     """A recorded file's session as its edge leaves it that dies."""
     session_id = str(uuid.uuid4())
     keys = edge.core.server.keys.of(session_id)

@@ -20,7 +20,7 @@ from projections.public_json import to_listed_final
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.projections.facts import conversation, ended, final, keys_of, opened
-from tests.support.speaking import PCM, client_of, speech
+from tests.support.speech import PCM, client_of, speech
 from tests.support.waiting import eventually_async
 
 KEYS = keys_of(str(uuid.UUID(int=7, version=4)))

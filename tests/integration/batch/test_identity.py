@@ -27,7 +27,7 @@ from eventlog.positions import START
 from stenolog.settings import SettingsError, load
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import bearer, guarded, token
-from tests.support.speaking import PCM, client_of, refusal, speech
+from tests.support.speech import PCM, client_of, refusal, speech
 from tests.support.waiting import eventually_async
 
 TENANT = "0c2d1b7e-31c5-4d0a-9d0e-6b8b1c2d3e4f"

@@ -11,7 +11,7 @@ import pytest
 
 from edge.ingest.batch import BatchPending, BatchResult, Segment
 from tests.integration.edge.replicas import Replica
-from tests.support.speaking import RECORDINGS, speech
+from tests.support.speech import RECORDINGS, speech
 from tests.support.tree import ROOT
 
 PAGE = ROOT / "docs/batch.md"

@@ -22,11 +22,11 @@ from tests.integration.edge.replicas import PARTITIONS, RATE_HZ, TTL_S, Client, 
 from tests.integration.edge.test_recordings import nothing_is_left
 from tests.support.edge_clients import status_of
 from tests.support.pcm import talk
-from tests.support.speaking import PCM, RECORDINGS, SECOND, client_of, refusal, speech
+from tests.support.speech import PCM, RECORDINGS, SECOND, client_of, refusal, speech
 from tests.support.waiting import eventually_async
 
 FIRST_FIELDS = ["interaction_id", "raw_transcript", "cleaned_transcript", "segments"]
-NOBODY = "7d9f2b0c-6f3e-4c52-9a55-3b1f0d1c2e4a"
+UNUSED = "7d9f2b0c-6f3e-4c52-9a55-3b1f0d1c2e4a"
 BOUND_S = 30.0
 
 
@@ -110,8 +110,8 @@ async def over_the_socket(http: httpx2.AsyncClient, data: bytes, query: str) -> 
         return [_said(final) for final in client.of("final")]
 
 
-def _said(one: dict[str, Any]) -> tuple[str, float, float, int]:
-    return one["text"], one["start"], one["end"], one["channel"]
+def _said(status: dict[str, Any]) -> tuple[str, float, float, int]:
+    return status["text"], status["start"], status["end"], status["channel"]
 
 
 @pytest.mark.usefixtures("path")
@@ -139,8 +139,8 @@ async def test_respond_async_is_answered_at_once(redis_url: str, prefer: str) ->
             result = await processed(http, found["result_url"])
             assert len(result["segments"]) == 1
             assert (await http.get(found["transcript_url"])).json()["transcript"] == result["raw_transcript"]
-            async with status_of(edge, found["interaction_id"]) as ear:
-                assert (await ear.all())[-1].data["status"] == "completed"
+            async with status_of(edge, found["interaction_id"]) as stream:
+                assert (await stream.all())[-1].data["status"] == "completed"
             assert found["status_url"] == f"/api/v1/sessions/{found['interaction_id']}/status/stream"
             assert (await http.get(found["status_url"])).status_code == 200
             assert (await http.get(found["events_url"])).status_code == 200
@@ -170,7 +170,7 @@ async def test_a_long_wait_is_bounded(redis_url: str) -> None:
 
 async def test_an_unknown_interaction_is_a_404(http: httpx2.AsyncClient) -> None:
     """The result of an interaction that there isn't is a 404, also where its id is none (BATCH-1)."""
-    for interaction_id in (NOBODY, "nonsense"):
+    for interaction_id in (UNUSED, "nonsense"):
         assert refusal(await http.get(f"/batch/{interaction_id}")) == (404, "unknown_session")
 
 
@@ -194,7 +194,7 @@ async def test_an_undecodable_recording_is_refused(http: httpx2.AsyncClient, bod
 
 async def test_an_early_disconnect_erases_the_session(edge: Replica) -> None:
     """Of a client that goes away before the end of its recording neither a session nor a place is left (BATCH-1)."""
-    writer = await begun(edge, announced=100_000)
+    writer = await started(edge, announced=100_000)
     await eventually_async(edge.core.reservations.held, BOUND_S)
     writer.transport.abort()
     await eventually_async(lambda: nothing_is_left(edge), BOUND_S)
@@ -204,7 +204,7 @@ async def test_a_late_disconnect_stops_nothing(redis_url: str) -> None:
     """A recording that is there whole is processed whether or not its client waits, and frees its place (BATCH-1)."""
     async with replica(redis_url) as edge:
         server = edge.core.server
-        writer = await begun(edge, announced=50_000)
+        writer = await started(edge, announced=50_000)
         opened = await eventually_async(lambda: server.execute("KEYS", "*:session:*"), BOUND_S)
         keys = server.keys.of(opened[0].decode().rpartition(":")[2])
         await eventually_async(lambda: _is_sealed(edge, keys.session_id), BOUND_S)
@@ -214,7 +214,7 @@ async def test_a_late_disconnect_stops_nothing(redis_url: str) -> None:
             await eventually_async(lambda: read_document(server, keys.run()), BOUND_S)
 
 
-async def begun(edge: Replica, *, announced: int) -> asyncio.StreamWriter:
+async def started(edge: Replica, *, announced: int) -> asyncio.StreamWriter:
     """A connection on which 50,000 bytes of so many were sent."""
     _, writer = await asyncio.open_connection("127.0.0.1", edge.port)
     head = f"POST /batch/process HTTP/1.1\r\nhost: x\r\ncontent-type: audio/l16\r\ncontent-length: {announced}\r\n\r\n"

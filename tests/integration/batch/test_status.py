@@ -15,7 +15,7 @@ from tests.integration.decoding.recordings import FORMATS, encoded, index_first
 from tests.integration.edge.replicas import RATE_HZ, Replica
 from tests.support.edge_clients import status_of
 from tests.support.pcm import Samples, talk
-from tests.support.speaking import PCM, SECOND, chunks
+from tests.support.speech import PCM, SECOND, chunks
 from tests.support.waiting import eventually_async
 
 MINUTES = 3
@@ -46,8 +46,9 @@ async def messages_of(edge: Replica, http: httpx2.AsyncClient, **request: Any) -
     """All status messages of a recording, as its listener gets them."""
     answer = await http.post("/batch/process", **request)
     assert answer.status_code == 202, answer.text
-    async with status_of(edge, answer.json()["interaction_id"], last_event_id="0-0") as ear, asyncio.timeout(BOUND_S):
-        return [one.data for one in await ear.all()]
+    status = status_of(edge, answer.json()["interaction_id"], last_event_id="0-0")
+    async with status as stream, asyncio.timeout(BOUND_S):
+        return [one.data for one in await stream.all()]
 
 
 def check_milestones(messages: list[dict[str, Any]], total_s: float) -> None:

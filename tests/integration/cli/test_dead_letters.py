@@ -14,7 +14,7 @@ from eventlog.projection.dead_letters import DeadLetter, dead_letter_op, read_re
 from eventlog.projection.projection_log import Apply, ProjectionLog
 from eventlog.redis.server import Server, connect
 from projections.integration_events import Kind, event_id
-from tests.integration.forwarding.forwarders import PARTITIONS, TTL_S, WAIT_S, forwarding, has_letters, recording
+from tests.integration.forwarding.forwarders import PARTITIONS, TTL_S, WAIT_S, forwarding, has_dead_letters, recording
 from tests.integration.forwarding.sinks import Recorder
 from tests.integration.projections.facts import ended, final, write
 from tests.support.commands import stenolog
@@ -44,12 +44,12 @@ async def _filled(url: str) -> RunKeys:
     server = await connect(url, partitions=PARTITIONS)
     keys = server.keys.of(str(uuid.uuid4())).run()
     await write(server, keys, [recording(keys), final(0, WORDS), ended(1)])
-    letter = DeadLetter(
+    dead_letter = DeadLetter(
         "webhooks", keys.partition, "", keys, str(SEALED), "[red]too large[/red]", "c1", Kind.BATCH_COMPLETED.value,
         event_id(keys, SEALED, Kind.BATCH_COMPLETED), 7, 1_700_000_000_000,
     )  # fmt: skip
     sink = ProjectionLog(server, "webhooks", "c1", session_ttl_s=TTL_S)
-    await sink.apply([Apply(keys, START, SEALED, [dead_letter_op(letter)])])
+    await sink.apply([Apply(keys, START, SEALED, [dead_letter_op(dead_letter)])])
     lists = ProjectionLog(server, "lists", "c1", session_ttl_s=TTL_S)
     await lists.apply([Apply(keys, START, OPENED, [lists.dead_letter(keys, Position(1, 0), "KeyError")])])
     await server.close()
@@ -70,13 +70,13 @@ def listed(deployment: Deployment, cwd: Path, *arguments: str) -> list[dict[str,
     return found
 
 
-def test_letters_are_listed_without_transcripts(deployment: Deployment, tmp_path: Path) -> None:
+def test_dead_letters_are_listed_without_transcripts(deployment: Deployment, tmp_path: Path) -> None:
     """Letters of all projections or of one are listed, oldest first, by ids of their own and without text (BATCH-6)."""
     everything = listed(deployment, tmp_path)
     assert [one["projection"] for one in everything] == ["webhooks", "lists"]
     assert len({one["id"] for one in everything}) == 2
-    [letter] = listed(deployment, tmp_path, "webhooks")
-    assert (letter["event_id"], letter["attempts"], letter["kind"]) == (
+    [dead_letter] = listed(deployment, tmp_path, "webhooks")
+    assert (dead_letter["event_id"], dead_letter["attempts"], dead_letter["kind"]) == (
         deployment.event_id, 7, "BatchProcessingCompleted",
     )  # fmt: skip
     assert listed(deployment, tmp_path, "kafka") == []
@@ -94,20 +94,20 @@ def test_the_table_shows_reasons_unchanged(deployment: Deployment, tmp_path: Pat
     assert b"\x1b[" not in done.stdout
 
 
-def test_one_is_shown_and_its_event_only_if_asked_for(deployment: Deployment, tmp_path: Path) -> None:
+def test_one_is_shown_and_its_event_only_on_request(deployment: Deployment, tmp_path: Path) -> None:
     """A letter is shown as lines or JSON, and its event, made again from the facts, on demand alone (BATCH-9)."""
-    [letter] = listed(deployment, tmp_path, "webhooks")
+    [dead_letter] = listed(deployment, tmp_path, "webhooks")
 
     def shown(*options: str) -> bytes:
         done = stenolog(
-            "dead-letters", "show", str(letter["id"]), *options, cwd=tmp_path, variables=deployment.variables
+            "dead-letters", "show", str(dead_letter["id"]), *options, cwd=tmp_path, variables=deployment.variables
         )
         assert done.returncode == 0, done.stderr
         assert WORDS.encode() not in done.stderr
         return done.stdout
 
     assert b"reason: [red]too large[/red]" in shown()
-    assert json.loads(shown("--json")) == letter
+    assert json.loads(shown("--json")) == dead_letter
     assert WORDS.encode() not in shown() + shown("--json")
     body = json.loads(shown("--body"))
     assert body["interaction_id"] == deployment.keys.session_id
@@ -116,8 +116,8 @@ def test_one_is_shown_and_its_event_only_if_asked_for(deployment: Deployment, tm
 
 def test_what_is_redriven_waits_for_its_forwarder(deployment: Deployment, tmp_path: Path) -> None:
     """A redriven letter leaves the list and waits to be sent; a missing one gives status 1 (BATCH-6)."""
-    [letter] = listed(deployment, tmp_path, "webhooks")
-    arguments = ("dead-letters", "redrive", "webhooks", "--json", str(letter["id"]))
+    [dead_letter] = listed(deployment, tmp_path, "webhooks")
+    arguments = ("dead-letters", "redrive", "webhooks", "--json", str(dead_letter["id"]))
     done = stenolog(*arguments, cwd=tmp_path, variables=deployment.variables)
     assert (done.returncode, json.loads(done.stdout)["redriven"]) == (0, 1)
     assert listed(deployment, tmp_path, "webhooks") == []
@@ -150,12 +150,12 @@ async def test_all_are_redriven_and_sent(redis_url: str, tmp_path: Path) -> None
 
 async def _is_sent(server: Server, sink: Recorder, keys: RunKeys) -> bool:
     assert event_id(keys, SEALED, Kind.BATCH_COMPLETED) in sink.ids
-    return await has_letters(server, 0)
+    return await has_dead_letters(server, 0)
 
 
-def test_letters_without_facts_are_dropped_and_counted(deployment: Deployment, tmp_path: Path) -> None:
+def test_dead_letters_without_facts_are_dropped_and_counted(deployment: Deployment, tmp_path: Path) -> None:
     """A letter whose facts have expired has no event any more, and is dropped when it is redriven (STITCH-5)."""
-    [letter] = listed(deployment, tmp_path, "webhooks")
+    [dead_letter] = listed(deployment, tmp_path, "webhooks")
 
     async def expire() -> None:
         server = await connect(deployment.url, partitions=PARTITIONS)
@@ -164,7 +164,7 @@ def test_letters_without_facts_are_dropped_and_counted(deployment: Deployment, t
 
     asyncio.run(expire())
     done = stenolog(
-        "dead-letters", "show", str(letter["id"]), "--body", cwd=tmp_path, variables=deployment.variables
+        "dead-letters", "show", str(dead_letter["id"]), "--body", cwd=tmp_path, variables=deployment.variables
     )
     assert (done.returncode, done.stdout) == (1, b"")
     assert "its facts are gone" in done.stderr.decode()

@@ -7,7 +7,7 @@ from pathlib import Path
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import connect
 from tests.integration.edge.replicas import PARTITIONS
-from tests.integration.eventlog.acting import TOKEN, started
+from tests.integration.eventlog.stage import TOKEN, started
 from tests.support.commands import stenolog
 from tests.support.servers import Server
 

@@ -10,7 +10,7 @@ import pytest
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.support.commands import stenolog
-from tests.support.speaking import RECORDINGS, client_of
+from tests.support.speech import RECORDINGS, client_of
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ async def test_any_format_is_transcribed(edge: Replica, tmp_path: Path, *, piped
     assert done.stdout.decode().strip() == answer.json()["transcript"] != ""
 
 
-async def test_channels_are_kept_apart_if_asked(edge: Replica, tmp_path: Path) -> None:
+async def test_channels_are_kept_apart_if_requested(edge: Replica, tmp_path: Path) -> None:
     """With --split-channels the two channels of a recording are a speaker each."""
     recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
     (tmp_path / "talk").write_bytes(recorded)

@@ -122,16 +122,16 @@ _ORDER = {b"ftyp": -1, b"moov": 0}
 NAMES = (*FORMATS, "mp4 with its index first")
 
 
-def likeness(heard: npt.NDArray[np.int16], meant: npt.NDArray[np.int16]) -> float:
+def likeness(actual: npt.NDArray[np.int16], expected: npt.NDArray[np.int16]) -> float:
     """How alike two recordings sound: the correlation of their loudness, 50 ms at a time, a codec's delay aside."""
-    return max(_likeness(heard[delay:], meant) for delay in range(0, 1_600, 160))
+    return max(_likeness(actual[delay:], expected) for delay in range(0, 1_600, 160))
 
 
-def _likeness(heard: npt.NDArray[np.int16], meant: npt.NDArray[np.int16]) -> float:
+def _likeness(actual: npt.NDArray[np.int16], expected: npt.NDArray[np.int16]) -> float:
     window = 800
-    count = min(len(heard), len(meant)) // window
+    count = min(len(actual), len(expected)) // window
     loud = [
         np.sqrt((one[: count * window].reshape(count, window).astype(np.float64) ** 2).mean(axis=1))
-        for one in (heard, meant)
+        for one in (actual, expected)
     ]
     return float(np.corrcoef(*loud)[0, 1])

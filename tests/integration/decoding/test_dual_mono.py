@@ -45,7 +45,7 @@ def test_a_browser_recording_is_one_channel(ending: str) -> None:
     assert (found.status, found.source.channels) == (0, 1)
 
 
-def test_channels_stay_apart_if_asked_to() -> None:
+def test_channels_stay_apart_if_requested() -> None:
     """With two channels asked for even equal ones stay apart, and with one any are mixed."""
     data = encoded(np.repeat(talk(RATE_HZ, 1), 2, axis=1), FORMATS["wav of 16 bit"])
     counts = {option: decoded(data, "--channels", option).source for option in "012"}

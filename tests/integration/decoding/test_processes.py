@@ -23,7 +23,7 @@ from tests.support.commands import environment
 from tests.support.deployment import PARTITIONS, Deployment
 from tests.support.pcm import Samples
 from tests.support.waiting import eventually_async
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 
 @contextmanager
@@ -74,7 +74,7 @@ def at_rate(pcm: bytes, rate_hz: int) -> Samples:
 
 
 @pytest.mark.parametrize("name", ["webm as recorded", "mp4 in fragments", "mp3"])
-async def test_a_recording_is_heard_as_its_samples_are(single: Deployment, name: str) -> None:
+async def test_a_recording_is_recognised_as_its_samples_are(single: Deployment, name: str) -> None:
     """Whisper hears in a compressed recording the words that were read, a few in a hundred aside (LIVE-5)."""
     conversation = clips.conversation(pause_s=1.5)
     samples = at_rate(conversation.pcm, FORMATS[name].rate_hz)
@@ -82,5 +82,5 @@ async def test_a_recording_is_heard_as_its_samples_are(single: Deployment, name:
     upload = await sent(single, encoded(samples, FORMATS[name]), segmenter=segmenter)
     await single.started(load("whisper", max_parallel=2))
     await ended([upload], 120)
-    heard = " ".join(fact.text for _, fact in await upload.decoded_facts() if isinstance(fact, UtteranceFinal))
-    assert word_error_rate([(conversation.words, heard)]) < 0.08
+    recognised = " ".join(fact.text for _, fact in await upload.decoded_facts() if isinstance(fact, UtteranceFinal))
+    assert word_error_rate([(conversation.words, recognised)]) < 0.08

@@ -124,8 +124,8 @@ def test_points_are_found_after_a_restart_too(name: str) -> None:
             break
         point = decode_restart_point(json.dumps(points[0]))
         assert point is not None
-        begun = recording.whole.pcm[len(pcm) :][: len(found.pcm)]
-        assert found.pcm == begun
+        started = recording.whole.pcm[len(pcm) :][: len(found.pcm)]
+        assert found.pcm == started
         pcm = recording.whole.pcm[: point.start_samples * 2]
         given_bytes = recording.data[: point.head_bytes] + recording.data[point.offset_bytes :]
         options = ["--restart-interval-bytes", every, "--restart-point", json.dumps(points[0])]

@@ -49,7 +49,7 @@ async def test_the_description_is_the_second_entry(deployment: Deployment) -> No
         assert about.start.channels == 2
 
 
-async def test_audio_comes_while_the_client_goes_on(single: Deployment) -> None:
+async def test_audio_comes_while_the_client_still_sends(single: Deployment) -> None:
     """A live recording's samples and finals are in the log before its next bytes are sent."""
     data = recording("webm as recorded")
     upload = await opened(single)

@@ -42,7 +42,7 @@ async def test_an_event_comes_after_the_audio_before_it(deployment: Deployment) 
     await deployment.started()
     half = len(data) // 4  # amid a sentence
     await upload.send(data[:half])
-    await upload.tell(Finalized())
+    await upload.append_event(Finalized())
     [at] = await reached(upload, Finalized)
     before = await upload.pcm()
     assert at == Position(len(before) // 2, 1)
@@ -60,9 +60,9 @@ async def test_an_early_event_waits_for_the_description(single: Deployment) -> N
     """An event before any decodable byte comes right after the description, which is always second."""
     data = recording("ogg")
     upload = await opened(single)
-    await upload.tell(Finalized())
+    await upload.append_event(Finalized())
     await upload.send(data[:50])
-    await upload.tell(HoleFound(samples=1))
+    await upload.append_event(HoleFound(samples=1))
     await single.started()
     await upload.send(data[50:])
     await upload.seal()
@@ -104,7 +104,7 @@ async def test_another_worker_decodes_again_harmlessly(deployment: Deployment, n
     for part in range(4):
         for upload in (undisturbed, killed):
             await upload.send(data[part * quarter : (part + 1) * quarter if part < 3 else None])
-            await upload.tell(Finalized())
+            await upload.append_event(Finalized())
         await asyncio.gather(*(reached(upload, Finalized, part + 1) for upload in (undisturbed, killed)))
         if part == 1:
             [run] = mortal.active_runs

@@ -220,14 +220,14 @@ async def test_a_lost_claim_ends_the_decoder(single: Deployment) -> None:
     [run] = worker.active_runs
     thief = await single.claims("thief", lease_ms=30)
     stolen = await eventually_async(lambda: thief.take_over(10))
-    begun = await Uploads(single.server).start_decoding(stolen[0])
+    start = await Uploads(single.server).start_decoding(stolen[0])
     await upload.send(data[len(data) // 2 :])
     await upload.seal()
     await eventually_async(lambda: children_of(os.getpid()) == [])
     await eventually_async(lambda: worker._decoders.child_count == 0 and not len(worker.active_runs))
     about = await single.log.read_position(upload.keys)
     assert about is not None
-    assert (about.epoch, about.head) == (begun.epoch, begun.head)
+    assert (about.epoch, about.head) == (start.epoch, start.head)
     await worker._decoders._decode(run)
     assert not await upload.is_freed(), "whoever has the claim now needs it"
     await thief.hand_over(stolen)

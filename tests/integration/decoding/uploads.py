@@ -35,7 +35,7 @@ class Upload:
             piece = data[at : at + piece_bytes]
             await self._append(self._head.advanced(len(piece)), piece, is_audio=True)
 
-    async def tell(self, event: AudioEvent) -> None:
+    async def append_event(self, event: AudioEvent) -> None:
         """Append a control event."""
         await self._append(self._head.control(), encode(event), is_audio=False)
 

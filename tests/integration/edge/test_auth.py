@@ -19,7 +19,7 @@ from tests.integration.edge.tokens import NOW_S, Clock, bearer, guarded, token
 from tests.support.waiting import eventually_async
 
 EVERY_SCOPE = "ingest read admin"
-NOBODYS = str(uuid.UUID(int=9, version=4))
+UNUSED_ID = str(uuid.UUID(int=9, version=4))
 
 
 @pytest.fixture
@@ -45,13 +45,15 @@ def of_sessions(edge: Replica) -> list[Operation]:
     return [one for one in protected(edge) if "{session_id}" in one.path]
 
 
-def path_of(operation: Operation, session_id: str = NOBODYS) -> str:
+def path_of(operation: Operation, session_id: str = UNUSED_ID) -> str:
     """An address of it: the first value that is allowed for each further part."""
     values = {one.name: str(one.schema.get("enum", ["x"])[0]) for one in operation.parameters if one.place == "path"}
     return re.sub(r"\{(\w+)[^}]*\}", lambda match: (values | {"session_id": session_id})[match[1]], operation.path)
 
 
-async def asked(edge: Replica, operation: Operation, text: str | None, session_id: str = NOBODYS) -> httpx2.Response:
+async def request(
+    edge: Replica, operation: Operation, text: str | None, session_id: str = UNUSED_ID
+) -> httpx2.Response:
     """Its answer, the body read unless it is a stream of events."""
     headers = {} if text is None else bearer(text)
     async with (
@@ -63,11 +65,13 @@ async def asked(edge: Replica, operation: Operation, text: str | None, session_i
         return answer
 
 
-async def codes(edge: Replica, some: list[Operation], text: str | None, session_id: str = NOBODYS) -> dict[str, str]:
+async def codes(
+    edge: Replica, operations: list[Operation], text: str | None, session_id: str = UNUSED_ID
+) -> dict[str, str]:
     """Status and code of each one's answer, by name."""
     found = {}
-    for one in some:
-        answer = await asked(edge, one, text, session_id)
+    for one in operations:
+        answer = await request(edge, one, text, session_id)
         is_problem = answer.headers.get("content-type") == PROBLEM_JSON
         found[one.name] = f"{answer.status_code} {answer.json()['code'] if is_problem else ''}".strip()
     return found
@@ -79,7 +83,7 @@ async def test_every_operation_needs_a_token(edge: Replica) -> None:
     assert len(some) > 3
     assert await codes(edge, some, None) == {one.name: "401 unauthorized" for one in some}
     assert await codes(edge, some, token(exp=NOW_S - 1)) == {one.name: "401 unauthorized" for one in some}
-    answer = await asked(edge, some[0], None)
+    answer = await request(edge, some[0], None)
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
@@ -114,7 +118,7 @@ async def session_of(edge: Replica, text: str) -> AsyncIterator[str]:
 @pytest.mark.usefixtures("path")
 async def test_tenants_are_isolated_everywhere(edge: Replica) -> None:
     """Another tenant's session is a 404 wherever an address names it, and in no list, whatever the scopes (SAFE-4)."""
-    stranger = token(sub="eve", tenant_id="other", scope=EVERY_SCOPE)
+    other_tenant = token(sub="eve", tenant_id="other", scope=EVERY_SCOPE)
     named = of_sessions(edge)
     assert len(named) > 2
     async with session_of(edge, token()) as session_id:
@@ -122,12 +126,12 @@ async def test_tenants_are_isolated_everywhere(edge: Replica) -> None:
         await eventually_async(lambda: seen(edge, "get_session", token(), session_id))
         mine = await codes(edge, reading, token(), session_id)
         assert not [name for name, code in mine.items() if code.endswith("unknown_session")]
-        theirs = await codes(edge, named, stranger, session_id)
+        theirs = await codes(edge, named, other_tenant, session_id)
         assert theirs == {one.name: "404 unknown_session" for one in named}
-        assert theirs == await codes(edge, named, stranger, NOBODYS)
+        assert theirs == await codes(edge, named, other_tenant, UNUSED_ID)
         for one in protected(edge):
             if one not in named and one.method == "GET":
-                assert session_id not in (await asked(edge, one, stranger)).text
+                assert session_id not in (await request(edge, one, other_tenant)).text
         assert await seen(edge, "list_sessions", token(), session_id)
         assert edge.core.connections
 
@@ -135,7 +139,7 @@ async def test_tenants_are_isolated_everywhere(edge: Replica) -> None:
 async def seen(edge: Replica, name: str, text: str, session_id: str) -> bool:
     """Whether the session stands in the answer of the operation of that name."""
     [one] = [one for one in edge.operations if one.name == name]
-    return session_id in (await asked(edge, one, text, session_id)).text
+    return session_id in (await request(edge, one, text, session_id)).text
 
 
 @pytest.mark.usefixtures("path")
@@ -240,7 +244,7 @@ async def test_resume_tokens_expire(redis_url: str, clock: Clock) -> None:
 async def ticket(edge: Replica, session_id: str, text: str) -> str:
     """A ticket for a session's event streams."""
     [issuing] = [one for one in edge.operations if one.name == "issue_ticket"]
-    answer = await asked(edge, issuing, text, session_id)
+    answer = await request(edge, issuing, text, session_id)
     assert answer.status_code == 200
     assert answer.json()["expires_in_s"] == 60
     found: str = answer.json()["ticket"]

@@ -79,14 +79,14 @@ async def test_reservations_match_a_simple_model(redis_url: str, actions: list[t
         assert await place.held() == len(held)
 
 
-def _model(held: set[Reservation], one: Reservation) -> Code:
-    if one in held:
+def _model(held: set[Reservation], reservation: Reservation) -> Code:
+    if reservation in held:
         return Code.EXISTS
     if len(held) >= LIMIT:
         return Code.FULL
-    if sum(other.tenant_id == one.tenant_id for other in held) >= TENANT_LIMIT:
+    if sum(other.tenant_id == reservation.tenant_id for other in held) >= TENANT_LIMIT:
         return Code.TENANT_FULL
-    held.add(one)
+    held.add(reservation)
     return Code.OK
 
 

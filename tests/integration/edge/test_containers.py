@@ -10,7 +10,7 @@ from eventlog.codec import decode_audio_event
 from eventlog.events import Finalized, SessionSealed
 from eventlog.positions import START
 from tests.integration.edge.replicas import Replica, replica
-from tests.support.speaking import RECORDINGS, client_of, refusal, started
+from tests.support.speech import RECORDINGS, client_of, refusal, started
 from tests.support.waiting import eventually_async
 
 RECORDED = ("mediarecorder.webm", "mediarecorder.mp4")

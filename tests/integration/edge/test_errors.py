@@ -11,7 +11,7 @@ from edge.websocket.connection import MAX_ERRORS
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, replica
 from tests.integration.edge.test_resume import resuming
-from tests.support.speaking import client_of
+from tests.support.speech import client_of
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 
@@ -68,10 +68,10 @@ async def test_a_bad_text_frame_changes_nothing(edge: Replica, text: str, code: 
         await client.send_text(text)
         error = await client.until("error")
         assert (error["code"], error["fatal"]) == (code, False)
-        await goes_on(client)
+        await assert_continues(client)
 
 
-async def goes_on(client: Client, offset: int = FRAME_SAMPLES) -> None:
+async def assert_continues(client: Client, offset: int = FRAME_SAMPLES) -> None:
     """Sends a frame and sees it acked."""
     await client.speak(1)
     await client.acked(offset)
@@ -80,10 +80,10 @@ async def goes_on(client: Client, offset: int = FRAME_SAMPLES) -> None:
 async def test_a_frame_over_the_bound_is_not_taken(redis_url: str) -> None:
     """A frame over the bound is refused whole, and the session goes on from where it was."""
     async with replica(redis_url, max_frame_bytes=4_000) as edge, edge.connect() as client:
-        await goes_on(client)
+        await assert_continues(client)
         await client.send(bytes(4_001))
         assert (await client.until("error"))["code"] == "frame_too_large"
-        await goes_on(client, 2 * FRAME_SAMPLES)
+        await assert_continues(client, 2 * FRAME_SAMPLES)
 
 
 async def test_a_frame_far_over_the_bound_costs_no_session(redis_url: str) -> None:
@@ -91,7 +91,7 @@ async def test_a_frame_far_over_the_bound_costs_no_session(redis_url: str) -> No
     async with replica(redis_url, max_frame_bytes=4_000) as edge:
         async with edge.connect() as client:
             start = await client.next()
-            await goes_on(client)
+            await assert_continues(client)
             await client.send(bytes(4_000 * OVERSIZE_FACTOR + 1))
             assert await client.closed() == 1009
         async with edge.connect(resuming(start)) as client:
@@ -102,7 +102,7 @@ async def test_text_that_is_no_text_costs_no_session(edge: Replica) -> None:
     """A text frame that isn't UTF-8 closes the connection with 1007, and the session can be resumed."""
     async with edge.connect() as client:
         start = await client.next()
-        await goes_on(client)
+        await assert_continues(client)
         await client.socket.send(b"\xff\xfe", text=True)
         assert await client.closed() == 1007
     async with edge.connect(resuming(start)) as client:
@@ -148,7 +148,7 @@ async def test_a_wrong_token_leaves_the_session_alone(edge: Replica) -> None:
         start = await client.next()
         async with edge.connect(resuming({**start, "resume_token": "x" * 32})) as thief:
             assert (await thief.next())["code"] == "invalid_resume_token"
-        await goes_on(client)
+        await assert_continues(client)
         assert await edge.core.reservations.held() == 1
 
 
@@ -181,7 +181,7 @@ async def test_a_client_that_does_not_read_is_dropped(redis_url: str) -> None:
         slow.socket.transport.pause_reading()
         body = '{"type":"final","text":"' + "x" * 500_000 + '"}'
         await eventually_async(lambda: _flooded(connection, body), 30)
-        await goes_on(other)
+        await assert_continues(other)
         slow.cut()
 
 

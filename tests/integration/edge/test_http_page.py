@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.edge.replicas import replica
-from tests.support.speaking import RECORDINGS, speech
+from tests.support.speech import RECORDINGS, speech
 from tests.support.tree import ROOT
 
 PAGE = ROOT / "docs/http.md"

@@ -17,7 +17,7 @@ from eventlog.events import SessionSealed
 from eventlog.log import AudioEntry, Code
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, RATE_HZ, Replica, replica
-from tests.support.speaking import PCM, SECOND, chunks, client_of, refusal, speech, started
+from tests.support.speech import PCM, SECOND, chunks, client_of, refusal, speech, started
 from tests.support.waiting import eventually_async
 
 FORM = {"content-type": "multipart/form-data; boundary=x"}
@@ -142,7 +142,7 @@ async def test_a_gap_is_refused(edge: Replica, http: httpx2.AsyncClient) -> None
     assert len(await pcm_of(edge, session_id)) == 3200
 
 
-async def test_concurrent_chunks_stay_whole(redis_url: str) -> None:
+async def test_concurrent_chunks_stay_complete(redis_url: str) -> None:
     """Chunks that come at the same time on several replicas are each in the log whole and once (LIVE-6)."""
     async with replica(redis_url) as one, replica(redis_url) as two, client_of(one) as here, client_of(two) as there:
         session_id = await started(here)
@@ -168,23 +168,23 @@ async def test_replicas_behind_a_balancer_act_as_one(redis_url: str) -> None:
             alone = await conversation(client)
         async with balanced(one, two, three) as client:
             assert await conversation(client) == alone
-            await eventually_async(lambda: _tells(client, replica_friendly=True, replicas=3))
+            await eventually_async(lambda: _reports(client, replica_friendly=True, replicas=3))
 
 
-async def _tells(client: httpx2.AsyncClient, **fields: object) -> bool:
+async def _reports(client: httpx2.AsyncClient, **fields: object) -> bool:
     status: dict[str, object] = (await client.get("/live/status")).json()
     return fields.items() <= status.items()
 
 
 async def conversation(client: httpx2.AsyncClient) -> list[Any]:
     """What a client hears that brings two utterances, apart from ids."""
-    heard: list[Any] = []
+    results: list[Any] = []
     session_id = await started(client)
     for chunk in chunks(speech(2)):
         answer = await client.post(f"/live/transcribe?session_id={session_id}", content=chunk, headers=PCM)
-        heard.append(answer.json()["results"])
+        results.append(answer.json()["results"])
     stopped = (await client.post(f"/live/{session_id}/stop")).json()
-    return [*heard, stopped["results"], stopped["transcript"], stopped["complete"]]
+    return [*results, stopped["results"], stopped["transcript"], stopped["complete"]]
 
 
 class balanced:  # noqa: N801 - reads as a function

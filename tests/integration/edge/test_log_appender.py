@@ -6,7 +6,7 @@ import pytest
 
 from edge.errors import ApiError
 from edge.ingest.log_appender import LogAppender
-from eventlog.events import ProvisionalAsked, SessionStarted
+from eventlog.events import ProvisionalRequested, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import Append, Appended, Code, LogFullError, LogUnavailableError
 from eventlog.positions import START
@@ -90,7 +90,7 @@ async def test_a_repeated_event_is_appended_once(log: LossyLog) -> None:
     appender = await appender_of(log)
     await appender.append(b"ab")
     log.after = [LogUnavailableError("lost")]
-    await appender.append_event(ProvisionalAsked(request="r1"))
+    await appender.append_event(ProvisionalRequested(request="r1"))
     found = await log.read({log.keys: START}, max_bytes_each=1 << 20)
     assert [str(entry.position) for entry in found[log.keys]] == ["0-1", "1-0", "1-1"]
 

@@ -9,8 +9,8 @@ from eventlog.telemetry.metering import Meter, Reading
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import FRAME_SAMPLES, Replica, replica
 from tests.integration.edge.tokens import authenticator, bearer, token
-from tests.support.scraping import Samples, names, of, samples
-from tests.support.speaking import client_of
+from tests.support.metric_samples import Samples, names, of, samples
+from tests.support.speech import client_of
 from tests.support.waiting import eventually_async
 
 FRAMES = 50

@@ -21,7 +21,7 @@ from edge.contract.operations import Operation
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import authenticator, token
-from tests.support.speaking import client_of, speech
+from tests.support.speech import client_of, speech
 
 EXAMPLES = 8
 OPERATOR = token(tenant_id="*", scope="admin")
@@ -105,7 +105,7 @@ async def test_answers_about_a_session_are_as_documented(redis_url: str) -> None
     assert {status for _, status in asked} == {200}
 
 
-async def test_the_document_is_well_formed_and_whole(edge: Replica) -> None:
+async def test_the_document_is_well_formed_and_complete(edge: Replica) -> None:
     """The document is valid OpenAPI 3.1 and names every operation of the table, once, with all its errors."""
     document = await fetched(edge, "/openapi.json")
     schemathesis.openapi.from_dict(document).validate()
@@ -196,7 +196,7 @@ async def test_the_messages_of_a_session_are_as_documented(redis_url: str) -> No
     assert {"session_start", "ack", "final", "session_end", "error"} <= {message["type"] for message in found}
 
 
-async def test_the_socket_document_is_whole(edge: Replica) -> None:
+async def test_the_socket_document_is_complete(edge: Replica) -> None:
     """Every reference in the AsyncAPI document leads somewhere, and every error code stands in it."""
     document = await fetched(edge, "/asyncapi.json")
     assert document["asyncapi"] == "3.0.0"

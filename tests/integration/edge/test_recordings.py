@@ -14,7 +14,7 @@ from eventlog.positions import START
 from tests.integration.decoding.recordings import FORMATS, recording
 from tests.integration.edge.replicas import Replica, replica
 from tests.support.pcm import talk
-from tests.support.speaking import PCM, RECORDINGS, SECOND, client_of, refusal, speech
+from tests.support.speech import PCM, RECORDINGS, SECOND, client_of, refusal, speech
 from tests.support.tree import ROOT
 from tests.support.waiting import eventually_async
 

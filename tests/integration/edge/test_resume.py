@@ -37,7 +37,7 @@ async def pcm(edge: Replica, session_id: str) -> bytes:
     return b"".join(entry.pcm or b"" for entry in await chunks(edge, session_id))
 
 
-async def test_another_replica_goes_on(redis_url: str) -> None:
+async def test_another_replica_continues(redis_url: str) -> None:
     """A dropped client resumes on any replica from the last acked offset, and nothing is lost or doubled (SESS-9)."""
     async with replica(redis_url) as first, replica(redis_url) as second:
         async with first.connect() as client:
@@ -181,7 +181,7 @@ async def test_a_final_during_a_resume_is_sent_once(
             last = await looked(run)
             fanout.add(FeedCursor(run, last, witness))
             await add_final(edge, keys, 0, publish=True)
-            await eventually_async(lambda: witness.heard)
+            await eventually_async(lambda: witness.positions)
             return last
 
         monkeypatch.setattr(fanout, "last_position", late)
@@ -195,11 +195,11 @@ class Witness(Subscriber):
     """Keeps the position of each event that it receives."""
 
     def __init__(self) -> None:
-        self.heard: list[Position] = []
+        self.positions: list[Position] = []
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:  # noqa: ARG002 - see `Subscriber`
         """See `Subscriber`."""
-        self.heard.append(position)
+        self.positions.append(position)
 
 
 async def test_a_missed_message_is_read_from_the_feed(edge: Replica) -> None:

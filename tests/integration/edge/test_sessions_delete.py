@@ -14,7 +14,7 @@ from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, repl
 from tests.integration.edge.test_resume import resuming
 from tests.integration.edge.test_sessions import ask
 from tests.integration.edge.test_stream import spoken
-from tests.support.remains import remains, without_ttl
+from tests.support.key_search import remains, without_ttl
 from tests.support.waiting import eventually_async
 
 # Each example streams some seconds of audio through a whole path.

@@ -40,10 +40,10 @@ async def test_every_key_of_a_live_session_is_renewed(redis_url: str, edge: Repl
         positions = map(run.projected, (*READ_MODELS, *SINKS))
         strings = [("SET", key, "0-0") for key in (run.document, upload.head, *positions)]
         session = run.session
-        aside: list[tuple[str, ...]] = [("SET", key, "there") for key in (session.promoted, session.live_document)]
-        aside += [("RPUSH", key, "there") for key in (session.live_list, run.list)]
-        aside += [("HSET", session.live_view, "field", "there"), ("ZADD", session.replays, "1", "there")]
-        await server.execute_many([*streams, *hashes, *strings, *aside])
+        others: list[tuple[str, ...]] = [("SET", key, "there") for key in (session.promoted, session.live_document)]
+        others += [("RPUSH", key, "there") for key in (session.live_list, run.list)]
+        others += [("HSET", session.live_view, "field", "there"), ("ZADD", session.replays, "1", "there")]
+        await server.execute_many([*streams, *hashes, *strings, *others])
 
         async def renewed() -> bool:
             lives = await server.execute_many([("TTL", key) for key in run.expiring()])

@@ -82,8 +82,8 @@ async def test_only_the_owner_gets_the_status(redis_url: str) -> None:
             (bearer(token(sub="boss", scope="admin", tenant_id="other")), 404),
         ]  # fmt: skip
         for headers, wanted in cases:
-            async with status_of(edge, keys.session_id, **headers) as ear:
-                assert ear.status == wanted, headers
+            async with status_of(edge, keys.session_id, **headers) as stream:
+                assert stream.status == wanted, headers
         async with transcript_of(edge, keys.session_id, **bearer(token(sub="bea"))) as reader:
             assert reader.status == 200
 
@@ -94,19 +94,19 @@ async def test_a_stream_outlives_its_token_by_a_bound(redis_url: str) -> None:
     settings = {"authenticator": authenticator(clock), "now": clock, "auth_grace_s": 0.2, "sse_keepalive_s": 0.5}
     async with replica(redis_url, **settings) as edge:  # type: ignore[arg-type]
         keys = await open_session(edge, tenant_id="acme", owner_id="ana")
-        async with status_of(edge, keys.session_id, **bearer(token(exp=NOW_S + 1))) as ear:
-            assert await ear.all() == []
-            assert ear.ended
+        async with status_of(edge, keys.session_id, **bearer(token(exp=NOW_S + 1))) as stream:
+            assert await stream.all() == []
+            assert stream.ended
 
 
 async def test_a_disconnect_frees_everything_at_once(edge: Replica) -> None:
     """Of listeners that are gone nothing is left, without any sweep or timer (STATUS-7)."""
     keys = await open_session(edge)
     made = [listen(edge, keys.session_id) for listen in (status_of, transcript_of) for _ in range(20)]
-    ears = [await ear.__aenter__() for ear in made]
+    streams = [await stream.__aenter__() for stream in made]
     assert edge.core.streams.count == edge.core.fanout.count() == 40
-    for ear in ears:
-        ear.cut()
+    for stream in streams:
+        stream.cut()
     await eventually_async(lambda: nothing_left(edge))
 
 
@@ -145,14 +145,14 @@ async def test_a_slow_client_is_dropped_and_delays_no_other(redis_url: str) -> N
             await eventually_async(lambda: edge.core.streams.dropped_slow == 1)
             assert edge.core.streams.count == 1
             await deaf.listen()
-            heard = await deaf.all()
-            assert [told.data["utterance"] for told in heard] == list(range(len(heard)))
-            assert len(heard) < 30
+            received = await deaf.all()
+            assert [block.data["utterance"] for block in received] == list(range(len(received)))
+            assert len(received) < 30
             assert deaf.received[-1] == SseBlock(retry=SLOW_RETRY_MS)
         await write_facts(edge, keys, [ended(30)])
-        async with transcript_of(edge, keys.session_id, last_event_id=heard[-1].id) as again:
+        async with transcript_of(edge, keys.session_id, last_event_id=received[-1].id) as again:
             rest = await again.all()
-        assert [told.data.get("utterance") for told in rest] == [*range(len(heard), 30), None]
+        assert [block.data.get("utterance") for block in rest] == [*range(len(received), 30), None]
 
 
 @pytest.mark.usefixtures("projected")
@@ -167,8 +167,8 @@ async def test_a_client_that_reads_in_time_loses_nothing(redis_url: str) -> None
             await eventually_async(lambda: edge.core.streams.full)
             await write_facts(edge, keys, [ended(30)])
             await deaf.listen()
-            heard = await deaf.all()
-    assert [told.data.get("utterance") for told in heard] == [*range(30), None]
+            received = await deaf.all()
+    assert [block.data.get("utterance") for block in received] == [*range(30), None]
     assert edge.core.streams.dropped_slow == 0
 
 
@@ -176,14 +176,14 @@ async def test_a_draining_replica_sends_its_clients_elsewhere(redis_url: str) ->
     """On shutdown each listener gets a hint of its own and the end of its stream; the process doesn't wait (SESS-8)."""
     async with replica(redis_url) as edge:
         keys = await open_session(edge)
-        ears = [await status_of(edge, keys.session_id).__aenter__() for _ in range(8)]
+        streams = [await status_of(edge, keys.session_id).__aenter__() for _ in range(8)]
         await eventually_async(lambda: edge.core.fanout.count() == 8)
         async with asyncio.timeout(5):
             await edge.leave()
-            told = [await ear.all() for ear in ears]
-    assert told == [[]] * 8
-    assert all(ear.ended for ear in ears)
-    hints = [[block.retry for block in ear.received] for ear in ears]
+            events = [await stream.all() for stream in streams]
+    assert events == [[]] * 8
+    assert all(stream.ended for stream in streams)
+    hints = [[block.retry for block in stream.received] for stream in streams]
     assert all(first == 3000 and DRAIN_RETRY_MS[0] <= last <= DRAIN_RETRY_MS[1] for first, last in hints)  # type: ignore[operator]
     assert len({last for _, last in hints}) > 1
 
@@ -199,14 +199,14 @@ async def test_streams_run_on_any_asgi_server(redis_url: str) -> None:
         port = server.servers[0].sockets[0].getsockname()[1]
         keys = await open_session(edge)
         path = transcript_of(edge, keys.session_id).path
-        async with SseClient(port, path) as ear, SseClient(port, path) as leaving:
+        async with SseClient(port, path) as stream, SseClient(port, path) as leaving:
             await write_facts(edge, keys, [final(0)])
-            assert await ear.next() == await leaving.next()
+            assert await stream.next() == await leaving.next()
             leaving.cut()
             await eventually_async(lambda: edge.core.streams.count == 1)
             await write_facts(edge, keys, [ended(1)])
-            assert [told.kind for told in await ear.all()] == ["session_end"]
-            assert ear.ended
+            assert [block.kind for block in await stream.all()] == ["session_end"]
+            assert stream.ended
         await eventually_async(lambda: edge.core.streams.count == edge.core.fanout.count() == 0)
         server.should_exit = True
         await serving

@@ -91,27 +91,28 @@ class Audience:
         """Everything that one listener hears until the end."""
         async with self.more:
             await self.more.wait_for(lambda: self.written >= min(habit.joins_after, parts))
-        heard: list[SseBlock] = []
+        received: list[SseBlock] = []
         for most in (*habit.patience, None):
-            last_id = next((told.id for told in reversed(heard) if told.id), "")
-            async with listen(self._edge, self._session_id, **({"last_event_id": last_id} if last_id else {})) as ear:
-                if ear.status == 204:
-                    return heard
-                heard += await _hear(ear, most, whole=habit.whole)
-                if ear.ended:
-                    return heard
-        return heard
+            last_id = next((block.id for block in reversed(received) if block.id), "")
+            resumed = {"last_event_id": last_id} if last_id else {}
+            async with listen(self._edge, self._session_id, **resumed) as stream:
+                if stream.status == 204:
+                    return received
+                received += await _receive(stream, most, whole=habit.whole)
+                if stream.ended:
+                    return received
+        return received
 
 
-async def _hear(ear: SseClient, most: int | None, *, whole: bool) -> list[SseBlock]:
-    heard: list[SseBlock] = []
-    while most is None or len(heard) < most:
-        if (told := await ear.next()) is None:
-            return heard
-        heard.append(told)
+async def _receive(stream: SseClient, most: int | None, *, whole: bool) -> list[SseBlock]:
+    received: list[SseBlock] = []
+    while most is None or len(received) < most:
+        if (block := await stream.next()) is None:
+            return received
+        received.append(block)
     if not whole:  # cut within what comes next, if anything does
-        await ear.some_bytes()
-    return heard
+        await stream.some_bytes()
+    return received
 
 
 losses = st.lists(st.booleans(), min_size=1, max_size=6).map(tuple)
@@ -144,7 +145,7 @@ async def test_nothing_is_lost_or_repeated(
     positions = [str(position) for part in parts for position, _ in part]
     statuses = [str(position) for position, _ in await read_statuses(edge.core.server, keys, START)]
     for (of_text, _), task in zip(crowd, listening, strict=True):
-        ids = [told.id for told in await task if told.kind != "partial"]
+        ids = [block.id for block in await task if block.kind != "partial"]
         assert ids == (positions if of_text else statuses[-len(ids) :])
         assert ids[-1] == (str(SEALED) if of_text else statuses[-1])
     assert edge.core.streams.count == edge.core.fanout.count() == 0

@@ -6,7 +6,7 @@ from eventlog.codec import decode_fact
 from eventlog.events import SessionOpened
 from eventlog.positions import START
 from tests.integration.edge.replicas import Replica
-from tests.support.speaking import client_of, started
+from tests.support.speech import client_of, started
 
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

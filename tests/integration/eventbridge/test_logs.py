@@ -12,8 +12,8 @@ from tests.integration.eventbridge.conftest import KEY_ID, SECRET, TOKEN
 from tests.integration.eventbridge.events import SAID, SETTINGS, client, completed, provisioned, started
 from tests.integration.eventbridge.scripted import Entries, ScriptedAws, refusal, results
 
-NEVER_TOLD = ("quick", "brown", "jumps", "lazy", KEY_ID, SECRET, TOKEN)
-assert all(word in SAID for word in NEVER_TOLD[:4])
+NEVER_LOGGED = ("quick", "brown", "jumps", "lazy", KEY_ID, SECRET, TOKEN)
+assert all(word in SAID for word in NEVER_LOGGED[:4])
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def odd_profile() -> None:
 def ours(lines: list[dict[str, object]], event: str) -> list[dict[str, object]]:
     """The lines of that event, once no line holds a secret or a text."""
     text = json.dumps(lines, ensure_ascii=False)
-    assert [word for word in NEVER_TOLD if word in text] == []
+    assert [word for word in NEVER_LOGGED if word in text] == []
     return [line for line in lines if line["event"] == event]
 
 

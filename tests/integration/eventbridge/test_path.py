@@ -65,7 +65,7 @@ async def is_forwarded(log: Server, runs: Sequence[RunKeys]) -> bool:
     return [isinstance(one, bytes) and Position.parse(one) for one in stored] == ends
 
 
-async def letters(log: Server) -> int:
+async def dead_letters(log: Server) -> int:
     """The number of dead letters."""
     return sum([len(some) async for some in read_dead_letters(log, ["eventbridge"])])
 
@@ -83,7 +83,7 @@ async def test_a_finished_recording_reaches_the_queue(log: Server, emulator: str
     assert event["detail"]["interaction_id"] == batch.session_id
     assert (event["detail"]["user_id"], event["detail"]["account_id"]) == ("ana", "a-1")
     assert event["detail"]["data"]["raw_transcript"] == "um the first words and the last."
-    assert await letters(log) == 0
+    assert await dead_letters(log) == 0
 
 
 async def test_a_service_that_fails_and_throttles_loses_nothing(log: Server, scripted: ScriptedAws) -> None:
@@ -109,7 +109,7 @@ async def test_a_service_that_fails_and_throttles_loses_nothing(log: Server, scr
         await eventually_async(lambda: is_forwarded(log, runs), WAIT_S)
     assert arrived.keys() == {keys.session_id for keys in runs}
     assert {len(ids) for ids in arrived.values()} == {1}
-    assert await letters(log) == 0
+    assert await dead_letters(log) == 0
 
 
 async def test_a_rejected_entry_becomes_a_dead_letter(log: Server, scripted: ScriptedAws) -> None:
@@ -120,6 +120,6 @@ async def test_a_rejected_entry_becomes_a_dead_letter(log: Server, scripted: Scr
         await eventually_async(lambda: is_forwarded(log, [refused]), WAIT_S)
         later = await a_batch(log, ["second"])
         await eventually_async(lambda: is_forwarded(log, [later]), WAIT_S)
-    [[letter]] = [some async for some in read_dead_letters(log, ["eventbridge"])]
-    assert letter.reason == "EventBridge: MalformedDetail"
+    [[dead_letter]] = [some async for some in read_dead_letters(log, ["eventbridge"])]
+    assert dead_letter.reason == "EventBridge: MalformedDetail"
     assert len(scripted.requests) == 2

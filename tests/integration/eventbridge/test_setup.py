@@ -88,7 +88,7 @@ def test_existing_resources_are_kept(emulator: str) -> None:
 
 
 @pytest.mark.parametrize("there", [1, 2, 3])
-def test_a_run_goes_on_where_another_was_broken_off(emulator: str, there: int) -> None:
+def test_a_setup_continues_where_another_was_broken_off(emulator: str, there: int) -> None:
     """What an earlier run made before it failed is kept, and the rest is made (BATCH-7)."""
     everything, _, _ = run(emulator)
     events, sqs = client("events", emulator), client("sqs", emulator)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from eventlog.redis.server import connect
-from tests.integration.eventlog.acting import PARTITIONS, Stage
+from tests.integration.eventlog.stage import PARTITIONS, Stage
 from tests.support.servers import Server
 
 

@@ -14,7 +14,7 @@ from eventlog.events import (
     HoleFound,
     HoleNoted,
     ProgressNoted,
-    ProvisionalAsked,
+    ProvisionalRequested,
     RunQuarantined,
     RunRedriven,
     SessionEnded,
@@ -51,7 +51,7 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
         batch=Batch(user_id="ana", account_id="a7"),
     ),
     "finalized.v1": Finalized(),
-    "provisional_asked.v1": ProvisionalAsked(request="r1"),
+    "provisional_asked.v1": ProvisionalRequested(request="r1"),
     "source_described.v1": SourceDescribed(
         sample_rate_hz=16_000, channels=2, container="matroska", codec="opus", duration_samples=160_000,
     ),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from eventlog.log import Append, Code
 from eventlog.positions import OPENED, Position
-from tests.integration.eventlog.acting import TOKEN, Stage
+from tests.integration.eventlog.stage import TOKEN, Stage
 
 session_numbers = count()
 
@@ -92,10 +92,10 @@ async def test_lost_calls_leave_no_hole(single: Stage, steps: list[tuple[object,
     newest = ever[-1]
     assert not newest.waiting
     assert all(connection.superseded or not connection.waiting for connection in ever)
-    await assert_whole(single, session_id, ever)
+    await assert_complete(single, session_id, ever)
 
 
-async def assert_whole(stage: Stage, session_id: str, ever: list[Connection]) -> None:
+async def assert_complete(stage: Stage, session_id: str, ever: list[Connection]) -> None:
     """The stream is the client's audio from its start without a gap, and each acked piece is there as it was sent."""
     entries = await stage.entries(stage.keys(session_id), OPENED)
     audio, end = bytearray(), 0

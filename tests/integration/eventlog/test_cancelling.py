@@ -7,7 +7,7 @@ import pytest
 
 from eventlog.redis.failures import RedisCall
 from eventlog.redis.server import Server
-from tests.integration.eventlog.acting import Stage
+from tests.integration.eventlog.stage import Stage
 
 CANCELS = 400
 # A round takes some ten turns of the loop, so the cancellation comes at each of its awaits many times.

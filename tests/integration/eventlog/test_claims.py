@@ -12,7 +12,7 @@ from eventlog.positions import OPENED, START
 from eventlog.redis.server import Call
 from eventlog.redis.wakeups import Wakeups
 from eventlog.work.claims import GROUP, Claims, LoadedRun, ReofferPage
-from tests.integration.eventlog.acting import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
+from tests.integration.eventlog.stage import LEASE_MS, TTL_S, Stage, commit, ended, final, started, token
 
 FRESH = LoadedRun(Code.OK, started("s1"), Checkpoint(), OPENED)
 
@@ -26,9 +26,9 @@ async def taken_over(stage: Stage, claim: Claim, by: Claims) -> Claim:
 
 async def suspicion(worker: Claims, claim: Claim) -> int:
     """The suspicion count that a worker gets as it loads a claim."""
-    [begun] = await worker.load([claim])
-    assert begun.code == Code.OK
-    return begun.checkpoint.suspicion
+    [loaded] = await worker.load([claim])
+    assert loaded.code == Code.OK
+    return loaded.checkpoint.suspicion
 
 
 async def consumers(stage: Stage, claim: Claim) -> set[bytes]:
@@ -126,7 +126,7 @@ async def test_renewed_claims_are_not_taken_over(stage: Stage) -> None:
         await stage.age(claim)
     assert await a.renew(claims) == []
     assert await b.take_over(100) == []
-    assert [begun.code for begun in await a.load(claims)] == [Code.OK] * 5
+    assert [loaded.code for loaded in await a.load(claims)] == [Code.OK] * 5
 
 
 async def test_renewing_returns_lost_claims(stage: Stage) -> None:
@@ -364,8 +364,8 @@ async def test_loading_decodes_older_versions(stage: Stage, monkeypatch: pytest.
     await stage.do("HSET", stage.keys("s1").session, "start", "nothing known")
     a = await stage.worker("a")
     claims = await a.take_new(stage.server.keys.partitions, 100)
-    begun = dict(zip((claim.keys.session_id for claim in claims), await a.load(claims), strict=True))
-    assert {name: one.start for name, one in begun.items()} == {"s0": started("s0"), "s1": None, "s2": started("s2")}
+    loaded = dict(zip((claim.keys.session_id for claim in claims), await a.load(claims), strict=True))
+    assert {name: one.start for name, one in loaded.items()} == {"s0": started("s0"), "s1": None, "s2": started("s2")}
 
 
 async def test_suspicions_expire_with_their_session(stage: Stage) -> None:

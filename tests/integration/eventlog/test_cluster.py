@@ -11,7 +11,7 @@ from eventlog.keys import SessionKeys, partition_count
 from eventlog.log import Append, Appended, Code, LogUnavailableError
 from eventlog.positions import OPENED, Position
 from eventlog.redis.server import connect
-from tests.integration.eventlog.acting import LEASE_MS, PARTITIONS, Stage, chunk
+from tests.integration.eventlog.stage import LEASE_MS, PARTITIONS, Stage, chunk
 from tests.support import servers
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually, eventually_async
@@ -109,7 +109,7 @@ async def test_new_sessions_of_other_nodes_are_claimed(stage: Stage, hung: Node)
     assert 0 < len(opened) < SESSIONS
     claims = await a.take_new(stage.server.keys.partitions, 100)
     assert {claim.keys.session.session_id for claim in claims} == {keys.session_id for keys in opened}
-    assert {begun.code for begun in await a.load(claims)} == {Code.OK}
+    assert {started.code for started in await a.load(claims)} == {Code.OK}
     assert await a.renew(claims) == []
 
 
@@ -122,7 +122,7 @@ async def test_claims_of_live_nodes_are_taken_over(stage: Stage, hung: Node) -> 
     for claim in claims:
         await stage.age(claim)
     hung.process.send_signal(signal.SIGSTOP)
-    asked_at = time.monotonic()
+    requested_at = time.monotonic()
     taken = {claim.keys.member for claim in await eventually_async(lambda: b.take_over(100))}
     away = {claim.keys.member for claim in claims if stage.server.is_unreachable(claim.keys.checkpoint)}
     assert 0 < len(away) < SESSIONS
@@ -133,7 +133,7 @@ async def test_claims_of_live_nodes_are_taken_over(stage: Stage, hung: Node) -> 
         return away & {claim.keys.member for claim in await b.take_over(100)}
 
     assert await eventually_async(taken_at_last) == away
-    assert time.monotonic() - asked_at >= LEASE_MS / 1000
+    assert time.monotonic() - requested_at >= LEASE_MS / 1000
 
 
 async def test_processes_start_while_a_node_is_unreachable(stage: Stage, breakable: Server, home: Node) -> None:

@@ -10,7 +10,7 @@ from eventlog.log import Checkpoint, Code, Commit, Committed
 from eventlog.positions import SEALED, START, Position
 from eventlog.redis.wakeups import Wakeups
 from eventlog.work.claims import LoadedRun
-from tests.integration.eventlog.acting import TTL_S, Stage, commit, ended, final
+from tests.integration.eventlog.stage import TTL_S, Stage, commit, ended, final
 
 
 async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> None:
@@ -23,8 +23,8 @@ async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> Non
     assert await stage.commit(Commit(claim, checkpoint, facts)) == Committed(Code.OK, "a", 1)
     stored = await stage.log.facts(keys.run(), Position(0, 1))
     assert [(position, decode_fact(fact)) for position, fact in stored] == facts
-    [begun] = await a.load([claim])
-    assert (begun.checkpoint, begun.last_fact) == (checkpoint, Position(2, 0))
+    [started] = await a.load([claim])
+    assert (started.checkpoint, started.last_fact) == (checkpoint, Position(2, 0))
 
 
 async def test_a_commit_notifies_the_projections(stage: Stage) -> None:

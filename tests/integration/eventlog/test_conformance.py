@@ -1,7 +1,7 @@
 """The log contract, on each backend.
 
-The backends are one server and a cluster of three (fixture `server`). fakeredis is none: it refuses a script's first
-line, ``#!lua flags=…``, without which a full Redis would refuse to drain.
+The backends are one server and a cluster of three (fixture `server`); tests/unit/eventlog/test_fake_conformance.py runs
+the same cases on fakeredis, with the first line of each script (``#!lua flags=…``) stripped.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.readmodel.feed import FeedKind, FeedMessage, decode_message
 from eventlog.redis.redis_log import APPENDS_PER_CALL, KEYS_PER_READ
 from eventlog.redis.wakeups import Wakeups
-from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, control, pcm, started
+from tests.integration.eventlog.stage import TOKEN, TTL_S, Stage, chunk, control, pcm, started
 
 OK = Appended(Code.OK)
 

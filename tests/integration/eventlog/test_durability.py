@@ -20,7 +20,7 @@ from eventlog.redis.durability import (
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import connect
 from eventlog.work.erasure import erase
-from tests.integration.eventlog.acting import PARTITIONS, TOKEN, TTL_S, Stage, chunk, control, started
+from tests.integration.eventlog.stage import PARTITIONS, TOKEN, TTL_S, Stage, chunk, control, started
 from tests.support import servers
 from tests.support.servers import Server
 from tests.support.waiting import eventually, eventually_async

@@ -17,9 +17,9 @@ from eventlog.work import erasure
 from eventlog.work.claims import Claims
 from eventlog.work.erasure import erase, finish_erasures
 from eventlog.work.uploads import TrimPoint, Uploads
-from tests.integration.eventlog.acting import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
+from tests.integration.eventlog.stage import TOKEN, TTL_S, Stage, chunk, commit, ended, final, started
 from tests.integration.eventlog.test_scripts import fits, header, named_types
-from tests.support.remains import all_keys, remains
+from tests.support.key_search import all_keys, remains
 
 TENANT = "t1"
 WORDS = "unmistakable words"
@@ -34,7 +34,7 @@ async def filled(stage: Stage, session_id: str = "s1") -> tuple[SessionKeys, Cla
     assert (await stage.append(chunk(keys.upload, OPENED))).code == Code.OK
     worker = await stage.worker("w")
     claim = await stage.claimed(worker)
-    assert [begun.code for begun in await worker.load([claim])] == [Code.OK]
+    assert [one.code for one in await worker.load([claim])] == [Code.OK]
     assert (await stage.commit(commit(claim, 1, final(0, WORDS)))).code == Code.OK
     for name in READ_MODELS:
         await projected(stage, keys, name, Position(1, 0))
@@ -165,7 +165,7 @@ async def test_tombstones_are_bounded(single: Stage, monkeypatch: pytest.MonkeyP
         await erase(single.server, single.keys(name), TENANT)
         await single.do("ZINCRBY", partition.erased, age - 100, name)
     assert await single.do("ZRANGE", partition.erased, 0, -1) == [name.encode() for name in names[2:]]
-    assert 0 < await single.do("PTTL", partition.erased) <= erasure.ERASED_KEPT_MS
+    assert 0 < await single.do("PTTL", partition.erased) <= erasure.ERASED_RETENTION_MS
     await single.do("ZADD", partition.erased, 1, names[2])
     await single.opened("another")
     await erase(single.server, single.keys(names[0]), TENANT)

@@ -13,7 +13,7 @@ from eventlog.redis.failures import translate
 from eventlog.redis.server import CONNECTIONS, connect
 from eventlog.work.claims import Claims
 from stenolog.local.embedded import free_port
-from tests.integration.eventlog.acting import LEASE_MS, PARTITIONS, TOKEN, TTL_S, Stage, chunk, commit, final, started
+from tests.integration.eventlog.stage import LEASE_MS, PARTITIONS, TOKEN, TTL_S, Stage, chunk, commit, final, started
 from tests.support import servers
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async

@@ -10,7 +10,7 @@ from eventlog.log import Append, Code, Committed, LogFullError
 from eventlog.positions import SEALED, Position
 from eventlog.redis.server import connect
 from eventlog.work.claims import LoadedRun, ReofferPage
-from tests.integration.eventlog.acting import PARTITIONS, TOKEN, Stage, chunk, commit, ended, final, started
+from tests.integration.eventlog.stage import PARTITIONS, TOKEN, Stage, chunk, commit, ended, final, started
 from tests.support import servers
 from tests.support.servers import Server
 

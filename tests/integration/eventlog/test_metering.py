@@ -5,7 +5,7 @@ import pytest
 import eventlog.redis.server
 from eventlog.log import LogUnavailableError
 from eventlog.redis.server import connect
-from tests.support.scraping import Samples, of, samples
+from tests.support.metric_samples import Samples, of, samples
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async
 

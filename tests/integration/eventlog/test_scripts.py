@@ -34,7 +34,7 @@ from eventlog.work.quarantine import Quarantine, list_quarantined_runs
 from eventlog.work.replays import Replays
 from eventlog.work.shared_recognition import Reference, SharedRecognition
 from eventlog.work.uploads import TrimPoint, Uploads
-from tests.integration.eventlog.acting import LEASE_MS, TOKEN, Stage, commit, ended, final
+from tests.integration.eventlog.stage import LEASE_MS, TOKEN, Stage, commit, ended, final
 
 LUA = Path(eventlog.__file__).parent / "redis/lua"
 # As headers name them, and as TYPE does; a channel is no key.
@@ -94,13 +94,13 @@ async def everything(stage: Stage) -> None:
     await stage.log.resume(keys, TOKEN)
     await stage.log.touch([(keys, 2)])
     one, two, three, four = await a.take_new(stage.server.keys.partitions, 100)
-    assert {begun.code for begun in await a.load([one, two, three, four])} == {Code.OK}
+    assert {started.code for started in await a.load([one, two, three, four])} == {Code.OK}
     assert await a.renew([one, two, three, four]) == []
     uploads = Uploads(stage.server)
-    begun = await uploads.start_decoding(one)
-    assert begun.start is not None
+    started = await uploads.start_decoding(one)
+    assert started.start is not None
     source = SourceDescribed(sample_rate_hz=16_000, channels=1, container="ogg", codec="opus")
-    described = await uploads.describe(one.keys.session, begun.epoch, begun.start, source)
+    described = await uploads.describe(one.keys.session, started.epoch, started.start, source)
     assert described.code == Code.MISPLACED
     assert await uploads.grant_credit(one, 9, TrimPoint(b"{}", 1, b"head")) == Code.GONE
     await uploads.free(one.keys.session)
@@ -154,10 +154,10 @@ async def rebuilt(stage: Stage, run: RunKeys) -> None:
 
 async def drained(stage: Stage, keys: SessionKeys) -> None:
     """Calls each script for the quarantined run, and the one that frees its audio."""
-    [aside] = [one async for one in list_quarantined_runs(stage.server)]
+    [quarantined] = [one async for one in list_quarantined_runs(stage.server)]
     acts = Quarantine(stage.server, session_ttl_s=60)
-    assert await acts.redrive(aside) == Code.OK
-    assert await acts.fail(aside) == Code.LOST
+    assert await acts.redrive(quarantined) == Code.OK
+    assert await acts.fail(quarantined) == Code.LOST
     assert await free_processed(stage.server, [keys], keeps_unarchived=False) == 0
 
 
@@ -195,7 +195,7 @@ async def test_calls_match_the_headers(single: Stage, calls: list[Call]) -> None
     await everything(single)
     wrong: list[tuple[str, str, object]] = []
     for call in calls:
-        # A varying number of keys; tests/integration/eventlog/test_erasing.py and tests/rebuild have them.
+        # A varying number of keys; tests/integration/eventlog/test_erasing.py and tests/integration/rebuild have them.
         if call.script.name in {"erase_session", "swap_rebuilt"}:
             continue
         types = named_types(call.script.name)

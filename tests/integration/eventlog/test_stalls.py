@@ -9,7 +9,7 @@ import pytest
 from eventlog.log import Claim
 from eventlog.redis.server import Call, connect
 from eventlog.work.claims import Claims
-from tests.integration.eventlog.acting import PARTITIONS, TTL_S, Stage
+from tests.integration.eventlog.stage import PARTITIONS, TTL_S, Stage
 from tests.support.servers import Server
 from tests.support.waiting import eventually_async
 

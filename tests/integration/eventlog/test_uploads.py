@@ -7,7 +7,7 @@ from eventlog.events import CONTAINER, SessionStarted, SourceDescribed
 from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
 from eventlog.work.uploads import Uploads
-from tests.integration.eventlog.acting import TOKEN, Stage
+from tests.integration.eventlog.stage import TOKEN, Stage
 
 SOURCE = SourceDescribed(sample_rate_hz=16_000, channels=2, container="webm", codec="opus")
 
@@ -50,12 +50,12 @@ async def test_a_source_is_described_once(stage: Stage) -> None:
     """The description is the audio's second entry and in every copy of the start; a retry changes nothing."""
     claim = await claimed(stage)
     uploads, keys = Uploads(stage.server), claim.keys.session
-    begun = await uploads.start_decoding(claim)
-    assert begun.start is not None
-    start = msgspec.structs.replace(begun.start, channels=2)
-    stale = await uploads.describe(keys, begun.epoch - 1, start, SOURCE)
-    done = await uploads.describe(keys, begun.epoch, start, SOURCE)
-    again = await uploads.describe(keys, begun.epoch, start, SOURCE)
+    started = await uploads.start_decoding(claim)
+    assert started.start is not None
+    start = msgspec.structs.replace(started.start, channels=2)
+    stale = await uploads.describe(keys, started.epoch - 1, start, SOURCE)
+    done = await uploads.describe(keys, started.epoch, start, SOURCE)
+    again = await uploads.describe(keys, started.epoch, start, SOURCE)
     assert (stale.code, done.code, again.code) == (Code.SUPERSEDED, Code.OK, Code.MISPLACED)
     assert done.head == again.head == Position(0, 2)
     entries = await stage.do("XRANGE", keys.audio, "-", "+")

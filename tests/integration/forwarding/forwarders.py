@@ -76,9 +76,9 @@ async def position_of(log: Server, keys: RunKeys, sink: str = "webhooks") -> str
     return found.decode() if found else ""
 
 
-async def letters_of(log: Server, projection: str = "webhooks") -> list[DeadLetter]:
+async def dead_letters_of(log: Server, projection: str = "webhooks") -> list[DeadLetter]:
     """All dead letters of a projection."""
-    return [letter async for page in read_dead_letters(log, [projection]) for letter in page]
+    return [dead_letter async for page in read_dead_letters(log, [projection]) for dead_letter in page]
 
 
 async def holders(log: Server, sink: str = "webhooks") -> list[str]:
@@ -116,9 +116,9 @@ def has_all(sink: Recorder, runs: Sequence[RunKeys]) -> bool:
     return True
 
 
-async def has_letters(log: Server, count: int) -> bool:
+async def has_dead_letters(log: Server, count: int) -> bool:
     """Whether so many dead letters exist."""
-    return len(await letters_of(log)) == count
+    return len(await dead_letters_of(log)) == count
 
 
 async def shares(log: Server, expected: dict[str, int]) -> bool:

@@ -35,7 +35,7 @@ class Recorder:
         self.answer = answer
         self._kinds = kinds
         self.taken: list[Event] = []
-        self.asked: list[Event] = []
+        self.requests: list[Event] = []
         self.under_way = 0
         self.starts = 0
         self.stops = 0
@@ -60,7 +60,7 @@ class Recorder:
             await self.gate.wait()
         finally:
             self.under_way -= 1
-        self.asked += events
+        self.requests += events
         late: set[str] = set()
         results = []
         for event in events:

@@ -16,11 +16,11 @@ from tests.integration.forwarding.forwarders import (
     WAIT_S,
     all_sent,
     conversations,
+    dead_letters_of,
     event_positions,
     forwarding,
     has_all,
     is_at_position,
-    letters_of,
     position_of,
     recording,
 )
@@ -39,7 +39,7 @@ async def test_events_of_every_run_arrive_in_order_once(log: Server) -> None:
         await eventually_async(lambda: is_at_position(log, runs[0]), WAIT_S)
     assert len(set(sink.ids)) == len(sink.ids) == 30 * (FINALS + 1)
     assert (sink.starts, sink.stops > 0) == (1, True)
-    assert await letters_of(log) == []
+    assert await dead_letters_of(log) == []
 
 
 async def test_a_long_run_takes_many_calls(log: Server) -> None:
@@ -95,7 +95,7 @@ async def test_facts_without_events_move_the_position(log: Server) -> None:
     async with forwarding(log, sink):
         [keys] = await conversations(log, 1)
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
-    assert sink.asked == []
+    assert sink.requests == []
 
 
 async def test_a_replay_makes_no_events(log: Server) -> None:
@@ -111,7 +111,7 @@ async def test_a_replay_makes_no_events(log: Server) -> None:
 
 
 @pytest.mark.parametrize("finals", [2, 450])
-async def test_a_recordings_end_tells_all_that_was_said(log: Server, finals: int) -> None:
+async def test_a_recordings_end_holds_all_that_was_said(log: Server, finals: int) -> None:
     """The event of a recording's end holds all of its transcript, also where that is many pages long (BATCH-4)."""
     keys, sink = a_run(log), Recorder(kinds=batch_kinds)
     async with forwarding(log, sink):
@@ -134,8 +134,8 @@ async def test_a_failing_event_is_retried_and_holds_up_no_other_run(log: Server)
         runs = await conversations(log, 10)
         await eventually_async(lambda: all_sent(sink, runs), WAIT_S)
         await eventually_async(lambda: all_sent(sink, [bad]), WAIT_S)
-        assert await letters_of(log) == []
-    of_bad = [event for event in sink.asked if event.session_id == bad.session_id]
+        assert await dead_letters_of(log) == []
+    of_bad = [event for event in sink.requests if event.session_id == bad.session_id]
     assert len({event.event_id for event in of_bad}) == FINALS + 1
     assert len({(event.event_id, str(event.body)) for event in of_bad}) == FINALS + 1
 
@@ -149,12 +149,12 @@ async def test_an_event_that_fails_for_too_long_becomes_a_dead_letter(log: Serve
         await write(log, keys, conversation(keys, FINALS))
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
     assert sink.of(keys.session_id) == event_positions(FINALS)[1:]
-    [letter] = await letters_of(log)
-    assert (letter.keys.member, letter.fact, letter.reason) == (keys.member, bad, "throttled")
-    assert letter.kind == "TranscriptUtterance"
-    assert letter.event_id in {event.event_id for event in sink.asked}
-    assert letter.attempts >= 2
-    assert "words" not in str(letter)
+    [dead_letter] = await dead_letters_of(log)
+    assert (dead_letter.keys.member, dead_letter.fact, dead_letter.reason) == (keys.member, bad, "throttled")
+    assert dead_letter.kind == "TranscriptUtterance"
+    assert dead_letter.event_id in {event.event_id for event in sink.requests}
+    assert dead_letter.attempts >= 2
+    assert "words" not in str(dead_letter)
 
 
 async def test_a_rejected_event_is_a_dead_letter_at_once(log: Server) -> None:
@@ -165,7 +165,7 @@ async def test_a_rejected_event_is_a_dead_letter_at_once(log: Server) -> None:
         await write(log, keys, conversation(keys, 1))
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
     assert sink.taken == []
-    assert len(sink.asked) == len(await letters_of(log)) == 2
+    assert len(sink.requests) == len(await dead_letters_of(log)) == 2
 
 
 async def test_a_sink_that_is_off_keeps_nothing(log: Server) -> None:
@@ -176,7 +176,7 @@ async def test_a_sink_that_is_off_keeps_nothing(log: Server) -> None:
         await write(log, keys, conversation(keys, 1))
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
         assert (forwarder.stats.skipped, forwarder.stats.forwarded) == (2, 0)
-    assert await letters_of(log) == []
+    assert await dead_letters_of(log) == []
 
 
 class Rude(Recorder):
@@ -216,8 +216,8 @@ async def test_an_unreadable_fact_becomes_a_dead_letter(log: Server) -> None:
         await write(log, keys, [facts[0], (facts[1][0], b'{"event":"none.v9"}'), *facts[2:]])
         await eventually_async(lambda: is_at_position(log, keys), WAIT_S)
     assert sink.of(keys.session_id) == event_positions(2)[1:]
-    [letter] = await letters_of(log)
-    assert (letter.fact, letter.reason, letter.kind) == ("1-0", "undecodable", "")
+    [dead_letter] = await dead_letters_of(log)
+    assert (dead_letter.fact, dead_letter.reason, dead_letter.kind) == ("1-0", "undecodable", "")
 
 
 async def test_a_stalled_redis_loses_nothing(single: Server, standalone: TestServer) -> None:
@@ -293,7 +293,7 @@ async def test_kinds_that_need_the_transcript_fail_without_it(single: Server) ->
     async with forwarding(single, sink):
         await write(single, keys, [recording(keys), (final(0)[0], b"{}"), final(1), ended(2)])
         await eventually_async(lambda: is_at_position(single, keys), WAIT_S)
-    assert sink.asked == []
-    assert {(one.fact, one.reason) for one in await letters_of(single)} == {
+    assert sink.requests == []
+    assert {(one.fact, one.reason) for one in await dead_letters_of(single)} == {
         ("1-0", "undecodable"), (str(SEALED), "a fact of the run can't be read"),
     }  # fmt: skip

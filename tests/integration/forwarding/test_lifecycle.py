@@ -80,8 +80,8 @@ class Unready(Recorder):
 
     async def send(self, events: Sequence[Event]) -> Sequence[Result]:
         """See `Sink`."""
-        if not self.asked:
-            self.asked += events
+        if not self.requests:
+            self.requests += events
             raise LookupError("not ready")
         return await super().send(events)
 

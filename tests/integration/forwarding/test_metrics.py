@@ -7,7 +7,7 @@ from projections.forwarding.sink import SENT, Outcome, Result
 from projections.runner import Forwarding, ProjectionRunner
 from tests.integration.forwarding.forwarders import FINALS, LEASE_MS, PARTITIONS, TTL_S, WAIT_S, conversations
 from tests.integration.forwarding.sinks import Failing, Recorder, position
-from tests.support.scraping import of, samples
+from tests.support.metric_samples import of, samples
 from tests.support.waiting import eventually_async
 
 

@@ -21,9 +21,9 @@ from tests.integration.forwarding.forwarders import (
     PARTITIONS,
     WAIT_S,
     conversations,
+    dead_letters_of,
     holders,
     is_at_position,
-    letters_of,
     recording,
 )
 from tests.integration.projections.facts import a_run, ended, final, write
@@ -127,7 +127,7 @@ async def test_killed_at_any_moment_a_forwarder_loses_nothing(
         await eventually_async(lambda: in_order(receiver, runs), WAIT_S)
         await eventually_async(lambda: is_at_position(single, runs[-1]), WAIT_S)
     assert set(receiver.taken) == {name for keys in runs for name in ids_of(keys)}
-    assert await letters_of(single) == []
+    assert await dead_letters_of(single) == []
 
 
 async def test_a_stopped_forwarder_loses_its_partitions_and_does_no_harm(
@@ -211,4 +211,4 @@ async def test_recordings_reach_a_flaky_bus_over_a_kill(single: Server, tmp_path
             return all([await is_at_position(single, keys, sink="eventbridge") for keys in runs])
 
         await eventually_async(all_stand, WAIT_S)
-    assert await letters_of(single, "eventbridge") == []
+    assert await dead_letters_of(single, "eventbridge") == []

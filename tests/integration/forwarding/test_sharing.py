@@ -182,5 +182,5 @@ async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
         return all(sink.of(keys.session_id) == event_positions(FINALS) for keys in kept)
 
     await eventually_async(are_sent, WAIT_S)
-    assert {single.keys.of(event.session_id).partition.number for event in sink.asked} & lost == set()
+    assert {single.keys.of(event.session_id).partition.number for event in sink.requests} & lost == set()
     await forwarder.stop()

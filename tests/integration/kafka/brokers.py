@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self, cast
 
 from confluent_kafka import Consumer, Message, TopicPartition
 
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 CLUSTER = Path(__file__).with_name("cluster.py")
 
@@ -59,7 +59,7 @@ class Brokers:
         """Answer nothing any more, connections stay open."""
         os.kill(self._process.pid, signal.SIGSTOP)
 
-    def go_on(self) -> None:
+    def resume(self) -> None:
         """Answer again, also the requests that came meanwhile."""
         os.kill(self._process.pid, signal.SIGCONT)
 

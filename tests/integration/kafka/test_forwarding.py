@@ -108,7 +108,7 @@ async def test_a_forwarder_ends_in_order_though_its_broker_hangs(
         first.send(signal.SIGTERM)
         assert first.ended() == 0
     finally:
-        brokers.go_on()
+        brokers.resume()
         first.stop()
     second = forwarder(log, brokers, tmp_path / "second.log")
     try:

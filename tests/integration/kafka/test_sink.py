@@ -25,7 +25,7 @@ from tests.integration.projections import facts
 from tests.support.tree import ROOT
 
 TRANSCRIPTS, BATCHES = "stenolog.transcripts", "stenolog.batches"
-NOBODY = "kafka://127.0.0.1:1"
+UNUSED = "kafka://127.0.0.1:1"
 """Port 1 refuses at once."""
 
 Sinks = Callable[..., Kafka]
@@ -133,7 +133,7 @@ async def test_a_broker_that_hangs_delays_and_reorders_nothing(brokers: Brokers,
     first, *behind = await sink.send(events[2:])
     assert outcomes([first, *behind]) == {Outcome.RETRY}
     assert {result.reason for result in behind} == {"an earlier event of the session wasn't taken"}
-    brokers.go_on()
+    brokers.resume()
     await sent(sink, events[2:])
     found = brokers.read(TRANSCRIPTS, until=has_all(events))
     assert first_times(found, keys.session_id) == [one.event_id for one in events]
@@ -177,7 +177,7 @@ async def test_variables_of_other_programs_change_nothing(
     brokers: Brokers, sinks: Sinks, monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Variables that Faust reads, and others as well, don't lead the sink to other brokers or weaken it."""
-    monkeypatch.setenv("BROKER_URL", NOBODY)
+    monkeypatch.setenv("BROKER_URL", UNUSED)
     monkeypatch.setenv("PRODUCER_ACKS", "0")
     monkeypatch.setenv("PRODUCER_MAX_REQUEST_SIZE", "10")
     sink, keys = sinks(brokers.url), new_run()
@@ -306,7 +306,7 @@ async def test_nothing_said_is_logged(
 
 def test_the_events_that_it_gets() -> None:
     """The sink gets every utterance and every end, and nothing else that a run holds."""
-    keys, sink = new_run(), Kafka(NOBODY)
+    keys, sink = new_run(), Kafka(UNUSED)
     (_, opened), (_, final), (_, ended) = facts.conversation(keys, 1)
     assert isinstance(opened, SessionOpened)
     assert isinstance(final, UtteranceFinal)
@@ -320,7 +320,7 @@ def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "faust", raising=False)
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     with pytest.raises(KafkaMissingError, match=r"pip install 'stenolog\[kafka\]'"):
-        Kafka(NOBODY)
+        Kafka(UNUSED)
 
 
 def test_faust_is_imported_by_the_first_event() -> None:

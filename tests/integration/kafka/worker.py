@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.support.tree import ROOT
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 SETTINGS = {
     # What the mock cluster can't do, and how many partitions it makes.

@@ -22,7 +22,7 @@ from projections.status import Status
 from tests.e2e.deployment import undisturbed
 from tests.e2e.processes import QUERY, Speaker, spoken, texts
 from tests.integration.edge.replicas import FRAME_SAMPLES, PARTITIONS, TTL_S, Replica, replica
-from tests.integration.memory.full import ballast, fill
+from tests.integration.memory.full_redis import ballast, fill
 from tests.support import servers
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually_async
@@ -77,7 +77,7 @@ def speaker_of(edge: Replica, query: str = QUERY) -> Speaker:
     return Speaker(edge.connect(query).url)
 
 
-async def begun(edge: Replica, count: int) -> list[Speaker]:
+async def started(edge: Replica, count: int) -> list[Speaker]:
     """Some connected clients."""
     speakers = [speaker_of(edge) for _ in range(count)]
     for speaker in speakers:
@@ -105,7 +105,7 @@ async def test_a_full_log_drains_and_continues(node: Node) -> None:
     audio = spoken(SENTENCES)
     async with replica(node.url, redis_outage_timeout_s=300, session_end_timeout_s=60) as edge:
         core = edge.core
-        speakers = await begun(edge, SPEAKERS)
+        speakers = await started(edge, SPEAKERS)
         node.command("CONFIG SET", "maxmemory", used(node) + ROOM_BYTES)
         talking = [asyncio.create_task(speaker.say(audio, speed=SPEED)) for speaker in speakers]
         await eventually_async(
@@ -117,7 +117,7 @@ async def test_a_full_log_drains_and_continues(node: Node) -> None:
             await asyncio.gather(*talking)
             await whole(speakers)
             await eventually_async(lambda: core.watermarks.level is Level.NORMAL, 60)
-            [late_speaker] = await begun(edge, 1)
+            [late_speaker] = await started(edge, 1)
             await late_speaker.say(audio)
             await whole([late_speaker])
 
@@ -159,7 +159,7 @@ async def test_retained_audio_is_trimmed_early(node: Node) -> None:
     audio = spoken(SENTENCES)
     async with replica(node.url, session_end_timeout_s=60) as edge, behind(node.url, audio_retention_s=600):
         core = edge.core
-        speakers = await begun(edge, 2)
+        speakers = await started(edge, 2)
         await asyncio.gather(*(speaker.say(audio, speed=SPEED) for speaker in speakers))
         await whole(speakers[:1])
         streams = [core.server.keys.of(speaker.session_id).audio for speaker in speakers]

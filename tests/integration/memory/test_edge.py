@@ -9,9 +9,9 @@ import pytest
 
 from eventlog.positions import START
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, frame, replica
-from tests.integration.memory.full import ballast, fill
+from tests.integration.memory.full_redis import ballast, fill
 from tests.support import servers
-from tests.support.scraping import of, samples
+from tests.support.metric_samples import of, samples
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually_async
 

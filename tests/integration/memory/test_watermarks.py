@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from eventlog.redis.memory import HYSTERESIS_PERCENT, Level, NodeMemory, Watermarks, node_of, read_memory
 from eventlog.redis.server import connect
-from tests.integration.memory.full import fill
+from tests.integration.memory.full_redis import fill
 from tests.support.servers import Server
 
 MARKS = Watermarks(80.0, 90.0)

@@ -45,7 +45,8 @@ async def test_one_chunk_passes_few_functions(redis_url: str, monkeypatch: pytes
     server = await connect(redis_url, partitions=PARTITIONS)
     runner = ProjectionRunner(server, [Lists()], "test", session_ttl_s=TTL_S)
     await Claims(server, "test", lease_ms=1_500, session_ttl_s=TTL_S).ensure_groups()
-    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S, partials_per_s=0, lease_ms=1_500), load("mock"), trial=never_tried)
+    settings = WorkerSettings(session_ttl_s=TTL_S, partials_per_s=0, lease_ms=1_500)
+    worker = Worker(server, settings, load("mock"), trial=never_tried)
     try:
         await runner.start()
         await worker.start()

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from eventlog.codec import encode
-from eventlog.events import ProvisionalAsked
+from eventlog.events import ProvisionalRequested
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, Position
 from eventlog.readmodel.feed import FeedKind, ProvisionalAnswer, decode_message
@@ -19,8 +19,8 @@ from tests.support.pcm import Story, talk
 from tests.support.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 
-Heard = dict[str, list[ProvisionalAnswer]]
-Listen = Callable[[Deployment], Awaitable[Heard]]
+Answers = dict[str, list[ProvisionalAnswer]]
+Listen = Callable[[Deployment], Awaitable[Answers]]
 
 
 @pytest.fixture
@@ -28,23 +28,23 @@ async def listen() -> AsyncIterator[Listen]:
     """Begins to collect every answer of a deployment, by run."""
     started: list[Wakeups] = []
 
-    async def begin(deployment: Deployment) -> Heard:
-        heard: Heard = {}
+    async def begin(deployment: Deployment) -> Answers:
+        received: Answers = {}
 
         def on_message(_channel: str, data: bytes) -> None:
             message = decode_message(data)
             if message.kind == FeedKind.ANSWER:
                 answer = msgspec.json.decode(message.body, type=ProvisionalAnswer)
-                heard.setdefault(message.member, []).append(answer)
+                received.setdefault(message.member, []).append(answer)
 
         channels = [keys.feed_channel for keys in deployment.server.keys.partitions]
-        bells = Wakeups(await deployment.connect(), channels, on_message, lambda: None)
-        await bells.start()
-        started.append(bells)
-        return heard
+        wakeups = Wakeups(await deployment.connect(), channels, on_message, lambda: None)
+        await wakeups.start()
+        started.append(wakeups)
+        return received
 
     yield begin
-    await asyncio.gather(*(bells.stop() for bells in started))
+    await asyncio.gather(*(wakeups.stop() for wakeups in started))
 
 
 def asked(session: Session, *places: tuple[int, str]) -> list[AudioEntry]:
@@ -53,13 +53,13 @@ def asked(session: Session, *places: tuple[int, str]) -> list[AudioEntry]:
     for offset, request in places:
         number = next(number for number, one in enumerate(entries) if one.position.offset > offset)
         at = (entries[number - 1].position if number else OPENED).control()
-        entries.insert(number, AudioEntry(at, None, encode(ProvisionalAsked(request=request)), 0))
+        entries.insert(number, AudioEntry(at, None, encode(ProvisionalRequested(request=request)), 0))
     return entries
 
 
 async def test_a_request_is_answered_with_the_open_utterance(deployment: Deployment, listen: Listen) -> None:
     """The answer counts the finals before it and has the open utterance's text so far (LIVE-1)."""
-    heard = await listen(deployment)
+    received = await listen(deployment)
     session = await deployment.open(Story(talk()))
     recogniser = HeldRecogniser(is_open=True)
     await deployment.started(recogniser, partials_per_s=0)
@@ -72,9 +72,9 @@ async def test_a_request_is_answered_with_the_open_utterance(deployment: Deploym
     recogniser.gate.clear()
     await session.say(entries[question : question + 1])
     await eventually_async(lambda: recogniser.calls[-1][0].partial)
-    assert heard == {}, "the open utterance is still being recognised"
+    assert received == {}, "the open utterance is still being recognised"
     recogniser.gate.set()
-    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    [answer] = await eventually_async(lambda: received.get(session.run.member, []))
     assert (answer.request, answer.utterances) == ("what now?", 2)
     [opened] = answer.provisional
     pcm = session.story.samples[finals[2].start_samples : amid].tobytes()
@@ -95,14 +95,14 @@ async def _has(session: Session, finals: int) -> bool:
 
 async def test_every_request_is_answered(deployment: Deployment, listen: Listen) -> None:
     """In silence, twice at one place and before any audio each request gets an answer, in order."""
-    heard = await listen(deployment)
+    received = await listen(deployment)
     session = await deployment.open(Story(talk(16_000, 2)))
     entries = asked(session, (0, "first"), (50_000, "twice"), (50_000, "and again"), (140_000, "last"))
     await session.say(entries)
     await deployment.started()
     await deployment.ended(session)
-    await eventually_async(lambda: len(heard.get(session.run.member, [])) >= 4)
-    answers = heard[session.run.member]
+    await eventually_async(lambda: len(received.get(session.run.member, [])) >= 4)
+    answers = received[session.run.member]
     assert [one.request for one in answers] == ["first", "twice", "and again", "last"]
     assert answers[0].provisional == []
     assert answers[1].provisional == answers[2].provisional
@@ -113,7 +113,7 @@ async def test_every_request_is_answered(deployment: Deployment, listen: Listen)
 
 async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, listen: Listen) -> None:
     """Nothing is answered while an utterance before the request is still being recognised."""
-    heard = await listen(single)
+    received = await listen(single)
     recogniser = HeldRecogniser(max_batch=1)
     session = await single.open(Story(talk()))
     entries = asked(session, (60_000, "now?"))
@@ -122,9 +122,9 @@ async def test_an_answer_waits_for_the_finals_before_it(single: Deployment, list
     await held(worker, 1)
     [run] = worker.active_runs
     await eventually_async(lambda: any(item.decision.request for item in run.pending))
-    assert heard == {}
+    assert received == {}
     recogniser.gate.set()
-    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    [answer] = await eventually_async(lambda: received.get(session.run.member, []))
     assert answer.utterances == await session.finals() > 0
 
 
@@ -135,13 +135,13 @@ async def test_a_request_is_answered_although_the_engine_fails(single: Deploymen
         if any(clip.partial for clip in clips):
             raise RecogniserError("no partials here", retryable=False)
 
-    heard = await listen(single)
+    received = await listen(single)
     recogniser = HeldRecogniser(is_open=True)
     recogniser.fail = refuse
     session = await single.open(Story(talk()))
     await session.say(asked(session, (finals_in(session.expected())[2].start_samples + 12_000, "now?")))
     await single.started(recogniser, partials_per_s=0)
-    [answer] = await eventually_async(lambda: heard.get(session.run.member, []))
+    [answer] = await eventually_async(lambda: received.get(session.run.member, []))
     assert (answer.utterances, answer.provisional) == (2, [])
     await single.ended(session)
     assert await session.facts() == session.expected()

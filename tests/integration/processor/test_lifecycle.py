@@ -63,13 +63,13 @@ async def test_serving_ends_with_the_event_or_the_service(single: Deployment) ->
     stop = asyncio.Event()
     worker = await single.worker()
     await single.open(Story(talk()))
-    serving = asyncio.create_task(serve(worker, stop))
+    serving = asyncio.create_task(serve(stop, worker))
     await held(worker, 1)
     stop.set()
     await serving
     assert len(worker.active_runs) == 0
     worker = await single.worker()
-    serving = asyncio.create_task(serve(worker, asyncio.Event()))
+    serving = asyncio.create_task(serve(asyncio.Event(), worker))
     await held(worker, 1)
     break_reader(worker)
     with pytest.raises(DefectError):

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from processor.recognisers import Clip, RecogniserError
 from processor.worker import Worker
 from tests.support.deployment import Deployment, abandon, held
+from tests.support.metric_samples import Samples, of, samples
 from tests.support.pcm import Story, talk
 from tests.support.recognisers import HeldRecogniser
-from tests.support.scraping import Samples, of, samples
 from tests.support.waiting import eventually_async
 
 LEASE_MS = 250

@@ -19,14 +19,14 @@ class Listener:
         """Bind to the session's channel."""
         self.messages: list[FeedMessage] = []
         channel = session.run.partition.feed_channel
-        self.bells = Wakeups(
+        self.wakeups = Wakeups(
             deployment.server, [channel], lambda _, data: self.messages.append(decode_message(data)), lambda: None
         )
 
     async def start(self) -> None:
         """Return when the subscription stands."""
-        await self.bells.start()
-        await self.bells.listening()
+        await self.wakeups.start()
+        await self.wakeups.listening()
 
 
 async def test_an_open_utterance_has_partials(deployment: Deployment) -> None:
@@ -39,17 +39,17 @@ async def test_an_open_utterance_has_partials(deployment: Deployment) -> None:
         final = finals_in(session.expected())[0]
         upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= final.end_samples - 16_000)
         await session.say(session.entries[:upto])
-        heard_samples = session.entries[upto - 1].position.offset
+        recognised_samples = session.entries[upto - 1].position.offset
         await eventually_async(lambda: len(listener.messages) > 2)
     finally:
-        await listener.bells.stop()
+        await listener.wakeups.stop()
     message = listener.messages[-1]
     assert (message.kind, message.member, message.position) == (FeedKind.PARTIAL, session.run.member, "0-1")
     body = msgspec.json.decode(message.body)
     assert (body["type"], body["utterance"], body["channel"]) == ("partial", 0, 0)
     assert body["start"] == round(final.start_samples / 16_000, 3)
-    assert body["end"] == round(heard_samples / 16_000, 3)
-    pcm = session.story.samples[final.start_samples : heard_samples, 0].tobytes()
+    assert body["end"] == round(recognised_samples / 16_000, 3)
+    pcm = session.story.samples[final.start_samples : recognised_samples, 0].tobytes()
     [expected] = MockRecogniser().recognise([Clip(pcm=pcm, sample_rate_hz=16_000)])
     assert body["text"] == expected.text
 
@@ -66,7 +66,7 @@ async def test_partials_name_the_last_fact(deployment: Deployment) -> None:
         await session.say(session.entries[:upto])
         await eventually_async(lambda: any(one.position == "1-0" for one in listener.messages))
     finally:
-        await listener.bells.stop()
+        await listener.wakeups.stop()
     last = next(one for one in listener.messages if one.position == "1-0")
     assert msgspec.json.decode(last.body)["utterance"] == 1
 

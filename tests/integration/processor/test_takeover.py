@@ -54,9 +54,9 @@ async def test_sessions_wait_for_a_worker(deployment: Deployment) -> None:
     for share in range(0, len(session.entries), 20):
         worker = await deployment.started()
         await held(worker, 1)
-        await session.say(heard := session.entries[share : share + 20])
+        await session.say(chunks := session.entries[share : share + 20])
         [run] = worker.active_runs
-        await eventually_async(partial(reached, run, heard[-1].position))
+        await eventually_async(partial(reached, run, chunks[-1].position))
         await worker.stop()
     await deployment.ended(session)
     assert await session.facts() == session.expected()

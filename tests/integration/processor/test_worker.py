@@ -60,7 +60,7 @@ async def test_finals_are_those_of_the_bare_segmenter(single: Deployment) -> Non
     ]
 
 
-async def test_finals_come_while_the_speaker_goes_on(deployment: Deployment) -> None:
+async def test_finals_come_while_the_speaker_still_speaks(deployment: Deployment) -> None:
     """Each utterance's final is there as soon as the audio up to its boundary is, without any audio after it."""
     session = await deployment.open(Story(talk()))
     await deployment.started()
@@ -110,10 +110,10 @@ class NoiseRecogniser(MockRecogniser):
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Text for clips of an even number of seconds."""
-        heard = super().recognise(clips)
+        recognitions = super().recognise(clips)
         return [
             msgspec.structs.replace(one, text="", confidence=0.0) if len(clip.pcm) // 32_000 % 2 else one
-            for clip, one in zip(clips, heard, strict=True)
+            for clip, one in zip(clips, recognitions, strict=True)
         ]
 
 

@@ -84,7 +84,7 @@ sessions = st.builds(
     tenant_id=st.sampled_from([None, "", "acme", "Zoë & co"]),
 )
 @example(drawn=[(number, "", "CLOSED", 1) for number in range(60)], limit=4, state=None, tenant_id=None)
-async def test_pages_make_the_whole_listing(
+async def test_pages_make_the_complete_listing(
     few: Server, drawn: list[tuple[int, str, str, int]], limit: int, state: str | None, tenant_id: str | None
 ) -> None:
     """Pages of any size, tenant and state hold each session once: open ones first, the latest first (SESS-4)."""

@@ -6,7 +6,7 @@ from projections.lists import Lists
 from projections.metrics import ProjectionCollector
 from projections.runner import ProjectionRunner
 from tests.integration.projections.facts import a_run, conversation, write
-from tests.support.scraping import Samples, of, samples
+from tests.support.metric_samples import Samples, of, samples
 from tests.support.waiting import eventually_async
 
 TTL_S = 1000

@@ -170,7 +170,7 @@ async def nothing_pending(log: Server, keys: RunKeys) -> bool:
     return int((await log.execute("XPENDING", keys.partition.changes, "lists"))[0]) == 0
 
 
-async def test_a_restarted_consumer_goes_on_where_it_was(log: Server) -> None:
+async def test_a_restarted_consumer_continues_where_it_was(log: Server) -> None:
     """Stopping and starting again between any two facts leaves nothing out and doubles nothing."""
     keys = a_run(log)
     facts = conversation(keys, 4)

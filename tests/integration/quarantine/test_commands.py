@@ -12,10 +12,10 @@ from eventlog.log import Code
 from eventlog.work.claims import Claims
 from tests.integration.decoding.recordings import recording
 from tests.integration.decoding.uploads import Upload, ended, sent
-from tests.integration.quarantine.poison import TTL_S, facts_of, listed, standings
+from tests.integration.quarantine.poisoned_workers import TTL_S, facts_of, listed, standings
 from tests.support.commands import stenolog
+from tests.support.deadly_workers import Workers
 from tests.support.deployment import PARTITIONS, Deployment
-from tests.support.dying import Workers
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
 

@@ -15,7 +15,7 @@ from processor.janitor import Janitor
 from processor.settings import WorkerSettings
 from projections.integration_events import Kind, batch_kinds
 from tests.integration.eventlog.events_seen import FACTS
-from tests.integration.quarantine.poison import TTL_S, acts, facts_of, listed, standings
+from tests.integration.quarantine.poisoned_workers import TTL_S, acts, facts_of, listed, standings
 from tests.support.deployment import Deployment
 from tests.support.pcm import Story, talk
 
@@ -81,8 +81,8 @@ async def test_a_run_is_redriven(deployment: Deployment) -> None:
     assert await acts(deployment.server).redrive(quarantined) == Code.LOST
     assert await listed(deployment.server) == []
     claims, claim = await claimed(deployment)
-    [begun] = await claims.load([claim])
-    assert (begun.code, begun.checkpoint.suspicion) == (Code.OK, 0)
+    [started] = await claims.load([claim])
+    assert (started.code, started.checkpoint.suspicion) == (Code.OK, 0)
     assert standings(await facts_of(deployment.server, session.run)) == [RunQuarantined, RunRedriven]
     assert await claims.quarantine(claim, "again") == Code.OK
     [quarantined] = await listed(deployment.server)
@@ -209,7 +209,7 @@ def test_a_quarantined_batch_is_not_finished(name: str) -> None:
     assert batch_kinds(opened, FACTS["session_ended.v1.failed"]) == (Kind.BATCH_FAILED,)  # type: ignore[arg-type]
 
 
-async def test_a_session_whose_node_is_unreachable_is_told(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_session_of_an_unreachable_node_is_shown(single: Deployment, monkeypatch: pytest.MonkeyPatch) -> None:
     """When the audio of a failed run could not be sealed the caller gets an error."""
     await single.spoken(Story(talk(), sealed=False))
     quarantine, quarantined = acts(single.server), await poisoned(single)

@@ -27,7 +27,7 @@ from projections.status import Status
 from tests.integration.decoding.recordings import recording
 from tests.integration.decoding.uploads import sent
 from tests.integration.edge.replicas import PARTITIONS, Replica, replica
-from tests.integration.quarantine.poison import (
+from tests.integration.quarantine.poisoned_workers import (
     REASON,
     TTL_S,
     PickyRecogniser,
@@ -40,7 +40,7 @@ from tests.integration.quarantine.poison import (
 from tests.support.deployment import Deployment, never_tried
 from tests.support.edge_clients import status_of, transcript_of
 from tests.support.pcm import Story, talk
-from tests.support.speaking import PCM, client_of, refusal, speech
+from tests.support.speech import PCM, client_of, refusal, speech
 from tests.support.waiting import eventually_async
 
 TELEPHONE = "sample_rate=8000"
@@ -116,7 +116,7 @@ async def test_a_redriven_run_states_every_final_once(deployment: Deployment) ->
     assert stated == [(at.offset, fact) for at, fact in session.expected() if at.sequence == 0 and at.offset]
 
 
-async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Workers) -> None:
+async def test_a_client_gets_an_error_instead_of_a_wait(edge: Replica, workers: Workers) -> None:
     """SAFE-3, STATUS-3: a client gets `quarantined`, and its end at once at stop; status and view say why."""
     server = edge.core.server
     async with edge.connect(TELEPHONE) as client:
@@ -124,26 +124,26 @@ async def test_a_client_is_told_and_not_left_to_wait(edge: Replica, workers: Wor
         keys = server.keys.of(session_id).run()
         await client.send(speech(1)[: 2 * 8_000 * 3])
         await client.send("finalize")
-        told = await client.until("error")
-        assert (told["code"], told["fatal"]) == ("quarantined", False)
-        assert REASON in told["message"]
+        error = await client.until("error")
+        assert (error["code"], error["fatal"]) == ("quarantined", False)
+        assert REASON in error["message"]
         await client.send("stop")
         end = await client.until("session_end")
         assert end["transcript"] is None
         assert end["transcript_url"]
         assert await client.closed() == 1000
     quarantined = await wait_quarantined(server, keys)
-    async with asyncio.timeout(END_S), status_of(edge, session_id) as ear:
-        *_, failed = [one.data for one in await ear.all() if one.data]
+    async with asyncio.timeout(END_S), status_of(edge, session_id) as stream:
+        *_, failed = [one.data for one in await stream.all() if one.data]
     assert failed["status"] == "failed"
     assert REASON in failed["message"]
     await eventually_async(lambda: is_viewed(edge, keys, "quarantined"))
     assert REASON in str(await detail(edge, keys))
-    async with asyncio.timeout(END_S), transcript_of(edge, session_id) as ear:
-        assert (await ear.event()).kind == "quarantined"
+    async with asyncio.timeout(END_S), transcript_of(edge, session_id) as stream:
+        assert (await stream.event()).kind == "quarantined"
         await workers.start(MockRecogniser())
         assert await acts(server).redrive(quarantined) == Code.OK
-        kinds = [one.kind for one in await ear.all() if one.kind]
+        kinds = [one.kind for one in await stream.all() if one.kind]
     assert kinds == ["redriven", "final", "session_end"]
     await eventually_async(lambda: has_status(edge, keys, "completed"))
     await eventually_async(lambda: is_viewed(edge, keys, "stop"))
@@ -195,8 +195,8 @@ async def test_requests_are_answered(edge: Replica, path: str) -> None:
     async with client_of(edge) as client:
         answer = await client.post(f"{path}?{TELEPHONE}", content=speech(1)[: 2 * 8_000 * 3], headers=PCM)
     assert refusal(answer) == (422, "quarantined")
-    [aside] = await listed(edge.core.server)
-    assert aside.keys.session_id in answer.json()["detail"]
+    [quarantined] = await listed(edge.core.server)
+    assert quarantined.keys.session_id in answer.json()["detail"]
     assert REASON in answer.json()["detail"]
 
 
@@ -224,8 +224,8 @@ async def test_a_failed_run_fails_its_waiters(edge: Replica) -> None:
         await client.until("error")
         keys = server.keys.of(session_id).run()
         assert await acts(server).fail(await wait_quarantined(server, keys)) == Code.OK
-        told = await client.until("error")
-        assert told["code"] == "quarantined"
+        error = await client.until("error")
+        assert error["code"] == "quarantined"
         assert (await client.until("session_end"))["reason"] == "failed"
         answer = await http.get(f"/batch/{session_id}")
     assert refusal(answer) == (422, "quarantined")

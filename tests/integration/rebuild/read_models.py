@@ -15,7 +15,7 @@ from projections.projection import Projection
 from projections.rebuilder import Rebuilder, Report
 from projections.sessions import Sessions
 from projections.status import Status
-from tests.support.remains import all_keys, content_of
+from tests.support.key_search import all_keys, content_of
 
 TTL_S = 1_000
 

@@ -158,20 +158,22 @@ async def test_listeners_get_the_last_message_that_the_old_one_lacked(log: Serve
     await write(log, other, conversation(other, 3))
     await project(log, [run, other])
     await write(log, run, [final(1), final(2)])
-    heard: list[FeedMessage] = []
+    received: list[FeedMessage] = []
     channels = [run.partition.feed_channel, other.partition.feed_channel]
-    ear = Wakeups(log, list(dict.fromkeys(channels)), lambda _, data: heard.append(decode_message(data)), lambda: None)
-    await ear.start()
-    await ear.listening()
+    wakeups = Wakeups(
+        log, list(dict.fromkeys(channels)), lambda _, data: received.append(decode_message(data)), lambda: None
+    )
+    await wakeups.start()
+    await wakeups.listening()
     assert (await rebuild(log, "feeds")).behind == 1
-    await eventually_async(lambda: heard)
-    assert [(one.member, one.previous, one.position) for one in heard] == [(run.member, "2-0", "3-0")]
-    await ear.stop()
+    await eventually_async(lambda: received)
+    assert [(one.member, one.previous, one.position) for one in received] == [(run.member, "2-0", "3-0")]
+    await wakeups.stop()
     await project(log, [run])
     assert await log.execute("XLEN", run.feed) == 3
 
 
-async def test_a_projector_goes_on_from_the_rebuilt_one(log: Server) -> None:
+async def test_a_projector_continues_from_the_rebuilt_one(log: Server) -> None:
     """REPLAY-2, STITCH-3: facts that come after a rebuild are applied once, whether the old one was behind or not."""
     run = a_run(log)
     facts = conversation(run, 6)
@@ -245,7 +247,7 @@ async def test_a_promoted_replay_and_the_saved_live_run_are_rebuilt(log: Server)
     assert all(0 < life_s <= 86_400 for life_s in await lives(log, keys))
 
 
-async def test_a_listing_of_a_foreign_type_is_mended_by_a_whole_rebuild(single: Server) -> None:
+async def test_a_complete_rebuild_mends_a_listing_of_a_foreign_type(single: Server) -> None:
     """REPLAY-2: a partition's listing of a foreign type is replaced when all runs are rebuilt, not when some are."""
     runs = await some_runs(single)
     before = await remembered(single)
@@ -260,9 +262,9 @@ async def test_runs_without_a_view_leave_the_listings(log: Server) -> None:
     """REPLAY-2: a listed run without a view is taken out of the listing, and no other."""
     runs = await some_runs(log)
     before = await remembered(log)
-    stranger = a_run(log)
-    for listing in (stranger.partition.open_runs, stranger.partition.ended_runs):
-        await log.execute("ZADD", listing, 1, stranger.member)
+    unknown = a_run(log)
+    for listing in (unknown.partition.open_runs, unknown.partition.ended_runs):
+        await log.execute("ZADD", listing, 1, unknown.member)
     assert await drop_orphans(log) == 2
     assert await remembered(log) == before
     assert runs

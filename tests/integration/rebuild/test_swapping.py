@@ -9,12 +9,12 @@ from eventlog.redis.server import Server
 from eventlog.work.erasure import erase
 from tests.integration.projections.facts import a_run, conversation, keys_of, write
 from tests.integration.rebuild.read_models import TTL_S, no_leftovers, parts_of, project, rebuild, remembered
-from tests.support.remains import remains
+from tests.support.key_search import remains
 
 WORDS = "unmistakable words"
 
 
-async def begun(server: Server) -> RebuiltKeys:
+async def started(server: Server) -> RebuiltKeys:
     """A run with a List of its own, and a copy of the first of its facts."""
     run = a_run(server)
     await write(server, run, conversation(run, 2))
@@ -46,7 +46,7 @@ async def swapped(server: Server, keys: RebuiltKeys, position: Position) -> Code
 
 async def test_copies_of_a_killed_rebuild_expire(log: Server) -> None:
     """REPLAY-2: an abandoned copy has a short life of its own, and the next rebuild begins again."""
-    keys = await begun(log)
+    keys = await started(log)
     before = await remembered(log)
     lives = [await log.execute("TTL", key) for key in (keys.list, keys.projected("lists"))]
     assert all(0 < life_s <= COPY_TTL_S for life_s in lives)
@@ -59,7 +59,7 @@ async def test_copies_of_a_killed_rebuild_expire(log: Server) -> None:
 
 async def test_erasing_deletes_copies(log: Server) -> None:
     """REPLAY-2: nothing is left of a session that is erased while it is rebuilt, and nothing comes back."""
-    keys = await begun(log)
+    keys = await started(log)
     await log.execute("SET", keys.before("document"), WORDS)
     assert await erase(log, keys.session, "tenant")
     assert await remains(log, WORDS) == []
@@ -71,7 +71,7 @@ async def test_erasing_deletes_copies(log: Server) -> None:
 
 async def test_a_copy_expires_with_its_facts(log: Server) -> None:
     """REPLAY-2: once its facts are gone, a run's copy is dropped, and the rest of its read model is unchanged."""
-    keys = await begun(log)
+    keys = await started(log)
     before = await remembered(log)
     await log.execute("DEL", keys.transcript)
     assert await swapped(log, keys, OPENED) == Code.GONE
@@ -84,7 +84,7 @@ async def test_a_copy_expires_with_its_facts(log: Server) -> None:
 
 async def test_a_copy_with_fewer_facts_takes_no_place(log: Server) -> None:
     """REPLAY-2: while the old read model has more facts than the copy, the swap is refused and changes nothing."""
-    keys = await begun(log)
+    keys = await started(log)
     before = await remembered(log)
     assert await swapped(log, keys, OPENED) == Code.STALE
     assert await remembered(log) == before
@@ -92,7 +92,7 @@ async def test_a_copy_with_fewer_facts_takes_no_place(log: Server) -> None:
 
 async def test_a_copy_that_was_changed_takes_no_place(log: Server) -> None:
     """REPLAY-2: a swap is refused if another rebuild moved the copy on, or a part of it has expired."""
-    keys = await begun(log)
+    keys = await started(log)
     await log.execute("DEL", keys.of.projected("lists"))
     assert await copied(log, keys, OPENED, Position(1, 0)) == Code.OK
     before = await remembered(log)
@@ -103,9 +103,9 @@ async def test_a_copy_that_was_changed_takes_no_place(log: Server) -> None:
     assert await log.execute("LLEN", keys.of.list) == 2
 
 
-async def test_a_swap_that_is_asked_again_changes_nothing(log: Server) -> None:
+async def test_a_repeated_swap_changes_nothing(log: Server) -> None:
     """REPLAY-2: a swap whose answer was lost answers LOST the second time, and what it put in place stays."""
-    keys = await begun(log)
+    keys = await started(log)
     await log.execute("DEL", keys.of.projected("lists"))
     assert await swapped(log, keys, OPENED) == Code.OK
     before = await remembered(log)

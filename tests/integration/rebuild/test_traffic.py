@@ -29,12 +29,12 @@ FINAL_AFTER = (48, 80, 120)
 
 async def spoken(sessions: Sequence[Session]) -> None:
     """Sessions whose words come bit by bit, each time once some final came of the ones before."""
-    heard = 0
+    finals = 0
     for first in range(0, len(sessions[0].entries), PIECE):
         await asyncio.gather(*(one.say(one.entries[first : first + PIECE]) for one in sessions))
         if first in FINAL_AFTER:
-            heard += 1
-            await eventually_async(lambda heard=heard: have_finals(sessions, heard))  # type: ignore[misc]
+            finals += 1
+            await eventually_async(lambda finals=finals: have_finals(sessions, finals))  # type: ignore[misc]
 
 
 async def have_finals(sessions: Sequence[Session], count: int) -> bool:

@@ -108,7 +108,7 @@ def test_clips_are_sent_as_wav_and_answered_in_order(endpoint: Endpoint) -> None
 
 
 @pytest.mark.parametrize("status", [429, 500, 503, 0])
-def test_passing_trouble_is_tried_again(endpoint: Endpoint, status: int) -> None:
+def test_a_passing_error_is_retried(endpoint: Endpoint, status: int) -> None:
     """An overloaded, failing or vanished endpoint is tried again after growing pauses."""
     endpoint.replies = [(status, {}, b""), (status, {}, b"")]
     pauses: list[float] = []
@@ -136,11 +136,11 @@ def test_attempts_are_bounded(endpoint: Endpoint) -> None:
     assert len(endpoint.requests) == 3
 
 
-@pytest.mark.parametrize(("reply", "told"), [((401, {}, b"no"), "401"), ((200, {}, b"<html>"), "returned no transcription")])
-def test_a_refusal_is_final(endpoint: Endpoint, reply: Reply, told: str) -> None:
+@pytest.mark.parametrize(("reply", "message"), [((401, {}, b"no"), "401"), ((200, {}, b"<html>"), "no transcription")])
+def test_a_refusal_is_final(endpoint: Endpoint, reply: Reply, message: str) -> None:
     """A refused key or an answer in another format is not tried again."""
     endpoint.replies = [reply]
-    with recogniser(endpoint) as remote, pytest.raises(RecogniserError, match=told) as raised:
+    with recogniser(endpoint) as remote, pytest.raises(RecogniserError, match=message) as raised:
         remote.recognise([clip(5)])
     assert not raised.value.retryable
     assert len(endpoint.requests) == 1

@@ -92,7 +92,7 @@ def _doubt_every_first(decoded: Decoded, clip_s: float, voiced_s: float | None) 
     return voiced_s is None
 
 
-def test_a_missing_model_is_told(tmp_path: object) -> None:
+def test_a_missing_model_is_reported(tmp_path: object) -> None:
     """A model directory that holds no model is an error that names it."""
     with pytest.raises(RecogniserError, match="could not be loaded") as raised:
         load("whisper", model=str(tmp_path))

@@ -12,7 +12,7 @@ from tests.e2e.deployment import children, is_alive
 from tests.support.commands import environment
 from tests.support.deployment import PARTITIONS
 from tests.support.waiting import eventually
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 END_S = 60
 
@@ -52,7 +52,7 @@ class Command:
         self._seen.update(found)
         return found
 
-    def told(self) -> str:
+    def output(self) -> str:
         """What it said on standard error so far."""
         return (self._directory / "stderr").read_text()
 

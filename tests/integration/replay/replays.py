@@ -42,7 +42,7 @@ class RecordedReplay:
     outcomes: list[Outcome] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     paces: list[tuple[int, float]] = field(default_factory=list)
-    begun: int = 0
+    started: int = 0
 
     async def over(self, sessions: Sequence[Replayable], *, wait: bool = True) -> dict[str, tuple[str, str]]:
         """Replay them; how each ended and why, by its id."""
@@ -61,7 +61,7 @@ class RecordedReplay:
         return found
 
     async def _begin(self) -> None:
-        self.begun += 1
+        self.started += 1
 
     def _note(self, pace: Pace) -> None:
         self.paces.append((pace.over, pace.processed_s))

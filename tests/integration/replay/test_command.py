@@ -77,13 +77,13 @@ async def test_sessions_are_replayed_by_the_commands_own_workers(single: Deploym
     assert summary["audio_seconds"] == 0
 
 
-async def test_an_interrupted_replay_says_how_to_go_on(single: Deployment, tmp_path: Path) -> None:
+async def test_an_interrupted_replay_prints_how_to_continue(single: Deployment, tmp_path: Path) -> None:
     """REPLAY-1: at Ctrl-C its workers hand over at once, and it tells the command that goes on where it stopped."""
     sessions = await transcribed(single, 3)
     await clients_wait(single, for_s=60)
     with Command(single.url, tmp_path, "--all", "--workers", "1") as command:
         await held(single, sessions, "any")
-        await eventually_async(lambda: "paused: clients wait" in command.told())
+        await eventually_async(lambda: "paused: clients wait" in command.output())
         command.workers()
         command.send(signal.SIGINT)
         assert command.ended() == 130
@@ -173,10 +173,10 @@ async def test_a_dry_run_changes_nothing(single: Deployment, tmp_path: Path) -> 
     before = sorted(await single.server.execute("KEYS", "*"))
     with Command(single.url, tmp_path, "--all", "--dry-run", "--json") as command:
         assert command.ended() == 1
-    told = {line["session_id"]: line for line in [*command.lines()[0], command.lines()[1]]}
-    assert told[session.keys.session_id]["status"] == "found"
-    assert told[session.keys.session_id]["audio_seconds"] == pytest.approx(len(talk()) / 16_000, abs=0.01)
-    assert "still goes on" in told[going.keys.session_id]["reason"]
+    output = {line["session_id"]: line for line in [*command.lines()[0], command.lines()[1]]}
+    assert output[session.keys.session_id]["status"] == "found"
+    assert output[session.keys.session_id]["audio_seconds"] == pytest.approx(len(talk()) / 16_000, abs=0.01)
+    assert "still goes on" in output[going.keys.session_id]["reason"]
     with Command(single.url, tmp_path, session.keys.session_id, "--dry-run") as one:
         assert one.ended() == 0
     assert session.keys.session_id in one.stdout
@@ -206,7 +206,7 @@ async def test_sessions_that_cannot_be_replayed_are_named(single: Deployment, tm
         (("--all", "--no-wait", "--workers", "2"), "--no-wait"),
     ],
 )
-def test_wrong_usage_is_told_before_anything_is_asked(
+def test_wrong_usage_is_reported_before_any_request(
     arguments: tuple[str, ...], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """REPLAY-1: what can't be meant ends with exit status 2 and words, without any Redis."""

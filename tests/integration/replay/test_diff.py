@@ -72,7 +72,7 @@ async def two_sessions(server: Server) -> None:
         await project(server, keys.run(), keys.run("again"))
 
 
-def test_what_differs_is_told(terminal: Terminal) -> None:
+def test_differences_are_reported(terminal: Terminal) -> None:
     """REPLAY-1: the words that differ are marked among those around them, with the rates of each session and in all."""
     terminal.fill(two_sessions)
     done = terminal.start("diff", "live", "again", status=1)
@@ -126,7 +126,7 @@ def test_colours_are_for_terminals_that_want_them(terminal: Terminal) -> None:
     assert b"\x1b[32m" not in plain.stdout
 
 
-def test_a_run_that_goes_on_is_compared_so_far(terminal: Terminal) -> None:
+def test_an_unfinished_run_is_compared_so_far(terminal: Terminal) -> None:
     """REPLAY-1: a comparison with a run that isn't over says so."""
 
     async def going(server: Server) -> None:
@@ -185,7 +185,7 @@ def test_a_run_that_failed_is_not_promoted(terminal: Terminal) -> None:
     assert outcomes(terminal.run("promote", "live", "s1", "--json")) == {"s1": "unchanged"}
 
 
-def test_sessions_tell_their_runs(terminal: Terminal) -> None:
+def test_sessions_list_their_runs(terminal: Terminal) -> None:
     """REPLAY-1: `sessions --runs` names each session's runs, and which of them readers get."""
     terminal.fill(three_sessions)
     terminal.run("promote", "again", "s2")

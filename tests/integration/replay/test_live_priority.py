@@ -9,13 +9,13 @@ import pytest
 from eventlog.work import heartbeats
 from processor.recognisers import Clip
 from processor.recognisers.mock import MockRecogniser
-from stenolog.operations.replay.live_priority import LivePriority, YieldingRecogniser, waiting_s
+from stenolog.operations.replay.live_priority import CHECK_PERIOD_S, LivePriority, YieldingRecogniser, waiting_s
 from stenolog.operations.replay.log_source import LogSource
 from tests.integration.replay.replays import QUEUE, RecordedReplay, found
 from tests.support.deployment import Deployment
 from tests.support.pcm import Story, talk
 from tests.support.recognisers import HeldRecogniser
-from tests.support.waiting import eventually, eventually_async
+from tests.support.waiting import eventually, eventually_async, lasting
 
 MAX_WAIT_S = 2.0
 CLIP = Clip(pcm=bytes(9_600), sample_rate_hz=16_000)
@@ -80,10 +80,10 @@ async def test_the_gate_follows_the_wait(single: Deployment, gate: LivePriority)
     await gate.check()
     assert gate.open.is_set()
     await report_wait(single, MAX_WAIT_S + 1)
-    checking = asyncio.create_task(gate.run())
+    await gate.start()
     await eventually_async(lambda: not gate.open.is_set())
-    checking.cancel()
-    await asyncio.gather(checking, return_exceptions=True)
+    await gate.stop()
+    await gate.wait()
     assert gate.open.is_set()
 
 
@@ -91,8 +91,10 @@ async def test_a_bound_of_zero_never_shuts_the_gate(single: Deployment) -> None:
     """REPLAY-1: with a bound of 0 the gate never shuts."""
     await report_wait(single, 99)
     free = LivePriority(single.server, 0)
-    await free.run()
+    await free.start()
+    await lasting(CHECK_PERIOD_S / 10)
     assert free.open.is_set()
+    await free.stop()
 
 
 @pytest.mark.parametrize("release", [lambda _, gate: gate.set(), lambda one, _: one.close()])

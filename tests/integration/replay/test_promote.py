@@ -20,8 +20,8 @@ from tests.integration.replay.test_replaying import QUEUE
 from tests.integration.replay.test_replaying import replay as start_replay
 from tests.support import servers
 from tests.support.deployment import Deployment
+from tests.support.key_search import remains, without_ttl
 from tests.support.pcm import Story, talk
-from tests.support.remains import remains, without_ttl
 
 PARTITIONS = 8
 
@@ -128,7 +128,7 @@ async def test_a_reader_never_sees_half_a_promotion(alone: Server) -> None:
     assert set(seen) == {LIVE_RUN, "again"}
 
 
-async def test_a_run_that_goes_on_is_not_promoted(log: Server) -> None:
+async def test_an_unfinished_run_is_not_promoted(log: Server) -> None:
     """REPLAY-1: neither a run that isn't over, nor one whose read models are behind, gives way or is promoted."""
     session = await a_session(log)
     again = session.run("again")
@@ -209,7 +209,7 @@ async def test_erasing_takes_every_run(log: Server) -> None:
     assert await remains(log, session.session_id, "says") == [session.partition.erased]
 
 
-async def test_a_full_redis_refuses_a_promotion_whole(alone: Server, standalone: servers.Server) -> None:
+async def test_a_full_redis_refuses_all_of_a_promotion(alone: Server, standalone: servers.Server) -> None:
     """REPLAY-1: without memory for the copies nothing is moved, and it can be tried again."""
     session = await a_session(alone, "again")
     before = await read(alone, session)

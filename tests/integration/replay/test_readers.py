@@ -134,17 +134,17 @@ async def _names(edge: Replica, keys: SessionKeys, names: list[str]) -> bool:
     return [one.run for one in runs] == names
 
 
-async def test_a_replay_is_told_to_nobody_outside(edge: Replica, redis_url: str) -> None:
+async def test_a_replay_is_forwarded_to_no_sink(edge: Replica, redis_url: str) -> None:
     """REPLAY-1: a replay goes neither to the session's status channel, nor to sinks, nor to the session's listeners."""
     server, sink = edge.core.server, Recorder()
     async with redis.from_url(redis_url) as subscriber, forwarding(server, sink):
         async with edge.connect() as client:
             keys, _ = await talked(edge, client)
-            heard = await eventually_async(lambda: len(sink.of(keys.session_id)) == 3 and sink.of(keys.session_id))
+            received = await eventually_async(lambda: len(sink.of(keys.session_id)) == 3 and sink.of(keys.session_id))
             async with subscriber.pubsub() as channel, replaying(redis_url):
                 await channel.subscribe(status_channel(keys.session_id))
                 assert (await channel.get_message(timeout=30))["type"] == "subscribe"
-                told = len(client.received)
+                count = len(client.received)
                 await replay(edge, keys)
                 # What comes after the replay in its partition comes after it at the sink too.
                 neighbour = _neighbour(keys)
@@ -154,10 +154,10 @@ async def test_a_replay_is_told_to_nobody_outside(edge: Replica, redis_url: str)
                 message = await channel.get_message(ignore_subscribe_messages=True, timeout=30)
                 assert message["data"] == b"the next message"
             await client.closed()
-            assert len(client.received) == told
-        assert sink.of(keys.session_id) == heard
-        async with transcript_of(edge, keys.session_id) as ear:
-            events = await ear.all()
+            assert len(client.received) == count
+        assert sink.of(keys.session_id) == received
+        async with transcript_of(edge, keys.session_id) as stream:
+            events = await stream.all()
         assert [event.data.get("text", "") for event in events if event.kind == "final"]
         assert not [event for event in events if "perhaps" in str(event.data)]
 
@@ -192,9 +192,9 @@ async def test_readers_over_http_get_the_promoted_run(edge: Replica) -> None:
     assert await _finals(transcript_of(edge, keys.session_id)) == said
 
 
-async def _finals(ear: SseClient) -> list[str]:
-    async with ear:
-        return [event.data["text"] for event in await ear.all() if event.kind == "final"]
+async def _finals(stream: SseClient) -> list[str]:
+    async with stream:
+        return [event.data["text"] for event in await stream.all() if event.kind == "final"]
 
 
 @pytest.mark.parametrize(("query", "status", "code"), [
@@ -209,7 +209,7 @@ async def test_a_run_that_is_not_there_is_a_404(edge: Replica, query: str, statu
         assert (answer.status_code, answer.json()["code"]) == (status, code)
 
 
-async def test_the_transcript_of_a_replay_that_goes_on_can_be_read(edge: Replica) -> None:
+async def test_the_transcript_of_an_unfinished_replay_can_be_read(edge: Replica) -> None:
     """REPLAY-1: a run's own transcript can be read so far while it goes on."""
     server = edge.core.server
     keys = await a_session(server)
@@ -227,22 +227,22 @@ async def test_a_listener_comes_back_to_another_run(edge: Replica) -> None:
     server = edge.core.server
     keys = await a_session(server, "an ä@gain")
     said = texts("an ä@gain", 2)
-    async with transcript_of(edge, keys.session_id) as ear:
-        heard = [(await ear.event()).id, *(event.id for event in await ear.all())]
+    async with transcript_of(edge, keys.session_id) as stream:
+        received = [(await stream.event()).id, *(event.id for event in await stream.all())]
     await promote(server, [keys.run("an ä@gain")])
-    for last in heard:
-        async with transcript_of(edge, keys.session_id, last_event_id=last) as ear:
-            first, *events = await ear.all()
+    for last in received:
+        async with transcript_of(edge, keys.session_id, last_event_id=last) as stream:
+            first, *events = await stream.all()
         assert first.kind == "reset"
         assert [event.data["text"] for event in events if event.kind == "final"] == said
         assert events[-1].data["transcript"] == " ".join(said)
-    async with transcript_of(edge, keys.session_id, last_event_id=events[0].id) as ear:
-        assert [event.data.get("text") for event in await ear.all()] == [said[1], None]
-    async with transcript_of(edge, keys.session_id, last_event_id=events[-1].id) as ear:
-        assert ear.status == 204
+    async with transcript_of(edge, keys.session_id, last_event_id=events[0].id) as stream:
+        assert [event.data.get("text") for event in await stream.all()] == [said[1], None]
+    async with transcript_of(edge, keys.session_id, last_event_id=events[-1].id) as stream:
+        assert stream.status == 204
     await promote(server, [keys.run()])
-    async with transcript_of(edge, keys.session_id, last_event_id=events[-1].id) as ear:
-        first, *events = await ear.all()
+    async with transcript_of(edge, keys.session_id, last_event_id=events[-1].id) as stream:
+        first, *events = await stream.all()
     assert first.kind == "reset"
     assert events[-1].data["transcript"] == " ".join(texts(LIVE_RUN))
 
@@ -257,11 +257,11 @@ async def test_a_listener_that_stays_is_turned_to_the_promoted_run(redis_url: st
         end = (await server.execute("XREVRANGE", live.feed, "+", "-", "COUNT", 1))[0][0]
         await server.execute("XDEL", live.feed, end)
         await server.execute("SET", live.projected("feeds"), "3-0", "EX", TTL_S)
-        async with transcript_of(edge, keys.session_id) as ear:
-            assert [(await ear.event()).data["text"] for _ in range(3)] == texts(LIVE_RUN)
+        async with transcript_of(edge, keys.session_id) as stream:
+            assert [(await stream.event()).data["text"] for _ in range(3)] == texts(LIVE_RUN)
             [answer] = await promote(server, [keys.run("again")])
             assert answer.code == Code.OK
-            first, *events = await ear.all()
+            first, *events = await stream.all()
     assert first.kind == "reset"
     assert [event.data.get("text") for event in events] == [*texts("again", 2), None]
     assert events[-1].data["transcript"] == " ".join(texts("again", 2))

@@ -48,10 +48,10 @@ async def test_every_session_is_replayed_beside_its_live_run(deployment: Deploym
     for session, facts in zip(sessions, before, strict=True):
         assert finals_in(await watched.of(session).facts()) == finals_in(facts)
         assert await session.facts() == facts
-    assert watched.begun == 1
+    assert watched.started == 1
     again = await watched.over(replayables)
     assert {status for status, _ in again.values()} == {"skipped"}
-    assert watched.begun == 1
+    assert watched.started == 1
 
 
 async def test_other_settings_make_another_run(single: Deployment) -> None:
@@ -77,14 +77,14 @@ async def test_a_name_stands_for_one_choice_of_settings(single: Deployment) -> N
     [(status, reason)] = (await other.over(replayables)).values()
     assert status == "failed"
     assert "choose another --name" in reason
-    assert other.begun == 0
+    assert other.started == 0
     await single.started(queue=QUEUE)
     [(status, _)] = (await RecordedReplay(single).over(replayables)).values()
     assert status == "done"
     assert finals_in(await RecordedReplay(single).of(session).facts()) == finals_in(await session.facts())
 
 
-async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Deployment) -> None:
+async def test_what_cannot_be_replayed_is_reported_and_the_rest_continues(single: Deployment) -> None:
     """REPLAY-1: sessions that go on, were trimmed, or have settings that clash fail by name; the others are done."""
     [whole] = await transcribed(single)
     own_cut = Story(talk(), segmenter=Story(talk()).segmenter | {"hard_cut_ms": 1_600})
@@ -101,7 +101,7 @@ async def test_what_cannot_be_replayed_is_told_and_the_rest_goes_on(single: Depl
     assert "soft_cut_ms" in outcomes[clashing.keys.session_id][1]
 
 
-async def test_a_replay_goes_on_where_dead_workers_left_it(deployment: Deployment) -> None:
+async def test_a_replay_continues_where_dead_workers_left_it(deployment: Deployment) -> None:
     """REPLAY-1, SAFE-1: a repeated replay under the same name gives the result of an undisturbed one."""
     [session] = await transcribed(deployment, story=Story(np.tile(talk(), (4, 1))))
     held = HeldRecogniser(max_batch=1)
@@ -149,8 +149,8 @@ async def test_a_quarantined_run_ends_the_waiting(single: Deployment) -> None:
     await single.started(queue=QUEUE)
     [(status, _)] = (await watched.over(replayables)).values()
     assert status == "failed"
-    aside = [one async for one in list_quarantined_runs(single.server)]
-    assert [await Quarantine(single.server, session_ttl_s=TTL_S).redrive(one) for one in aside] == [Code.OK]
+    quarantined = [one async for one in list_quarantined_runs(single.server)]
+    assert [await Quarantine(single.server, session_ttl_s=TTL_S).redrive(one) for one in quarantined] == [Code.OK]
     [(status, _)] = (await watched.over(replayables)).values()
     assert status in {"done", "skipped"}  # the worker may have been quicker
     assert finals_in(await watched.of(session).facts()) == finals_in(await session.facts())
@@ -161,7 +161,7 @@ async def test_a_session_erased_under_a_replay_ends_the_waiting(single: Deployme
     [session] = await transcribed(single)
     watched = RecordedReplay(single)
     command = asyncio.create_task(watched.over(await found([LogSource(single.server)])))
-    await eventually_async(lambda: watched.begun)
+    await eventually_async(lambda: watched.started)
     await erase(single.server, session.keys, session.story.start.tenant_id)
     [(status, reason)] = (await command).values()
     assert (status, "deleted" in reason) == ("failed", True)
@@ -200,7 +200,7 @@ async def test_without_waiting_every_run_is_only_started(single: Deployment) -> 
     watched = RecordedReplay(single)
     outcomes = await watched.over(await found([LogSource(single.server)]), wait=False)
     assert {status for status, _ in outcomes.values()} == {"started"}
-    assert watched.begun == 0
+    assert watched.started == 0
     await single.started(queue=QUEUE)
     await single.ended(*map(watched.of, sessions))
 
@@ -214,7 +214,7 @@ async def test_a_replay_waits_for_a_redis_that_is_gone(tmp_path: Path) -> None:
             [session] = await transcribed(deployment)
             watched = RecordedReplay(deployment)
             command = asyncio.create_task(watched.over(await found([LogSource(deployment.server)])))
-            await eventually_async(lambda: watched.begun)
+            await eventually_async(lambda: watched.started)
             node.process.kill()
             node.process.wait()
             await eventually_async(lambda: watched.notes)

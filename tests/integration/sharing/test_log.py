@@ -13,7 +13,7 @@ from eventlog.positions import Position
 from eventlog.work import shared_recognition as module
 from eventlog.work.erasure import erase
 from eventlog.work.shared_recognition import RECOGNISERS, Reference, SharedRecognition, Taken
-from tests.integration.eventlog.acting import commit, ended, final
+from tests.integration.eventlog.stage import commit, ended, final
 from tests.support.deployment import Deployment, Session
 from tests.support.pcm import Story, talk
 from tests.support.waiting import eventually_async
@@ -128,8 +128,8 @@ async def test_renewed_utterances_stay_and_released_ones_go(single: Deployment) 
     session = await single.spoken(Story(talk()))
     await second.take(1)
     await offers(first, session.run, 2)
-    kept, let_go = await first.take(2)
-    await first.release([kept.entry_id, let_go.entry_id])
+    kept, released = await first.take(2)
+    await first.release([kept.entry_id, released.entry_id])
     await first.renew([kept.entry_id])
     assert starts(await second.take(5)) == [1]
 

@@ -119,10 +119,10 @@ async def test_a_kill_in_the_middle_changes_no_final(single: Deployment, victim:
     async with working(single, 1) as holder:
         await session.say()
         await eventually_async(lambda: holder.clips, WAIT_S)
-        await _go_on(single, session, holder, victim)
+        await _resume(single, session, holder, victim)
 
 
-async def _go_on(single: Deployment, session: Session, holder: Process, victim: str) -> None:
+async def _resume(single: Deployment, session: Session, holder: Process, victim: str) -> None:
     """Let another worker help, kill one of the two with work in its hands, and let the other end it."""
     async with working(single, 1) as taker:
         await taker.allow(*"12345")

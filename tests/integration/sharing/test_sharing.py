@@ -17,8 +17,8 @@ from processor.sharing import taker as taking
 from processor.worker import Worker
 from tests.integration.sharing.recordings import is_as_undisturbed, left, live, looking, offered, recording, sharing
 from tests.support.deployment import Deployment, Session, abandon, expected, finals_in, held
+from tests.support.metric_samples import of, samples
 from tests.support.recognisers import HeldRecogniser
-from tests.support.scraping import of, samples
 from tests.support.waiting import eventually_async
 
 LEASE_MS = 250

@@ -103,7 +103,7 @@ def test_server_that_outlived_its_owner_is_adopted(data_dir: Path) -> None:
 
 
 @pytest.mark.parametrize(("sync_always", "policy"), [(True, "always"), (False, "everysec")])
-def test_a_server_syncs_as_asked(data_dir: Path, policy: str, *, sync_always: bool) -> None:
+def test_a_server_syncs_as_configured(data_dir: Path, policy: str, *, sync_always: bool) -> None:
     """Its file is synced before every answer or each second, also when it outlived an owner that wanted otherwise."""
     with EmbeddedServer(data_dir, sync_always=not sync_always) as first:
         first._disown()
@@ -129,14 +129,14 @@ def test_server_that_does_not_answer_is_replaced(data_dir: Path, monkeypatch: py
 
 def test_pid_of_another_process_is_never_signalled(data_dir: Path) -> None:
     """A pid file that names a foreign process does that process no harm (OPS-2)."""
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
         server = EmbeddedServer(data_dir)
         server.directory.mkdir(parents=True)
-        (server.directory / "server.pid").write_text(str(stranger.pid))
+        (server.directory / "server.pid").write_text(str(other.pid))
         with server:
             assert not server.adopted
-        assert stranger.poll() is None
-        stranger.communicate(b"\n")
+        assert other.poll() is None
+        other.communicate(b"\n")
 
 
 def test_second_owner_is_refused(data_dir: Path) -> None:

@@ -115,7 +115,7 @@ def test_a_person_reads_plain_lines() -> None:
     "import threading\ndef die(): raise ValueError('boom')\n"
     "one = threading.Thread(target=die)\none.start()\none.join()"
 )])
-def test_what_nobody_caught_is_a_record_as_well(dying: str) -> None:
+def test_an_uncaught_error_is_a_record_as_well(dying: str) -> None:
     """An error that ends a process or a thread is logged as a record, not printed as bare text."""
     program = f"from stenolog import logs\nlogs.configure('worker', 'info')\n{dying}"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)

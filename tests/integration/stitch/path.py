@@ -95,14 +95,14 @@ class Path:
 
     async def hold(
         self, speaker: Speaker, first: int = 0, *,
-        begun: Step | None = None, said: Step | None = None, documented: bool = True,
+        on_start: Step | None = None, said: Step | None = None, documented: bool = True,
     ) -> Held:
         """One client's session, beginning at replica `first`, until its document exists unless `documented` is false.
 
         Args:
             speaker: What it does.
             first: The number of its first replica.
-            begun: Awaited when its id is known.
+            on_start: Awaited when its id is known.
             said: Awaited when everything was sent.
             documented: Whether its document will come.
         """
@@ -112,8 +112,8 @@ class Path:
         turns = _Turns(self, speaker, first)
         await turns.connect()
         held = Held(self.server.keys.of(turns.start["session_id"]), samples, turns.first_messages, turns.received)
-        if begun is not None:
-            await begun(held)
+        if on_start is not None:
+            await on_start(held)
         await turns.speak(frames, pcm)
         if said is not None:
             await said(held)

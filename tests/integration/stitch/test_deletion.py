@@ -85,18 +85,18 @@ async def speaking(path: Path, speaker: Speaker) -> AsyncIterator[Victim]:
         yield Victim(path, client, start["session_id"], speaker)
 
 
-@given(place=st.integers(0, 30), after_end=st.booleans(), heard=st.booleans())
-@example(place=30, after_end=True, heard=True)
-@example(place=25, after_end=False, heard=True)
-@example(place=0, after_end=False, heard=False)
+@given(place=st.integers(0, 30), after_end=st.booleans(), recognised=st.booleans())
+@example(place=30, after_end=True, recognised=True)
+@example(place=25, after_end=False, recognised=True)
+@example(place=0, after_end=False, recognised=False)
 @settings(bounded, max_examples=12)  # half a second each: a client is seen off with patience
-async def test_deletion_leaves_nothing(path: Path, place: int, after_end: bool, heard: bool) -> None:  # noqa: FBT001
+async def test_deletion_leaves_nothing(path: Path, place: int, after_end: bool, recognised: bool) -> None:  # noqa: FBT001
     """STITCH-5, STITCH-7: deleted at any moment, only the id remains, in `erased`, though client and worker go on."""
     [speaker, other] = TALKATIVE
     async with speaking(path, speaker) as victim, httpx2.AsyncClient() as http:
         neighbour = asyncio.create_task(path.hold(other))
         await victim.speak(0, place)
-        if heard and place > 24:  # by then the first pause is over
+        if recognised and place > 24:  # by then the first pause is over
             await victim._client.until("final")
         if after_end:
             await victim._client.send("stop")

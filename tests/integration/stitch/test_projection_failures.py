@@ -30,7 +30,7 @@ class FailingProjection:
         """Do the same as `inner` until `error` is set."""
         self.inner = inner
         self.name = inner.name
-        self.gather_s = 0.0
+        self.linger_s = 0.0
         self.error: Exception | None = None
         self.failures = 0
 
@@ -107,7 +107,7 @@ async def test_a_projection_that_fails_for_a_while_costs_nothing(  # noqa: PLR09
     async def begin_failing(_: Held) -> None:
         failing.error = error
 
-    when = {"begun" if at_start else "said": begin_failing}
+    when = {"on_start" if at_start else "said": begin_failing}
     leaving = [speaker._replace(stops=False) for speaker in crowd]
     sessions = await asyncio.gather(
         *(path.hold(speaker, number, documented=False, **when) for number, speaker in enumerate(leaving))
@@ -142,7 +142,8 @@ async def test_a_read_model_that_refuses_costs_its_own_facts_alone(path: Path, n
     # An edge that resumes reads the feed, and what it says of one that is no feed is another matter.
     steady = crowd[0]._replace(parts=tuple(part for part in crowd[0].parts if part[0] != "drop"), stops=False)
     victim, *others = await asyncio.gather(
-        path.hold(steady, begun=spoil, documented=False), *(path.hold(one._replace(stops=False)) for one in crowd[1:])
+        path.hold(steady, on_start=spoil, documented=False),
+        *(path.hold(one._replace(stops=False)) for one in crowd[1:]),
     )
     for session in others:
         for projection in NAMES:
@@ -160,7 +161,7 @@ async def dead_lettered(path: Path, *sessions: Held, name: str) -> list[str]:
     found = []
     for session in sessions:
         for _, fields in await path.server.execute("XRANGE", session.run.partition.dead_letters(name), "-", "+"):
-            letter = dict(zip(fields[::2], fields[1::2], strict=True))
-            if letter[b"run"] == session.run.member.encode():
-                found.append(letter[b"fact"].decode())
+            dead_letter = dict(zip(fields[::2], fields[1::2], strict=True))
+            if dead_letter[b"run"] == session.run.member.encode():
+                found.append(dead_letter[b"fact"].decode())
     return found

@@ -8,7 +8,7 @@ from eventlog.log import Append, Claim, Code
 from eventlog.positions import OPENED, Position
 from eventlog.work import heartbeats
 from eventlog.work.uploads import RESTARTS, WORKER, TrimPoint, Uploads, read_credits
-from tests.integration.eventlog.acting import TOKEN, Stage
+from tests.integration.eventlog.stage import TOKEN, Stage
 
 AHEAD_BYTES = 1_000
 RECORD = b'{"a":1}'
@@ -74,12 +74,12 @@ async def test_what_is_freed_is_made_up_for(stage: Stage) -> None:
     claim = await claimed(stage)
     assert await uploads(stage).grant_credit(claim, 9_000, TrimPoint(RECORD, 150, b"head")) == Code.OK
     assert await ids(stage, claim) == [b"200-0", b"300-0"]
-    begun = await uploads(stage).start_decoding(claim)
-    assert (begun.restart, begun.first_bytes) == (RECORD, b"head")
+    started = await uploads(stage).start_decoding(claim)
+    assert (started.restart, started.first_bytes) == (RECORD, b"head")
     assert await uploads(stage).grant_credit(claim, 9_000, TrimPoint(b"{}", 200)) == Code.OK
     assert await ids(stage, claim) == [b"300-0"]
-    begun = await uploads(stage).start_decoding(claim)
-    assert (begun.restart, begun.first_bytes) == (b"{}", b"head")
+    started = await uploads(stage).start_decoding(claim)
+    assert (started.restart, started.first_bytes) == (b"{}", b"head")
     await uploads(stage).free(claim.keys.session)
     assert await stage.do("EXISTS", claim.keys.session.upload.head, claim.keys.session.upload.audio) == 0
 

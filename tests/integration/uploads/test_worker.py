@@ -36,7 +36,7 @@ async def record(upload: Upload) -> dict[str, int]:
     return json.loads(found) if found else {}
 
 
-async def kept_bytes(upload: Upload) -> int:
+async def retained_bytes(upload: Upload) -> int:
     """How much of it is in Redis."""
     found = await upload._log.server.execute("XRANGE", upload.upload.audio, "-", "+")
     return sum(len(fields[1]) for _, fields in found if fields[0] == b"pcm")
@@ -57,7 +57,7 @@ async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None
         await eventually_async(may_send)
         await upload.send(data[at : at + PIECE_BYTES], PIECE_BYTES)
         at += PIECE_BYTES
-        most = max(most, await kept_bytes(upload))
+        most = max(most, await retained_bytes(upload))
     await upload.seal()
     await ended([upload])
     assert (await end(upload)).reason == "stop"
@@ -77,14 +77,14 @@ async def test_a_takeover_continues_in_the_middle(single: Deployment, form: Form
     undisturbed = await opened(single)
     for start, until in pairwise([0, *ends, len(data)]):
         await undisturbed.send(data[start:until], PIECE_BYTES)
-        await undisturbed.tell(Finalized())
+        await undisturbed.append_event(Finalized())
     await undisturbed.seal()
     worker = await single.started(max_upload_ahead_bytes=AHEAD_BYTES, lease_ms=300)
     await ended([undisturbed])
     upload, at = await opened(single), 0
     for until in ends:
         await upload.send(data[at:until], PIECE_BYTES)
-        await upload.tell(Finalized())
+        await upload.append_event(Finalized())
         before, at = at, until
 
         async def is_freed(from_bytes: int = before) -> bool:
@@ -94,7 +94,7 @@ async def test_a_takeover_continues_in_the_middle(single: Deployment, form: Form
         await abandon(worker)
         worker = await single.started(max_upload_ahead_bytes=AHEAD_BYTES, lease_ms=300)
     await upload.send(data[at:], PIECE_BYTES)
-    await upload.tell(Finalized())
+    await upload.append_event(Finalized())
     await upload.seal()
     await ended([upload])
     assert await upload.pcm() == await undisturbed.pcm()
@@ -160,13 +160,13 @@ async def test_beside_an_older_worker_all_is_kept(single: Deployment) -> None:
     await upload.send(data, PIECE_BYTES)
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
 
-    async def is_heard() -> bool:
+    async def is_recognised() -> bool:
         about = await single.log.read_position(upload.keys)
         return about is not None and about.head.offset > 30 * 16_000
 
-    await eventually_async(is_heard)
+    await eventually_async(is_recognised)
     assert await record(upload) == {}
-    assert await kept_bytes(upload) == len(data)
+    assert await retained_bytes(upload) == len(data)
     await upload.seal()
     await ended([upload])
     assert await upload.pcm() == decoded(data).pcm

@@ -19,7 +19,7 @@ from eventlog.projection.webhook_subscriptions import (
 )
 from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.tokens import NOW_S, bearer, guarded, token
-from tests.support.speaking import client_of, refusal
+from tests.support.speech import client_of, refusal
 
 URL = "https://hooks.example/in?key=hidden"
 ADMIN = bearer(token(scope="admin"))
@@ -126,18 +126,18 @@ async def test_a_tenant_has_a_bounded_number(redis_url: str) -> None:
 
 async def test_only_admins_of_a_tenant_see_its_own(redis_url: str) -> None:
     """Subscriptions are visible to their tenant's admins alone (SAFE-4)."""
-    stranger, reader = bearer(token(tenant_id="other", scope="admin")), bearer(token(scope="ingest read"))
+    other_tenant, reader = bearer(token(tenant_id="other", scope="admin")), bearer(token(scope="ingest read"))
     async with guarded(redis_url) as edge, client_of(edge) as client:
         one = await made(client, ADMIN)
         path = f"/v1/webhooks/{one['id']}"
         for method, where in (("GET", "/v1/webhooks"), ("POST", "/v1/webhooks"), ("GET", path), ("DELETE", path)):
             assert refusal(await client.request(method, where)) == (401, "unauthorized")
             assert refusal(await client.request(method, where, headers=reader)) == (403, "forbidden")
-            named = await client.request(method, f"{where}?tenant=acme", headers=stranger)
+            named = await client.request(method, f"{where}?tenant=acme", headers=other_tenant)
             assert refusal(named) == (403, "forbidden")
         for method in ("GET", "DELETE"):
-            assert refusal(await client.request(method, path, headers=stranger)) == (404, "unknown_webhook")
-        assert await listed(client, stranger) == []
+            assert refusal(await client.request(method, path, headers=other_tenant)) == (404, "unknown_webhook")
+        assert await listed(client, other_tenant) == []
         assert await listed(client, ADMIN) == await listed(client, ADMIN, "?tenant=acme") == [one["id"]]
         assert (await client.delete(path, headers=ADMIN)).status_code == 204
 

@@ -34,11 +34,11 @@ class Names:
     """A resolver that answers as a test wants, the last answer again and again."""
 
     answers: list[Sequence[str]]
-    asked: list[tuple[str, int]] = field(default_factory=list)
+    requests: list[tuple[str, int]] = field(default_factory=list)
 
     async def __call__(self, host: str, port: int) -> Sequence[str]:
         """The next answer."""
-        self.asked.append((host, port))
+        self.requests.append((host, port))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if not answer:
             raise OSError("no such name")
@@ -143,7 +143,7 @@ async def test_https_is_posted_to_the_address_that_was_judged(
         assert await sink.send([make_event(2)]) == [SENT]
         port = receiver.url.rpartition(":")[2].partition("/")[0]
         assert receiver.posts[0].headers["host"] == f"{NAME}:{port}"
-        assert (network.reached, names.asked) == ([PUBLIC], [(NAME, int(port))])
+        assert (network.reached, names.requests) == ([PUBLIC], [(NAME, int(port))])
 
 
 async def test_certificates_are_checked(
@@ -223,7 +223,7 @@ async def test_a_name_is_resolved_once_a_connection(network: Network) -> None:
         port = int(receiver.url.rpartition(":")[2].partition("/")[0])
         stream = await GuardedBackend(names, private=False).connect_tcp(NAME, port, WAIT_S)
         await stream.aclose()
-    assert (network.reached, len(names.asked)) == ([PUBLIC], 1)
+    assert (network.reached, len(names.requests)) == ([PUBLIC], 1)
 
 
 async def test_a_name_without_an_address_is_tried_again(redis: Server, subscriptions: Subscriptions) -> None:
@@ -243,7 +243,7 @@ async def test_other_addresses_are_tried(redis: Server, subscriptions: Subscript
         assert await sink.send([make_event()]) == [SENT]
 
 
-async def test_the_system_is_asked_for_names() -> None:
+async def test_the_system_resolves_names() -> None:
     """By default the system's resolver is asked, and each address is returned once."""
     resolver = SystemResolver()
     found = await resolver("localhost", 80)

@@ -21,7 +21,7 @@ from projections.status import Status
 from projections.webhooks import Webhooks
 from tests.integration.edge.replicas import PARTITIONS, TTL_S, Replica, replica
 from tests.integration.webhooks.receivers import Receiver, Reply
-from tests.support.speaking import client_of, speech
+from tests.support.speech import client_of, speech
 from tests.support.waiting import eventually_async
 
 WAIT_S = 30.0
@@ -68,8 +68,8 @@ async def edge(redis_url: str) -> AsyncIterator[Replica]:
 
 async def subscribed(client: httpx2.AsyncClient, receiver: Receiver, *kinds: str) -> str:
     """The id of a receiver's new subscription to the tenant's events."""
-    asked = {"url": receiver.url, "secret": receiver.secret, **({"kinds": kinds} if kinds else {})}
-    answer = await client.post(f"/v1/webhooks?tenant={TENANT}", json=asked)
+    requests = {"url": receiver.url, "secret": receiver.secret, **({"kinds": kinds} if kinds else {})}
+    answer = await client.post(f"/v1/webhooks?tenant={TENANT}", json=requests)
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
 
@@ -114,8 +114,8 @@ async def test_sentences_come_in_order(redis_url: str, edge: Replica, receiver: 
     assert receiver.taken == other.taken
 
 
-def _has_taken(one: Receiver, count: int) -> bool:
-    return len(one.taken) == count
+def _has_taken(receiver: Receiver, count: int) -> bool:
+    return len(receiver.taken) == count
 
 
 async def test_a_refused_event_becomes_a_dead_letter(redis_url: str, edge: Replica, receiver: Receiver) -> None:
@@ -127,13 +127,13 @@ async def test_a_refused_event_becomes_a_dead_letter(redis_url: str, edge: Repli
 
         async def reasons() -> list[str]:
             found = read_dead_letters(edge.core.server, ["webhooks"])
-            return [letter.reason async for letters in found for letter in letters]
+            return [dead_letter.reason async for dead_letters in found for dead_letter in dead_letters]
 
         assert await eventually_async(reasons, WAIT_S) == [f"webhook {webhook_id}: answered 403"]
     assert len(receiver.posts) == 1
 
 
-async def test_another_process_goes_on(redis_url: str, edge: Replica, receiver: Receiver) -> None:
+async def test_another_process_continues(redis_url: str, edge: Replica, receiver: Receiver) -> None:
     """What one process couldn't deliver before its end another one delivers, with the same id."""
     receiver.always = Reply(503)
     async with client_of(edge) as client:

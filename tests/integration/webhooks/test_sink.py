@@ -161,7 +161,7 @@ async def test_one_subscription_takes_a_bounded_part(
 # Several subscriptions
 
 
-async def test_only_those_that_have_not_got_it_are_asked_again(
+async def test_only_receivers_without_the_event_are_called_again(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
     """An event that one subscription took and another didn't goes to the other alone when it comes again."""
@@ -173,7 +173,7 @@ async def test_only_those_that_have_not_got_it_are_asked_again(
     assert (len(receiver.posts), len(other.posts)) == (1, 2)
 
 
-async def test_after_a_restart_all_are_asked_again(
+async def test_after_a_restart_all_are_called_again(
     sink: Webhooks, redis: Server, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
     """A process that doesn't know which subscriptions have an event sends it to all, with the same id."""

@@ -38,13 +38,13 @@ async def test_a_failing_receiver_opens_its_circuit(
     events = [make_event(session=f"s{number}") for number in range(3 * MOST_AT_ONCE)]
     receiver.always = Reply(503)
     assert set(outcomes(await sink.send(events))) == {Outcome.RETRY}
-    asked = len(receiver.posts)
-    assert FAILURE_THRESHOLD <= asked <= FAILURE_THRESHOLD + MOST_AT_ONCE
+    requests = len(receiver.posts)
+    assert FAILURE_THRESHOLD <= requests <= FAILURE_THRESHOLD + MOST_AT_ONCE
     assert set(outcomes(await sink.send(events))) == {Outcome.RETRY}
-    assert len(receiver.posts) == asked
+    assert len(receiver.posts) == requests
     clock.now_s += LONGEST_OPEN_S
     await sink.send(events)
-    assert len(receiver.posts) == asked + 1
+    assert len(receiver.posts) == requests + 1
     receiver.always = None
     clock.now_s += LONGEST_OPEN_S
     assert Outcome.SENT in outcomes(await sink.send(events))
@@ -150,9 +150,9 @@ async def test_stopping_is_harmless(redis: Server) -> None:
     made = Webhooks(redis)
     await made.stop()
     await made.stop()
-    begun = Webhooks(redis)
-    await begun.start()
-    await begun.stop()
+    started = Webhooks(redis)
+    await started.start()
+    await started.stop()
 
 
 async def test_stopping_ends_requests_under_way(

@@ -14,14 +14,14 @@ class Source:
 
     def __init__(self) -> None:
         """Answers at once."""
-        self.asked: list[str] = []
+        self.requests: list[str] = []
         self.may_answer = asyncio.Event()
         self.may_answer.set()
 
     async def ask(self, kind: str) -> int:
         """Count the question, and answer with the count."""
-        self.asked.append(kind)
-        number = len(self.asked)
+        self.requests.append(kind)
+        number = len(self.requests)
         await self.may_answer.wait()
         return number
 
@@ -52,7 +52,7 @@ async def test_concurrent_callers_share_an_answer(clock: Clock) -> None:
     source.may_answer.clear()
     recent = AnswerCache(source.ask, max_keys=2)
     asking = [asyncio.create_task(recent.get(kind)) for kind in "aab"]
-    await eventually_async(lambda: source.asked == ["a", "b"])
+    await eventually_async(lambda: source.requests == ["a", "b"])
     asking[0].cancel()
     source.may_answer.set()
     assert await asyncio.gather(*asking[1:]) == [1, 2]
@@ -69,14 +69,14 @@ async def test_the_next_answer_is_fetched_ahead(clock: Clock) -> None:
     source.may_answer.clear()
     clock.now_s += answer_cache.REFRESH_AFTER_S
     assert await recent.get() == 1
-    await eventually_async(lambda: len(source.asked) == 2)
+    await eventually_async(lambda: len(source.requests) == 2)
     clock.now_s += answer_cache.FRESH_S
     assert await recent.get() == 1
     clock.now_s += answer_cache.STALE_S
     waiting = asyncio.create_task(recent.get())
     source.may_answer.set()
     assert await waiting == 2
-    assert len(source.asked) == 2
+    assert len(source.requests) == 2
 
 
 async def test_an_invalidated_answer_is_fetched_again(clock: Clock) -> None:
@@ -85,7 +85,7 @@ async def test_an_invalidated_answer_is_fetched_again(clock: Clock) -> None:
     source.may_answer.clear()
     recent = AnswerCache(source.ask)
     older = asyncio.create_task(recent.get())
-    await eventually_async(lambda: source.asked)
+    await eventually_async(lambda: source.requests)
     recent.invalidate()
     source.may_answer.set()
     assert await recent.get() == 2

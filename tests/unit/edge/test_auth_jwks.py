@@ -48,7 +48,7 @@ class Issuer:
 
     keys: list[dict[str, Any]]
     url: str = ""
-    asked: int = 0
+    requests: int = 0
     status: str = "200 OK"
     body: bytes | None = None
     held: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,7 +57,7 @@ class Issuer:
         """Answers one request, as soon as it isn't held."""
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             await reader.readuntil(b"\r\n\r\n")
-            self.asked += 1
+            self.requests += 1
             await self.held.wait()
             body = json.dumps({"keys": self.keys}).encode() if self.body is None else self.body
             head = [f"HTTP/1.1 {self.status}", f"content-length: {len(body)}", "location: /else", "connection: close"]
@@ -109,7 +109,7 @@ async def test_tokens_of_the_issuer_are_taken(issuer: Issuer) -> None:
     for _ in range(3):
         assert (await edge.principal(token(RSA_KEY, "RS256", "r1"))).subject == "ana"
         assert (await edge.principal(token(EC_KEY, "ES256", "e1"))).subject == "ana"
-    assert issuer.asked == 1
+    assert issuer.requests == 1
 
 
 async def test_keys_may_stand_in_a_file(tmp_path: Path) -> None:
@@ -147,10 +147,10 @@ async def test_a_new_key_is_fetched_when_it_first_comes(issuer: Issuer) -> None:
     edge.clock.now_s += COOL_DOWN_S - 1
     for number in range(20):
         assert await edge.refusal(token(OTHER_KEY, "ES256", f"invented-{number}")) == "unauthorized"
-    assert issuer.asked == 1
+    assert issuer.requests == 1
     edge.clock.now_s += 1
     assert (await edge.principal(token(OTHER_KEY, "ES256", "e2"))).subject == "ana"
-    assert issuer.asked == 2
+    assert issuer.requests == 2
 
 
 async def test_concurrent_callers_fetch_once(issuer: Issuer) -> None:
@@ -158,10 +158,10 @@ async def test_concurrent_callers_fetch_once(issuer: Issuer) -> None:
     edge = edge_of(issuer.url)
     issuer.held.clear()
     asking = [asyncio.create_task(edge.principal(token(EC_KEY, "ES256", "e1"))) for _ in range(20)]
-    await eventually_async(lambda: issuer.asked)
+    await eventually_async(lambda: issuer.requests)
     issuer.held.set()
     assert {found.subject for found in await asyncio.gather(*asking)} == {"ana"}
-    assert issuer.asked == 1
+    assert issuer.requests == 1
 
 
 async def test_keys_are_kept_while_the_issuer_is_away(issuer: Issuer) -> None:
@@ -170,17 +170,17 @@ async def test_keys_are_kept_while_the_issuer_is_away(issuer: Issuer) -> None:
     text = token(EC_KEY, "ES256", "e1")
     await edge.principal(text)
     issuer.status = "503 Service Unavailable"
-    for asked in (2, 3, 4):
+    for requests in (2, 3, 4):
         edge.clock.now_s += REFRESH_S + 1
         issuer.held.clear()
         assert (await edge.principal(text)).subject == "ana"
-        await eventually_async(functools.partial(_was_asked, issuer, asked))
+        await eventually_async(functools.partial(_was_requested, issuer, requests))
         issuer.held.set()
         await eventually_async(lambda: edge.keys._refreshing is None)
 
 
-def _was_asked(issuer: Issuer, times: int) -> bool:
-    return issuer.asked == times
+def _was_requested(issuer: Issuer, times: int) -> bool:
+    return issuer.requests == times
 
 
 async def test_a_withdrawn_key_is_forgotten(issuer: Issuer) -> None:

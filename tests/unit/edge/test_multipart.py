@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from edge.errors import ApiError
 from edge.ingest import formats
 from edge.ingest.multipart import FIELD_BYTES, FIELDS, FormError, FormReader
-from tests.support.speaking import RECORDINGS, speech
+from tests.support.speech import RECORDINGS, speech
 
 TYPE = "multipart/form-data; boundary=frontier"
 AUDIO = b"\x00\r\n--fron\r\n--frontie" * 40 + b"\r\n"

@@ -48,7 +48,7 @@ def test_sessions_are_found_by_tenant_and_time() -> None:
     assert store.got == [f"{layout.folder(one)}/{layout.MANIFEST}" for one in ("a0", "a1")]
 
 
-def test_a_session_that_is_not_whole_is_not_found() -> None:
+def test_an_incomplete_session_is_not_found() -> None:
     """A marker without a manifest is of a session that is being archived; a damaged manifest is reported."""
     store = filled()
     del store.objects[f"{layout.folder('a0')}/{layout.MANIFEST}"]

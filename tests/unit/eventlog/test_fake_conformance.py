@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.integration.eventlog import test_conformance
-from tests.integration.eventlog.acting import PARTITIONS, Stage
+from tests.integration.eventlog.stage import PARTITIONS, Stage
 from tests.support.fake_server import FakeServer
 
 DIFFERENCES = {
@@ -18,7 +18,7 @@ DIFFERENCES = {
     "local made = redis.pcall('HSET', 'key') return string.sub(made.err, 1, 3)":
         "the error of a failed `redis.pcall` is userdata instead of a string",
 }
-"""Script that Redis runs, to what fakeredis does instead; the second one breaks `ensure_group`, which claims need."""
+"""Script that Redis runs, to what fakeredis does instead; the second breaks `ensure_group`: every consumer group."""
 
 # Each case of the suite, with the fixture below in place of the servers.
 CASES: dict[str, Callable[..., Any]] = {

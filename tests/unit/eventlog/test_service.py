@@ -1,4 +1,5 @@
 import asyncio
+import contextlib
 import logging
 
 import pytest
@@ -78,13 +79,13 @@ async def test_stop_lets_waiters_return_and_may_be_called_again() -> None:
 
 async def test_stop_waits_for_tasks_that_end_by_themselves() -> None:
     """Within its bound a task may finish its round; only late tasks are cancelled."""
-    tasks, go_on = ServiceTasks(), asyncio.Event()
+    tasks, resume = ServiceTasks(), asyncio.Event()
 
     async def orderly() -> None:
-        await go_on.wait()
+        await resume.wait()
 
     task, late = tasks.spawn("orderly", orderly()), tasks.spawn("late", forever())
-    go_on.set()
+    resume.set()
     await tasks.stop(timeout_s=0.05)
     assert (task.cancelled(), late.cancelled()) == (False, True)
 
@@ -120,3 +121,27 @@ async def test_periodic_work_survives_an_outage_and_a_defect(caplog: pytest.LogC
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_a_task_spawned_after_stop_ends_at_once() -> None:
+    """A start that a stop overtakes begins nothing: its tasks are cancelled before they run."""
+    tasks = ServiceTasks()
+    await tasks.stop()
+    late = tasks.spawn("late", forever())
+    await tasks.stop()
+    assert late.cancelled()
+
+
+async def test_a_swallowed_cancellation_is_repeated() -> None:
+    """Where a library can swallow a cancellation, the tasks are cancelled until they end."""
+
+    async def stubborn() -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await forever()
+        await forever()
+
+    tasks = ServiceTasks()
+    task = tasks.spawn("stubborn", stubborn())
+    await lasting(0)
+    await tasks.stop(cancel_again_s=0.01)
+    assert task.cancelled()

@@ -18,11 +18,11 @@ def sessions(draw: st.DrawFn, *, holes: bool = True) -> Story:
     offset = st.integers(0, length)
     missing = draw(st.lists(st.tuples(offset, offset), max_size=2)) if holes else []
     apart = _apart([(min(pair), min(max(pair), min(pair) + 2 * rate_hz)) for pair in missing])
-    asked = draw(st.lists(offset, max_size=3))
+    requests = draw(st.lists(offset, max_size=3))
     return Story(
         samples=whole[:length],
         sample_rate_hz=rate_hz,
-        finalized=[one for one in asked if not any(start < one <= end for start, end in apart)],
+        finalized=[one for one in requests if not any(start < one <= end for start, end in apart)],
         holes=apart,
         has_hole_events=draw(st.booleans()),
         sealed=draw(st.booleans()),

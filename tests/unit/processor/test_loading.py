@@ -20,14 +20,14 @@ def test_others_plug_in_by_entry_point(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "settings", "told"),
+    ("name", "settings", "message"),
     [
         ("parrot", {}, "no recogniser named parrot; known: mock"),
         ("mock", {"speed": 1}, "refused its settings (speed)"),
     ],
 )
-def test_an_unknown_name_or_setting_is_an_error(name: str, settings: dict[str, object], told: str) -> None:
+def test_an_unknown_name_or_setting_is_an_error(name: str, settings: dict[str, object], message: str) -> None:
     """An unknown name or setting is an error that names it, which no retry can fix."""
-    with pytest.raises(RecogniserError, match=re.escape(told)) as raised:
+    with pytest.raises(RecogniserError, match=re.escape(message)) as raised:
         loading.load(name, **settings)
     assert not raised.value.retryable

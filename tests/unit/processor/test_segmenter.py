@@ -152,9 +152,9 @@ def test_the_open_utterance_is_a_snapshot() -> None:
     segmenter = Segmenter(SegmenterSettings(), RATE_HZ)
     assert segmenter.open_utterance() is None
     segmenter.feed(sentence(0)[: 4 * RATE_HZ])
-    heard = segmenter.open_utterance()
-    assert heard is not None
-    assert heard.pcm == sentence(0)[2 * heard.start_samples : 2 * heard.end_samples]
+    opened = segmenter.open_utterance()
+    assert opened is not None
+    assert opened.pcm == sentence(0)[2 * opened.start_samples : 2 * opened.end_samples]
     assert segmenter.feed(sentence(0)[4 * RATE_HZ :]) + segmenter.close() == whole(sentence(0), SegmenterSettings())
 
 

@@ -180,7 +180,7 @@ def test_a_hole_is_a_boundary_and_a_decision(has_hole_events: bool) -> None:  # 
     assert all(one.utterance is None or one.utterance.start_samples >= 30_080 for one in decisions[number:])
 
 
-def test_a_hole_before_the_end_is_told() -> None:
+def test_a_hole_before_the_end_is_reported() -> None:
     """Audio that the seal counts and the log lacks is a hole too, and the session still ends."""
     story = Story(talk(), holes=[(20_000, len(talk()))], has_hole_events=False)
     *_, hole, end = whole(story)
@@ -189,7 +189,7 @@ def test_a_hole_before_the_end_is_told() -> None:
     assert end.cursor == SEALED
 
 
-def test_trimmed_audio_is_told_as_a_hole() -> None:
+def test_trimmed_audio_is_reported_as_a_hole() -> None:
     """A run whose first audio was trimmed begins with a hole and goes on after it."""
     story = Story(talk())
     entries = [one for one in story.entries(range(0, 200_000, 1_600)) if one.position > Position(40_000, 0)]
@@ -204,8 +204,8 @@ def test_audio_trimmed_behind_every_boundary_is_not_missed() -> None:
     entries = story.entries(range(0, 200_000, 1_600))
     decisions = fed(Timeline(story.start, Checkpoint()), entries)
     middle = decisions[len(decisions) // 2]
-    kept = [one for one in entries if one.position > Position(min(middle.boundaries), 0)]
-    assert seen(resumed(story, kept, middle)) == seen(decisions[len(decisions) // 2 + 1 :])
+    retained = [one for one in entries if one.position > Position(min(middle.boundaries), 0)]
+    assert seen(resumed(story, retained, middle)) == seen(decisions[len(decisions) // 2 + 1 :])
     assert middle.boundaries[0] != middle.boundaries[1]
 
 
@@ -215,14 +215,14 @@ def test_silence_alone_moves_the_checkpoint() -> None:
     assert [one.boundaries for one in whole(story)] == [(16_320 * count,) for count in range(1, 5)]
 
 
-def test_an_open_utterance_is_told_per_channel() -> None:
+def test_an_open_utterance_is_reported_per_channel() -> None:
     """The open utterance so far is there for partials, by channel."""
     story = Story(talk(16_000, 2)[:16_000], sealed=False)
     timeline = Timeline(story.start, Checkpoint())
     fed(timeline, story.entries())
-    [(channel, heard)] = timeline.open_utterances()
+    [(channel, opened)] = timeline.open_utterances()
     assert channel == 0
-    assert heard.pcm == story.samples[heard.start_samples : heard.end_samples, 0].tobytes()
+    assert opened.pcm == story.samples[opened.start_samples : opened.end_samples, 0].tobytes()
 
 
 @pytest.mark.parametrize("event", [b"", b"not JSON", b'{"event":"unheard_of.v9"}'])

@@ -28,7 +28,9 @@ LATER = Result(Outcome.RETRY, "throttled")
 REJECTED = Result(Outcome.REJECTED, "too large")
 SKIPPED = Result(Outcome.SKIPPED)
 NOW = Judge("webhooks", "c1", now_s=100.0, now_ms=1_700_000_000_000, give_up_s=60.0)
-LETTER = DeadLetter("webhooks", KEYS.partition, "1-1", KEYS, "1-0", "throttled", "c0", Kind.UTTERANCE.value, "an-id", 9)
+DEAD_LETTER = DeadLetter(
+    "webhooks", KEYS.partition, "1-1", KEYS, "1-0", "throttled", "c0", Kind.UTTERANCE.value, "an-id", 9
+)
 
 
 def both_kinds(_: SessionOpened, fact: Fact) -> Sequence[Kind]:
@@ -85,10 +87,10 @@ def test_an_event_is_given_up_after_the_bound() -> None:
     assert retry is not None
     assert (retry.attempts, retry.since_s) == (2, 100.0)
     progress = NOW._replace(now_s=160.0).judge(batch, [LATER, LATER], retry)
-    [letter] = progress.dead_letters
-    assert (letter.attempts, letter.reason, letter.position) == (3, "throttled", Position(1, 0))
-    assert (letter.projection, letter.consumer, letter.at_ms) == ("webhooks", "c1", 1_700_000_000_000)
-    assert letter.event_id == event_id(KEYS, Position(1, 0), Kind.UTTERANCE)
+    [dead_letter] = progress.dead_letters
+    assert (dead_letter.attempts, dead_letter.reason, dead_letter.position) == (3, "throttled", Position(1, 0))
+    assert (dead_letter.projection, dead_letter.consumer, dead_letter.at_ms) == ("webhooks", "c1", 1_700_000_000_000)
+    assert dead_letter.event_id == event_id(KEYS, Position(1, 0), Kind.UTTERANCE)
     assert progress.retry is not None  # the next one's own clock begins
     assert (progress.retry.attempts, progress.retry.since_s) == (1, 160.0)
 
@@ -118,9 +120,9 @@ def test_unreadable_facts_are_dead_letters_as_the_batch_comes_to_them() -> None:
 
 def dead_facts(batch: Batch, results: Sequence[Result]) -> list[tuple[str, str]]:
     """The facts that become dead letters with these results, and why."""
-    letters = NOW.judge(batch, results, None).dead_letters
-    assert {one.kind for one in letters} <= {""}
-    return [(one.fact, one.reason) for one in letters]
+    dead_letters = NOW.judge(batch, results, None).dead_letters
+    assert {one.kind for one in dead_letters} <= {""}
+    return [(one.fact, one.reason) for one in dead_letters]
 
 
 def test_facts_of_an_unknown_session_are_dead_letters() -> None:
@@ -146,31 +148,31 @@ def test_a_defect_of_a_sink_costs_one_fact() -> None:
     assert dead_facts(batch, []) == [("1-0", "LookupError")]
 
 
-def test_a_redriven_letter_is_done_with_once_it_is_sent() -> None:
+def test_a_redriven_dead_letter_ends_once_it_is_sent() -> None:
     """A redriven letter makes its one event, and has no reason any more when the sink takes it."""
-    batch = make_redriven_batch(LETTER, first_fact(), final(0)[1], both_kinds)
+    batch = make_redriven_batch(DEAD_LETTER, first_fact(), final(0)[1], both_kinds)
     assert [one.kind for one in batch.pending] == [Kind.UTTERANCE]
     progress = NOW.judge(batch, [LATER], None)
     assert progress.redriven is None
     assert progress.retry is not None
     progress = NOW.judge(batch, [SENT], progress.retry)
-    assert progress.redriven == LETTER._replace(reason="")
+    assert progress.redriven == DEAD_LETTER._replace(reason="")
 
 
-def test_a_redriven_letter_that_is_rejected_has_the_new_reason() -> None:
+def test_a_redriven_dead_letter_that_is_rejected_has_the_new_reason() -> None:
     """A redriven letter whose event is given up again keeps its place and gets the new reason."""
-    batch = make_redriven_batch(LETTER, first_fact(), final(0)[1], transcript_kinds)
+    batch = make_redriven_batch(DEAD_LETTER, first_fact(), final(0)[1], transcript_kinds)
     progress = NOW.judge(batch, [REJECTED], None)
-    assert progress.redriven == LETTER._replace(reason="too large", attempts=1, at_ms=NOW.now_ms)
+    assert progress.redriven == DEAD_LETTER._replace(reason="too large", attempts=1, at_ms=NOW.now_ms)
 
 
-def test_a_redriven_letter_of_which_no_event_can_be_made_is_a_dead_letter_again() -> None:
+def test_a_redriven_dead_letter_without_an_event_is_a_dead_letter_again() -> None:
     """A letter without a readable fact, session or kind, or at which the sink raises, comes back with that reason."""
     for batch in (
-        make_redriven_batch(LETTER, None, final(0)[1], transcript_kinds),
-        make_redriven_batch(LETTER, first_fact(), None, transcript_kinds),
-        make_redriven_batch(LETTER._replace(kind="Unknown"), first_fact(), final(0)[1], transcript_kinds),
-        make_redriven_batch(LETTER._replace(kind=""), first_fact(), final(0)[1], raises_at_first),
+        make_redriven_batch(DEAD_LETTER, None, final(0)[1], transcript_kinds),
+        make_redriven_batch(DEAD_LETTER, first_fact(), None, transcript_kinds),
+        make_redriven_batch(DEAD_LETTER._replace(kind="Unknown"), first_fact(), final(0)[1], transcript_kinds),
+        make_redriven_batch(DEAD_LETTER._replace(kind=""), first_fact(), final(0)[1], raises_at_first),
     ):
         redriven = NOW.judge(batch, [], None).redriven
         assert redriven is not None

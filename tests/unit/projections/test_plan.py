@@ -21,7 +21,7 @@ class Picky:
     """A projection that fails at one utterance."""
 
     name = "picky"
-    gather_s = 0.0
+    linger_s = 0.0
 
     def __init__(self, poison: int | None) -> None:
         """Fails at utterance `poison`."""

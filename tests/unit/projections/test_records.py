@@ -29,7 +29,7 @@ def test_every_type_has_a_topic_and_a_record() -> None:
 
 
 @pytest.mark.parametrize("kind", EXTERNAL_KINDS)
-def test_a_record_is_the_whole_body(kind: Kind) -> None:
+def test_a_record_is_the_complete_body(kind: Kind) -> None:
     """The typed value of an event holds its body, nothing less and nothing more."""
     event = all_events()[kind]
     assert msgspec.json.decode(msgspec.json.encode(make_record(event))) == event.body

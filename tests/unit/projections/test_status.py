@@ -176,11 +176,11 @@ def test_the_same_messages_go_out_on_the_documented_channel() -> None:
     live, replay = Model(facts), Model(facts)
     live.project(Status(), KEYS, [facts])
     replay.project(Status(), KEYS.session.run("r1"), [facts])
-    kept = [fields[1] for fields in live.keys[KEYS.status].values()]
-    assert live.announced == [(status_channel("a-session"), body) for body in kept]
+    retained = [fields[1] for fields in live.keys[KEYS.status].values()]
+    assert live.announced == [(status_channel("a-session"), body) for body in retained]
     assert status_channel("a-session") == "transcription:status:a-session"
     assert replay.announced == []
-    assert len(replay.keys[KEYS.session.run("r1").status]) == len(kept)
+    assert len(replay.keys[KEYS.session.run("r1").status]) == len(retained)
 
 
 def test_the_last_messages_are_kept_for_a_while() -> None:

@@ -101,12 +101,12 @@ ignoring = st.builds(Ignored, st.booleans(), st.booleans())
 
 
 @given(words, words, ignoring)
-def test_a_comparison_tells_both_transcripts(one: str, other: str, ignored: Ignored) -> None:
+def test_a_comparison_holds_both_transcripts(one: str, other: str, ignored: Ignored) -> None:
     """REPLAY-1: the stretches put together are both transcripts, and those that agree have equal words."""
     found = stretches(one, other, ignored)
     for side, text in (("first", one), ("second", other)):
-        told = [word.text for stretch in found for word in getattr(stretch, side)]
-        assert told == [word for word in text.split() if ignored.key(word)]
+        output = [word.text for stretch in found for word in getattr(stretch, side)]
+        assert output == [word for word in text.split() if ignored.key(word)]
     for stretch in found:
         agree = [word.key for word in stretch.first] == [word.key for word in stretch.second]
         assert agree == (stretch.kind == EQUAL)

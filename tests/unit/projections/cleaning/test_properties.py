@@ -54,6 +54,6 @@ def test_tidy_sentences_of_an_unknown_language_stay(texts: list[str]) -> None:
 def test_time_grows_with_the_length_alone(piece: str) -> None:
     """A megabyte of whatever is repeated is cleaned in seconds."""
     text = piece * (1_000_000 // len(piece)) + "x"
-    began = time.process_time()
+    started = time.process_time()
     clean(said(text), "en")
-    assert time.process_time() - began < LONG_S
+    assert time.process_time() - started < LONG_S

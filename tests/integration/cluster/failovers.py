@@ -14,7 +14,7 @@ from redis.crc import key_slot
 
 from tests.e2e.deployment import undisturbed
 from tests.e2e.processes import Edge, Roles, Speaker, spoken, texts
-from tests.support import scraping
+from tests.support import metric_samples
 from tests.support.servers import Node, Server
 from tests.support.waiting import eventually, eventually_async
 
@@ -114,20 +114,20 @@ async def speaker(edge: Edge, stack: AsyncExitStack, wanted: Callable[[str], boo
     raise AssertionError("no session's id was one that is wanted")
 
 
-async def held(one: Speaker, sentences: Sequence[int]) -> None:
+async def held(speaker: Speaker, sentences: Sequence[int]) -> None:
     """Have it speak in real time, to its end, and get every word exactly once, and no error."""
-    await one.say(spoken(sentences), speed=1.0)
-    end = await one.finish()
-    kinds = [message["type"] for message in one.received]
+    await speaker.say(spoken(sentences), speed=1.0)
+    end = await speaker.finish()
+    kinds = [message["type"] for message in speaker.received]
     assert "error" not in kinds
     # A failover that loses finals makes the feed start again.
-    latest = one.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else one.received
+    latest = speaker.received[len(kinds) - 1 - kinds[::-1].index("reset") :] if "reset" in kinds else speaker.received
     finals = [message for message in latest if message["type"] == "final"]
     assert texts(finals) == undisturbed(sentences)
     assert end["transcript"] == " ".join(undisturbed(sentences))
 
 
-async def heard_again(*speakers: Speaker) -> float:
+async def acked_again(*speakers: Speaker) -> float:
     """Wait until each gets the ack of all audio sent by now; when that was, monotonic seconds."""
     sent = {one: one.sent_bytes // 2 for one in speakers}
     await eventually_async(lambda: all(one.durable >= sent[one] for one in speakers), message="acks come again")
@@ -137,7 +137,7 @@ async def heard_again(*speakers: Speaker) -> float:
 def metric(edge: Edge, name: str) -> float:
     """A number that an edge counts."""
     with urllib.request.urlopen(f"{edge.url}/metrics", timeout=30) as answer:  # noqa: S310 - our own address
-        return scraping.of(scraping.samples(answer.read().decode()), name)
+        return metric_samples.of(metric_samples.samples(answer.read().decode()), name)
 
 
 async def in_thread(work: Callable[[], Value]) -> Value:

@@ -12,10 +12,10 @@ from eventlog.readmodel.documents import encode_final, stitch
 from projections.public_json import encode_event, to_listed_final
 from tests.chaos.client import Ack, Client
 from tests.chaos.client_audio import audio_of, undisturbed
+from tests.chaos.findings import Findings, judge
 from tests.chaos.plan import draw_scenario
 from tests.chaos.redis_process import PowerLoss
 from tests.chaos.stored_session import Audio, StoredSession
-from tests.chaos.verdict import Findings, judge
 
 ENGINE = "chaos-mock"
 SESSION = "0b9f6c1e-3f5a-4c0e-9d1b-6a52a7a7b001"
@@ -25,7 +25,7 @@ LOSS = PowerLoss(synced_s=99.0, at_s=100.0, lost_bytes=1)
 def spoken() -> tuple[Client, StoredSession]:
     """A client that received everything, and its stored session."""
     client = Client(audio_of(next(draw_scenario(1, 0).sessions(0))), 0, random.Random(1))
-    client.session_id, client.begun_s, client.ended_s = SESSION, 0.0, 50.0
+    client.session_id, client.started_s, client.ended_s = SESSION, 0.0, 50.0
     client.acks.append(Ack(client.length, 40.0))
     facts = undisturbed(client.audio, SESSION, ENGINE, length=client.length, reason="stop", holes=())
     finals = [to_listed_final(fact) for _, fact in facts if isinstance(fact, UtteranceFinal)]
@@ -80,7 +80,7 @@ WRONG: dict[str, Callable[[StoredSession], dict[str, Any]]] = {
 }
 
 
-def test_an_undisturbed_session_is_found_whole() -> None:
+def test_an_undisturbed_session_is_found_complete() -> None:
     """A session with everything stored once has no finding."""
     assert judged(*spoken()).is_clean
 
@@ -125,10 +125,10 @@ async def test_a_final_received_twice_is_found() -> None:
 def test_only_power_loss_excuses_a_missing_end() -> None:
     """Unsynced audio may be missing if power loss followed its client's end, and is counted; otherwise it is lost."""
     client, found = spoken()
-    kept = client.length - 4_000
-    facts = undisturbed(client.audio, SESSION, ENGINE, length=kept, reason="idle", holes=())
+    retained = client.length - 4_000
+    facts = undisturbed(client.audio, SESSION, ENGINE, length=retained, reason="idle", holes=())
     cut = found._replace(
-        audio=found.audio._replace(pcm=client.audio.samples[:kept].tobytes(), end_samples=kept), facts=facts
+        audio=found.audio._replace(pcm=client.audio.samples[:retained].tobytes(), end_samples=retained), facts=facts
     )
     assert judged(client, cut).lost
     assert judged(client, cut, LOSS).lost, "its end was on disk long before"

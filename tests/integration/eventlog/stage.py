@@ -99,9 +99,9 @@ class Stage:
         assert set(await self.log.append(appends)) == {Appended(Code.OK)}
         return keys, head
 
-    async def append(self, one: Append) -> Appended:
+    async def append(self, chunk: Append) -> Appended:
         """Appends one entry."""
-        [answer] = await self.log.append([one])
+        [answer] = await self.log.append([chunk])
         return answer
 
     async def entries(self, keys: SessionKeys, after: Position = START) -> list[AudioEntry]:
@@ -114,9 +114,9 @@ class Stage:
         facts = [json.loads(fact) for _, fact in await self.log.facts(keys.run(), START)]
         return [fact["text"] for fact in facts if "text" in fact]
 
-    async def commit(self, one: Commit) -> Committed:
+    async def commit(self, commit: Commit) -> Committed:
         """Makes one commit."""
-        [answer] = await self.log.commit([one])
+        [answer] = await self.log.commit([commit])
         return answer
 
     async def worker(self, consumer: str) -> Claims:

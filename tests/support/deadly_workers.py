@@ -8,7 +8,7 @@ from pathlib import Path
 from tests.support.commands import environment
 from tests.support.deployment import PARTITIONS
 from tests.support.tree import ROOT
-from tests.support.watching import Watcher
+from tests.support.watcher import Watcher
 
 _RECOGNISER = """
 import os, signal

@@ -58,7 +58,7 @@ def judge(findings: Findings, client: Client, found: StoredSession, losses: Sequ
     facts = [(at, timeless(fact, blank=blank)) for at, fact in found.facts]
     _judge_facts(findings, client, facts, [(at, timeless(fact, blank=blank)) for at, fact in is_wanted])
     _judge_read_models(findings, client, found)
-    _judge_client(findings, client, found, whole=reason == "stop")
+    _judge_client(findings, client, found, is_complete=reason == "stop")
     findings.utterances += sum(isinstance(fact, UtteranceFinal) for _, fact in found.facts)
     findings.audio_s += length / RATE_HZ
     findings.holes += len(found.audio.holes)
@@ -77,7 +77,7 @@ def _judge_audio(
     findings: Findings, client: Client, found: StoredSession, losses: Sequence[PowerLoss], length: int
 ) -> None:
     name, audio = client.session_id, found.audio
-    lived = [loss for loss in losses if loss.at_s >= client.begun_s]
+    lived = [loss for loss in losses if loss.at_s >= client.started_s]
     findings.wrong += [f"{name}: audio: {gap}" for gap in audio.gaps]
     findings.wrong += [f"{name}: {fault}" for fault in client.violations]
     if not audio.sealed:
@@ -141,17 +141,17 @@ def _compare(findings: Findings, what: str, is_wanted: Sequence[object], found: 
         findings.wrong.append(f"{what} is out of order")
 
 
-def _judge_client(findings: Findings, client: Client, found: StoredSession, *, whole: bool) -> None:
+def _judge_client(findings: Findings, client: Client, found: StoredSession, *, is_complete: bool) -> None:
     name, finals = client.session_id, [to_listed_final(final) for final in _finals(found.facts)]
     received = [(one["utterance"], one["text"]) for one in client.finals]
     facts = [(one.utterance, one.text) for one in finals]
     by_socket = client.end is not None and client.end["type"] == "session_end"
     # The client may have received finals that power loss took afterwards.
-    if whole and received != facts[: len(received)]:
+    if is_complete and received != facts[: len(received)]:
         findings.wrong.append(f"{name}: its client received other finals than the facts")
-    if whole and by_socket and len(received) < len(facts):
+    if is_complete and by_socket and len(received) < len(facts):
         findings.lost.append(f"{name}: its client received {len(received)} of {len(facts)} finals before the end")
-    if whole and client.end is not None and client.end["transcript"] != stitch(finals):
+    if is_complete and client.end is not None and client.end["transcript"] != stitch(finals):
         findings.wrong.append(f"{name}: its client received another transcript")
     noted = [fact for _, fact in found.facts if isinstance(fact, HoleNoted)]
     if len(noted) != len(found.audio.holes):

@@ -2,12 +2,12 @@
 
 import pytest
 from redis.exceptions import NoPermissionError
-from tests.integration.eventlog.stage import Stage, chunk
 
 from eventlog.log import Appended, Code
 from eventlog.positions import OPENED
 from eventlog.redis import redis_log
 from eventlog.work.uploads import read_credits
+from tests.integration.eventlog.stage import Stage, chunk
 
 OK, BROKEN = Appended(Code.OK), Appended(Code.BROKEN)
 

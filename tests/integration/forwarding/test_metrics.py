@@ -26,7 +26,7 @@ async def test_a_forwarder_is_measured(single: Server) -> None:
     await conversations(single, 5)
 
     def value(name: str) -> float:
-        return of(samples(meter.exposition("")[0].decode()), f"stenolog_sink_{name}", sink="webhooks")
+        return of(samples(meter.exposition("")[0].decode()), f"stenolog_{name}", sink="webhooks")
 
     await eventually_async(lambda: value("sink_forwarded_events_total") == 5 * FINALS, WAIT_S)
     assert (value("sink_retries_total"), value("sink_dead_letters_total")) == (5, 5)

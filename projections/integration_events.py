@@ -12,7 +12,6 @@ import msgspec
 from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
-from eventlog.readmodel.documents import stitch
 from eventlog.readmodel.statuses import FAILURES, format_iso
 from projections.cleaning import clean
 from projections.public_json import to_listed_final, to_seconds
@@ -103,9 +102,20 @@ def make_event(
     """
     position, fact = at
     match kind, fact:
-        case Kind.BATCH_COMPLETED | Kind.BATCH_FAILED, SessionEnded():
-            body = _batch(kind, opened, fact, finals)
+        case Kind.BATCH_COMPLETED | Kind.BATCH_FAILED, SessionEnded() if opened.batch is not None:
             occurred_ms = fact.ended_ms
+            body: dict[str, Any] = {
+                "version": VERSION, "interaction_id": opened.session_id, "tenant_id": opened.tenant_id,
+                "user_id": opened.batch.user_id, "account_id": opened.batch.account_id,
+                "timestamp": format_iso(fact.ended_ms),
+            }  # fmt: skip
+            if kind is Kind.BATCH_FAILED:
+                body |= {"status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
+            else:
+                said = [to_listed_final(final) for final in finals]
+                raw = " ".join(final.text for final in finals)
+                data = {"raw_transcript": raw, "cleaned_transcript": clean(said, opened.language)}
+                body |= {"status": "completed", "data": data}
         case Kind.UTTERANCE, UtteranceFinal():
             body = {"version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id,
                     **msgspec.to_builtins(to_listed_final(fact))}  # fmt: skip
@@ -122,19 +132,6 @@ def make_event(
         event_id=event_id(keys, position, kind), kind=kind, session_id=keys.session_id, tenant_id=opened.tenant_id,
         occurred_ms=occurred_ms, body=body,
     )  # fmt: skip
-
-
-def _batch(kind: Kind, opened: SessionOpened, fact: SessionEnded, finals: Sequence[UtteranceFinal]) -> dict[str, Any]:
-    assert opened.batch is not None  # noqa: S101 -- `batch_kinds` asks first
-    body: dict[str, Any] = {
-        "version": VERSION, "interaction_id": opened.session_id, "tenant_id": opened.tenant_id,
-        "user_id": opened.batch.user_id, "account_id": opened.batch.account_id, "timestamp": format_iso(fact.ended_ms),
-    }  # fmt: skip
-    if kind is Kind.BATCH_FAILED:
-        return {**body, "status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
-    said = [to_listed_final(final) for final in finals]
-    data = {"raw_transcript": stitch(said), "cleaned_transcript": clean(said, opened.language)}
-    return {**body, "status": "completed", "data": data}
 
 
 def _processed(fact: SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted) -> dict[str, Any]:

@@ -61,9 +61,9 @@ def to_listed_final(fact: UtteranceFinal) -> ListedFinal:
     return ListedFinal(
         utterance=fact.utterance,
         text=fact.text,
-        start=to_seconds(fact.start_samples, rate),
-        end=to_seconds(fact.end_samples, rate),
-        decided=to_seconds(fact.decided_samples, rate),
+        start=round(fact.start_samples / rate, _DECIMALS),
+        end=round(fact.end_samples / rate, _DECIMALS),
+        decided=round(fact.decided_samples / rate, _DECIMALS),
         confidence=round(fact.confidence, _DECIMALS),
         speaker=fact.speaker,
         channel=fact.channel,

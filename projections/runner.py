@@ -136,19 +136,19 @@ class ProjectionRunner:
             for projector in self.projectors:
                 projector.wake(partition)
             for forwarder in self.forwarders:
-                forwarder.wake(partition)
+                forwarder.notices.wake(partition)
             return
         for forwarder in self.forwarders:
             if forwarder.sink.name == sink and kind == FREED:
                 forwarder.wake_to_claim()
             elif forwarder.sink.name == sink:
-                forwarder.wake_to_redrive(partition)
+                forwarder.notices.wake_to_redrive(partition)
 
     def _wake_all(self) -> None:
         for projector in self.projectors:
             projector.wake()
         for forwarder in self.forwarders:
-            forwarder.wake()
+            forwarder.notices.wake()
 
     async def _sweep(self) -> None:
         await sweep_open_runs(self._server)

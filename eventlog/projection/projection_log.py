@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from eventlog.codec import UndecodableEventError, decode_fact
-from eventlog.events import Fact
+from eventlog.events import Fact, SessionOpened
 from eventlog.keys import PartitionKeys, RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.positions import START, Position
@@ -83,6 +83,12 @@ class RunFacts(NamedTuple):
         """The last position that was pulled: where the projection stands once all of it is applied."""
         ends = [part[-1][0] for part in (self.facts, self.undecodable) if part]
         return max(ends, default=self.after)
+
+    @property
+    def opened(self) -> SessionOpened | None:
+        """The run's first fact, if it was pulled and can be read."""
+        first = self.facts[0][1] if self.after == START and self.facts else None
+        return first if isinstance(first, SessionOpened) else None
 
     def first(self, count: int) -> RunFacts:
         """The first `count` facts, of one at least, with the undecodable ones before the last of them."""

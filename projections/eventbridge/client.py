@@ -6,7 +6,6 @@ boto3 is imported when the first client is made, since it takes longer to import
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -62,16 +61,7 @@ class Clients:
         self._session = session
         self._lock = threading.Lock()
         self._s3: Any = None
-        self._events = _new_client(session, "events", settings.endpoint_url)
-
-    def put_events(self, entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The answers, one an entry.
-
-        Raises:
-            Exception: botocore's, if the call as a whole failed.
-        """
-        answers: list[dict[str, Any]] = self._events.put_events(Entries=list(entries))["Entries"]
-        return answers
+        self.events = _new_client(session, "events", settings.endpoint_url)
 
     def put_object(self, stored: StoredBody) -> None:
         """Store an object; storing the same again changes nothing.
@@ -95,7 +85,7 @@ class Clients:
 
     def close(self) -> None:
         """Close the connections."""
-        for client in filter(None, (self._events, self._s3)):
+        for client in filter(None, (self.events, self._s3)):
             client.close()
 
 

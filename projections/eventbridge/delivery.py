@@ -1,4 +1,4 @@
-"""One call of the sink: checks its events, stores those that are too long, puts them on the bus, reads the results."""
+"""One call of the sink: stores events that are too long, puts entries on the bus, and keeps the results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from projections.eventbridge.bodies import find_fault
 from projections.eventbridge.client import Clients, EventBridgeSettings
-from projections.eventbridge.entries import Entry, make_entry, reference_body, split_requests, stored_body
+from projections.eventbridge.entries import Entry, reference_body, stored_body
 from projections.eventbridge.responses import (
     Failure,
     log_failure,
@@ -24,7 +24,7 @@ from projections.integration_events import Event, Kind
 
 logger = logging.getLogger(__name__)
 
-_HELD_UP = Result(Outcome.RETRY, "an earlier event of the session was not taken")
+HELD_UP = Result(Outcome.RETRY, "an earlier event of the session was not taken")
 
 
 @dataclass
@@ -34,41 +34,22 @@ class Delivery:
     settings: EventBridgeSettings
     clients: Clients
     events: Sequence[Event]
-    _results: list[Result] = field(default_factory=list)
-    _held_up: set[str] = field(default_factory=set)
+    results: list[Result]
+    """Of each event, in order; `HELD_UP` until its own is known."""
+    held_up: set[str] = field(default_factory=set)
     """Sessions one of whose events was not taken."""
 
-    async def run(self) -> list[Result]:
-        """Deliver the events, and return the result of each, in order."""
-        self._results = [_HELD_UP] * len(self.events)
-        source, bus_name = self.settings.source, self.settings.bus_name
-        entries: list[Entry] = []
-        for place, event in enumerate(self.events):
-            if event.session_id in self._held_up:
-                continue
-            if reason := find_fault(event.kind, event.body):
-                self._reject(place, reason)
-                continue
-            entry = make_entry(place, event, event.body, source=source, bus_name=bus_name)
-            if entry.size_bytes <= self.settings.max_bytes:
-                entries.append(entry)
-            elif (body := await self._store(place)) is not None:
-                entries.append(make_entry(place, event, body, source=source, bus_name=bus_name))
-        for request in split_requests(entries, self.settings.max_bytes):
-            await self._put([one for one in request if one.event.session_id not in self._held_up])
-        return self._results
-
-    async def _store(self, place: int) -> dict[str, Any] | None:
+    async def store(self, place: int) -> dict[str, Any] | None:
         """Store the body of an event that is too long, and return one that refers to it; None if that fails."""
         event, bucket = self.events[place], self.settings.bucket
         if not bucket or event.kind is not Kind.BATCH_COMPLETED:
             more = "" if bucket else ", and no bucket is set for such"
-            self._reject(place, f"the event is above EventBridge's size limit{more}")
+            self.reject(place, f"the event is above EventBridge's size limit{more}")
             return None
         stored = stored_body(event, self.settings.bucket_prefix)
         body = reference_body(event, bucket, stored)
         if reason := find_fault(event.kind, body):
-            self._reject(place, reason)
+            self.reject(place, reason)
             return None
         about = log_fields(event, self.settings.source)
         try:
@@ -81,22 +62,25 @@ class Delivery:
         logger.info("event stored in S3", extra={**about, "object_bytes": len(stored.content)})
         return body
 
-    def _reject(self, place: int, reason: str) -> None:
+    def reject(self, place: int, reason: str) -> None:
+        """Reject an event that the bus would never take."""
         event = self.events[place]
         self._fail(place, Result(Outcome.REJECTED, reason))
         about = {**log_fields(event, self.settings.source), **log_lengths(event)}
         logger.error("event rejected", extra={**about, "reason": reason})
 
     def _fail(self, place: int, result: Result) -> None:
-        self._results[place] = result
-        self._held_up.add(self.events[place].session_id)
+        self.results[place] = result
+        self.held_up.add(self.events[place].session_id)
 
-    async def _put(self, entries: Sequence[Entry]) -> None:
+    async def put(self, request: Sequence[Entry]) -> None:
         """Make one request; if it fails as a whole by the fault of one of its entries, halves of it."""
+        entries = [one for one in request if one.event.session_id not in self.held_up]
         if not entries:
             return
+        fields, put_events = [one.fields for one in entries], self.clients.events.put_events
         try:
-            answers = await in_daemon_thread(lambda: self.clients.put_events([one.fields for one in entries]))
+            answers: list[dict[str, Any]] = await in_daemon_thread(lambda: put_events(Entries=fields)["Entries"])
         except Exception as error:  # noqa: BLE001 - time-outs, refusals, garbage: all are logged and judged
             await self._put_halves(entries, read_failure(error, self.clients.secrets()))
             return
@@ -105,7 +89,7 @@ class Delivery:
             result = read_result(answer)
             about = {**log_fields(entry.event, self.settings.source), "detail_bytes": entry.detail_bytes}
             if result.outcome is Outcome.SENT:
-                self._results[entry.place] = result
+                self.results[entry.place] = result
                 logger.info("event forwarded", extra={**about, "aws_event_id": str(answer.get("EventId"))})
             else:
                 self._fail(entry.place, result)
@@ -119,8 +103,8 @@ class Delivery:
         ])  # fmt: skip
         if failure.blames_entry and len(entries) > 1:
             half = len(entries) // 2
-            await self._put(entries[:half])
-            await self._put(entries[half:])
+            await self.put(entries[:half])
+            await self.put(entries[half:])
             return
         outcome = Outcome.REJECTED if failure.blames_entry else Outcome.RETRY
         for one in entries:

@@ -9,9 +9,10 @@ import time
 from collections.abc import Sequence
 
 from eventlog.keys import SINKS
+from projections.eventbridge.bodies import find_fault
 from projections.eventbridge.client import MOST_CALLS, Clients, EventBridgeSettings, connect
-from projections.eventbridge.delivery import Delivery
-from projections.eventbridge.entries import MOST_ENTRIES
+from projections.eventbridge.delivery import HELD_UP, Delivery
+from projections.eventbridge.entries import MOST_ENTRIES, Entry, make_entry, split_requests
 from projections.eventbridge.responses import Failure, log_failure, log_fields, log_lengths, read_failure
 from projections.eventbridge.threads import in_daemon_thread
 from projections.forwarding.sink import Outcome, Result
@@ -65,8 +66,27 @@ class EventBridge:
         """Put the events on the bus; the result of each says whether another try may help."""
         if self._clients is None:
             await self._wait_for_credentials()
-        if self._clients is not None:
-            return await Delivery(self._settings, self._clients, events).run()
+        if self._clients is None:
+            return self._skip_without_credentials(events)
+        delivery = Delivery(self._settings, self._clients, events, [HELD_UP] * len(events))
+        source, bus_name, most_bytes = self._settings.source, self._settings.bus_name, self._settings.max_bytes
+        entries: list[Entry] = []
+        for place, event in enumerate(events):
+            if event.session_id in delivery.held_up:
+                continue
+            if reason := find_fault(event.kind, event.body):
+                delivery.reject(place, reason)
+                continue
+            entry = make_entry(place, event, event.body, source=source, bus_name=bus_name)
+            if entry.size_bytes <= most_bytes:
+                entries.append(entry)
+            elif (body := await delivery.store(place)) is not None:
+                entries.append(make_entry(place, event, body, source=source, bus_name=bus_name))
+        for request in split_requests(entries, most_bytes):
+            await delivery.put(request)
+        return delivery.results
+
+    def _skip_without_credentials(self, events: Sequence[Event]) -> list[Result]:
         result = _NO_CREDENTIALS
         if self._failure is not None:
             result = Result(Outcome.RETRY, f"AWS: {self._failure.code}")

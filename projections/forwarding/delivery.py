@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import islice
 
-from eventlog.keys import PartitionKeys
 from eventlog.log import LogUnavailableError
 from eventlog.redis.server import Server
-from projections.forwarding.event_batches import Batch, make_events
+from projections.forwarding.event_batches import Batch
 from projections.forwarding.fact_reader import UnreadableFactError, read_finals
+from projections.forwarding.partition_assignment import PartitionAssignment
 from projections.forwarding.sink import Outcome, Result, Sink
-from projections.integration_events import Event
+from projections.integration_events import Event, make_event
 
 FINALS_ON_LOOP = 64
 """Utterances whose text is cleaned on the event loop, for some milliseconds; more of them in a thread."""
@@ -29,29 +29,34 @@ _log = logging.getLogger(__name__)
 
 
 async def deliver(
-    server: Server, sink: Sink, batches: Sequence[tuple[Batch, int]], may_send: Callable[[PartitionKeys], bool]
+    server: Server, sink: Sink, batches: Sequence[tuple[Batch, int]], assignment: PartitionAssignment
 ) -> list[Delivered]:
-    """Send the first events of each batch in one call; a batch that no longer `may_send` then isn't handed over."""
+    """Send the first events of each batch in one call; a batch whose claim is stale by then isn't handed over."""
     made: list[tuple[Batch, list[Event | Result]]] = []
     delivered: list[Delivered] = []
     for batch, count in batches:
-        try:
-            if batch.finals is None and any(one.kind.needs_finals for one in islice(batch.pending, count)):
-                batch.finals = await read_finals(server, batch.keys)
-        except UnreadableFactError as error:
-            made.append((batch, [Result(Outcome.REJECTED, str(error))] * count))
-        except LogUnavailableError:
-            delivered.append((batch, None))
+        found: list[Event | Result] = []
+        for pending in list(islice(batch.pending, count)):
+            position, fact, kind = pending[1:]
+            try:
+                if kind.needs_finals and batch.finals is None:
+                    batch.finals = await read_finals(server, batch.keys)
+                finals = batch.finals or ()
+                assert batch.opened is not None  # noqa: S101 - without it a batch has no events
+                of = kind, batch.keys, batch.opened, (position, fact), finals
+                is_long = kind.needs_finals and len(finals) > FINALS_ON_LOOP
+                found.append(await asyncio.to_thread(make_event, *of) if is_long else make_event(*of))
+            except LogUnavailableError:
+                delivered.append((batch, None))
+                break
+            except Exception as error:  # noqa: BLE001 - a defect costs one event; its text could quote the transcript
+                reason = str(error) if isinstance(error, UnreadableFactError) else type(error).__name__
+                found.append(Result(Outcome.REJECTED, reason))
         else:
-            is_long = batch.finals is not None and len(batch.finals) > FINALS_ON_LOOP
-            made.append((batch, await asyncio.to_thread(make_events, batch, count) if is_long
-                         else make_events(batch, count)))  # fmt: skip
-    ready = []
-    for batch, found in made:
-        if may_send(batch.keys.partition):
-            ready.append((batch, found))
-        else:
-            delivered.append((batch, None))
+            made.append((batch, found))
+    sendable = assignment.sendable
+    ready = [(batch, found) for batch, found in made if batch.keys.partition in sendable]
+    delivered += [(batch, None) for batch, _ in made if batch.keys.partition not in sendable]
     events = [one for _, found in ready for one in found if isinstance(one, Event)]
     try:
         async with asyncio.timeout(CALL_S):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import NamedTuple
 
 from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
@@ -15,7 +14,7 @@ from eventlog.projection.dead_letters import DeadLetter
 from eventlog.projection.projection_log import RunFacts
 from projections.forwarding.run_scheduler import Retry, next_retry
 from projections.forwarding.sink import Outcome, Result
-from projections.integration_events import Event, Kind, event_id, make_event
+from projections.integration_events import Kind, event_id
 
 Kinds = Callable[[SessionOpened, Fact], Sequence[Kind]]
 
@@ -118,18 +117,6 @@ def make_redriven_batch(
     pending = deque(PendingEvent(START, dead_letter.position, fact, kind) for kind in found if fact is not None)
     unreadable = [(START, UNREADABLE)] if opened is None or fact is None else []
     return Batch(dead_letter.id, dead_letter.keys, opened, pending, unreadable=unreadable, dead_letter=dead_letter)
-
-
-def make_events(batch: Batch, count: int) -> list[Event | Result]:
-    """Make the first `count` events; the result of one that can't be made stands in its place."""
-    made: list[Event | Result] = []
-    for one in islice(batch.pending, count):
-        try:
-            assert batch.opened is not None  # noqa: S101 - without it a batch has no events
-            made.append(make_event(one.kind, batch.keys, batch.opened, (one.position, one.fact), batch.finals or ()))
-        except Exception as error:  # noqa: BLE001 - a defect costs one event; its text could quote the transcript
-            made.append(Result(Outcome.REJECTED, type(error).__name__))
-    return made
 
 
 class Judge(NamedTuple):

@@ -2,60 +2,21 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 
 from eventlog.codec import UndecodableEventError, decode_fact
 from eventlog.events import Fact, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.log import LogUnavailableError
-from eventlog.positions import START, Position
+from eventlog.positions import Position
 from eventlog.projection.dead_letters import DeadLetter
-from eventlog.projection.projection_log import FACTS_PER_PULL, RunFacts
+from eventlog.projection.projection_log import FACTS_PER_PULL
 from eventlog.redis.server import Server
 from projections.integration_events import Event, Kind, make_event
-
-MOST_CACHED = 4096
-"""Some 4 MB: several times as many sessions as one deployment has open by default."""
 
 
 class UnreadableFactError(ValueError):
     """A fact that is needed is of no version that this build knows."""
-
-
-class OpenedCache:
-    """The first facts of runs, which all their events quote; the last ones stay cached."""
-
-    def __init__(self, server: Server) -> None:
-        """Read from `server` those that are not cached."""
-        self._server = server
-        self._cached: OrderedDict[str, SessionOpened | None] = OrderedDict()
-
-    async def read(self, pulled: Sequence[RunFacts], others: Sequence[RunKeys] = ()) -> dict[str, SessionOpened | None]:
-        """How these runs were opened, by name; None where that can't be read.
-
-        Raises:
-            LogUnavailableError: if some can't be reached.
-        """
-        found: dict[str, SessionOpened | None] = {}
-        for keys, after, facts in ((one.keys, one.after, one.facts) for one in pulled):
-            if after == START:
-                first = facts[0][1] if facts else None
-                found[keys.member] = first if isinstance(first, SessionOpened) else None
-        unread: list[RunKeys] = []
-        for keys in (*(one.keys for one in pulled), *others):
-            if keys.member not in found and keys.member in self._cached:
-                found[keys.member] = self._cached[keys.member]
-            elif keys.member not in found:
-                unread.append(keys)
-        if unread:
-            found |= await read_opened(self._server, unread)
-        for name, opened in found.items():
-            self._cached[name] = opened
-            self._cached.move_to_end(name)
-        while len(self._cached) > MOST_CACHED:
-            self._cached.popitem(last=False)
-        return found
 
 
 async def rebuild_event(server: Server, dead_letter: DeadLetter) -> Event | None:
@@ -94,11 +55,11 @@ async def read_opened(server: Server, runs: Iterable[RunKeys]) -> dict[str, Sess
     Raises:
         LogUnavailableError: if some can't be reached.
     """
-    requested = list(runs)
-    found = await read_facts(server, [(keys, None) for keys in requested])
+    asked = list(runs)
+    found = await read_facts(server, [(keys, None) for keys in asked])
     return {
         keys.member: fact if isinstance(fact, SessionOpened) else None
-        for keys, fact in zip(requested, found, strict=True)
+        for keys, fact in zip(asked, found, strict=True)
     }
 
 

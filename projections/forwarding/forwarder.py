@@ -6,28 +6,24 @@ import asyncio
 import logging
 import random
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
 from eventlog.keys import RunKeys
 from eventlog.log import Code, LogUnavailableError
 from eventlog.projection.dead_letters import DeadLetter
-from eventlog.projection.projection_log import ProjectionLog
+from eventlog.projection.projection_log import Applied, ProjectionLog
 from eventlog.projection.sink_state import PartitionClaims
 from eventlog.service import ServiceTasks
 from projections.forwarding.batch_reader import UNREACHED_PAUSE_S, BatchReader
 from projections.forwarding.delivery import Delivered, deliver
-from projections.forwarding.event_batches import Batch, Judge, Progress
+from projections.forwarding.event_batches import Batch, Judge
 from projections.forwarding.notice_reader import NoticeReader
 from projections.forwarding.partition_assignment import PartitionAssignment
-from projections.forwarding.progress_writer import ProgressWriter
-from projections.forwarding.run_scheduler import CAP_S, RunScheduler, retry_delay_s
+from projections.forwarding.progress_writer import RETRY_S, ProgressWriter
+from projections.forwarding.run_scheduler import RunScheduler
 from projections.forwarding.sink import Sink
 from projections.forwarding.sink_stats import SinkStats
-
-RETRY_S = 0.5
-"""After an error of Redis: a restart takes about as long, and a try a millisecond."""
 
 FINISH_S = 3.0
 """How long deliveries under way may take at the end; another forwarder sends again what they leave."""
@@ -44,7 +40,7 @@ MOST_UNWRITTEN = 1024
 START_RETRY_S = 5.0
 """A sink that can't even be started has a defect; others go on, and this one is tried again."""
 
-_NEVER, _AT_ONCE = float("inf"), float("-inf")
+_AT_ONCE = float("-inf")
 
 _log = logging.getLogger(__name__)
 
@@ -85,15 +81,17 @@ class Forwarder:
         self._dead_letters: RunScheduler[DeadLetter] = RunScheduler()
         claims = PartitionClaims(log.server, sink.name, log.consumer, lease_ms=terms.lease_ms)
         self.assignment = PartitionAssignment(claims, terms.clock)
-        self._notices = NoticeReader(log, self._runs, self._dead_letters, terms.clock)
+        self._woken = asyncio.Event()
+        self.notices = NoticeReader(log, self._runs, self._dead_letters, terms.clock, self._woken)
         self._reader = BatchReader(log, sink.kinds, self._runs, self._dead_letters, terms.clock)
-        self._progress = ProgressWriter(log, session_ttl_s=terms.session_ttl_s)
-        self._ready: deque[Batch] = deque()
+        self._ready = self._reader.ready
+        self._progress = ProgressWriter(
+            log, self._runs, self._dead_letters, self._ready,
+            clock=terms.clock, draw=terms.draw, session_ttl_s=terms.session_ttl_s,
+        )  # fmt: skip
         self._deliveries: dict[asyncio.Task[list[Delivered]], list[tuple[Batch, int]]] = {}
-        self._delivered: list[Delivered] = []
         self._tasks = ServiceTasks()
         self._is_stopping = False
-        self._woken = asyncio.Event()
         self._is_down = False
         self._retry_s = _AT_ONCE
         self._has_more = False
@@ -101,7 +99,12 @@ class Forwarder:
     @property
     def is_idle(self) -> bool:
         """Whether it knows of nothing to do."""
-        return not (len(self._runs) or len(self._dead_letters) or len(self._progress) or self._notices.is_walking)
+        return not (len(self._runs) or len(self._dead_letters) or len(self._progress) or self.notices.is_walking)
+
+    @property
+    def _has_room(self) -> bool:
+        wanted = CALLS_READY * self.sink.most_calls * self.sink.most_events
+        return sum(len(batch.pending) for batch in self._ready) < wanted and len(self._progress) < MOST_UNWRITTEN
 
     async def start(self) -> None:
         """Begin to forward; returns at once, also while Redis or the sink can't be reached."""
@@ -119,20 +122,9 @@ class Forwarder:
         await self._tasks.stop(timeout_s=STOP_TIMEOUT_S)
         await self.sink.stop()
 
-    def wake(self, partition: int | None = None) -> None:
-        """Read the notices of a partition, or of every one, soon."""
-        everywhere = range(len(self._log.server.keys.partitions))
-        if self._notices.wake(everywhere if partition is None else (partition,)):
-            self._woken.set()
-
     def wake_to_claim(self) -> None:
         """Rebalance at once: a partition has no forwarder any more."""
         self.assignment.next_rebalance_s = self._clock()
-        self._woken.set()
-
-    def wake_to_redrive(self, partition: int) -> None:
-        """Read a partition's redriven dead letters at once."""
-        self._notices.wake_to_redrive(partition)
         self._woken.set()
 
     async def _forward(self) -> None:
@@ -149,20 +141,31 @@ class Forwarder:
 
     async def _round(self) -> None:
         """Do once whatever can be done, in the order of the data."""
-        await self._rebalance()
-        await self._notices.read()
-        self._runs.wake(self._clock())
-        self._dead_letters.wake(self._clock())
-        await self._pull_batches()
-        self._start_deliveries()
-        self._judge_results()
-        await self._write_progress()
+        now_s = self._clock()
+        if now_s >= self.assignment.next_rebalance_s:
+            await self._rebalance()
+        if now_s >= self.notices.catch_up_s:
+            await self.notices.catch_up()
+        if now_s >= self.notices.next_read_s:
+            await self.notices.read()
+        for scheduler in (self._runs, self._dead_letters):
+            if now_s >= scheduler.next_due_s:
+                scheduler.wake(now_s)
+        waiting, self._has_more = self._runs.ready + self._dead_letters.ready, False
+        if waiting and self._has_room:
+            await self._reader.pull(self.assignment.sendable)
+            # Also if nothing came of them: thousands of runs without news are walked over as fast as others.
+            self._has_more = self._runs.ready + self._dead_letters.ready < waiting
+        if self._ready:
+            self._start_deliveries()
+        if self._reader.empty or any(task.done() for task in self._deliveries):
+            self._judge_results()
+        if now_s >= self._progress.next_s:
+            await self._progress.write()
 
     async def _rebalance(self) -> None:
         """Renew the claims on partitions; gain and lose some, so that all living forwarders have a fair share."""
         now_s = self._clock()
-        if now_s < self.assignment.next_rebalance_s:
-            return
         busy = {batch.keys.partition for call in self._deliveries.values() for batch, _ in call}
         busy |= {one.batch.keys.partition for one in self._progress.unwritten}
         held = len(self.assignment)
@@ -170,37 +173,21 @@ class Forwarder:
         self.stats.waiting = self._runs.waiting + self._dead_letters.waiting
         self.stats.failing_s = max(self._runs.oldest_failing_s(now_s), self._dead_letters.oldest_failing_s(now_s))
         gained, lost = await self.assignment.rebalance(self.stats.payload(), busy)
-        self._notices.revoke(lost)
-        self._notices.assign(gained)
+        self.notices.revoke(lost)
+        self.notices.assign(gained)
         if len(self.assignment) != held:
             _log.info("partitions assigned", extra={"sink": self.sink.name, "partitions": len(self.assignment)})
 
-    async def _pull_batches(self) -> None:
-        """Make batches ready, up to some calls' worth of events."""
-        wanted = CALLS_READY * self.sink.most_calls * self.sink.most_events
-        self._has_more = False
-        if sum(len(batch.pending) for batch in self._ready) >= wanted or len(self._progress) >= MOST_UNWRITTEN:
-            return
-        before = self._runs.ready + self._dead_letters.ready
-        for read in (self._reader.redrive, self._reader.pull):
-            for batch in await read(self.assignment.may_send):
-                self._has_more = True
-                if batch.pending:
-                    self._ready.append(batch)
-                else:
-                    self._delivered.append((batch, ()))
-        # Also if nothing came of them: thousands of runs without news are walked over as fast as others.
-        self._has_more |= self._runs.ready + self._dead_letters.ready < before
-
     def _start_deliveries(self) -> None:
         """Start as many calls of the sink as it has places and events for."""
+        sendable = self.assignment.sendable
         places = self.sink.most_calls - sum(not task.done() for task in self._deliveries)
         while self._ready and places:
             call: list[tuple[Batch, int]] = []
             room = self.sink.most_events
             while self._ready and room:
                 batch = self._ready.popleft()
-                if not self.assignment.may_send(batch.keys.partition):
+                if batch.keys.partition not in sendable:
                     scheduler = self._runs if batch.dead_letter is None else self._dead_letters
                     scheduler.put_back(batch.name)
                     continue
@@ -208,7 +195,7 @@ class Forwarder:
                 call.append((batch, count))
                 room -= count
             if call:
-                work = deliver(self._log.server, self.sink, call, self.assignment.may_send)
+                work = deliver(self._log.server, self.sink, call, self.assignment)
                 task = asyncio.create_task(work, name=f"deliver to {self.sink.name}")
                 self._deliveries[task] = call
                 task.add_done_callback(lambda _: self._woken.set())
@@ -216,7 +203,8 @@ class Forwarder:
 
     def _judge_results(self) -> None:
         """Turn the results of deliveries that ended into progress."""
-        delivered, self._delivered = self._delivered, []
+        delivered: list[Delivered] = [(batch, ()) for batch in self._reader.empty]
+        self._reader.empty.clear()
         for task in [task for task in self._deliveries if task.done()]:
             delivered += task.result()
             del self._deliveries[task]
@@ -227,7 +215,7 @@ class Forwarder:
         for batch, results in delivered:
             scheduler = self._runs if batch.dead_letter is None else self._dead_letters
             if results is None:  # the claim was stale, or the facts could not be reached
-                if self.assignment.may_send(batch.keys.partition):
+                if batch.keys.partition in self.assignment.sendable:
                     scheduler.postpone(batch.name, self._clock() + UNREACHED_PAUSE_S)
                 else:
                     scheduler.put_back(batch.name)
@@ -241,39 +229,7 @@ class Forwarder:
             elif progress.dead_letters or progress.position != batch.after:
                 self._progress.unwritten.append(progress)
             else:
-                self._continue(progress)
-
-    async def _write_progress(self) -> None:
-        """Write positions and dead letters; later deliveries are under way meanwhile."""
-        if self._clock() < self._retry_s:
-            return
-        for progress, code in await self._progress.write():
-            name = progress.batch.name
-            if code == Code.OK:
-                self._continue(progress)
-            elif code == Code.MISPLACED:
-                self._runs.postpone(name, self._clock() + CAP_S, progress.retry)
-            else:  # STALE: another forwarder was here; GONE: expired or erased, and nothing brings it back
-                self._runs.finish(name, again=code == Code.STALE)
-        if self._progress.unwritten_dead_letters:
-            for dead_letter in await self._progress.write_dead_letters():
-                self._dead_letters.finish(dead_letter.id, again=False)
-        if len(self._progress):  # a node is away; the others' runs go on
-            self._retry_s = self._clock() + RETRY_S
-
-    def _continue(self, progress: Progress) -> None:
-        """Go on with a batch whose progress is written: retry, send its next events, or finish it."""
-        batch, retry = progress.batch, progress.retry
-        scheduler = self._runs if batch.dead_letter is None else self._dead_letters
-        if retry is not None:
-            delay_s = retry_delay_s(retry.attempts, self._terms.draw())
-            scheduler.postpone(batch.name, self._clock() + delay_s, retry)
-        elif batch.pending:
-            scheduler.retries.pop(batch.name, None)
-            self._ready.append(batch)
-            self._has_more = True
-        else:
-            scheduler.finish(batch.name, again=batch.has_more)
+                self._progress.written.append((progress, Applied(Code.OK)))
 
     async def _wait_for_work(self) -> None:
         while (pause_s := self._next_s() - self._clock()) > 0:
@@ -291,11 +247,12 @@ class Forwarder:
             return _AT_ONCE
         if self._is_down:
             return self._retry_s
-        if self._has_more or any(task.done() for task in self._deliveries):
+        has_place = bool(self._ready) and len(self._deliveries) < self.sink.most_calls
+        if self._has_more or has_place or any(task.done() for task in self._deliveries):
             return _AT_ONCE
         return min(
-            self.assignment.next_rebalance_s, self._notices.next_s, self._runs.next_due_s,
-            self._dead_letters.next_due_s, self._retry_s if len(self._progress) else _NEVER,
+            self.assignment.next_rebalance_s, self.notices.catch_up_s, self.notices.next_read_s,
+            self._runs.next_due_s, self._dead_letters.next_due_s, self._progress.next_s,
         )
 
     async def _attempt(self, work: Callable[[], Awaitable[None]]) -> None:
@@ -328,6 +285,5 @@ class Forwarder:
         if self._deliveries:
             await asyncio.wait(set(self._deliveries), timeout=FINISH_S)
         self._judge_results()
-        self._retry_s = _AT_ONCE
-        for work in (self._write_progress, self._notices.ack, self.assignment.release):
+        for work in (self._progress.write, self.notices.ack, self.assignment.release):
             await self._attempt(work)

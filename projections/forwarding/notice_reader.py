@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
 from eventlog.keys import LIVE_RUN, PartitionKeys, RunKeys
@@ -50,17 +51,20 @@ class NoticeReader:
 
     def __init__(
         self, log: ProjectionLog, runs: RunScheduler[RunKeys], dead_letters: RunScheduler[DeadLetter],
-        clock: Callable[[], float],
-    ) -> None:
-        """Read as `log`'s consumer."""
+        clock: Callable[[], float], woken: asyncio.Event,
+    ) -> None:  # fmt: skip
+        """Read as `log`'s consumer; sets `woken` when it has to read earlier than it said."""
         self._log = log
         self._runs = runs
         self._dead_letters = dead_letters
         self._clock = clock
         self._assigned: dict[int, PartitionKeys] = {}
+        self._is_woken = woken
         self._woken: set[int] = set()
-        self._next_read_s = float("inf")
+        self.next_read_s = float("inf")
+        """When to read notices."""
         self._next_sweep_s = float("-inf")
+        self._is_sweep = False
         self._next_walk_s = float("-inf")
         self._unconfirmed: set[int] = set()
         self._unacked: dict[PartitionKeys, list[bytes]] = {}
@@ -68,11 +72,11 @@ class NoticeReader:
         self._redriven: set[int] = set()
 
     @property
-    def next_s(self) -> float:
-        """When to read again; minus infinity for at once."""
+    def catch_up_s(self) -> float:
+        """When to catch up; minus infinity for at once."""
         if self._redriven or self._may_walk:
             return float("-inf")
-        return min(self._next_read_s, self._next_sweep_s) if self._assigned else float("inf")
+        return self._next_sweep_s if self._assigned else float("inf")
 
     @property
     def is_walking(self) -> bool:
@@ -92,7 +96,7 @@ class NoticeReader:
             self._redriven.add(partition.number)
             self._walks.append(_Walk(partition))
             self._woken.add(partition.number)
-            self._next_read_s = self._clock()
+            self.next_read_s = self._clock()
 
     def revoke(self, partitions: Iterable[PartitionKeys]) -> None:
         """Forget these, which are other forwarders' now."""
@@ -104,37 +108,65 @@ class NoticeReader:
             self._dead_letters.drop(partition)
         self._walks = deque(walk for walk in self._walks if walk.partition.number in self._assigned)
 
-    def wake(self, numbers: Iterable[int]) -> bool:
-        """Read these partitions' notices after `LINGER_S`; whether that made the next read earlier."""
+    def wake(self, partition: int | None = None) -> None:
+        """Read the notices of a partition, or of every one, after `LINGER_S`."""
         before = len(self._woken)
-        self._woken.update(number for number in numbers if number in self._assigned)
-        if before or not self._woken:
-            return False
-        self._next_read_s = self._clock() + LINGER_S
-        return True
+        self._woken |= self._assigned.keys() if partition is None else self._assigned.keys() & {partition}
+        if self._woken and not before:
+            self.next_read_s = self._clock() + LINGER_S
+            self._is_woken.set()
 
-    def wake_to_redrive(self, number: int) -> None:
-        """Read a partition's redriven letters at once."""
-        if number in self._assigned:
-            self._redriven.add(number)
+    def wake_to_redrive(self, partition: int) -> None:
+        """Read a partition's redriven dead letters at once."""
+        if partition in self._assigned:
+            self._redriven.add(partition)
+            self._is_woken.set()
 
     async def read(self) -> None:
-        """Read notices, redriven letters and the next page of a walk, as far as they are due.
+        """Schedule the runs of woken partitions' notices; after a sweep these are all partitions.
 
         Raises:
-            LogUnavailableError: if Redis can't be reached; unread partitions are read again.
+            LogUnavailableError: if Redis can't be reached; the next sweep follows at once.
         """
+        if len(self._runs) >= MOST_SCHEDULED:
+            self.next_read_s = self._clock() + FULL_PAUSE_S
+            return
+        partitions = [self._assigned[number] for number in sorted(self._woken)]
+        self._woken.clear()
+        self.next_read_s = float("inf")
+        own = frozenset(one.number for one in partitions if one.number in self._unconfirmed)
+        self._unconfirmed |= {one.number for one in partitions}  # until the answer shows that none got lost on the way
+        next_sweep_s, self._next_sweep_s = self._next_sweep_s, float("-inf")  # should this read fail
+        idle_ms = ABANDONED_MS if self._is_sweep else None
+        news = await self._log.read_notices(partitions, own=own, idle_ms=idle_ms) if partitions else []
+        self._next_sweep_s, self._is_sweep = next_sweep_s, False
+        for one in news:
+            self._unconfirmed.discard(one.partition.number)
+            for notice, member in one.notices:
+                keys = self._log.server.keys.of_run(member)
+                if member and keys.run == LIVE_RUN:  # sinks get events of live runs alone; a replay makes none
+                    self._runs.add(keys.member, keys)
+                self._unacked.setdefault(one.partition, []).append(notice)
+            if len(one.notices) >= NOTICES_PER_READ:
+                self._woken.add(one.partition.number)
+                self.next_read_s = self._clock()
+            if one.walk and (one.partition, one.walk) not in [(walk.partition, walk.token) for walk in self._walks]:
+                self._walks.append(_Walk(one.partition, one.walk))
+
+    async def catch_up(self) -> None:
+        """Begin a sweep, read redriven dead letters and the next page of a walk, as far as they are due."""
         now_s = self._clock()
-        sweeping = now_s >= self._next_sweep_s
-        if sweeping:
+        if now_s >= self._next_sweep_s:
             await self._ack_if_reached()
             self._redriven.update(self._assigned)
-            await self._read_notices(list(self._assigned.values()), sweeping=True)
+            self._woken.update(self._assigned)
+            self._is_sweep = True
+            self.next_read_s = now_s
             self._next_sweep_s = now_s + SWEEP_S
-        elif now_s >= self._next_read_s:
-            await self._read_notices([self._assigned[number] for number in sorted(self._woken)], sweeping=False)
-        await self._read_redriven()
-        await self._walk_on()
+        if self._redriven:
+            await self._read_redriven()
+        if self._may_walk:
+            await self._walk_on()
 
     async def ack(self) -> None:
         """Ack the notices of all scheduled runs; they come again where that fails.
@@ -154,53 +186,19 @@ class NoticeReader:
             _log.debug("notices not acked; they come again", extra={"sink": self._log.projection, "error": error})
             self._unconfirmed.update(partition.number for partition in unacked if partition.number in self._assigned)
 
-    async def _read_notices(self, partitions: Sequence[PartitionKeys], *, sweeping: bool) -> None:
-        if not partitions:
-            return
-        if len(self._runs) >= MOST_SCHEDULED:
-            self._next_read_s = self._clock() + FULL_PAUSE_S
-            return
-        numbers = {partition.number for partition in partitions}
-        self._woken -= numbers
-        self._next_read_s = self._next_read_s if self._woken else float("inf")
-        own = frozenset(self._unconfirmed & numbers)
-        self._unconfirmed |= numbers  # until the answer shows that no notice got lost on the way
-        news = await self._log.read_notices(partitions, own=own, idle_ms=ABANDONED_MS if sweeping else None)
-        for one in news:
-            self._unconfirmed.discard(one.partition.number)
-            self._schedule(member for _, member in one.notices)
-            self._unacked.setdefault(one.partition, []).extend(notice for notice, _ in one.notices)
-            if len(one.notices) >= NOTICES_PER_READ:
-                self._woken.add(one.partition.number)
-                self._next_read_s = self._clock()
-            if one.walk and (one.partition, one.walk) not in [(walk.partition, walk.token) for walk in self._walks]:
-                self._walks.append(_Walk(one.partition, one.walk))
-
-    def _schedule(self, members: Iterable[str]) -> None:
-        of_run = self._log.server.keys.of_run
-        for member in members:
-            keys = of_run(member)
-            # Sinks get events of live runs alone; a replay makes none.
-            if member and keys.run == LIVE_RUN:
-                self._runs.add(keys.member, keys)
-
     async def _read_redriven(self) -> None:
-        if not self._redriven:
-            return
         numbers, self._redriven = self._redriven, set()
         partitions = [self._assigned[number] for number in sorted(numbers) if number in self._assigned]
         try:
             found = await read_redriven(self._log.server, self._log.projection, partitions, MOST_REDRIVEN)
         except LogUnavailableError as error:  # each sweep reads them
-            _log.debug("redriven letters not read; retrying", extra={"sink": self._log.projection, "error": error})
+            _log.debug("redriven dead letters not read; retrying", extra={"sink": self._log.projection, "error": error})
             return
         for dead_letter in found:
             if dead_letter.id not in self._dead_letters:
                 self._dead_letters.add(dead_letter.id, dead_letter)
 
     async def _walk_on(self) -> None:
-        if not self._may_walk:
-            return
         walk = self._walks[0]
         try:
             walk.pages = walk.pages or self._log.walk(walk.partition)
@@ -218,4 +216,6 @@ class NoticeReader:
             self._walks.popleft()
             return
         if walk.partition.number in self._assigned:
-            self._schedule(keys.member for keys in runs)
+            for keys in runs:
+                if keys.run == LIVE_RUN:
+                    self._runs.add(keys.member, keys)

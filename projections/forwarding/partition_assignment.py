@@ -40,16 +40,16 @@ class PartitionAssignment:
     def __len__(self) -> int:
         return len(self._renewed_s)
 
-    def may_send(self, partition: PartitionKeys) -> bool:
-        """Whether the claim is fresh enough to begin something, and to stay.
+    @property
+    def sendable(self) -> frozenset[PartitionKeys]:
+        """The partitions whose claims are fresh enough to begin something, and stay.
 
-        Renewed each third of the lease, it is two thirds old only after an outage or a pause of this process: then it
-        is renewed first, for another process may have it by now.
+        Renewed each third of the lease, a claim is two thirds old only after an outage or a pause of this process: then
+        it is renewed first, for another process may have it by now.
         """
-        renewed_s = self._renewed_s.get(partition)
-        if renewed_s is None or partition in self.releasing:
-            return False
-        return self._clock() - renewed_s <= self._lease_s * (REBALANCES_PER_LEASE - 1) / REBALANCES_PER_LEASE
+        since_s = self._clock() - self._lease_s * (REBALANCES_PER_LEASE - 1) / REBALANCES_PER_LEASE
+        fresh = (partition for partition, renewed_s in self._renewed_s.items() if renewed_s >= since_s)
+        return frozenset(fresh) - self.releasing
 
     def expire(self) -> None:
         """Send nothing before the claims are renewed: Redis could not be reached."""

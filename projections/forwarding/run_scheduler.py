@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Collection, Iterator
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from eventlog.keys import PartitionKeys
@@ -92,13 +92,13 @@ class RunScheduler(Generic[Item]):
         elif name not in self._waiting:
             self._ready[name] = item
 
-    def take(self, most: int, may_take: Callable[[PartitionKeys], bool]) -> list[Item]:
-        """Take some that are ready, of partitions that `may_take` allows; they are under way then."""
+    def take(self, most: int, partitions: Collection[PartitionKeys]) -> list[Item]:
+        """Take some of these partitions that are ready; they are under way then."""
         found: dict[str, Item] = {}
         for name, item in self._ready.items():
             if len(found) == most:
                 break
-            if may_take(item.partition):
+            if item.partition in partitions:
                 found[name] = item
         for name in found:
             del self._ready[name]

@@ -107,7 +107,6 @@ BESIDE = {
     "Makers of what the next function of the path needs, from settings and clock alone.": (
         "processor.active_runs:ActiveRun._fact_builder",
         "processor.active_runs:_now_ms",
-        "projections.public_json:to_seconds",
         "projections.applier:ApplyTimer.observe",
     ),
 }

@@ -15,12 +15,11 @@ from projections.forwarding.event_batches import (
     Judge,
     Kinds,
     make_batch,
-    make_events,
     make_redriven_batch,
 )
 from projections.forwarding.run_scheduler import Retry
 from projections.forwarding.sink import SENT, Outcome, Result
-from projections.integration_events import Event, Kind, event_id, transcript_kinds
+from projections.integration_events import Kind, event_id, make_event, transcript_kinds
 from tests.integration.projections.facts import conversation, final, keys_of, opened, pulled
 
 KEYS = keys_of("0b6a2c4e-3d0a-4a39-9d3f-2f6f5f4d3c2b")
@@ -59,8 +58,8 @@ def test_a_batch_has_the_events_in_order() -> None:
         (OPENED, Position(1, 0)), (Position(1, 0), Position(2, 0)), (Position(2, 0), SEALED),
     ]  # fmt: skip
     assert [final.text for final in batch.finals or ()] == ["words 0.", "words 1."]
-    events = make_events(batch, 2)
-    assert [isinstance(one, Event) and one.body["text"] for one in events] == ["words 0.", "words 1."]
+    events = [make_event(one.kind, KEYS, first_fact(), (one.position, one.fact)) for one in batch.pending]
+    assert [one.body.get("text") for one in events] == ["words 0.", "words 1.", None]
 
 
 @given(outcomes=st.lists(st.sampled_from([SENT, SKIPPED, REJECTED]), max_size=4), is_cut=st.booleans())

@@ -9,7 +9,7 @@ from eventlog.redis.server import Server
 from eventlog.telemetry.metering import Reading
 from eventlog.work.lag import Lag, read_lag
 from projections.forwarding.forwarder import Forwarder
-from projections.projector import Projector
+from projections.projection_loop import ProjectionLoop
 
 COUNT_S = 10.0
 """Between two counts of pending notices, as often as scrapers come; some 200 answers of Redis, two milliseconds."""
@@ -19,7 +19,7 @@ class ProjectionCollector:
     """The numbers of a process's projectors and forwarders, and of their groups in the whole deployment."""
 
     def __init__(
-        self, server: Server, projectors: Sequence[Projector], forwarders: Sequence[Forwarder] = ()
+        self, server: Server, projectors: Sequence[ProjectionLoop], forwarders: Sequence[Forwarder] = ()
     ) -> None:
         """Read `projectors` and `forwarders`, and their groups in `server`."""
         self._forwarders = forwarders

@@ -19,7 +19,7 @@ from projections.forwarding.forwarder import Forwarder, Terms
 from projections.forwarding.sink import Sink
 from projections.metrics import COUNT_S, ProjectionCollector
 from projections.projection import Projection
-from projections.projector import Projector
+from projections.projection_loop import ProjectionLoop
 
 SWEEP_S = 10.0
 """Between two looks for open runs that have expired: a listing may show an expired one for as long."""
@@ -76,7 +76,7 @@ class ProjectionRunner:
         meter = meter or Meter()
         timer = ApplyTimer(meter.registry)
         self.projectors = [
-            Projector(one, ProjectionLog(server, one.name, consumer, session_ttl_s=session_ttl_s), timer)
+            ProjectionLoop(one, ProjectionLog(server, one.name, consumer, session_ttl_s=session_ttl_s), timer)
             for one in projections
         ]
         terms = Terms(forwarding.lease_ms, forwarding.give_up_s, session_ttl_s)

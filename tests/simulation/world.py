@@ -24,7 +24,7 @@ from processor.settings import WorkerSettings
 from processor.worker import Worker
 from projections.feeds import Feeds
 from projections.lists import Lists
-from projections.projector import Projector
+from projections.projection_loop import ProjectionLoop
 from tests.simulation.monitor import Monitor
 from tests.simulation.network import Network, SimulatedServer, SimulatedWakeups
 from tests.simulation.redis_model import RedisModel
@@ -125,7 +125,7 @@ class World:
         # Polls without a result dominate the cost of a simulation: partials don't matter here, and a sweep needs no
         # more slices than partitions.
         self._stack.enter_context(mock.patch("processor.partials.LOOK_S", 2.0))
-        self._stack.enter_context(mock.patch("projections.projector.SLICES", PARTITIONS))
+        self._stack.enter_context(mock.patch("projections.projection_loop.SLICES", PARTITIONS))
         self._born = 0
         self._stopping: set[Process] = set()
 
@@ -195,7 +195,7 @@ class World:
 
     async def _project(self, process: Process, server: SimulatedServer) -> None:
         projectors = [
-            Projector(one, ProjectionLog(server, one.name, process.name, session_ttl_s=SESSION_TTL_S))
+            ProjectionLoop(one, ProjectionLog(server, one.name, process.name, session_ttl_s=SESSION_TTL_S))
             for one in (Lists(), Feeds())
         ]
         channels = {one.changes_wakeup: one.number for one in self.keys.partitions}

@@ -86,15 +86,15 @@ BESIDE = {
     "Loops that call one of the path for whatever there is.": (
         "edge.session.append_batcher:AppendBatcher._run",
         "processor.committer:Committer.run",
-        "projections.projector:Projector.run",
+        "projections.projection_loop:ProjectionLoop.run",
     ),
     "Wake-ups and notices say that a run has news; they carry nothing of the chunk.": (
         "eventlog.redis.wakeups:_Connection.listen",
         "eventlog.redis.wakeups:_Connection._read",
         "eventlog.redis.wakeups:_Connection._parsed",
         "projections.runner:ProjectionRunner._on_wakeup",
-        "projections.projector:Projector.wake",
-        "projections.projector:Projector.look",
+        "projections.projection_loop:ProjectionLoop.wake",
+        "projections.projection_loop:ProjectionLoop.look",
         "eventlog.projection.projection_log:ProjectionLog.read_notices",
         "eventlog.projection.projection_log:ProjectionLog.ack",
     ),

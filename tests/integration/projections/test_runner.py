@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import msgspec
 import pytest
 
-import projections.projector
+import projections.projection_loop
 from eventlog.events import SessionStarted, UtteranceFinal
 from eventlog.keys import READ_MODELS, RunKeys
 from eventlog.log import Checkpoint, Code, Commit
@@ -147,8 +147,8 @@ async def test_a_consumer_that_dies_between_pull_and_apply_is_replaced(
     log: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Notices that a dead consumer held are taken over, and its facts are applied once."""
-    monkeypatch.setattr(projections.projector, "ABANDONED_MS", 50)
-    monkeypatch.setattr(projections.projector, "SWEEP_S", 0.05)
+    monkeypatch.setattr(projections.projection_loop, "ABANDONED_MS", 50)
+    monkeypatch.setattr(projections.projection_loop, "SWEEP_S", 0.05)
     keys = a_run(log)
     dead = [ProjectionLog(log, name, "dead", session_ttl_s=TTL_S) for name in READ_MODELS]
     for of in dead:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import projections.projector
+import projections.projection_loop
 from eventlog import keys
 from eventlog.log import LogUnavailableError
 from eventlog.projection.operations import Op
@@ -49,7 +49,7 @@ class FailingProjection:
 @pytest.fixture
 def failing_projections(monkeypatch: pytest.MonkeyPatch) -> dict[str, FailingProjection]:
     """The projections, not failing yet; a failed round is tried again soon."""
-    monkeypatch.setattr(projections.projector, "SWEEP_S", 0.05)
+    monkeypatch.setattr(projections.projection_loop, "SWEEP_S", 0.05)
     return {one.name: FailingProjection(one) for one in all_projections()}
 
 

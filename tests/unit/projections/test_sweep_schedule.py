@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projections.projector import SLICES, SweepSchedule
+from projections.projection_loop import SLICES, SweepSchedule
 
 PERIOD_S = 1.0
 

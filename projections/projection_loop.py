@@ -47,7 +47,7 @@ class SweepSchedule:
         return [number for number in range(self._partitions) if number % SLICES in slices]
 
 
-class Projector:
+class ProjectionLoop:
     """The loop of one projection in one process; any number may run, also of the same projection."""
 
     def __init__(self, projection: Projection, log: ProjectionLog, timer: ApplyTimer | None = None) -> None:

@@ -16,21 +16,21 @@ COUNT_S = 10.0
 
 
 class ProjectionCollector:
-    """The numbers of a process's projectors and forwarders, and of their groups in the whole deployment."""
+    """The numbers of a process's loops and forwarders, and of their groups in the whole deployment."""
 
     def __init__(
-        self, server: Server, projectors: Sequence[ProjectionLoop], forwarders: Sequence[Forwarder] = ()
+        self, server: Server, loops: Sequence[ProjectionLoop], forwarders: Sequence[Forwarder] = ()
     ) -> None:
-        """Read `projectors` and `forwarders`, and their groups in `server`."""
+        """Read `loops` and `forwarders`, and their groups in `server`."""
         self._forwarders = forwarders
         self._server = server
-        self._projectors = projectors
+        self._loops = loops
         self._pending: dict[str, float] = {}
         self._lag = Lag(0.0, {})
 
     def __call__(self) -> Iterator[Reading]:
         """All of it, now; perhaps from another thread."""
-        appliers = {one.projection.name: one.applier for one in self._projectors}
+        appliers = {one.projection.name: one.applier for one in self._loops}
         yield Reading(
             "counter", "stenolog_projection_applied_facts", "Facts applied by this process.", label="projection",
             values={name: one.applied for name, one in appliers.items()},
@@ -89,7 +89,7 @@ class ProjectionCollector:
         Raises:
             LogUnavailableError: if Redis can't be reached.
         """
-        names = (*(one.projection.name for one in self._projectors), *(one.sink.name for one in self._forwarders))
+        names = (*(one.projection.name for one in self._loops), *(one.sink.name for one in self._forwarders))
         found: dict[str, float] = dict.fromkeys(names, 0)
         commands = [
             command for partition in self._server.keys.partitions

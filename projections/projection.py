@@ -21,7 +21,7 @@ class Projection(Protocol):
     Order: each run's facts come in order, each once in the applied operations, in pulls of any size; any way to cut
     them into pulls must lead to the same read model. Redelivery: a fold may be asked again for facts that another
     process is folding too; one of the results is applied. Failure: a fold that raises for a single fact has it
-    dead-lettered; `reads` must not raise, or the projector ends.
+    dead-lettered; `reads` must not raise, or its loop ends.
     """
 
     @property

@@ -75,7 +75,7 @@ class ProjectionRunner:
         self._server = server
         meter = meter or Meter()
         timer = ApplyTimer(meter.registry)
-        self.projectors = [
+        self.loops = [
             ProjectionLoop(one, ProjectionLog(server, one.name, consumer, session_ttl_s=session_ttl_s), timer)
             for one in projections
         ]
@@ -84,7 +84,7 @@ class ProjectionRunner:
             Forwarder(sink, ProjectionLog(server, sink.name, consumer, session_ttl_s=session_ttl_s), terms)
             for sink in forwarding.sinks
         ]
-        self.collector = ProjectionCollector(server, self.projectors, self.forwarders)
+        self.collector = ProjectionCollector(server, self.loops, self.forwarders)
         meter.add_reader(self.collector)
         self._channels = {partition.changes_wakeup: partition.number for partition in server.keys.partitions}
         self._wakeups = Wakeups(server, list(self._channels), on_message=self._on_wakeup, on_reset=self._wake_all)
@@ -102,8 +102,8 @@ class ProjectionRunner:
                 COUNT_S, self.collector.count_notices, name="count notices", jitter=JITTER, at_once=True
             )),
         ]  # fmt: skip
-        for projector in self.projectors:
-            self._tasks.spawn(f"projection {projector.projection.name}", projector.run(self._stopping))
+        for loop in self.loops:
+            self._tasks.spawn(f"projection {loop.projection.name}", loop.run(self._stopping))
         for forwarder in self.forwarders:
             await forwarder.start()
             self._tasks.spawn(f"forwarder {forwarder.sink.name}", forwarder.wait())
@@ -133,8 +133,8 @@ class ProjectionRunner:
         partition = self._channels[channel]
         kind, _, sink = message.decode(errors="replace").partition(" ")
         if kind not in (FREED, REDRIVEN):
-            for projector in self.projectors:
-                projector.wake(partition)
+            for loop in self.loops:
+                loop.wake(partition)
             for forwarder in self.forwarders:
                 forwarder.notices.wake(partition)
             return
@@ -145,8 +145,8 @@ class ProjectionRunner:
                 forwarder.notices.wake_to_redrive(partition)
 
     def _wake_all(self) -> None:
-        for projector in self.projectors:
-            projector.wake()
+        for loop in self.loops:
+            loop.wake()
         for forwarder in self.forwarders:
             forwarder.notices.wake()
 

@@ -85,7 +85,7 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
     """Project and forward until stopped, then finish the rounds under way.
 
     Raises:
-        Exception: the error of the first projector or forwarder that ends by itself.
+        Exception: the error of the first projection or forwarder that ends by itself.
     """
     async with wiring.connected(settings) as server, exposed(server.meter, settings, "projector"):
         projections = [read_model(name, settings) for name in settings.projections if name in _READ_MODELS]

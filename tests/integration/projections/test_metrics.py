@@ -37,15 +37,15 @@ async def test_applied_facts_are_counted_and_timed(log: Server) -> None:
 async def test_pending_notices_are_counted(log: Server) -> None:
     """Notices that a projection hasn't acked are its lag, delivered or not, and none is left once it has (OPS-3)."""
     runner = ProjectionRunner(log, [Lists()], "c1", session_ttl_s=TTL_S)
-    await runner.projectors[0].look(list(log.keys.partitions), sweeping=True)  # makes its groups
-    collector = ProjectionCollector(log, runner.projectors)
+    await runner.loops[0].look(list(log.keys.partitions), sweeping=True)  # makes its groups
+    collector = ProjectionCollector(log, runner.loops)
     assert await collector.pending_notices() == {"lists": 0}
     for _ in range(CONVERSATIONS):
         keys = a_run(log)
         await write(log, keys, conversation(keys, 3))
     waiting = await collector.pending_notices()
     assert waiting["lists"] >= CONVERSATIONS
-    await runner.projectors[0].look(list(log.keys.partitions), sweeping=False)
+    await runner.loops[0].look(list(log.keys.partitions), sweeping=False)
     assert await collector.pending_notices() == waiting  # delivered, but not acked
-    await runner.projectors[0].look(list(log.keys.partitions), sweeping=True)
+    await runner.loops[0].look(list(log.keys.partitions), sweeping=True)
     assert await collector.pending_notices() == {"lists": 0}

@@ -143,6 +143,7 @@ async def test_one_chunk_passes_few_functions(redis_url: str, monkeypatch: pytes
         async with replica(redis_url) as edge:
             url = f"ws://127.0.0.1:{edge.port}/v1/transcribe/stream?sample_rate={RATE_HZ}&hangover_ms=300"
             socket: ClientConnection = await asyncio.to_thread(connect_socket, url)
+            socket.__enter__()
             start = json.loads(await asyncio.to_thread(socket.recv))
             keys = server.keys.of(start["session_id"])
             await asyncio.to_thread(socket.send, bytes(1_600))  # the session is claimed and read before anything counts
@@ -155,7 +156,7 @@ async def test_one_chunk_passes_few_functions(redis_url: str, monkeypatch: pytes
                 while not await server.execute("LLEN", keys.list):
                     await lasting(0.01)
                 await lasting(0.3)  # for the ack of whatever came last
-            await asyncio.to_thread(socket.close)
+            await asyncio.to_thread(socket.__exit__, None, None, None)
     finally:
         path.unwatch()
         await worker.stop()

@@ -42,7 +42,7 @@ MOST_UNWRITTEN = 1024
 """Runs whose progress a part of Redis that is away can't take: past this nothing more is pulled."""
 
 START_RETRY_S = 5.0
-"""A sink that can't even be started has a defect; others go on, and this one is tried again."""
+"""A sink that can't even be started has a defect; others continue, and this one is tried again."""
 
 _NEVER, _AT_ONCE = float("inf"), float("-inf")
 
@@ -258,11 +258,11 @@ class Forwarder:
         if self._progress.unwritten_dead_letters:
             for dead_letter in await self._progress.write_dead_letters():
                 self._dead_letters.finish(dead_letter.id, again=False)
-        if len(self._progress):  # a node is away; the others' runs go on
+        if len(self._progress):  # a node is away; the others' runs continue
             self._retry_s = self._clock() + RETRY_S
 
     def _continue(self, progress: Progress) -> None:
-        """Go on with a batch whose progress is written: retry, send its next events, or finish it."""
+        """Continue with a batch whose progress is written: retry, send its next events, or finish it."""
         batch, retry = progress.batch, progress.retry
         scheduler = self._runs if batch.dead_letter is None else self._dead_letters
         if retry is not None:
@@ -283,7 +283,7 @@ class Forwarder:
             self._woken.clear()
             if not self._is_down:
                 return
-        await asyncio.sleep(0)  # deliveries go on, however much work waits
+        await asyncio.sleep(0)  # deliveries continue, however much work waits
 
     def _next_s(self) -> float:
         """When the next round is due."""

@@ -15,7 +15,7 @@ class Projections(Recordings, frozen=True, kw_only=True):
         "Projections", "Projections and forwarders that `stenolog up` and `stenolog projector` run, separated by "
         "commas.")] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
     sink_lease_ms: Annotated[int, number(
-        "Projections", "ms", "How long a process keeps a partition of a sink without a sign of life; then another "
+        "Projections", "ms", "How long a process keeps a partition of a sink without a heartbeat; then another "
         "forwards its events.", least=1000)] = 10_000
     sink_retry_timeout_s: Annotated[float, number(
         "Projections", "s", "How long a failing event is retried, with growing pauses, before it becomes a dead "

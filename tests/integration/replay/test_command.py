@@ -57,7 +57,7 @@ async def held(deployment: Deployment, sessions: list[Session], run: str) -> Non
 
 
 async def test_sessions_are_replayed_by_the_commands_own_workers(single: Deployment, tmp_path: Path) -> None:
-    """REPLAY-1: it finds sessions, starts workers, tells each outcome and the whole, and ends them; again it skips."""
+    """REPLAY-1: it finds sessions, starts workers, prints each outcome and the whole, and ends them; again it skips."""
     sessions = await transcribed(single, 5)
     options = ("--tenant", "acme", "--name", "nightly", "--workers", "2", "--json")
     with Command(single.url, tmp_path, *options) as command:
@@ -78,7 +78,7 @@ async def test_sessions_are_replayed_by_the_commands_own_workers(single: Deploym
 
 
 async def test_an_interrupted_replay_prints_how_to_continue(single: Deployment, tmp_path: Path) -> None:
-    """REPLAY-1: at Ctrl-C its workers hand over at once, and it tells the command that goes on where it stopped."""
+    """REPLAY-1: at Ctrl-C its workers hand over at once, and it prints the command that continues where it stopped."""
     sessions = await transcribed(single, 3)
     await clients_wait(single, for_s=60)
     with Command(single.url, tmp_path, "--all", "--workers", "1") as command:

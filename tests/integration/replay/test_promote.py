@@ -157,7 +157,7 @@ async def test_a_live_run_that_is_behind_gives_no_way(alone: Server, behind: str
 
 
 async def test_what_is_not_there_is_not_promoted(log: Server) -> None:
-    """REPLAY-1: a run that never was, or whose session was erased, is refused without a key left; others go on."""
+    """REPLAY-1: a run that never was, or whose session was erased, is refused without a key left; others continue."""
     session, erased = await a_session(log, "again"), await a_session(log, "again")
     unknown = log.keys.of("nobody")
     assert await erase(log, erased, "tenant")

@@ -43,7 +43,7 @@ async def retained_bytes(upload: Upload) -> int:
 
 
 async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None:
-    """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender may go on."""
+    """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender may continue."""
     data = long(WAV)
     upload = await opened(single)
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
@@ -153,7 +153,7 @@ async def test_missing_bytes_fail_with_a_reason(single: Deployment) -> None:
 
 
 async def test_beside_an_older_worker_all_is_kept(single: Deployment) -> None:
-    """OPS-1: while a worker lives that can't go on in the middle, an upload keeps its first byte, and ends as ever."""
+    """OPS-1: while a worker lives that can't continue in the middle, an upload keeps its first byte, and ends as ever."""
     await heartbeats.write(single.server, WORKER, "older", {})
     data = long(WAV)
     upload = await opened(single)

@@ -279,7 +279,7 @@ class Rebuilder:
                 case Code.LOST:
                     self._rest(copy)
                 case Code.MISPLACED:
-                    self._fail(copy, "a listing is of a foreign type; rebuild without naming sessions mends it")
+                    self._fail(copy, "a listing is of a foreign type; a rebuild without named sessions repairs it")
         if self._verify and done:
             await self._compare(done)
 

@@ -44,7 +44,9 @@ WORDS = {
 """Pattern of what no prose says, to what it says instead."""
 
 _BANNED = re.compile("|".join(rf"(?P<w{number}>\b(?:{words})\b)" for number, words in enumerate(WORDS)), re.IGNORECASE)
-_CODE = re.compile(r"``.+?``|`[^`\n]+`|\b\S*[/_]\S*\b|https?://\S+")
+_CODE = re.compile(r"``.+?``|`[^`\n]+`|\b\S*[/_]\S*\b|https?://\S+|^ +\w+:(?= )", re.MULTILINE)
+"""Code spans, paths, addresses, and the names of parameters that a docstring describes."""
+
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _PROSE_WORDS = 3
 """A string constant of fewer words is a name or a value, not a sentence."""

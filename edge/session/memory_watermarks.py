@@ -28,7 +28,7 @@ NEAR_PERCENT = 10.0
 """How far below the high watermark "near" begins."""
 
 RETRY_AFTER_S = 5
-"""For refused clients: memory comes back in steps of trimmed audio, seconds apart."""
+"""For refused clients: trimming frees memory in steps, seconds apart."""
 
 MAX_DRAWS = 64
 """Ids drawn for a session on a node with room: of three nodes with one free, all would miss once in 10^11."""

@@ -30,7 +30,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     """``live``: the run that the session's own client caused; any other is a replay's name."""
     promoted: bool = False
-    """Whether readers get this one."""
+    """Whether readers receive this one."""
     state: str
     """CREATED, ACTIVE, CLOSING or CLOSED."""
     engine: str = ""

@@ -86,7 +86,7 @@ async def read_list(server: Server, keys: RunKeys) -> list[ListedFinal]:
 async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """The document once it is written, else the List so far; None for an unknown run.
 
-    Of the live run these are what readers get: the promoted run's. See `runs` for a certain run's own.
+    Of the live run these are what readers receive: the promoted run's. See `runs` for a certain run's own.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.

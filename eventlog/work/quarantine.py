@@ -104,7 +104,7 @@ class Quarantine:
         )  # fmt: skip
 
     async def fail(self, run: QuarantinedRun) -> Code:
-        """End it permanently, as failed; its client and a recorded file's waiting request receive that. Codes as `redrive`.
+        """End it permanently, as failed; its client or waiting HTTP request is notified. Codes as `redrive`.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.

@@ -36,7 +36,7 @@ STOP_TIMEOUT_S = 5.0
 """Bound of stopping: `FINISH_S`, and what Redis takes to note the end; past it claims run out by themselves."""
 
 CALLS_READY = 2
-"""Calls' worth of events made ready while others are under way: enough that no place is ever empty."""
+"""Calls' worth of events made ready while others are under way: enough that no delivery slot is ever idle."""
 
 MOST_UNWRITTEN = 1024
 """Runs whose progress a part of Redis that is away can't take: past this nothing more is pulled."""

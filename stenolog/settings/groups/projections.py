@@ -12,8 +12,8 @@ class Projections(Recordings, frozen=True, kw_only=True):
     """Projections, and the sinks that events are forwarded to."""
 
     projections: Annotated[tuple[Projection, ...], text(
-        "Projections", "Projections and forwarders that `stenolog up` and `stenolog projector` run, separated by "
-        "commas.")] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
+        "Projections", "Read models and sinks that this deployment runs, in `stenolog up` and `stenolog projector`, "
+        "separated by commas.")] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
     sink_lease_ms: Annotated[int, number(
         "Projections", "ms", "How long a process keeps a partition of a sink without a heartbeat; then another "
         "forwards its events.", least=1000)] = 10_000

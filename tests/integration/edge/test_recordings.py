@@ -95,7 +95,7 @@ async def test_no_format_is_no_session(edge: Replica) -> None:
 
 @pytest.mark.parametrize("address", ["/v1/transcribe", "/live/transcribe"])
 async def test_a_transcript_that_takes_long_is_fetched(redis_url: str, address: str) -> None:
-    """Past its bound a request is answered with 202 and where the transcript will be; the session continues (SESS-2)."""
+    """Past its bound a request is answered with 202 and the transcript's address; the session continues (SESS-2)."""
     async with replica(redis_url, result_timeout_s=0.1) as edge, client_of(edge) as client:
         answer = await client.post(address, content=speech(1), headers=PCM)
         assert answer.status_code == 202

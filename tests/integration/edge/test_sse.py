@@ -62,7 +62,7 @@ async def test_a_silent_stream_has_comments(redis_url: str) -> None:
 
 
 async def test_a_session_is_followed_to_its_end(redis_url: str) -> None:
-    """Of a session that is spoken over a WebSocket both streams deliver everything and close by themselves (STATUS-4)."""
+    """Of a session over a WebSocket both streams deliver everything and close by themselves (STATUS-4)."""
     async with replica(redis_url) as edge, behind(redis_url), edge.connect() as speaker:
         start = await speaker.next()
         session_id = start["session_id"]

@@ -133,7 +133,7 @@ class Deaf(SseClient):
 
 @pytest.mark.usefixtures("projected")
 async def test_a_slow_client_is_dropped_and_delays_no_other(redis_url: str) -> None:
-    """One that doesn't read is dropped past the bound with a hint, and meanwhile others receive everything (STATUS-7)."""
+    """One that doesn't read is dropped past the bound with a hint, and others receive everything (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=0.3, sse_keepalive_s=0.3) as edge:
         keys = await open_session(edge)
         path = transcript_of(edge, keys.session_id).path

@@ -141,7 +141,7 @@ async def test_a_failing_event_is_retried_and_holds_up_no_other_run(log: Server)
 
 
 async def test_an_event_that_fails_for_too_long_becomes_a_dead_letter(log: Server) -> None:
-    """An event that is retried past the bound is dead-lettered, without its text, and the next ones continue (BATCH-6)."""
+    """An event retried past the bound is dead-lettered, without its text, and the next ones are sent (BATCH-6)."""
     keys = a_run(log)
     bad = "1-0"
     sink = Recorder(lambda event: Result(Outcome.RETRY, "throttled") if position(event) == bad else SENT)

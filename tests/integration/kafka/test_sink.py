@@ -229,7 +229,7 @@ async def test_brokers_without_idempotence_are_served_all_the_same(
 
 
 async def test_a_record_that_is_too_large_holds_up_nothing(brokers: Brokers, sinks: Sinks) -> None:
-    """An event above the size limit is refused permanently, with its reason and without its text, and the rest is sent."""
+    """An event above the size limit is dead-lettered with its reason and without its text, and the rest is sent."""
     sink, keys = sinks(brokers.url, most_bytes=1000), new_run()
     run = [facts.opened(keys), facts.final(0), facts.final(1, "secret " * 200), facts.final(2)]
     results = await sink.send(events_of(sink, keys, run))

@@ -93,7 +93,7 @@ class PickyRecogniser(MockRecogniser):
 
 
 async def test_a_clip_that_no_retry_fixes_quarantines_the_session(deployment: Deployment) -> None:
-    """A recogniser that refuses a session's audio permanently has it quarantined, and other clips of its batches continue."""
+    """Audio that a recogniser refuses permanently is quarantined, and other clips of its batches are recognised."""
     refused, well = await deployment.spoken(Story(talk(8_000), 8_000)), await deployment.spoken(Story(talk()))
     await deployment.started(PickyRecogniser())
     await deployment.ended(well)
@@ -119,7 +119,7 @@ async def held_back() -> None:
 
 
 async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Deployment) -> None:
-    """After three deaths without a commit a run is tried in a process of its own, and continues if it lived (SAFE-3)."""
+    """After three deaths without a commit a run is tried in its own process, and continues if it lives (SAFE-3)."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     trials: list[Claim] = []

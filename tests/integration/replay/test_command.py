@@ -176,7 +176,7 @@ async def test_a_dry_run_changes_nothing(single: Deployment, tmp_path: Path) -> 
     output = {line["session_id"]: line for line in [*command.lines()[0], command.lines()[1]]}
     assert output[session.keys.session_id]["status"] == "found"
     assert output[session.keys.session_id]["audio_seconds"] == pytest.approx(len(talk()) / 16_000, abs=0.01)
-    assert "still goes on" in output[going.keys.session_id]["reason"]
+    assert "still open" in output[going.keys.session_id]["reason"]
     with Command(single.url, tmp_path, session.keys.session_id, "--dry-run") as one:
         assert one.ended() == 0
     assert session.keys.session_id in one.stdout

@@ -186,7 +186,7 @@ def test_a_run_that_failed_is_not_promoted(terminal: Terminal) -> None:
 
 
 def test_sessions_list_their_runs(terminal: Terminal) -> None:
-    """REPLAY-1: `sessions --runs` names each session's runs, and which of them readers get."""
+    """REPLAY-1: `sessions --runs` names each session's runs, and which of them readers receive."""
     terminal.fill(three_sessions)
     terminal.run("promote", "again", "s2")
     listed = {one["session_id"]: one for one in json.loads(terminal.run("sessions", "--runs", "--json").stdout)}

@@ -96,7 +96,7 @@ async def test_what_cannot_be_replayed_is_reported_and_the_rest_continues(single
     watched = RecordedReplay(single, overrides=RunOverrides(engine=QUEUE, segmenter={"soft_cut_ms": 2_000}))
     outcomes = await watched.over(await found([LogSource(single.server)]))
     assert outcomes[whole.keys.session_id] == ("done", "")
-    assert "still goes on" in outcomes[going.keys.session_id][1]
+    assert "still open" in outcomes[going.keys.session_id][1]
     assert "freed already" in outcomes[trimmed.keys.session_id][1]
     assert "soft_cut_ms" in outcomes[clashing.keys.session_id][1]
 

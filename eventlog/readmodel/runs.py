@@ -84,7 +84,7 @@ async def _read_once(server: Server, sessions: Sequence[SessionKeys]) -> list[li
 
 
 def merge_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
-    """The runs, with the one of `view` by its numbers: they are newer while the session continues."""
+    """The runs, with the one of `view` by its numbers: they are newer while the session is open."""
     mine = RunView(
         run=view.run, promoted=True, state=view.state, engine=view.engine, language=view.language,
         opened_ms=view.opened_ms, ended_ms=view.ended_ms, reason=view.reason, finals=view.finals,

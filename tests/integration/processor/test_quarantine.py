@@ -93,7 +93,7 @@ class PickyRecogniser(MockRecogniser):
 
 
 async def test_a_clip_that_no_retry_fixes_quarantines_the_session(deployment: Deployment) -> None:
-    """Audio that a recogniser refuses permanently is quarantined, and other clips of its batches are recognised."""
+    """A run whose audio a recogniser refuses permanently is quarantined; other clips of its batches are recognised."""
     refused, well = await deployment.spoken(Story(talk(8_000), 8_000)), await deployment.spoken(Story(talk()))
     await deployment.started(PickyRecogniser())
     await deployment.ended(well)

@@ -140,7 +140,7 @@ def test_an_unfinished_run_is_compared_so_far(terminal: Terminal) -> None:
 
 
 async def three_sessions(server: Server) -> None:
-    """Two with a replay, one whose replay continues."""
+    """Two with a replay, one whose replay still runs."""
     for session_id in ("s1", "s2", "s3"):
         await a_session(server, *(() if session_id == "s3" else ("again",)), session_id=session_id)
     await say(server, server.keys.of("s3").run("again"), texts("again"), is_over=False)

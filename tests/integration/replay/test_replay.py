@@ -85,7 +85,7 @@ async def test_a_name_stands_for_one_choice_of_settings(single: Deployment) -> N
 
 
 async def test_what_cannot_be_replayed_is_reported_and_the_rest_continues(single: Deployment) -> None:
-    """REPLAY-1: sessions that continue, were trimmed, or have settings that clash fail by name; the others are done."""
+    """REPLAY-1: sessions that are open, were trimmed, or have settings that clash fail by name; the others are done."""
     [whole] = await transcribed(single)
     own_cut = Story(talk(), segmenter=Story(talk()).segmenter | {"hard_cut_ms": 1_600})
     clashing = await single.spoken(own_cut)

@@ -114,12 +114,12 @@ class NoticeReader:
         return True
 
     def wake_to_redrive(self, number: int) -> None:
-        """Read a partition's redriven letters at once."""
+        """Read a partition's redriven dead letters at once."""
         if number in self._assigned:
             self._redriven.add(number)
 
     async def read(self) -> None:
-        """Read notices, redriven letters and the next page of a walk, as far as they are due.
+        """Read notices, redriven dead letters and the next page of a walk, as far as they are due.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; unread partitions are read again.
@@ -192,7 +192,7 @@ class NoticeReader:
         try:
             found = await read_redriven(self._log.server, self._log.projection, partitions, MOST_REDRIVEN)
         except LogUnavailableError as error:  # each sweep reads them
-            _log.debug("redriven letters not read; retrying", extra={"sink": self._log.projection, "error": error})
+            _log.debug("redriven dead letters not read; retrying", extra={"sink": self._log.projection, "error": error})
             return
         for dead_letter in found:
             if dead_letter.id not in self._dead_letters:

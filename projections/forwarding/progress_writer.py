@@ -1,4 +1,4 @@
-"""Writes the progress of batches: positions, dead letters, and redriven letters that are done with."""
+"""Writes the progress of batches: positions, dead letters, and redriven dead letters that are done with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ProgressWriter:
         self._ttl_s = session_ttl_s
         self.unwritten: list[Progress] = []
         self.unwritten_dead_letters: list[DeadLetter] = []
-        """Redriven letters that are done with."""
+        """Redriven dead letters that are done with."""
 
     def __len__(self) -> int:
         return len(self.unwritten) + len(self.unwritten_dead_letters)
@@ -59,7 +59,7 @@ class ProgressWriter:
         return written
 
     async def write_dead_letters(self) -> list[DeadLetter]:
-        """Write the end of redriven letters, and return those that are written; the rest is written again.
+        """Write the end of redriven dead letters, and return those that are written; the rest is written again.
 
         Raises:
             LogUnavailableError: as `write`.

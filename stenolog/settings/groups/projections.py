@@ -39,7 +39,7 @@ class Projections(Recordings, frozen=True, kw_only=True):
         "with the envelope; some regions, such as those in China, still have a limit of 256 KB.",
         least=10_000, most=1_048_576)] = 1_000_000
     kafka_url: Annotated[str, text(
-        "Projections", "Kafka brokers of the projection `kafka`, several separated by semicolons.",
+        "Projections", "Kafka brokers of the sink `kafka`, several separated by semicolons.",
         pattern=r"^kafka://[^/@;]+(;kafka://[^/@;]+)*$", allowed="kafka://host:9092")] = "kafka://localhost:9092"
     kafka_max_bytes: Annotated[int, number(
         "Projections", "bytes", "Largest record for Kafka, larger ones become dead letters: just under the brokers' "

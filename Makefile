@@ -26,10 +26,10 @@ run: run-environment  ## Start everything, stream the bundled recording, keep se
 test: $(DEV_STAMP)  ## Run all tests (JOBS=3 at a time; ARGS=... goes to pytest; TEST_REDIS_SERVER=... runs them on another server binary)
 	@$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
-chaos: $(DEV_STAMP)  ## Strike a real deployment with faults and look for losses (FAULTS=500 SEED=... ENGINE=whisper; docs/chaos.md)
+chaos: $(DEV_STAMP)  ## Inject faults into a real deployment and look for losses (FAULTS=500 SEED=... ENGINE=whisper; docs/chaos.md)
 	@$(BIN)/python -m tests.chaos --faults $(or $(FAULTS),500) $(if $(SEED),--seed $(SEED)) $(if $(ENGINE),--engine $(ENGINE)) $(ARGS)
 
-simulate: $(DEV_STAMP)  ## Play thousands of interleavings in virtual time (EXAMPLES=4000 SEED=1; docs/simulation.md)
+simulate: $(DEV_STAMP)  ## Run thousands of random interleavings in virtual time (EXAMPLES=4000 SEED=1; docs/simulation.md)
 	@SIMULATE_EXAMPLES=$(or $(EXAMPLES),4000) SIMULATE_SEED=$(or $(SEED),1) $(BIN)/python -m pytest -n 2 -o timeout=0 \
 		-o faulthandler_timeout=0 tests/simulation/test_simulation.py
 

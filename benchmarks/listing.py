@@ -36,7 +36,7 @@ PERIOD_S = 0.1  # ten questions a second to each address: more than any dashboar
 TENANT = "benchmark"
 TTL_S = 3600
 SEEDED_AT_ONCE = 1000
-SEEDING_S = 30.0  # bound of writing the ended sessions, in which the load goes on
+SEEDING_S = 30.0  # bound of writing the ended sessions, in which the load continues
 CALL_S = 10.0
 
 

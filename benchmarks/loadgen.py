@@ -130,7 +130,7 @@ class Result:
 
     def __init__(self, load: Load, engine: str, settings: SegmenterSettings) -> None:
         """With the mock recogniser, texts and boundaries are compared too."""
-        self.lost = self.duplicated = self.wrong = self.untold = self.unended = 0
+        self.lost = self.duplicated = self.wrong = self.missing_transcripts = self.unended = 0
         scripts: dict[int, Script] = {}
         most = max((speaker.frames_sent for speaker in load.speakers if speaker.slot >= 0), default=0)
         for speaker in load.speakers:
@@ -164,7 +164,7 @@ class Result:
         transcript = speaker.end["transcript"]
         finals = sorted(speaker.finals, key=lambda final: final["utterance"])
         if transcript is None:
-            self.untold += 1
+            self.missing_transcripts += 1
         elif transcript != " ".join(final["text"] for final in finals):
             self.wrong += 1
 
@@ -202,7 +202,7 @@ def main() -> None:
     result = Result(load, arguments.engine, settings)
     _print_line(
         event="result", **measured, lost=result.lost, duplicated=result.duplicated, wrong=result.wrong,
-        untold=result.untold, unended=result.unended,
+        missing_transcripts=result.missing_transcripts, unended=result.unended,
     )
 
 

@@ -196,7 +196,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20.0)
     arguments = parser.parse_args()
     if not 0 < 2 * arguments.sessions <= arguments.listeners:
-        parser.error("every second listener hears a transcript: at least twice as many listeners as sessions")
+        parser.error("every second listener receives a transcript: at least twice as many listeners as sessions")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, arguments.listeners + SPARE_FILES), hard))
     # The worker holds one session, so that the benchmark can hold the others.

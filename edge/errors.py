@@ -200,7 +200,7 @@ TABLE: tuple[ErrorCode, ...] = tuple(value for value in list(globals().values())
 
 
 class ApiError(Exception):
-    """An error that is the client's to know."""
+    """An error that is reported to the client."""
 
     def __init__(self, error: ErrorCode, message: str, *, retry_after_s: int | None = None) -> None:
         """`message` is for a person; it holds no transcript text. `retry_after_s` goes into an HTTP answer's header."""

@@ -23,7 +23,7 @@ class Outcome(enum.Enum):
     UNKNOWN = enum.auto()
     """Perhaps it is: make the very same append again."""
     MOVED = enum.auto()
-    """It is not, or not as far as the answer tells: continue from the answer's head."""
+    """It is not, or not as far as the answer shows: continue from the answer's head."""
     FORGOTTEN = enum.auto()
     """The log forgot the appender's epoch: raise it again."""
     REFUSED = enum.auto()
@@ -83,9 +83,9 @@ class Appender:
         The head. Under an exclusive epoch only its holder moves the head. A head at or past the entry therefore means
         that an earlier try wrote it and its answer was lost: DONE. At or past, for later entries of that try may be
         written too. A head before it means that a failover lost entries: MOVED. Of a shared stream the head says
-        nothing: another appender's entry may stand at the position, which only a comparison tells: MOVED.
+        nothing: another appender's entry may stand at the position, which only a comparison shows: MOVED.
 
-        The epoch. A higher one than the appender's means that a newer appender took over: REFUSED, for good. A lower
+        The epoch. A higher one than the appender's means that a newer appender took over: REFUSED, permanently. A lower
         one is none of a newer appender: a failover lost the raise of the epoch: FORGOTTEN. Appenders that share a
         stream hold no epoch, and continue under whichever is stored: MOVED.
 

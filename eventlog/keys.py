@@ -252,7 +252,7 @@ class SessionKeys:
 
     @cached_property
     def promoted(self) -> str:
-        """String: the replay whose List, document and view readers get; absent for the live run. Promote script."""
+        """String: the replay whose List, document and view readers receive; absent for the live run. Promote script."""
         return f"{self._prefix}:promoted:{self.session_id}"
 
     @cached_property
@@ -365,7 +365,7 @@ class RunKeys:
     def expiring(self) -> tuple[str, ...]:
         """Return every key of the run and its session that has the session TTL, existing or not.
 
-        The copies that readers get of a promoted run, and the live run's moved ones, live as long as the live run's.
+        A promoted run's copies for readers, and the live run's moved ones, live as long as the live run's.
         """
         session, upload = self.session, self.session.upload
         shown = (session.promoted, session.live_list, session.live_document, session.live_view)

@@ -186,7 +186,7 @@ class EventLog(Protocol):
 
         Order: per session, as given; a refused entry refuses those after it. Idempotence: an entry that is in the log
         already answers MISPLACED with a head at or past its position. Failure: any prefix of a session may be written.
-        A session whose keys are broken, by a value of another type say, answers BROKEN, and the others go on.
+        A session whose keys are broken, by a value of another type say, answers BROKEN, and the others continue.
         """
         ...
 

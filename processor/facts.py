@@ -21,7 +21,7 @@ PROGRESS_S = 5
 states one."""
 
 LABEL_DIGITS = 4
-"""Of a hash label: sixteen bits tell a conversation's utterances apart and can still be read."""
+"""Of a hash label: sixteen bits distinguish a conversation's utterances and can still be read."""
 
 RecognisedUtterance = tuple[int, Utterance, Recognition]
 """An open utterance: its channel, its speech so far, and the recognition of that."""

@@ -63,7 +63,7 @@ def plan(projection: Projection, pulled: RunFacts, answers: Sequence[Any], dead_
     part, ops = pulled, list[Op]()
     unread = next((answer for answer in answers if isinstance(answer, Exception)), None)
     while part.facts:
-        if unread is not None and projection.reads(part):  # a read model of another type: no fold can go on from it
+        if unread is not None and projection.reads(part):  # a read model of another type: no fold can continue from it
             reason = type(unread).__name__
         else:
             try:

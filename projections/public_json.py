@@ -44,7 +44,7 @@ class Quarantined(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
 
 
 class Redriven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="redriven"):
-    """A quarantined run goes on."""
+    """A quarantined run continues."""
 
 
 _encoder = msgspec.json.Encoder()

@@ -1,4 +1,4 @@
-"""Rebuilds read models from the facts while sessions go on: in shadow copies, which are swapped for the old ones."""
+"""Rebuilds read models from the facts while sessions continue: in shadow copies, which are swapped for the old ones."""
 
 from __future__ import annotations
 
@@ -279,7 +279,7 @@ class Rebuilder:
                 case Code.LOST:
                     self._rest(copy)
                 case Code.MISPLACED:
-                    self._fail(copy, "a listing is of a foreign type; rebuild without naming sessions mends it")
+                    self._fail(copy, "a listing is of a foreign type; a rebuild without named sessions repairs it")
         if self._verify and done:
             await self._compare(done)
 
@@ -322,7 +322,7 @@ class Rebuilder:
         copy.rests_until = asyncio.get_running_loop().time() + random.uniform(0, longest_s)  # noqa: S311 - no secret
 
     def _chase(self, copy: ShadowCopy) -> None:
-        """Go on with the copy: the old read model has more facts by now."""
+        """Continue with the copy: the old read model has more facts by now."""
         copy.has_more = True
         copy.chases += 1
         if copy.chases > MOST_CHASES:

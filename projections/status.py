@@ -212,6 +212,6 @@ def _operations(keys: RunKeys, last: LastStatus, *, ends: bool) -> list[Op]:
     ]
     if keys.run == LIVE_RUN:
         ops.append(announce(status_channel(keys.session_id), body))
-    if ends and last.message.is_last:  # a quarantined run may be redriven, and goes on from there
+    if ends and last.message.is_last:  # a quarantined run may be redriven, and continues from there
         ops.append(expire(keys.status, RETENTION_AFTER_END_S))
     return ops

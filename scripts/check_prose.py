@@ -29,11 +29,24 @@ WORDS = {
     r"(?:set|sets|setting)[ -]aside": "quarantined (runs), dead-lettered (facts and events)",
     r"anew": "again, from the start",
     r"goodbyes?": "closing message",
+    r"(?:go|goes|went|gone|going) on": "continue",
+    r"for good": "permanently, finally",
+    r"heed(?:s|ed|ing)?": "obey, apply",
+    r"mend(?:s|ed|ing)?": "repair, fix",
+    r"convict(?:s|ed|ing)?": "name what is decided: quarantine, fail, dead-letter",
+    r"struck": "failed, hit, quarantined",
+    r"untold": "unreported",
+    r"hears?|heard": "receive (processes and clients), recognise (recognisers)",
+    r"tells?": "report, state, log",
+    r"let(?:s|ting)? go": "release",
+    r"signs? of life": "heartbeat, activity",
 }
 """Pattern of what no prose says, to what it says instead."""
 
 _BANNED = re.compile("|".join(rf"(?P<w{number}>\b(?:{words})\b)" for number, words in enumerate(WORDS)), re.IGNORECASE)
-_CODE = re.compile(r"``.+?``|`[^`\n]+`|\b\S*[/_]\S*\b|https?://\S+")
+_CODE = re.compile(r"``.+?``|`[^`\n]+`|\b\S*[/_]\S*\b|https?://\S+|^ +\w+:(?= )", re.MULTILINE)
+"""Code spans, paths, addresses, and the names of parameters that a docstring describes."""
+
 _FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 _PROSE_WORDS = 3
 """A string constant of fewer words is a name or a value, not a sentence."""

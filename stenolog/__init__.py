@@ -1,3 +1,3 @@
-"""The roof over the packages: settings, wiring, the command line and the embedded server."""
+"""The composition root of the packages: settings, wiring, the command line and the embedded server."""
 
 __version__ = "0.1.0"

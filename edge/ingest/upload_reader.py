@@ -41,7 +41,7 @@ class UploadReader:
     """One request's recording. `read_head` reads enough to recognise it; `stream` yields all of it, once."""
 
     expected_bytes: int | None = None
-    """Its whole size, as far as the request's own length tells; of a form give or take some dozens of bytes."""
+    """Its whole size, as far as the request's own length shows; of a form give or take some dozens of bytes."""
 
     def __init__(self, request: Request, max_bytes: int) -> None:
         """Accept at most `max_bytes` of recording from `request`.

@@ -19,7 +19,7 @@ class FastPath:
         """
 
     def resume(self) -> None:
-        """Read on. Plain ASGI: reading goes on with the next `receive`."""
+        """Read on. Plain ASGI: reading continues with the next `receive`."""
 
     def send_now(self, text: str) -> bool:  # noqa: ARG002 - of plain ASGI
         """Send a short text message without waiting; False if that isn't possible now. Plain ASGI: never."""

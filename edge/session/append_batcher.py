@@ -22,11 +22,11 @@ from eventlog.telemetry.metering import Timer
 logger = logging.getLogger(__name__)
 
 LONGEST_PAUSE_S = 1.0
-"""So that sockets go on within a second of Redis's return."""
+"""So that sockets continue within a second of Redis's return."""
 
 MAX_FLUSH_BYTES = 8_388_608
 """A quarter of a second of a thousand sessions, so that after a stall many go at once, and memory is bounded. A smaller
-bound makes a busy machine fall behind for good: a flush's cost is mostly its round trip."""
+bound makes a busy machine fall behind permanently: a flush's cost is mostly its round trip."""
 
 TOUCH_S = 1.0
 """Between two keepalives of one session that are passed on: idleness is counted in minutes."""
@@ -40,7 +40,7 @@ class AppendBatcher:
     After an outage the same entries are sent again, in order, with back-off, for as long as their sources stay.
 
     A defect that one session causes, in its uplink or in its connection, fails that connection alone with
-    `internal_error`: its client resumes from the last ack, and the other sessions go on. Any other defect ends the
+    `internal_error`: its client resumes from the last ack, and the other sessions continue. Any other defect ends the
     batcher and by `wait` the edge: a process that appends nothing must not look alive.
     """
 

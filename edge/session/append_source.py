@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 class AppendLog(EventLog, Protocol):
-    """The log as the edge uses it: with signs of life that are no audio."""
+    """The log as the edge uses it: with activity that is no audio."""
 
     async def touch(self, touches: list[tuple[SessionKeys, int]]) -> None:
-        """Note a sign of life for each (session, epoch)."""
+        """Record activity for each (session, epoch)."""
         ...
 
 

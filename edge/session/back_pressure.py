@@ -28,7 +28,7 @@ class MemoryThrottle:
     def __init__(
         self, watermarks: MemoryWatermarks, log: AppendLog, requeue: Requeue, *, outage_timeout_s: float
     ) -> None:
-        """Heed `watermarks`; pass signs of life on to `log`; drop a gone connection's rest after `outage_timeout_s`."""
+        """Obey `watermarks`; report activity to `log`; drop a gone connection's rest after `outage_timeout_s`."""
         self._watermarks = watermarks
         self._log = log
         self._requeue = requeue
@@ -48,7 +48,7 @@ class MemoryThrottle:
         return True
 
     async def run(self) -> None:
-        """Requeue the sessions that may go on, and report to the others how long they wait, until cancelled."""
+        """Requeue the sessions that may continue, and report to the others how long they wait, until cancelled."""
         while True:
             await asyncio.sleep(POLL_S)
             if self._waiting:
@@ -78,7 +78,7 @@ class CreditWaiters:
     """Uploads that are as far ahead of their decoders as these allow; their sockets are read no further."""
 
     def __init__(self, log: AppendLog, credit: UploadCredit, requeue: Requeue) -> None:
-        """Read `credit`, and pass signs of life on to `log`."""
+        """Read `credit`, and report activity to `log`."""
         self._log = log
         self._credit = credit
         self._requeue = requeue
@@ -110,7 +110,7 @@ class CreditWaiters:
                 source.uplink.credit_bytes = credit_bytes
                 del self._waiting[source]
                 self._requeue(source)
-        # An abandoned session's client is gone: no sign of life is passed on for it.
+        # An abandoned session's client is gone: no activity is passed on for it.
         due = [source for source, one in self._waiting.items() if one.is_touch_due() and not source.is_abandoned]
         if due:
             await self._log.touch([(source.uplink.keys, source.uplink.epoch) for source in due])

@@ -1,4 +1,4 @@
-"""Redis's memory as an edge heeds it: past one watermark it opens no sessions, past the other it appends no audio."""
+"""The memory watermarks: past the high one an edge opens no sessions, past the critical one it appends no audio."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ NEAR_PERCENT = 10.0
 """How far below the high watermark "near" begins."""
 
 RETRY_AFTER_S = 5
-"""For refused clients: memory comes back in steps of trimmed audio, seconds apart."""
+"""For refused clients: trimming frees memory in steps, seconds apart."""
 
 MAX_DRAWS = 64
 """Ids drawn for a session on a node with room: of three nodes with one free, all would miss once in 10^11."""
@@ -44,7 +44,7 @@ class MemoryWatermarks:
     """Which watermark the memory of each node has passed."""
 
     def __init__(self, server: Server, watermarks: Watermarks, *, limit_bytes: int = 0) -> None:
-        """Heed `watermarks`; nodes without a bound of their own have `limit_bytes`, or none if that is 0."""
+        """Apply `watermarks`; nodes without a bound of their own have `limit_bytes`, or none if that is 0."""
         self._server = server
         self._watermarks = watermarks
         self._limit_bytes = limit_bytes

@@ -60,7 +60,7 @@ class Uplink(Appender):
         self.acked_samples = head.offset
         """The offset to ack; never goes back, as the head may."""
         self.refusal: Code | None = None
-        """Why the log refuses this connection: for good, or, with STALE, until it resumes the session again."""
+        """Why the log refuses this connection: permanently, or, with STALE, until it resumes the session again."""
         self.is_sealed = False
         """Whether the log has the end."""
         self.received_bytes = 0
@@ -155,7 +155,7 @@ class Uplink(Appender):
         return self.head != before
 
     def resume(self, epoch: int, head: Position) -> None:
-        """Go on under a new epoch, after the log had forgotten this connection's."""
+        """Continue under a new epoch, after the log had forgotten this connection's."""
         self.epoch = epoch
         self.refusal = None
         self._resend_after(head)

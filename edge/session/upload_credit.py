@@ -11,14 +11,14 @@ from eventlog.work.heartbeats import read_all
 from eventlog.work.uploads import ALIVE_MS, WORKER, read_credits
 
 POLL_S = 0.1
-"""Between two checks whether a waiting sender may go on: its decoder has megabytes to work on meanwhile."""
+"""Between two checks whether a waiting sender may continue: its decoder has megabytes to work on meanwhile."""
 
 PROGRESS_TIMEOUT_S = 120.0
 """Without progress, and without a living worker, after which a sender is refused: longer than a worker's restart takes,
 and well below the time after which a session is idle."""
 
 TOUCH_S = 10.0
-"""Between two signs of life of a session whose sender has to wait."""
+"""Between two records of activity of a session whose sender has to wait."""
 
 
 class UploadCredit:
@@ -59,7 +59,7 @@ class ProgressTimeout:
         return time.monotonic() - self._since >= PROGRESS_TIMEOUT_S
 
     def is_touch_due(self) -> bool:
-        """Whether a sign of life is due; True once each `TOUCH_S`."""
+        """Whether activity is to be recorded; True once each `TOUCH_S`."""
         now = time.monotonic()
         if now - self._touched_at < TOUCH_S:
             return False

@@ -32,7 +32,7 @@ class ProcessReport(msgspec.Struct, frozen=True, kw_only=True):
     """Host, process id and a random part; for an operator alone, since it reveals hosts."""
     alive: bool
     age_s: float
-    """Since its last sign of life."""
+    """Since its last heartbeat."""
     errors_5min: int
     """Errors that its process logged in the last five minutes; one process may have several roles."""
 

@@ -194,7 +194,7 @@ def _lags(probe: _Probe, workers: Sequence[heartbeats.Heartbeat]) -> Iterator[tu
 
 
 def _silent_ms(beat: heartbeats.Heartbeat) -> float:
-    """How long a worker has read no audio and checked no claims, as far as its heartbeat tells."""
+    """How long a worker has read no audio and checked no claims, as far as its heartbeat shows."""
     return beat.age_ms + 1000 * _number(beat, "consumed_age_s")
 
 

@@ -30,7 +30,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     run: str
     """``live``: the run that the session's own client caused; any other is a replay's name."""
     promoted: bool = False
-    """Whether readers get this one."""
+    """Whether readers receive this one."""
     state: str
     """CREATED, ACTIVE, CLOSING or CLOSED."""
     engine: str = ""
@@ -84,7 +84,7 @@ async def _read_once(server: Server, sessions: Sequence[SessionKeys]) -> list[li
 
 
 def merge_view(runs: Sequence[RunView], view: SessionView) -> list[RunView]:
-    """The runs, with the one of `view` by its numbers: they are newer while the session goes on."""
+    """The runs, with the one of `view` by its numbers: they are newer while the session is open."""
     mine = RunView(
         run=view.run, promoted=True, state=view.state, engine=view.engine, language=view.language,
         opened_ms=view.opened_ms, ended_ms=view.ended_ms, reason=view.reason, finals=view.finals,

@@ -86,7 +86,7 @@ async def read_list(server: Server, keys: RunKeys) -> list[ListedFinal]:
 async def read_transcript(server: Server, keys: RunKeys) -> Transcript | None:
     """The document once it is written, else the List so far; None for an unknown run.
 
-    Of the live run these are what readers get: the promoted run's. See `runs` for a certain run's own.
+    Of the live run these are what readers receive: the promoted run's. See `runs` for a certain run's own.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.
@@ -182,7 +182,7 @@ def _view(flat: Sequence[bytes], guard: bytes, cursor: bytes, now_ms: int) -> Se
     if not flat:
         return None
     pairs = zip(flat[::2], flat[1::2], strict=True)
-    # An empty reason: it was quarantined, and goes on.
+    # An empty reason: it was quarantined, and continues.
     fields = {name.decode(): value.decode() for name, value in pairs if value or name not in {b"reason", b"detail"}}
     view = msgspec.convert(fields, SessionView, strict=False)
     age_s = max(0.0, round((now_ms - view.opened_ms) / _MS, 3))

@@ -20,7 +20,7 @@ async def run_isolated(
     """Each item's answer or exception, in order, of calls that hold up to `most` items.
 
     A call answers a list of as many, or one value for all. Where a script fails at one item, the items of its call are
-    asked again, each alone, so that the others go on.
+    asked again, each alone, so that the others continue.
 
     Raises:
         LogUnavailableError: if every call failed by that.

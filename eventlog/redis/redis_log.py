@@ -56,7 +56,7 @@ class RedisLog:
         self, server: Server, *, session_ttl_s: int, resume_token_ttl_s: int | None = None,
         durability: Durability = FAST,
     ) -> None:  # fmt: skip
-        """Use `server`; every per-session key expires `session_ttl_s` after its last sign of life.
+        """Use `server`; every per-session key expires `session_ttl_s` after its last activity.
 
         A resume token expires `resume_token_ttl_s` after it was last used, if that is sooner. What clients get as done
         (appends, openings, where a stream ends) has the `durability` asked for.
@@ -197,7 +197,7 @@ class RedisLog:
         found: dict[SessionKeys, list[AudioEntry]] = {}
         for answer in await self.server.execute_many(commands):
             if isinstance(answer, LogUnavailableError):
-                continue  # a node of the cluster is unreachable; the other nodes' sessions go on
+                continue  # a node of the cluster is unreachable; the other nodes' sessions continue
             if isinstance(answer, Exception):
                 raise answer
             for stream, entries in answer or ():
@@ -254,7 +254,7 @@ class RedisLog:
         return [(Position.parse(entry_id), fields[1]) for entry_id, fields in entries]
 
     async def touch(self, touches: Sequence[tuple[SessionKeys, int]]) -> None:
-        """Record a sign of life for each (session, epoch); harmless for those that are gone, superseded or broken."""
+        """Record activity for each (session, epoch); harmless for those that are gone, superseded or broken."""
         def call(part: Sequence[tuple[SessionKeys, int]]) -> Call:
             return Call(script("touch_sessions"), [keys.session for keys, _ in part], [epoch for _, epoch in part])
 

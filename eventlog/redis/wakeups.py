@@ -114,7 +114,7 @@ class Wakeups:
                     self._on_reset()
                     with RedisCall():
                         await connection.listen(self._on_message)
-            except Exception as error:  # noqa: BLE001 - a listener that ends for good would be worse than any cause
+            except Exception as error:  # noqa: BLE001 - a listener that ends permanently would be worse than any cause
                 self._report_loss(error, is_lost=is_lost)
                 is_lost = True
                 self._unsubscribed.update(channels)

@@ -273,7 +273,7 @@ class Claims:
         return Code(code)
 
     async def reoffer_missing(self, partition: PartitionKeys, cursor: str = "0", *, count: int = 100) -> ReofferPage:
-        """Offer the unfinished runs without an entry again, a page at a time; go on from its cursor until it is 0."""
+        """Offer the unfinished runs without an entry again, a page at a time; repeat from its cursor until it is 0."""
         queue = partition.queue(self.queue)
         next_cursor, members, offered = await self.server.run(
             script("reoffer_missing"), [queue.sessions, queue.entries, queue.wakeup], [cursor, count]

@@ -26,7 +26,7 @@ ERRORS = "errors_5min"
 
 
 class Heartbeat(NamedTuple):
-    """The last sign of life of one role in one process."""
+    """The last heartbeat of one role in one process."""
 
     role: str
     consumer: str

@@ -1,4 +1,4 @@
-"""Which run of a session readers get: the promoted one, which is the live run until a replay is promoted.
+"""Which run of a session readers receive: the promoted one, which is the live run until a replay is promoted.
 
 Readers use the session's own keys. A promoted replay's List, document and view are copied there, and the live run's are
 saved under other keys meanwhile, so that it can be promoted again. One script a session changes all of it at once.
@@ -40,7 +40,7 @@ def reader_keys(session: SessionKeys) -> ReadModelKeys:
 def read_model_keys(run: RunKeys, promoted: str) -> tuple[ReadModelKeys, ...]:
     """The keys of a run's List, document and view while the run `promoted` of its session is promoted: its own first.
 
-    A promoted replay has two sets, the second of which is the copy that readers get; every other run has one.
+    A promoted replay has two sets, the second of which is the copy that readers receive; every other run has one.
     """
     session = run.session
     if run.run == LIVE_RUN:
@@ -61,7 +61,7 @@ async def promoted_runs(server: Server, sessions: Sequence[SessionKeys]) -> list
 
 
 async def promoted_run(server: Server, session: SessionKeys) -> RunKeys:
-    """Return the run of a session that readers get.
+    """Return the run of a session that readers receive.
 
     Raises:
         LogUnavailableError: if Redis can't be reached.

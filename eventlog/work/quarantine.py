@@ -1,4 +1,4 @@
-"""Quarantined runs: listed, offered to workers again, or failed for good.
+"""Quarantined runs: listed, offered to workers again, or failed permanently.
 
 Their audio, facts and list entries live for one session TTL from the quarantine on.
 """
@@ -73,7 +73,7 @@ class Quarantine:
     """An operator's decisions on quarantined runs."""
 
     def __init__(self, server: Server, *, session_ttl_s: int) -> None:
-        """Use `server`; a redriven run expires `session_ttl_s` after its last sign of life."""
+        """Use `server`; a redriven run expires `session_ttl_s` after its last activity."""
         self._server = server
         self._ttl_s = session_ttl_s
         self._log = RedisLog(server, session_ttl_s=session_ttl_s)
@@ -104,7 +104,7 @@ class Quarantine:
         )  # fmt: skip
 
     async def fail(self, run: QuarantinedRun) -> Code:
-        """End it for good, as failed; its client and a recorded file's waiting request hear that. Codes as `redrive`.
+        """End it permanently, as failed; its client or waiting HTTP request is notified. Codes as `redrive`.
 
         Raises:
             LogUnavailableError: if Redis can't be reached; try again.

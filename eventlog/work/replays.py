@@ -47,7 +47,7 @@ class Replays:
     """Starts replays and reads how far they have come."""
 
     def __init__(self, server: Server, *, session_ttl_s: int) -> None:
-        """Use `server`; a replay's keys expire `session_ttl_s` after its last sign of life."""
+        """Use `server`; a replay's keys expire `session_ttl_s` after its last activity."""
         self._server = server
         self._ttl_s = session_ttl_s
 

@@ -233,7 +233,7 @@ class SharedRecognition:
         return [entry_id for entry_id, answer in zip(entry_ids, answers, strict=True) if answer == []]
 
     async def _claim(self, idle_ms: int, entry_ids: Iterable[str]) -> None:
-        """Set how long ago this worker gave a sign of life; entries that were removed meanwhile stay removed."""
+        """Set how long ago this worker was active; entries that were removed meanwhile stay removed."""
         try:
             await self._server.execute(
                 "XCLAIM", self._stream, RECOGNISERS, self._consumer, 0, *entry_ids, "IDLE", idle_ms, "JUSTID"

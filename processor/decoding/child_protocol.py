@@ -20,7 +20,7 @@ FAILURE_STATUS = 3
 RESTART_VERSION = 1
 """Of `RestartPoint`: another one is refused in words, never guessed at."""
 
-UNKNOWN_RESTART_POINT = "was begun by another version, which this one can't go on from"
+UNKNOWN_RESTART_POINT = "was begun by another version, which this one can't continue from"
 """Why a recording fails whose first bytes are gone and whose restart point this version cannot read."""
 
 SETTLE_SAMPLES = SAMPLE_RATE_HZ // 10

@@ -183,7 +183,7 @@ class DecodePipeline:
         limits = self._limits
         if self._offset_bytes > self._freed_bytes + limits.retained_bytes + SLACK_BYTES and not child.restart_points:
             raise DecodingFailedError(
-                f"longer than {limits.retained_bytes >> 20} MiB in a form that can't be gone on with from its middle"
+                f"longer than {limits.retained_bytes >> 20} MiB in a form that can't be continued from its middle"
             )
         credit_bytes = self._next_credit_bytes()
         if credit_bytes >= self._credit_bytes + limits.ahead_bytes // CREDIT_STEPS:

@@ -38,7 +38,7 @@ OPTIONS = {
     # No address, no second file, whatever the container refers to.
     "protocol_whitelist": "",
     "codec_whitelist": ",".join(CODECS),
-    # The header names the codec: the first block of a stream that goes on for hours is enough to start with.
+    # The header names the codec: the first block of a stream that continues for hours is enough to start with.
     "probesize": "4096",
     "analyzeduration": "1",
 }
@@ -193,7 +193,7 @@ class Decoder:
         if packet.pos is None or (at := self._restart.file_offset(packet.pos)) < self._restart.anchor_bytes:
             return False
         if at > self._restart.anchor_bytes:
-            raise RefusedError(f"{self._format.name} that can't be gone on with in its middle")
+            raise RefusedError(f"{self._format.name} that can't be continued from its middle")
         return True
 
     def _describe(self, channels: int, on_source: Callable[[Source], None]) -> None:

@@ -29,7 +29,7 @@ _MOST_TOKENS, _MOST_TOKENS_PER_S = 8, 6.0
 """Fast speech has five tokens a second; the constant leaves room for a very short clip."""
 
 _SPARE_TOKENS, _LEAST_TOKENS_PER_VOICED_S = 3, 1.2
-"""Slow reading has three tokens a second; the detector hears noise as voice, hence the slack."""
+"""Slow reading has three tokens a second; the detector takes noise for voice, hence the slack."""
 
 _LOOP_REPEATS = 3
 """A phrase three times in a row; twice is common in speech."""

@@ -29,11 +29,11 @@ class SegmenterSettings(msgspec.Struct, frozen=True, kw_only=True):
         hangover_ms: Pause that ends an utterance; shorter answers sooner, longer keeps sentences whole.
         preroll_ms: Audio kept before the first voiced frame, for soft onsets that the detector misses.
         postroll_ms: Audio kept after the last voiced frame, for trailing consonants.
-        trigger_voiced_ms: Voiced audio within the window that opens an utterance; shorter hears clicks as speech.
+        trigger_voiced_ms: Voiced audio within the window that opens an utterance; shorter takes clicks for speech.
         trigger_window_ms: The window in which the trigger counts voiced audio.
-        warmup_ms: Start of each clean slate in which voice opens nothing yet: a fresh detector takes 150 ms to tell
+        warmup_ms: Start of each clean slate in which voice opens nothing yet: a fresh detector takes 150 ms to separate
             steady noise from voice. Speech that continues is found behind it, and the pre-roll reaches back over it.
-        soft_cut_ms: Length from which the first short pause ends an utterance, since Whisper hears 30 s at most.
+        soft_cut_ms: Length from which the first short pause ends an utterance, since Whisper's window is 30 s.
         soft_pause_ms: Length of a short pause there: a breath, longer than a stop consonant's closure.
         hard_cut_ms: Length at which an utterance ends without any pause; it leaves Whisper's window room for padding.
         silence_ms: Silence after which a boundary without utterance is set, so that a restart rereads little.

@@ -1,4 +1,4 @@
-"""The projection `archive`: the audio and the facts of live runs, outside Redis."""
+"""The sink `archive`: the audio and the facts of live runs, outside Redis."""
 
 from projections.archive.sink import Archive
 

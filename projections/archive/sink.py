@@ -1,4 +1,4 @@
-"""The sink `archive`: driven as every sink, it keeps a session's audio and facts for good."""
+"""The sink `archive`: driven as every sink, it keeps a session's audio and facts permanently."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Where sentences begin and end: seams between utterances, stops, capitals.
 
 An utterance ends at a pause, which need not be the end of a sentence. A recogniser gets each utterance alone, so it
-often puts a full stop at the end of half a sentence and a capital at the start of the other half. The seam is mended
+often puts a full stop at the end of half a sentence and a capital at the start of the other half. The seam is repaired
 only where the text leaves little doubt.
 """
 
@@ -19,7 +19,7 @@ _PRONOUN = frozenset({"i", "i'm", "i'll", "i've", "i'd"})
 
 
 def continues_sentence(before: Sequence[Token], after: Sequence[Token], language: Language, *, soon: bool) -> bool:
-    """Whether the sentence that `before` broke off goes on in `after`; `soon`: no long pause is between them."""
+    """Whether the sentence that `before` broke off continues in `after`; `soon`: no long pause is between them."""
     last, first = before[-1], after[0]
     if any(char in last.trail for char in LOUD_STOPS + CLOSERS) or first.lead:
         return False

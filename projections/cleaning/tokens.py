@@ -73,7 +73,7 @@ class Token:
 
     @property
     def is_open(self) -> bool:
-        """Whether the sentence may go on behind it as if nothing were there: no stop, no quotation mark."""
+        """Whether the sentence may continue behind it as if nothing were there: no stop, no quotation mark."""
         return not self.trail or not self.trail.replace("...", "").strip(" ,…" + DASHES)
 
     @property

@@ -14,7 +14,7 @@ from projections.integration_events import Event
 
 REJECTED_CODES = frozenset({"MalformedDetail", "InvalidArgument"})
 """Codes of an entry that the service never takes, however often it comes. Other codes that it calls "non-retryable" are
-an operator's to mend (rights, account, source): the event is retried, and goes to the dead letters after the bound."""
+an operator's to fix (rights, account, source): the event is retried, and goes to the dead letters after the bound."""
 
 BLAME_CODES = frozenset({"ValidationException", "RequestEntityTooLarge", "413"})
 """Errors of a whole request for which one of its entries may be to blame."""
@@ -54,7 +54,7 @@ def read_result(answer: dict[str, Any]) -> Result:
 
 
 def read_failure(error: Exception, secrets: Iterable[str] = ()) -> Failure:
-    """Describe a failed call for a log; `secrets` are struck out wherever they stand."""
+    """Describe a failed call for a log; `secrets` are masked wherever they stand."""
     response = getattr(error, "response", None)
     known = response.get("Error", {}) if isinstance(response, dict) else {}
     if known:

@@ -20,7 +20,7 @@ FINALS_ON_LOOP = 64
 """Utterances whose text is cleaned on the event loop, for some milliseconds; more of them in a thread."""
 
 CALL_S = 120.0
-"""A sink bounds its own requests, at some ten seconds each; this frees its place if one of them hangs for good."""
+"""A sink bounds its own requests, at some ten seconds each; this frees its slot if one of them hangs forever."""
 
 Delivered = tuple[Batch, Sequence[Result] | None]
 """A batch and the results of its first events; None if the call wasn't made."""

@@ -32,13 +32,13 @@ STOP_TIMEOUT_S = 5.0
 """Bound of stopping: `FINISH_S`, and what Redis takes to note the end; past it claims run out by themselves."""
 
 CALLS_READY = 2
-"""Calls' worth of events made ready while others are under way: enough that no place is ever empty."""
+"""Calls' worth of events made ready while others are under way: enough that no delivery slot is ever idle."""
 
 MOST_UNWRITTEN = 1024
 """Runs whose progress a part of Redis that is away can't take: past this nothing more is pulled."""
 
 START_RETRY_S = 5.0
-"""A sink that can't even be started has a defect; others go on, and this one is tried again."""
+"""A sink that can't even be started has a defect; others continue, and this one is tried again."""
 
 _AT_ONCE = float("-inf")
 
@@ -239,7 +239,7 @@ class Forwarder:
             self._woken.clear()
             if not self._is_down:
                 return
-        await asyncio.sleep(0)  # deliveries go on, however much work waits
+        await asyncio.sleep(0)  # deliveries continue, however much work waits
 
     def _next_s(self) -> float:
         """When the next round is due."""

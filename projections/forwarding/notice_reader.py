@@ -28,7 +28,7 @@ MOST_REDRIVEN = 64
 """Letters read at once of a partition: they are sent beside new events."""
 
 WALK_BELOW = 512
-"""A walk goes on while fewer runs than that are ready: news aren't queued behind all retained runs."""
+"""A walk continues while fewer runs than that are ready: new notices aren't queued behind all retained runs."""
 
 FULL_PAUSE_S = 1.0
 """Before the next read where no room is left for more runs, or a node is away."""

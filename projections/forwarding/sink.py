@@ -18,7 +18,7 @@ class Outcome(enum.Enum):
     RETRY = "retry"
     """Not now: unreachable, throttled, or failed for a reason that may pass."""
     REJECTED = "rejected"
-    """Refused for a reason that no retry mends: straight to the dead letters."""
+    """Refused for a reason that no retry removes: straight to the dead letters."""
     SKIPPED = "skipped"
     """The sink is off, or has no subscriber: nothing is sent now, nor kept for later."""
 

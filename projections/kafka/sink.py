@@ -73,7 +73,7 @@ class Kafka:
         """
         # Once imported, Faust's module has no spec to be found.
         if "faust" not in sys.modules and importlib.util.find_spec("faust") is None:
-            raise KafkaMissingError("the projection `kafka` needs Faust: pip install 'stenolog[kafka]'")
+            raise KafkaMissingError("the sink `kafka` needs Faust: pip install 'stenolog[kafka]'")
         self._endpoint = Endpoint(url, access, access.context(), most_bytes)
         self._send_s = send_s
         self._idempotent = True

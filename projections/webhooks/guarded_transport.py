@@ -55,7 +55,7 @@ class GuardedBackend(httpcore2.AsyncNetworkBackend):
     """Connects to public addresses alone.
 
     The connection goes to an address that was checked, never to a name that might mean another by then. TLS and the
-    ``Host`` header go on naming the name, so certificates are checked as usual.
+    ``Host`` header still carry the name, so certificates are checked as usual.
     """
 
     def __init__(self, resolve: Resolver, *, private: bool) -> None:

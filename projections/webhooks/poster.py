@@ -39,7 +39,7 @@ BODY_TIMEOUT_S = 1.0
 """Waited for that body; past it, the connection is closed."""
 
 MOST_RETRY_AFTER_S = 300.0
-"""Heeded of a ``Retry-After``: a receiver that asks for more is asked again now and then."""
+"""Obeyed of a ``Retry-After``: a receiver that asks for more is asked again now and then."""
 
 _TRANSIENT = frozenset({
     HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS,

@@ -25,7 +25,7 @@ MOST_CALLS = 16
 """At once; each waits `HOLD_S` at most, most of that for receivers far away."""
 
 HOLD_S = 2.0
-"""How long a call waits for slow receivers. Longer than a healthy one takes; their requests go on meanwhile."""
+"""How long a call waits for slow receivers. Longer than a healthy one takes; their requests continue meanwhile."""
 
 MOST_REASONS = 5
 """Quoted in one result."""
@@ -86,7 +86,7 @@ class Webhooks:
         await self._poster.stop()
 
     async def send(self, events: Sequence[Event]) -> Sequence[Result]:
-        """Deliver to the tenants' subscriptions; a request longer than `hold_s` goes on, and is RETRY meanwhile."""
+        """Deliver to the tenants' subscriptions; a request longer than `hold_s` continues, and is RETRY meanwhile."""
         subscriptions = await self._cache.read([one.tenant_id for one in events])
         queues = self._start_queues(events, subscriptions)
         tasks = [queue.task for queue in queues if queue.task is not None]

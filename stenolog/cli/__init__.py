@@ -27,7 +27,7 @@ COMMANDS = {
     "Replay": {
         "replay": "Process old audio again, as a new run.",
         "diff": "Compare two runs word by word.",
-        "promote": "Choose the run that readers get.",
+        "promote": "Choose the run that readers receive.",
         "rebuild": "Rebuild read models from the facts.",
     },
     "Operate": {

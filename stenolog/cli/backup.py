@@ -27,7 +27,7 @@ from stenolog.wiring import find_redis, redis_tls
 @click.argument("directory", metavar="DIR", type=click.Path())
 @options("data", "json")
 def backup(*, directory: str, as_json: bool, **overrides: Any) -> None:  # noqa: ANN401 - settings have many types
-    """Write the content of Redis to DIR, which must not exist yet, while everything goes on.
+    """Write the content of Redis to DIR, which must not exist yet, while the deployment runs.
 
     One file per master, each as of one moment. They hold transcripts: DIR is readable for its owner alone.
     """

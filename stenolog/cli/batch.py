@@ -61,7 +61,7 @@ def batch(**given: Any) -> None:  # noqa: ANN401 - options have many types
     """Send recorded FILES to a running edge as recordings of `/batch/process`, and print their transcripts.
 
     Progress, speed and the time left go to standard error, the transcripts alone to standard output, in the order of
-    the files; four are processed at once. A file that can't be processed is reported, and the others go on. Whole
+    the files; four are processed at once. A file that can't be processed is reported, and the others continue. Whole
     uploads are processed even if this command is interrupted.
     """
     chosen = Options(**given)

@@ -57,7 +57,7 @@ class Compared(msgspec.Struct, frozen=True, kw_only=True):
 
     session_id: str
     is_over: bool
-    """False if one of the runs goes on, or has lost its end: then there may be more to compare later."""
+    """False if one of the runs is still open, or has lost its end: then there may be more to compare later."""
     counts: Counts
     differences: list[Difference]
 

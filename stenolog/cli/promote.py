@@ -1,4 +1,4 @@
-"""`stenolog promote`: which run of a session readers get."""
+"""`stenolog promote`: which run of a session readers receive."""
 
 import asyncio
 import sys

@@ -61,7 +61,7 @@ def list_quarantined(*, as_json: bool, **overrides: Any) -> None:  # noqa: ANN40
 @click.option("--all", "everything", is_flag=True, help="All that exist now.")
 @options("json")
 def redrive_quarantined(**given: Any) -> None:  # noqa: ANN401
-    """Offer runs to workers again, by the ID that `list` gives or by session: they go on after their last final.
+    """Offer runs to workers again, by the ID that `list` gives or by session: they continue after their last final.
 
     Do so after an upgrade that fixes the cause. One that fails again comes back to the list, after one more trial in a
     process of its own. Exit status 1 if one of the IDs does not exist.
@@ -78,7 +78,7 @@ def redrive_quarantined(**given: Any) -> None:  # noqa: ANN401
 @click.option("--all", "everything", is_flag=True, help="All that exist now.")
 @options("json")
 def fail_quarantined(**given: Any) -> None:  # noqa: ANN401
-    """End runs for good, as failed, by the ID that `list` gives or by session; their finals so far stay.
+    """End runs permanently, as failed, by the ID that `list` gives or by session; their finals so far stay.
 
     Clients that wait are notified, and a BatchProcessingFailed is forwarded for recorded files. Exit status 1 if one of
     the IDs does not exist.

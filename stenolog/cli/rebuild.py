@@ -58,7 +58,7 @@ class Rebuilt(msgspec.Struct, frozen=True, kw_only=True):
 def rebuild(
     *, projection: str, session_ids: Sequence[str], verify: bool, as_json: bool, **overrides: Any  # noqa: ANN401 - settings have many types
 ) -> None:
-    """Rebuild the read models of PROJECTION from the facts, of each SESSION or of all, while everything goes on.
+    """Rebuild the read models of PROJECTION from the facts, of each SESSION or of all, while the deployment runs.
 
     Each run gets a shadow copy, which takes the old one's place at once; an interruption leaves the old one in place.
     Exit status 1 if something could not be rebuilt, or if with --verify a read model differed from the facts.

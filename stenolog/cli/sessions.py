@@ -55,7 +55,7 @@ class _Page(msgspec.Struct):
     "stenolog sessions\n"
     "stenolog sessions --state active --tenant acme\n"
     "stenolog sessions --url https://stt.example.com --json | jq '.[].session_id'\n"
-    "stenolog sessions --runs                 with the replays of each, and which run readers get"
+    "stenolog sessions --runs                 with the replays of each, and which run readers receive"
 ))
 @options("url-or-redis", "token", "data")
 @click.option("--state", type=click.Choice(["created", "active", "closing", "closed"]), help="Only these.")

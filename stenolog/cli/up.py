@@ -97,7 +97,7 @@ class Deployment:
         host, port = listener.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         descriptor = listener.fileno()
-        # Ended in this order: the edge tells its clients, the workers hand over, the projections finish the facts.
+        # Ended in this order: the edge notifies its clients, the workers hand over, the projections finish the facts.
         self._roles = [
             *[Role("edge", ("edge", "--descriptor", str(descriptor)), (descriptor,)) for _ in range(edges)],
             *[Role("worker", ("worker",)) for _ in range(workers)],

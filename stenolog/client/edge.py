@@ -19,7 +19,7 @@ _STREAM_PATH = "/v1/transcribe/stream"
 
 
 class ClientError(UserError):
-    """The edge refuses, or the session can't go on; the message is for the user."""
+    """The edge refuses, or the session can't continue; the message is for the user."""
 
     def __init__(self, message: str, status: int = 0) -> None:
         """`status` is the HTTP status of a refusal."""

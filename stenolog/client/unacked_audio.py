@@ -57,7 +57,7 @@ class UnackedAudio:
         """
         if not self._first <= offset_samples <= self.end_samples:
             raise UnackedAudioError(
-                f"the server goes on at {offset_samples}, but the samples kept are {self._first} to {self.end_samples}"
+                f"the server resumes at {offset_samples}, but the samples kept are {self._first} to {self.end_samples}"
             )
         self.ack(offset_samples)
         if self._blocks and offset_samples > self._first:

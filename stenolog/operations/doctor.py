@@ -24,7 +24,7 @@ SERVER_TIMEOUT_S = 20.0
 """Longer than a worker's lease: a takeover under way is no defect."""
 
 MIN_WORDS_RIGHT = 0.5
-"""Of the recording's words that must be in the transcript: the smallest model hears nine of ten; noise, none."""
+"""Of the recording's words that must be in the transcript: the smallest model recognises nine of ten; noise, none."""
 
 MOCK_ENGINE = "mock"  # its words have nothing to do with the speech
 

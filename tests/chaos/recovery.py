@@ -31,7 +31,7 @@ class Recovery(NamedTuple):
     session_id: str
     waited_s: float
     of_claim: bool
-    """Its worker was struck, and this is the time to its next commit; otherwise to the next ack."""
+    """Its worker was hit, and this is the time to its next commit; otherwise to the next ack."""
     at_s: float
     """When it recovered."""
 
@@ -40,7 +40,7 @@ class _Takeover(NamedTuple):
     kind: str
     since_s: float
     victims: frozenset[int]
-    """Process ids that held the session when the fault struck."""
+    """Process ids that held the session when the fault was injected."""
     taken_s: float | None
     """When another process held it."""
 
@@ -63,7 +63,7 @@ class RecoveryMonitor:
         self._acks: dict[str, tuple[str, float]] = {}
 
     def begin_takeover(self, kind: str, pid: int) -> None:
-        """Measure from now, when a worker was struck, to the next commit of each of its sessions."""
+        """Measure from now, when a fault hit a worker, to the next commit of each of its sessions."""
         for session_id, holder in self.holders.items():
             if holder == pid:
                 self._claims[session_id] = _Takeover(kind, now_s(), frozenset({pid}), None)

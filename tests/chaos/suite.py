@@ -70,7 +70,7 @@ class Outcome:
 
     findings: Findings = field(default_factory=Findings)
     faults: list[tuple[Fault, float]] = field(default_factory=list)
-    """Each with the time at which it struck."""
+    """Each with the time of its injection."""
     sessions: int = 0
     poisoned: int = 0
     lost_sessions: int = 0
@@ -80,7 +80,7 @@ class Outcome:
     lost_bytes: int = 0
     deaths_by_poison: int = 0
     trials: set[str] = field(default_factory=set)
-    """Sessions that got a quarantine trial, as faults had struck three workers between two of their commits."""
+    """Sessions that got a quarantine trial, as faults had hit three workers between two of their commits."""
     left: list[str] = field(default_factory=list)
     """What should have been cleaned up."""
     recovery: RecoveryMonitor | None = None

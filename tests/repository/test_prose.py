@@ -14,6 +14,7 @@ FOUND = {
     "part of an f-string": ("stenolog/a.py", 'print(f"{n} runs are set aside now")\n', 1, "set aside"),
     "page": ("docs/a.md", "# A page\n\nText, and trouble.\n", 3, "trouble"),
     "Lua comment": ("eventlog/redis/lua/a.lua", "local x = 1 -- as it is\n", 1, "as it is"),
+    "several words": ("edge/a.py", '"""The session goes on."""\n', 1, "goes on"),
     "comment of a test": ("tests/unit/test_a.py", "# somebody waits\n", 1, "somebody"),
     "docstring of a test": ("tests/unit/test_a.py", 'def test_a():\n    """A client is told."""\n', 2, "told"),
 }  # fmt: skip
@@ -23,6 +24,7 @@ LEFT_ALONE = {
     "code span of a page": ("docs/a.md", "The field `told` says it.\n"),
     "fence of a page": ("docs/a.md", "Text.\n\n```sh\necho who is there\n```\n"),
     "code span of a docstring": ("edge/a.py", '"""Reads ``set_aside`` and `bell`."""\n'),
+    "parameter in a docstring": ("edge/a.py", '"""Swap.\n\nArgs:\n    mend: Whether to repair.\n"""\n'),
     "path": ("docs/a.md", "See docs/set_aside.md and https://example.com/bell for it.\n"),
     "name": ("edge/a.py", "def told(bell: int) -> int:\n    return bell\n"),
     "short string, a name or value": ("edge/a.py", 'kind = "set aside"\n'),

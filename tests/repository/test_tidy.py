@@ -79,7 +79,7 @@ def test_exceptions_are_needed() -> None:
 
 @pytest.mark.parametrize("package", PACKAGES)
 def test_packages_import_downwards_only(package: str) -> None:
-    """Only the roof imports all packages; edge, processor and projections import eventlog and never each other."""
+    """Only the composition root imports all packages; edge, processor and projections import eventlog alone."""
     allowed = LAYERS[package] | {package}
     wrong = {str(module): name for module in tree.modules(package) for name in module.imports()
              if name.split(".")[0] in {*PACKAGES, "tests", "benchmarks"} - allowed}

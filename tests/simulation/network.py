@@ -119,7 +119,7 @@ class Network:
         fate = planned.fate if planned else None
         if planned and fate in (Fate.FROZEN_BEFORE, Fate.KILLED_BEFORE):
             self._strike(caller, planned)
-            await lasting(0)  # goes on, if ever, when the caller does
+            await lasting(0)  # continues, if ever, when the caller does
         request = _Request(caller, commands, self.loop.create_future())
         if planned:
             self._apply(request, planned)

@@ -44,13 +44,13 @@ class Process:
         self.disturbed_until_s = max(self.loop.time(), self.frozen_until_s)
 
     def freeze(self, seconds: float) -> None:
-        """Stop it for a time at any point; the clocks go on."""
+        """Stop it for a time at any point; the clocks run."""
         self.frozen_until_s = max(self.frozen_until_s, self.loop.time() + seconds)
         self.disturb()
         self.loop.call_at(self.frozen_until_s, _nothing, context=self.loop.world.context)
 
     def thaw(self, seconds: float) -> None:
-        """Let it go on after `seconds`, if it would be frozen for longer."""
+        """Resume it after `seconds`, if it would be frozen for longer."""
         if self.frozen_until_s > self.loop.time() + seconds:
             self.frozen_until_s = self.loop.time() + seconds
             self.loop.call_at(self.frozen_until_s, _nothing, context=self.loop.world.context)

@@ -46,7 +46,7 @@ class MemoryStore:
     """A store in memory that counts calls and may break off after a number of writes."""
 
     def __init__(self, *, writes: int | None = None) -> None:
-        """Fail at the write after `writes`, for good."""
+        """Fail at the write after `writes`, and at all later ones."""
         self.objects: dict[str, bytes] = {}
         self.got: list[str] = []
         self.writes = 0

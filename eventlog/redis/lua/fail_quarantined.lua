@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: end a quarantined run for good, as failed.
+-- Purpose: end a quarantined run permanently, as failed.
 -- KEYS: 1 quarantined (stream), 2 checkpoint (hash), 3 transcript (stream), 4 sessions (stream), 5 entries (hash),
 --       6 index (sorted set), 7 changes (stream), 8 changes wake-up (channel)
 -- ARGV: 1 entry in the list, 2 member, 3 fact (JSON), 4 TTL (s)

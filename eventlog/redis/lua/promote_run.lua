@@ -9,7 +9,7 @@
 -- ARGV: 1 session id, 2 run
 -- Returns: {code, run}: OK, and the run that was promoted so far; GONE (erased, expired or never opened) or NOT_ENDED,
 --          and the promoted run
--- Atomic: all of it, so readers get wholly the one or the other; no writer touches it, since both runs are over
+-- Atomic: all of it, so readers receive wholly the one or the other; no writer touches it, since both runs are over
 -- Retry: OK and the run itself; its read models are copied again
 --- @include "codes"
 --- @include "guard"

@@ -1,5 +1,5 @@
 #!lua flags=allow-oom
--- Purpose: record a sign of life (keepalive) of sessions, so that they don't count as idle.
+-- Purpose: record activity (keepalive) of sessions, so that they don't count as idle.
 -- KEYS: per session: session (hash)
 -- ARGV: per session: epoch
 -- Returns: how many were touched

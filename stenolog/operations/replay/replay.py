@@ -37,7 +37,7 @@ Value = TypeVar("Value")
 
 REASONS = {
     Code.GONE: "its audio is not in the log: it has expired, or the session was deleted",
-    Code.NOT_ENDED: "the session still goes on; replay it once it has ended",
+    Code.NOT_ENDED: "the session is still open; replay it once it has ended",
     Code.TRIMMED: "the beginning of its audio was freed already, and no archive has it; "
                   "STENOLOG_AUDIO_RETENTION_S says how much is kept",
 }  # fmt: skip

@@ -31,8 +31,8 @@ class Access(General, frozen=True, kw_only=True):
         "Access", "s", "Life of a ticket for event streams. Long enough to open one and to reconnect, short enough "
         "that one in a proxy's log is worth nothing.", least=5, most=3600)] = 60
     resume_token_ttl_s: Annotated[int, number(
-        "Access", "s", "How long a resume token is valid after its last use, if the session lives so long. A client "
-        "that is away for longer has given up.", least=60)] = 3600
+        "Access", "s", "How long a resume token is valid after its last use, if the session lives so long. A longer "
+        "absence counts as an abandoned session.", least=60)] = 3600
     requests_per_minute: Annotated[int, number(
         "Access", "requests", "Requests with scope `ingest` that a tenant may make in a minute; 0 for any number. Ten "
         "clients that send ten chunks a second each by HTTP.", least=0)] = 6000

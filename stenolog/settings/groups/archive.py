@@ -10,7 +10,7 @@ class Archive(Projections, frozen=True, kw_only=True):
     """The archive, which outlives Redis."""
 
     archive_url: Annotated[str, text(
-        "Archive", "Place where the projection `archive` keeps sessions, and replays find them: the path of a "
+        "Archive", "Place where the sink `archive` keeps sessions, and replays find them: the path of a "
         "directory, `file:///…`, or `s3://bucket/prefix` in `aws_region`. Unset: no archive.",
         pattern=r"^(|s3://[a-z0-9][a-z0-9.-]+(/.*)?|file:///.+|(?!\w+:).+)$",
         allowed="a path, file:///path or s3://bucket/prefix")] = ""

@@ -35,7 +35,7 @@ class Edge(Sessions, frozen=True, kw_only=True):
         "code 1013 (try again later). Longer than a failover takes.", least=0)] = 30.0
     session_end_timeout_s: Annotated[float, number(
         "Edge", "s", "How long the edge waits for the stitched transcript at a session's end before it answers with "
-        "the transcript's URL. As long as a person waits for a page.", least=0)] = 10.0
+        "the transcript's URL. About as long as users wait for a page to load.", least=0)] = 10.0
     result_timeout_s: Annotated[float, number(
         "Edge", "s", "How long a request with a recording waits for its transcript, before the answer is 202 and the "
         "transcript's URL. As long as proxies hold a silent request.", least=0, most=3600)] = 60.0

@@ -14,7 +14,7 @@ class Log(Access, frozen=True, kw_only=True):
         "over any cluster of up to some 20 nodes, and one script call each per flush is still cheap.",
         least=1, most=1024)] = 64
     session_ttl_s: Annotated[int, number(
-        "Log", "s", "How long a session's keys outlive its last sign of life. A day is enough to fetch a transcript "
+        "Log", "s", "How long a session's keys outlive its last activity. A day is enough to fetch a transcript "
         "the next morning.", least=60)] = 86_400
     audio_retention: Annotated[Literal["processed", "time", "archived"], text(
         "Log", "When processed audio is freed: at once (`processed`), after `audio_retention_s` (`time`), or once it "

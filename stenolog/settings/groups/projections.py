@@ -12,10 +12,10 @@ class Projections(Recordings, frozen=True, kw_only=True):
     """Projections, and the sinks that events are forwarded to."""
 
     projections: Annotated[tuple[Projection, ...], text(
-        "Projections", "Projections and forwarders that `stenolog up` and `stenolog projector` run, separated by "
-        "commas.")] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
+        "Projections", "Read models and sinks that this deployment runs, in `stenolog up` and `stenolog projector`, "
+        "separated by commas.")] = ("lists", "feeds", "sessions", "status", "eventbridge", "webhooks")
     sink_lease_ms: Annotated[int, number(
-        "Projections", "ms", "How long a process keeps a partition of a sink without a sign of life; then another "
+        "Projections", "ms", "How long a process keeps a partition of a sink without a heartbeat; then another "
         "forwards its events.", least=1000)] = 10_000
     sink_retry_timeout_s: Annotated[float, number(
         "Projections", "s", "How long a failing event is retried, with growing pauses, before it becomes a dead "
@@ -39,7 +39,7 @@ class Projections(Recordings, frozen=True, kw_only=True):
         "with the envelope; some regions, such as those in China, still have a limit of 256 KB.",
         least=10_000, most=1_048_576)] = 1_000_000
     kafka_url: Annotated[str, text(
-        "Projections", "Kafka brokers of the projection `kafka`, several separated by semicolons.",
+        "Projections", "Kafka brokers of the sink `kafka`, several separated by semicolons.",
         pattern=r"^kafka://[^/@;]+(;kafka://[^/@;]+)*$", allowed="kafka://host:9092")] = "kafka://localhost:9092"
     kafka_max_bytes: Annotated[int, number(
         "Projections", "bytes", "Largest record for Kafka, larger ones become dead letters: just under the brokers' "

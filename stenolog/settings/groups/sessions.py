@@ -17,13 +17,13 @@ class Sessions(Log, frozen=True, kw_only=True):
         least=0)] = 0
     reservation_ttl_s: Annotated[int, number(
         "Sessions", "s", "How long a crashed edge's reservations count against `max_sessions`; a living edge renews "
-        "them three times as often.", least=3, most=60)] = 60
+        "them every third of that time.", least=3, most=60)] = 60
     max_session_s: Annotated[float, number(
         "Sessions", "s of audio", "Longest session; past it, it is ended and its client notified. Half a working day: "
         "longer ones are clients that forgot to stop.", least=1)] = 14_400.0
     idle_timeout_s: Annotated[int, number(
         "Sessions", "s", "Silence of a client (no audio, no keepalive) after which its session is ended. Longer than "
-        "any pause in a conversation that goes on.", least=1)] = 300
+        "any pause in a conversation.", least=1)] = 300
     idle_sweep_s: Annotated[int, number(
         "Sessions", "s", "Time between two sweeps for idle sessions: a tenth of `idle_timeout_s`, so the end is that "
         "punctual.", least=1)] = 30

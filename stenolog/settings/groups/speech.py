@@ -11,10 +11,12 @@ class Speech(Worker, frozen=True, kw_only=True):
 
     vad_mode: Annotated[int, number(
         "Speech", "mode", "Aggressiveness of webrtcvad. 0 and 1 keep sentences whole; 2 and 3 cut them to pieces and "
-        "multiply the errors.", least=0, most=3)] = 1
+        "multiply the errors. No parameter of a client overrides it.", least=0, most=3)] = 1
     hangover_ms: Annotated[int, number(
         "Speech", "ms", "Pause that ends an utterance. Shorter answers sooner and cuts sentences; 300 ms multiplied "
-        "the errors.", least=100, most=5000)] = 700
+        "the errors. A client's parameter `hangover_ms` overrides it for its session. The cuts of long utterances are "
+        "fixed, except in replays: from 15 s on at the first short pause, at 20 s without one.",
+        least=100, most=5000)] = 700
     speaker_labels: Annotated[Literal["channel", "hash"], text(
         "Speech", "Labels of speakers: `channel` numbers the channels from 1, all that is known of them; `hash` "
         "derives a label from the utterance's samples, so that the same audio has the same one anywhere. Pinned at "

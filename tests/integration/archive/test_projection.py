@@ -92,7 +92,7 @@ class DyingStore(MemoryStore):
     """A store whose process dies at some write."""
 
     def __init__(self, objects: dict[str, bytes], *, writes: int | None, dead: threading.Event) -> None:
-        """Share `objects`; write `writes` of them, then stop answering for good and say so."""
+        """Share `objects`; write `writes` of them, then stop answering permanently and say so."""
         super().__init__(writes=writes)
         self.objects = objects
         self._dead = dead

@@ -90,7 +90,7 @@ async def test_a_long_session_is_freed_as_it_is_archived(single: Deployment, tmp
             return await held(single, session) >= 20 * RATE_HZ
 
         await eventually_async(freed, message="audio is freed")
-        # In this order, for all of them go on rising.
+        # In this order, for all of them keep rising.
         held_from = await held(single, session)
         boundary = int((await session.checkpoint())["boundaries"].strip("[]"))
         assert held_from <= min(int(await single.server.execute("HGET", session.keys.session, "archived")), boundary)

@@ -73,7 +73,7 @@ async def killed(worker: Worker, sessions: list[Session]) -> dict[str, list[obje
 
 
 async def test_a_new_deployment_starts_from_a_backup(server: Server, tmp_path: Path) -> None:
-    """OPS-3: from a backup taken under traffic sessions go on where they were then, and end as undisturbed ones."""
+    """OPS-3: from a backup taken under traffic sessions continue where they were then, and end as undisturbed ones."""
     story = Story(np.tile(talk(), (2, 1)))
     async with Deployment(server.url) as before:
         worker = await before.started(lease_ms=1_000)

@@ -110,7 +110,7 @@ async def _pieces(data: bytes) -> AsyncIterator[bytes]:
 
 @pytest.mark.usefixtures("path")
 async def test_a_pending_result_has_its_progress(edge: Replica, http: httpx2.AsyncClient) -> None:
-    """Until a result is there, its address tells the last status of the recording (BATCH-1, STATUS-3)."""
+    """Until a result is there, its address gives the last status of the recording (BATCH-1, STATUS-3)."""
     may_end = asyncio.Event()
 
     async def body() -> AsyncIterator[bytes]:

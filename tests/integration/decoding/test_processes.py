@@ -75,7 +75,7 @@ def at_rate(pcm: bytes, rate_hz: int) -> Samples:
 
 @pytest.mark.parametrize("name", ["webm as recorded", "mp4 in fragments", "mp3"])
 async def test_a_recording_is_recognised_as_its_samples_are(single: Deployment, name: str) -> None:
-    """Whisper hears in a compressed recording the words that were read, a few in a hundred aside (LIVE-5)."""
+    """Whisper recognises in a compressed recording the words that were read, a few in a hundred aside (LIVE-5)."""
     conversation = clips.conversation(pause_s=1.5)
     samples = at_rate(conversation.pcm, FORMATS[name].rate_hz)
     segmenter: dict[str, object] = {}

@@ -74,7 +74,7 @@ async def test_an_early_event_waits_for_the_description(single: Deployment) -> N
 
 
 async def test_lost_bytes_are_a_hole(single: Deployment) -> None:
-    """Where bytes of a container were lost a hole is noted, though its length is unknown, and decoding goes on."""
+    """Where bytes of a container were lost a hole is noted, though its length is unknown, and decoding continues."""
     data = recording("ogg")
     third = len(data) // 3
     upload = await opened(single)

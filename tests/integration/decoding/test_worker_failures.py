@@ -1,4 +1,4 @@
-"""Undecodable, overlong and crashing recordings: each session ends with a sentence, and others go on."""
+"""Undecodable, overlong and crashing recordings: each session ends with a sentence, and others continue."""
 
 import os
 import signal
@@ -63,7 +63,7 @@ async def test_a_file_that_is_no_recording_fails_in_words(deployment: Deployment
 
 
 async def test_a_failure_ends_the_upload_too(single: Deployment) -> None:
-    """A client that goes on sending after its file was refused learns that the session has ended."""
+    """A client that continues sending after its file was refused learns that the session has ended."""
     upload = await opened(single)
     await single.started()
     await upload.send(NEVER_TAKEN["HTML"])

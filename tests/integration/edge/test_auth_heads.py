@@ -42,7 +42,7 @@ async def flooded(edge: Replica, piece: bytes, bound_bytes: int) -> bytes:
 
 @pytest.mark.parametrize("piece", [b"x: " + b"y" * 1000 + b"\r\n", b"x" * 1000], ids=["many headers", "one header"])
 async def test_an_endless_head_is_refused(edge: Replica, piece: bytes) -> None:
-    """A client that sends headers without end is cut off past the bound, and the edge goes on (SAFE-4)."""
+    """A client that sends headers without end is cut off past the bound, and the edge continues (SAFE-4)."""
     answer = await flooded(edge, piece, 64 * header_limits.MAX_HEADER_BYTES)
     if answer:
         assert (answer.startswith(b"HTTP/1.1 431 "), _problem(answer)) == (True, (431, "too_large"))

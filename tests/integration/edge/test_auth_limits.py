@@ -130,7 +130,7 @@ async def _race(place: Reservations, number: int) -> int:
 
 
 async def test_a_tenants_limit_holds_over_replicas(redis_url: str) -> None:
-    """Of a tenant's clients at two replicas exactly its limit get in; the others hear which limit it is (SESS-6)."""
+    """Of a tenant's clients at two replicas exactly its limit get in; the others receive the limit's name (SESS-6)."""
     async with contextlib.AsyncExitStack() as stack:
         both = [
             await stack.enter_async_context(guarded(redis_url, max_sessions_per_tenant=2, max_sessions=9))

@@ -1,4 +1,4 @@
-"""A session whose keys are overwritten fails alone: the edge and its other sessions go on."""
+"""A session whose keys are overwritten fails alone: the edge and its other sessions continue."""
 
 import pytest
 

@@ -86,7 +86,7 @@ async def test_the_upload_holds_what_came(edge: Replica) -> None:
 
 @pytest.mark.usefixtures("path")
 async def test_a_container_is_resumed(redis_url: str) -> None:
-    """A browser that lost its connection goes on by bytes, on another replica, and nothing is missing (SESS-9)."""
+    """A browser that lost its connection continues by bytes, on another replica, and nothing is missing (SESS-9)."""
     data = (RECORDINGS / "mediarecorder.webm").read_bytes()
     async with replica(redis_url) as one, replica(redis_url) as other:
         async with one.connect("encoding=container") as client:

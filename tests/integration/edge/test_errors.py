@@ -63,7 +63,7 @@ async def test_a_bad_query_is_refused(edge: Replica, query: str, code: str) -> N
     ('{"type":"start","sample_rate":8000}', "already_started"),
 ])  # fmt: skip
 async def test_a_bad_text_frame_changes_nothing(edge: Replica, text: str, code: str) -> None:
-    """A text frame that means nothing gets its own error, and the session goes on."""
+    """A text frame that means nothing gets its own error, and the session continues."""
     async with edge.connect() as client:
         await client.send_text(text)
         error = await client.until("error")
@@ -78,7 +78,7 @@ async def assert_continues(client: Client, offset: int = FRAME_SAMPLES) -> None:
 
 
 async def test_a_frame_over_the_bound_is_not_taken(redis_url: str) -> None:
-    """A frame over the bound is refused whole, and the session goes on from where it was."""
+    """A frame over the bound is refused whole, and the session continues from where it was."""
     async with replica(redis_url, max_frame_bytes=4_000) as edge, edge.connect() as client:
         await assert_continues(client)
         await client.send(bytes(4_001))

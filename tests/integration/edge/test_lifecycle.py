@@ -160,7 +160,7 @@ async def test_a_defect_of_one_session_ends_its_connection_alone(edge: Replica, 
 async def test_a_defect_in_placing_audio_ends_its_connection_alone(
     edge: Replica, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A session whose entries can't be made is resumed from its last ack, and the others go on."""
+    """A session whose entries can't be made is resumed from its last ack, and the others continue."""
     async with edge.connect() as client, edge.connect() as other:
         start = await client.next()
         await other.next()

@@ -177,7 +177,7 @@ async def _reports(client: httpx2.AsyncClient, **fields: object) -> bool:
 
 
 async def conversation(client: httpx2.AsyncClient) -> list[Any]:
-    """What a client hears that brings two utterances, apart from ids."""
+    """The messages to a client that brings two utterances, apart from ids."""
     results: list[Any] = []
     session_id = await started(client)
     for chunk in chunks(speech(2)):

@@ -123,7 +123,7 @@ async def test_a_scraper_gets_the_format_that_it_asks_for(edge: Replica) -> None
     (None, 401), ({"scope": "read"}, 403), ({"scope": "admin"}, 403), ({"tenant_id": "*", "scope": "admin"}, 200),
 ])  # fmt: skip
 async def test_metrics_are_the_operators(redis_url: str, given: dict[str, str] | None, status: int) -> None:
-    """With authentication on, only an operator's token opens the metrics: they tell of all tenants (SAFE-4)."""
+    """With authentication on, only an operator's token opens the metrics: they cover all tenants (SAFE-4)."""
     headers = {} if given is None else bearer(token(**given))
     async with replica(redis_url, authenticator=authenticator()) as edge, client_of(edge) as client:
         assert (await client.get("/metrics", headers=headers)).status_code == status

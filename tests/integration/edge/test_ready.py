@@ -53,7 +53,7 @@ async def test_a_worker_that_only_beats_is_not_alive(edge: Replica, worker: dict
 
 @pytest.mark.parametrize("missing", ALL)
 async def test_projections_are_missed_by_name(edge: Replica, missing: str) -> None:
-    """A projection that isn't heard of is named; without lists or feeds it is red, without others not (SESS-5)."""
+    """A projection without a heartbeat is named; without lists or feeds it is red, without others not (SESS-5)."""
     await beat(edge, *(name for name in ALL if name != missing))
     found = await readiness(edge)
     reasons = [f"projection {missing} has had no heartbeat for 15 s"]

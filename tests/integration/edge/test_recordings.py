@@ -95,7 +95,7 @@ async def test_no_format_is_no_session(edge: Replica) -> None:
 
 @pytest.mark.parametrize("address", ["/v1/transcribe", "/live/transcribe"])
 async def test_a_transcript_that_takes_long_is_fetched(redis_url: str, address: str) -> None:
-    """Past its bound a request is answered with 202 and where the transcript will be; the session goes on (SESS-2)."""
+    """Past its bound a request is answered with 202 and the transcript's address; the session continues (SESS-2)."""
     async with replica(redis_url, result_timeout_s=0.1) as edge, client_of(edge) as client:
         answer = await client.post(address, content=speech(1), headers=PCM)
         assert answer.status_code == 202
@@ -164,7 +164,7 @@ async def test_a_silent_client_is_given_up(edge: Replica, monkeypatch: pytest.Mo
 
 
 async def test_a_late_field_is_refused(edge: Replica) -> None:
-    """A field behind a long recording is refused rather than ignored, one behind a short one is heeded (LIVE-1)."""
+    """A field behind a long recording is refused rather than ignored, one behind a short one is applied (LIVE-1)."""
     async with client_of(edge) as client:
         for size, refused in ((2 << 20, (400, "invalid_request")), (1000, (404, "unknown_session"))):
             body = (
@@ -207,7 +207,7 @@ async def test_a_draining_replica_ends_uploads(edge: Replica) -> None:
 
 
 async def test_a_full_redis_holds_the_recording(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While Redis takes nothing the socket is read no further, and everything goes on from there then (SESS-10)."""
+    """While Redis takes nothing the socket is read no further, and everything continues from there then (SESS-10)."""
     may_append = asyncio.Event()
     taken = 0
 

@@ -1,4 +1,4 @@
-"""Going on after the connection, the replica or the log failed."""
+"""Resuming after the connection, the replica or the log failed."""
 
 import asyncio
 import contextlib
@@ -95,7 +95,7 @@ async def test_a_refused_resume_changes_nothing(redis_url: str, query: str, text
     {"sub": "bob"}, {"sub": "bob", "scope": "ingest"}, {"tenant_id": "*", "scope": "admin"},
 ])  # fmt: skip
 async def test_a_resume_token_is_good_within_its_tenant(redis_url: str, caller: dict[str, str]) -> None:
-    """A caller of the tenant with the token, or an operator, goes on, and the session keeps its owner (SESS-9)."""
+    """A caller of the tenant with the token, or an operator, continues, and the session keeps its owner (SESS-9)."""
     async with guarded(redis_url) as edge:
         async with edge.connect(additional_headers=bearer(token())) as client:
             start = await client.next()
@@ -164,7 +164,7 @@ def _listens_from(edge: Replica, position: Position) -> bool:
 
 
 async def test_a_resume_hears_what_it_asks_for(edge: Replica) -> None:
-    """With `next_utterance` a resume hears the finals from that one on."""
+    """With `next_utterance` a resume receives the finals from that one on."""
     async with with_feed(edge, 3) as (start, _), edge.connect(resuming(start, "&next_utterance=1")) as client:
         assert [(await client.until("final"))["utterance"] for _ in range(2)] == [1, 2]
 
@@ -243,7 +243,7 @@ async def test_late_partials_are_dropped(edge: Replica) -> None:
 
 
 async def test_a_stalled_redis_loses_nothing(standalone: Server) -> None:
-    """While Redis stands still the edge reads no further than its bound, then goes on with nothing lost (SESS-10)."""
+    """While Redis stands still the edge reads no further than its bound, then continues with nothing lost (SESS-10)."""
     frames = 400
     async with replica(standalone.url, max_unacked_bytes=64_000) as edge, edge.connect() as client:
         start = await client.next()
@@ -320,7 +320,7 @@ async def test_audio_that_is_no_longer_kept_is_a_hole(redis_url: str) -> None:
 
 
 async def test_a_forgotten_resume_is_made_again(edge: Replica) -> None:
-    """A connection whose own resume was lost by a failover goes on, since no newer one exists."""
+    """A connection whose own resume was lost by a failover continues, since no newer one exists."""
     async with edge.connect() as client:
         start = await client.next()
         keys = edge.core.server.keys.of(start["session_id"])

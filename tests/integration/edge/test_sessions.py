@@ -47,7 +47,7 @@ async def listed(edge: Replica, query: str = "", **headers: str) -> set[str]:
 
 
 async def test_a_session_is_known_at_once(edge: Replica) -> None:
-    """A session that no projection has heard of yet is there, created, with an empty transcript (SESS-4, STITCH-6)."""
+    """A session that no projection has seen yet exists, created, with an empty transcript (SESS-4, STITCH-6)."""
     async with edge.connect("sample_rate=8000&language=de") as client:
         session_id = (await client.next())["session_id"]
         found = (await ask(edge, f"/v1/sessions/{session_id}")).json()

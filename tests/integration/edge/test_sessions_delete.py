@@ -28,7 +28,7 @@ UTTERANCES = 2
 
 
 async def test_its_client_gets_an_error(edge: Replica) -> None:
-    """A client whose session is deleted hears `session_gone` and is closed, and can't resume it (SESS-4)."""
+    """A client whose session is deleted receives `session_gone` and is closed, and can't resume it (SESS-4)."""
     async with edge.connect() as client:
         start = await client.next()
         await client.speak(1)
@@ -66,7 +66,7 @@ async def _speak_on(client: Client, stops: bool) -> None:  # noqa: FBT001 - draw
 @FEW
 @given(messages=st.integers(1, 12), stops=st.booleans(), is_cut=st.booleans())
 async def test_deletion_leaves_nothing(redis_url: str, messages: int, stops: bool, is_cut: bool) -> None:  # noqa: FBT001
-    """STITCH-7: a session deleted at any moment, all going on meanwhile, leaves no id and no word but the tombstone."""
+    """STITCH-7: a session deleted at any moment, while every role works, leaves no id and no word but the tombstone."""
     async with behind(redis_url), replica(redis_url, session_end_timeout_s=1.0) as edge:
         async with edge.connect() as client:
             session_id = (await client.next())["session_id"]

@@ -62,7 +62,7 @@ async def test_a_silent_stream_has_comments(redis_url: str) -> None:
 
 
 async def test_a_session_is_followed_to_its_end(redis_url: str) -> None:
-    """Of a session that is spoken over a WebSocket both streams tell everything and close by themselves (STATUS-4)."""
+    """Of a session over a WebSocket both streams deliver everything and close by themselves (STATUS-4)."""
     async with replica(redis_url) as edge, behind(redis_url), edge.connect() as speaker:
         start = await speaker.next()
         session_id = start["session_id"]
@@ -81,7 +81,7 @@ async def test_a_session_is_followed_to_its_end(redis_url: str) -> None:
 
 
 async def test_a_recording_is_followed_to_its_end(redis_url: str) -> None:
-    """Of a recording that is uploaded the status tells its length and each milestone up to 100 % (STATUS-3)."""
+    """Of a recording that is uploaded the status gives its length and each milestone up to 100 % (STATUS-3)."""
     async with replica(redis_url) as edge, behind(redis_url), edge.connect("encoding=container") as sender:
         start = await sender.next()
         async with status_of(edge, start["session_id"]) as status:
@@ -222,7 +222,7 @@ async def test_an_unknown_session_has_no_stream(edge: Replica) -> None:
 
 
 async def test_an_erased_session_ends_its_streams(edge: Replica) -> None:
-    """Listeners of a session whose facts are gone are let go by the next look at them."""
+    """Listeners of a session whose facts are gone are released by the next check of them."""
     keys = await open_session(edge)
     async with transcript_of(edge, keys.session_id) as stream:
         await eventually_async(lambda: edge.core.fanout.count() == 1)

@@ -133,7 +133,7 @@ class Deaf(SseClient):
 
 @pytest.mark.usefixtures("projected")
 async def test_a_slow_client_is_dropped_and_delays_no_other(redis_url: str) -> None:
-    """One that doesn't read is dropped past the bound with a hint, and meanwhile others hear everything (STATUS-7)."""
+    """One that doesn't read is dropped past the bound with a hint, and others receive everything (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=0.3, sse_keepalive_s=0.3) as edge:
         keys = await open_session(edge)
         path = transcript_of(edge, keys.session_id).path
@@ -157,7 +157,7 @@ async def test_a_slow_client_is_dropped_and_delays_no_other(redis_url: str) -> N
 
 @pytest.mark.usefixtures("projected")
 async def test_a_client_that_reads_in_time_loses_nothing(redis_url: str) -> None:
-    """One that reads late, but within the bound, is held meanwhile, and then hears all that it missed (STATUS-7)."""
+    """One that reads late, but within the bound, is held meanwhile, and then receives all that it missed (STATUS-7)."""
     async with replica(redis_url, max_sse_buffer_bytes=8192, sse_slow_timeout_s=60) as edge:
         keys = await open_session(edge)
         async with Deaf(edge.port, transcript_of(edge, keys.session_id).path) as deaf:

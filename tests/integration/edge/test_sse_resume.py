@@ -1,4 +1,4 @@
-"""Whatever breaks between a session and its listeners, each hears everything once and in order."""
+"""Whatever breaks between a session and its listeners, each receives everything once and in order."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -88,7 +88,7 @@ class Audience:
                 self.more.notify_all()
 
     async def listen(self, listen: Callable[..., SseClient], habit: Habit, parts: int) -> list[SseBlock]:
-        """Everything that one listener hears until the end."""
+        """Everything that one listener receives until the end."""
         async with self.more:
             await self.more.wait_for(lambda: self.written >= min(habit.joins_after, parts))
         received: list[SseBlock] = []

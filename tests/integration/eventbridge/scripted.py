@@ -1,4 +1,4 @@
-"""A server that speaks AWS's JSON protocol and answers as a test tells it to: what the emulator never does."""
+"""A server that speaks AWS's JSON protocol and answers as a test scripts it, in ways that the emulator never does."""
 
 import json
 import threading

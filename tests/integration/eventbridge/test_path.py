@@ -113,7 +113,7 @@ async def test_a_service_that_fails_and_throttles_loses_nothing(log: Server, scr
 
 
 async def test_a_rejected_entry_becomes_a_dead_letter(log: Server, scripted: ScriptedAws) -> None:
-    """An event that is refused for good goes to the dead letters, and those after it go on (BATCH-6)."""
+    """An event that is refused permanently goes to the dead letters, and those after it continue (BATCH-6)."""
     scripted.script = [lambda entries: results([{"ErrorCode": "MalformedDetail"} for _ in entries])]
     refused = await a_batch(log, ["first"])
     async with forwarding(log, msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url)):

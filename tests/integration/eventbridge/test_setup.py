@@ -140,7 +140,7 @@ def test_a_policy_differs_by_what_it_allows(emulator: str, change: dict[str, Any
 
 
 def test_a_dry_run_only_looks(emulator: str) -> None:
-    """A dry run tells what would be made and makes nothing (BATCH-7)."""
+    """A dry run lists what would be made and makes nothing (BATCH-7)."""
     found, access, said = run(emulator, dry_run=True)
     assert access.actions(writing=True) == []
     assert (found.queue_url, found.dlq_url, found.rule_arn, len(found.created)) == ("", "", "", 4)

@@ -91,7 +91,7 @@ async def test_credentials_that_come_later_are_found(
 
 
 async def test_credentials_that_are_configured_but_cant_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the configured credentials don't work, events wait until an operator mends them (BATCH-6)."""
+    """Where the configured credentials don't work, events wait until an operator fixes them (BATCH-6)."""
     monkeypatch.setenv("AWS_PROFILE", "nobody")
     async with started(SETTINGS) as sink:
         [result] = await sink.send([completed()])
@@ -172,7 +172,7 @@ async def test_the_entry_to_blame_is_singled_out(scripted: ScriptedAws) -> None:
 
 
 async def test_events_of_a_session_keep_their_order(scripted: ScriptedAws) -> None:
-    """After an event that wasn't taken, later ones of its session wait, while those of others go on (BATCH-6)."""
+    """After an event that wasn't taken, later ones of its session wait, while those of others continue (BATCH-6)."""
     session_id = str(uuid.uuid4())
     first, second = (completed(session_id=session_id, position=Position(number, 0)) for number in (1, 2))
     scripted.script = [lambda _: results([{"ErrorCode": "ThrottlingException"}, {"EventId": "2"}])]

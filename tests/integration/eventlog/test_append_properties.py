@@ -15,7 +15,7 @@ session_numbers = count()
 
 
 def pcm_of(first: int, end: int, epoch: int) -> bytes:
-    """Stereo samples that tell where in the audio they are and which connection sent them."""
+    """Stereo samples that encode their place in the audio and the connection that sent them."""
     return b"".join((n % 65_536).to_bytes(2, "little") + epoch.to_bytes(2, "little") for n in range(first, end))
 
 

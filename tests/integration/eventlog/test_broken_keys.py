@@ -1,4 +1,4 @@
-"""Sessions whose keys hold a value of another type: they fail alone, and the others of the same calls go on."""
+"""Sessions whose keys hold a value of another type: they fail alone, and the others of the same calls continue."""
 
 import pytest
 from redis.exceptions import NoPermissionError

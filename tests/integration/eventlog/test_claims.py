@@ -333,7 +333,7 @@ async def test_silent_consumers_are_deleted(stage: Stage) -> None:
 
 @pytest.mark.parametrize("missing", ["session", "transcript"])
 async def test_an_erased_session_is_not_loaded(stage: Stage, missing: str) -> None:
-    """Loading a run whose session or facts are gone answers GONE and removes its entry for good."""
+    """Loading a run whose session or facts are gone answers GONE and removes its entry permanently."""
     keys = await stage.opened()
     a = await stage.worker("a")
     claim = await stage.claimed(a)

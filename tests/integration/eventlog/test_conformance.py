@@ -63,7 +63,7 @@ async def test_opening_again_changes_nothing(stage: Stage) -> None:
 
 
 async def test_opened_sessions_expire(stage: Stage) -> None:
-    """Guard, audio and transcript of a session expire without a sign of life for the TTL (STITCH-5, STITCH-7)."""
+    """Guard, audio and transcript of a session expire without activity for the TTL (STITCH-5, STITCH-7)."""
     keys = await stage.opened()
     for key in (keys.session, keys.audio, keys.run().transcript):
         assert TTL_S - 60 < await stage.do("TTL", key) <= TTL_S
@@ -184,7 +184,7 @@ async def test_an_end_that_went_back_is_filled_again(stage: Stage) -> None:
 
 
 async def test_lost_audio_is_a_hole_event(stage: Stage) -> None:
-    """Audio that is lost for good leaves an event that takes up its samples, so later offsets stay true."""
+    """Audio that is lost permanently leaves an event that takes up its samples, so later offsets stay true."""
     keys, head = await stage.spoken()
     hole = control(keys, head, HoleFound(samples=3200), at=head.advanced(3200))
     after = chunk(keys, hole.position)

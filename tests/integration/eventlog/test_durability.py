@@ -60,7 +60,7 @@ def replicated() -> Iterator[Server]:
 
 @pytest.fixture
 async def copied(replicated: Server) -> AsyncIterator[Copied]:
-    """An empty log there; the replica goes on at the end."""
+    """An empty log there; the replica continues at the end."""
     replicated.nodes[0].client.flushall()
     found = Copied(await connect(replicated.url, partitions=PARTITIONS))
     found.master, found.replica = replicated.nodes

@@ -14,7 +14,7 @@ async def connected(server: TestServer) -> Server:
 
 
 async def test_heartbeats_have_role_consumer_age_and_payload(server: TestServer) -> None:
-    """Each role of each process is listed with its last sign of life, the latest first (SESS-5)."""
+    """Each role of each process is listed with its last heartbeat, the latest first (SESS-5)."""
     log = await connected(server)
     await heartbeats.write(log, "worker", "a b", {"claims": 1})
     await heartbeats.write(log, "worker", "c", {"claims": 2})

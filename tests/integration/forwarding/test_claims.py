@@ -101,7 +101,7 @@ async def test_claims_can_be_renewed_while_memory_is_full(log: Server, server: T
 
 
 async def test_a_dead_letter_is_moved_to_be_sent_once_more(log: Server) -> None:
-    """A redriven letter is in one place only, as it was, and its forwarder hears of it."""
+    """A redriven dead letter is in one place only, unchanged, and its forwarder is woken."""
     dead_letter = await a_dead_letter(log)
     received: list[bytes] = []
     wakeups = Wakeups(

@@ -99,7 +99,7 @@ async def test_facts_without_events_move_the_position(log: Server) -> None:
 
 
 async def test_a_replay_makes_no_events(log: Server) -> None:
-    """Sinks hear of the live run alone (BATCH-4)."""
+    """Sinks receive events of the live run alone (BATCH-4)."""
     replay, live = a_run(log, "r1"), a_run(log)
     sink = Recorder()
     async with forwarding(log, sink):
@@ -125,7 +125,7 @@ async def test_a_recordings_end_holds_all_that_was_said(log: Server, finals: int
 
 
 async def test_a_failing_event_is_retried_and_holds_up_no_other_run(log: Server) -> None:
-    """A run whose event fails is tried again in order with the same ids, while the others go on (BATCH-6)."""
+    """A run whose event fails is tried again in order with the same ids, while the others continue (BATCH-6)."""
     bad = a_run(log)
     failing = Failing(3)
     sink = Recorder(lambda event: failing(event) if event.session_id == bad.session_id else SENT)
@@ -141,7 +141,7 @@ async def test_a_failing_event_is_retried_and_holds_up_no_other_run(log: Server)
 
 
 async def test_an_event_that_fails_for_too_long_becomes_a_dead_letter(log: Server) -> None:
-    """An event that is retried past the bound is dead-lettered, without its text, and the next ones go on (BATCH-6)."""
+    """An event retried past the bound is dead-lettered, without its text, and the next ones are sent (BATCH-6)."""
     keys = a_run(log)
     bad = "1-0"
     sink = Recorder(lambda event: Result(Outcome.RETRY, "throttled") if position(event) == bad else SENT)
@@ -256,7 +256,7 @@ async def test_progress_whose_answer_was_lost_is_written_again(
 
 
 async def test_a_position_that_another_moved_is_believed(single: Server) -> None:
-    """A forwarder whose progress is refused since another was faster goes on from where that one stands."""
+    """A forwarder whose progress is refused since another was faster continues from where that one stands."""
     keys, sink = a_run(single), Recorder()
     sink.gate.clear()
     async with forwarding(single, sink):

@@ -133,7 +133,7 @@ async def test_killed_at_any_moment_a_forwarder_loses_nothing(
 async def test_a_stopped_forwarder_loses_its_partitions_and_does_no_harm(
     single: Server, receiver: Receiver, tmp_path: Path
 ) -> None:
-    """The partitions of a sleeping process go to the others, and awake it goes on with those it has then (BATCH-6)."""
+    """A suspended process loses its partitions to others; resumed, it continues with those it then has (BATCH-6)."""
     with forwarders(single, tmp_path) as processes:
         sleeper, other = await processes.start(), await processes.start()
         half = {sleeper.pid: PARTITIONS // 2, other.pid: PARTITIONS // 2}

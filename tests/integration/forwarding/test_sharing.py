@@ -28,7 +28,7 @@ LONG_LEASE_MS = 60_000
 
 
 async def test_two_forwarders_share_the_partitions(log: Server) -> None:
-    """One that joins gets its share within a lease, both tell in order, and what one leaves the other has at once."""
+    """One that joins gets its share within a lease, both send in order, and what one leaves the other has at once."""
     one, other = Recorder(), Recorder()
     async with forwarding(log, one, "one"):
         await eventually_async(lambda: shares(log, {"one": PARTITIONS}), WAIT_S)
@@ -142,7 +142,7 @@ async def test_a_partition_with_something_old_under_way_is_not_taken_again(singl
 
 
 async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
-    """Shares are of those that gave a sign of life within a lease and didn't say that they leave."""
+    """Shares go to those that sent a heartbeat within a lease and didn't say that they leave."""
     await heartbeats.write(single, "projection.webhooks", "leaving", {"leaving": True})
     await heartbeats.write(single, "projection.eventbridge", "of another sink", {})
     held = PartitionAssignment(PartitionClaims(single, "webhooks", "c1", lease_ms=LONG_LEASE_MS), Clock())
@@ -159,7 +159,7 @@ async def test_the_dead_and_the_leaving_count_no_longer(single: Server) -> None:
 
 
 async def test_a_forwarder_that_slept_does_no_harm(single: Server) -> None:
-    """One that was stopped for longer than its lease tells nothing of what others took meanwhile, and the rest."""
+    """One that was stopped for longer than its lease sends nothing of what others took meanwhile, and the rest."""
     clock, sink = Clock(), Recorder()
     log = ProjectionLog(single, "webhooks", "sleeper", session_ttl_s=TTL_S)
     forwarder = Forwarder(sink, log, Terms(LONG_LEASE_MS, 600.0, TTL_S, clock=clock))

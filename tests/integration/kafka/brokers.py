@@ -27,7 +27,7 @@ class Found(NamedTuple):
 
 
 class Brokers:
-    """A cluster of one broker, which can be stopped in its tracks and let go on."""
+    """A cluster of one broker, which can be halted and resumed."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(

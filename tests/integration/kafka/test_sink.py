@@ -125,7 +125,7 @@ async def test_sessions_in_one_call_keep_their_orders(brokers: Brokers, sinks: S
 
 
 async def test_a_broker_that_hangs_delays_and_reorders_nothing(brokers: Brokers, sinks: Sinks) -> None:
-    """BATCH-10: while a broker hangs, events are for later, the ones behind unsent; once it goes on, all come in order without a restart."""  # noqa: E501
+    """BATCH-10: while a broker hangs, events are for later, the ones behind unsent; once it continues, all come in order without a restart."""  # noqa: E501
     sink, keys = sinks(brokers.url, send_s=1.0), new_run()
     events = events_of(sink, keys, facts.conversation(keys, 8))
     await sent(sink, events[:2])
@@ -229,7 +229,7 @@ async def test_brokers_without_idempotence_are_served_all_the_same(
 
 
 async def test_a_record_that_is_too_large_holds_up_nothing(brokers: Brokers, sinks: Sinks) -> None:
-    """An event above the size limit is refused for good, with its reason and without its text, and the rest is sent."""
+    """An event above the size limit is dead-lettered with its reason and without its text, and the rest is sent."""
     sink, keys = sinks(brokers.url, most_bytes=1000), new_run()
     run = [facts.opened(keys), facts.final(0), facts.final(1, "secret " * 200), facts.final(2)]
     results = await sink.send(events_of(sink, keys, run))

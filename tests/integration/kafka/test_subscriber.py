@@ -12,7 +12,7 @@ WAIT_S = 60
 
 
 async def test_the_example_counts_every_event_once(brokers: Brokers) -> None:
-    """BATCH-10: the example tells rate and talk time per speaker and finished recordings, though events came twice and others that it can't read lie between."""  # noqa: E501
+    """BATCH-10: the example prints rate and talk time per speaker and finished recordings, though events came twice and others that it can't read lie between."""  # noqa: E501
     sink, keys = Kafka(brokers.url), new_run()
     events = events_of(sink, keys, batch(keys, 3))
     assert set(await sink.send(events)) == {SENT}

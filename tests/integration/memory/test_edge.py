@@ -57,7 +57,7 @@ async def pcm_in(edge: Replica, client: Client) -> bytes:
 
 
 async def test_past_the_high_watermark_new_sessions_are_refused(edge: Replica, node: Node) -> None:
-    """At 80 % of maxmemory new sessions get `memory_full` and 503; an old one is fed and resumed; then all goes on."""
+    """At 80 % of maxmemory new sessions get `memory_full` and 503; an old one is fed and resumed; then all resume."""
     async with edge.connect() as old, httpx2.AsyncClient(base_url=edge.http, timeout=30) as http:
         start = await old.until("session_start")
         await fills(edge, node, REFUSING)

@@ -54,7 +54,7 @@ async def quarantined(session: Session, deployment: Deployment) -> list[dict[str
 
 @pytest.mark.parametrize("event", [b"not an event", b'{"event":"unheard_of.v9"}'])
 async def test_an_undecodable_event_quarantines_the_session(deployment: Deployment, event: bytes) -> None:
-    """A run with an undecodable event is quarantined with the reason, and its neighbours go on."""
+    """A run with an undecodable event is quarantined with the reason, and its neighbours continue."""
     story = Story(talk())
     poisoned, well = await deployment.open(story), await deployment.spoken(story)
     end = poisoned.entries[9].position
@@ -73,7 +73,7 @@ async def test_an_undecodable_event_quarantines_the_session(deployment: Deployme
 
 
 async def test_settings_of_another_build_quarantine_the_session(deployment: Deployment) -> None:
-    """A session pinned to settings that this build doesn't have is quarantined, and a session beside it goes on."""
+    """A session pinned to settings that this build doesn't have is quarantined, and a session beside it continues."""
     session = await deployment.open(Story(talk(), segmenter={"version": 999}))
     well = await deployment.spoken(Story(talk()))
     await deployment.started()
@@ -83,7 +83,7 @@ async def test_settings_of_another_build_quarantine_the_session(deployment: Depl
 
 
 class PickyRecogniser(MockRecogniser):
-    """Fails for good on one rate."""
+    """Fails permanently on one rate."""
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Refuse telephone speech."""
@@ -93,7 +93,7 @@ class PickyRecogniser(MockRecogniser):
 
 
 async def test_a_clip_that_no_retry_fixes_quarantines_the_session(deployment: Deployment) -> None:
-    """A recogniser that refuses a session's audio for good has it quarantined, and other clips of its batches go on."""
+    """A run whose audio a recogniser refuses permanently is quarantined; other clips of its batches are recognised."""
     refused, well = await deployment.spoken(Story(talk(8_000), 8_000)), await deployment.spoken(Story(talk()))
     await deployment.started(PickyRecogniser())
     await deployment.ended(well)
@@ -119,7 +119,7 @@ async def held_back() -> None:
 
 
 async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Deployment) -> None:
-    """After three deaths without a commit a run is tried in a process of its own, and goes on if it lived (SAFE-3)."""
+    """After three deaths without a commit a run is tried in its own process, and continues if it lives (SAFE-3)."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     trials: list[Claim] = []
@@ -138,7 +138,7 @@ async def test_a_suspect_is_tried_alone_and_handed_over_if_it_lives(single: Depl
 
 
 async def test_a_suspect_that_dies_alone_is_quarantined(single: Deployment) -> None:
-    """A run that kills a process of its own, too, is quarantined with its reason, and others go on (SAFE-3)."""
+    """A run that kills a process of its own, too, is quarantined with its reason, and others continue (SAFE-3)."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     well = await single.spoken(Story(np.roll(talk(), 8_000, axis=0)))
@@ -159,7 +159,7 @@ async def test_a_suspect_that_dies_alone_is_quarantined(single: Deployment) -> N
 
 
 async def test_two_deaths_are_no_suspicion_yet(single: Deployment) -> None:
-    """A run whose holders died twice goes on in an ordinary worker."""
+    """A run whose holders died twice continues in an ordinary worker."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 2)
     await single.ended(session, hurried=await single.started(lease_ms=LEASE_MS))
@@ -207,7 +207,7 @@ async def test_a_trial_that_cannot_be_made_quarantines_no_run(single: Deployment
 
 
 async def test_a_suspect_that_waits_for_its_speaker_is_tried_once(single: Deployment) -> None:
-    """A run that lived alone without a commit, without speech, goes on in an ordinary worker (SAFE-3)."""
+    """A run that lived alone without a commit, without speech, continues in an ordinary worker (SAFE-3)."""
     session = await single.open(Story(talk()))
     await die_over(single, session, 3)
     trials: list[Claim] = []
@@ -244,7 +244,7 @@ async def test_a_defect_in_a_trial_is_logged(single: Deployment, caplog: pytest.
 
 
 async def test_a_trial_that_failed_while_redis_was_away_quarantines_no_run(single: Deployment) -> None:
-    """A trial during which the claim could not be renewed does not count: it is repeated, and the run goes on."""
+    """A trial during which the claim could not be renewed does not count: it is repeated, and the run continues."""
     session = await single.spoken(Story(talk()))
     await die_over(single, session, 3)
     away, trials = asyncio.Event(), list[Claim]()

@@ -106,7 +106,7 @@ async def test_a_worker_holds_no_more_than_its_capacity(deployment: Deployment) 
 
 
 class NoiseRecogniser(MockRecogniser):
-    """Hears nothing in every other clip, as Whisper does in noise."""
+    """Recognises nothing in every other clip, as Whisper does in noise."""
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Text for clips of an even number of seconds."""

@@ -195,7 +195,7 @@ async def test_several_processes_share_the_work_without_doubling_it(log: Server)
 
 
 async def test_a_broken_list_never_stops_the_feed(log: Server) -> None:
-    """A List that can't be written dead-letters its finals, while feed and view go on (STITCH-2, STITCH-7)."""
+    """A List that can't be written dead-letters its finals, while feed and view continue (STITCH-2, STITCH-7)."""
     keys, healthy = a_run(log), a_run(log)
     await log.execute("SET", keys.list, "another type")
     async with running(log):
@@ -230,7 +230,7 @@ async def test_an_undecodable_fact_is_dead_lettered_by_each(log: Server) -> None
 
 
 async def test_projections_outlive_a_stalled_redis(single: Server, standalone: TestServer) -> None:
-    """While Redis does not answer nothing is lost, and once it does the projections go on."""
+    """While Redis does not answer nothing is lost, and once it does the projections continue."""
     keys = a_run(single)
     impatient = await connect(standalone.url, timeout_s=0.1)
     async with running(impatient):

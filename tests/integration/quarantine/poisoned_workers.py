@@ -17,7 +17,7 @@ REASON = "can't take this"
 
 
 class PickyRecogniser(MockRecogniser):
-    """Refuses clips of telephone speech for good, after the first so many."""
+    """Refuses clips of telephone speech permanently, after the first so many."""
 
     def __init__(self, accepted: int = 0) -> None:
         """Accepts `accepted` clips of it."""

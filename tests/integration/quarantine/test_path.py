@@ -44,7 +44,7 @@ from tests.support.speech import PCM, client_of, refusal, speech
 from tests.support.waiting import eventually_async
 
 TELEPHONE = "sample_rate=8000"
-# Streams that don't end go on with comments for ever.
+# Streams that don't end continue with comments for ever.
 END_S = 60
 
 
@@ -233,7 +233,7 @@ async def test_a_failed_run_fails_its_waiters(edge: Replica) -> None:
 
 
 class DeadlyRecogniser(MockRecogniser):
-    """Fails for good on every utterance, in place of dying of it."""
+    """Fails permanently on every utterance, in place of dying of it."""
 
     def __init__(self) -> None:
         """Nothing was tried yet."""

@@ -99,5 +99,5 @@ async def own(server: Server, run: RunKeys) -> Content:
 
 
 async def read(server: Server, session: SessionKeys) -> Content:
-    """What readers get."""
+    """What readers receive."""
     return await content(server, reader_keys(session))

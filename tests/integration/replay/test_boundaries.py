@@ -1,4 +1,4 @@
-"""What a replay cuts and hears, against what the session's own run did, over real speech."""
+"""What a replay cuts and recognises, against what the session's own run did, over real speech."""
 
 from collections.abc import Sequence
 

@@ -57,7 +57,7 @@ async def held(deployment: Deployment, sessions: list[Session], run: str) -> Non
 
 
 async def test_sessions_are_replayed_by_the_commands_own_workers(single: Deployment, tmp_path: Path) -> None:
-    """REPLAY-1: it finds sessions, starts workers, tells each outcome and the whole, and ends them; again it skips."""
+    """REPLAY-1: it finds sessions, starts workers, prints each outcome and the whole, and ends them; again it skips."""
     sessions = await transcribed(single, 5)
     options = ("--tenant", "acme", "--name", "nightly", "--workers", "2", "--json")
     with Command(single.url, tmp_path, *options) as command:
@@ -78,7 +78,7 @@ async def test_sessions_are_replayed_by_the_commands_own_workers(single: Deploym
 
 
 async def test_an_interrupted_replay_prints_how_to_continue(single: Deployment, tmp_path: Path) -> None:
-    """REPLAY-1: at Ctrl-C its workers hand over at once, and it tells the command that goes on where it stopped."""
+    """REPLAY-1: at Ctrl-C its workers hand over at once, and it prints the command that continues where it stopped."""
     sessions = await transcribed(single, 3)
     await clients_wait(single, for_s=60)
     with Command(single.url, tmp_path, "--all", "--workers", "1") as command:
@@ -176,7 +176,7 @@ async def test_a_dry_run_changes_nothing(single: Deployment, tmp_path: Path) -> 
     output = {line["session_id"]: line for line in [*command.lines()[0], command.lines()[1]]}
     assert output[session.keys.session_id]["status"] == "found"
     assert output[session.keys.session_id]["audio_seconds"] == pytest.approx(len(talk()) / 16_000, abs=0.01)
-    assert "still goes on" in output[going.keys.session_id]["reason"]
+    assert "still open" in output[going.keys.session_id]["reason"]
     with Command(single.url, tmp_path, session.keys.session_id, "--dry-run") as one:
         assert one.ended() == 0
     assert session.keys.session_id in one.stdout

@@ -140,7 +140,7 @@ def test_an_unfinished_run_is_compared_so_far(terminal: Terminal) -> None:
 
 
 async def three_sessions(server: Server) -> None:
-    """Two with a replay, one whose replay goes on."""
+    """Two with a replay, one whose replay still runs."""
     for session_id in ("s1", "s2", "s3"):
         await a_session(server, *(() if session_id == "s3" else ("again",)), session_id=session_id)
     await say(server, server.keys.of("s3").run("again"), texts("again"), is_over=False)
@@ -152,7 +152,7 @@ def outcomes(done: Result) -> dict[str, str]:
 
 
 def test_a_run_is_promoted_and_taken_back(terminal: Terminal) -> None:
-    """REPLAY-1: `promote` switches the sessions named, or all that have the run, and tells what became of each."""
+    """REPLAY-1: `promote` switches the sessions named, or all that have the run, and prints what became of each."""
     terminal.fill(three_sessions)
     done = terminal.run("promote", "again", "s1")
     assert done.stdout == "readers of 1 session get again from now on\n"
@@ -186,7 +186,7 @@ def test_a_run_that_failed_is_not_promoted(terminal: Terminal) -> None:
 
 
 def test_sessions_list_their_runs(terminal: Terminal) -> None:
-    """REPLAY-1: `sessions --runs` names each session's runs, and which of them readers get."""
+    """REPLAY-1: `sessions --runs` names each session's runs, and which of them readers receive."""
     terminal.fill(three_sessions)
     terminal.run("promote", "again", "s2")
     listed = {one["session_id"]: one for one in json.loads(terminal.run("sessions", "--runs", "--json").stdout)}

@@ -1,4 +1,4 @@
-"""Promoting: readers get one run of a session or another, always wholly."""
+"""Promoting: readers receive one run of a session or another, always wholly."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -73,7 +73,7 @@ async def test_readers_get_the_promoted_run(log: Server) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(order=st.lists(st.sampled_from([LIVE_RUN, "a", "b", "empty"]), max_size=8))
 async def test_any_promotions_lead_to_the_last(alone: Server, order: list[str]) -> None:
-    """REPLAY-1: after any promotions, repeated ones too, readers get the last, and every run still has its own."""
+    """REPLAY-1: after any promotions, repeated ones too, readers receive the last, and every run still has its own."""
     session = await a_session(alone, "a", "b")
     await say(alone, session.run("empty"), [])
     await project(alone, session.run("empty"))
@@ -148,7 +148,7 @@ async def test_an_unfinished_run_is_not_promoted(log: Server) -> None:
 
 @pytest.mark.parametrize("behind", ["lists", "sessions"])
 async def test_a_live_run_that_is_behind_gives_no_way(alone: Server, behind: str) -> None:
-    """REPLAY-1: while a projection may still write what readers get, nothing is promoted."""
+    """REPLAY-1: while a projection may still write what readers receive, nothing is promoted."""
     session = await a_session(alone, "again")
     await alone.execute("SET", session.run().projected(behind), "2-0", "EX", TTL_S)
     before = await read(alone, session)
@@ -157,7 +157,7 @@ async def test_a_live_run_that_is_behind_gives_no_way(alone: Server, behind: str
 
 
 async def test_what_is_not_there_is_not_promoted(log: Server) -> None:
-    """REPLAY-1: a run that never was, or whose session was erased, is refused without a key left; others go on."""
+    """REPLAY-1: a run that never was, or whose session was erased, is refused without a key left; others continue."""
     session, erased = await a_session(log, "again"), await a_session(log, "again")
     unknown = log.keys.of("nobody")
     assert await erase(log, erased, "tenant")
@@ -170,7 +170,7 @@ async def test_what_is_not_there_is_not_promoted(log: Server) -> None:
 
 
 async def test_a_late_projection_leaves_the_promoted_run_alone(alone: Server) -> None:
-    """REPLAY-1: projections that look at either run once more change nothing of what readers get."""
+    """REPLAY-1: projections that look at either run once more change nothing of what readers receive."""
     session = await a_session(alone, "again")
     await switched(alone, session.run("again"))
     before = await everything(alone, session, (LIVE_RUN, "again"))

@@ -34,7 +34,7 @@ QUEUE = "other"
 
 
 class Other(MockRecogniser):
-    """Hears something else than the live run's recogniser."""
+    """Recognises something else than the live run's recogniser."""
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """The mock's words, and one more."""
@@ -89,7 +89,7 @@ async def talked(edge: Replica, client: Client) -> tuple[SessionKeys, str]:
 
 
 async def test_a_replay_is_no_session(edge: Replica, redis_url: str) -> None:
-    """REPLAY-1: a replay is in no listing or number, neither while it goes on nor after; its session names it."""
+    """REPLAY-1: a replay is in no listing or number, neither while it runs nor after; its session names it."""
     server = edge.core.server
     async with edge.connect() as client:
         keys, transcript = await talked(edge, client)
@@ -210,7 +210,7 @@ async def test_a_run_that_is_not_there_is_a_404(edge: Replica, query: str, statu
 
 
 async def test_the_transcript_of_an_unfinished_replay_can_be_read(edge: Replica) -> None:
-    """REPLAY-1: a run's own transcript can be read so far while it goes on."""
+    """REPLAY-1: a run's own transcript can be read so far while it runs."""
     server = edge.core.server
     keys = await a_session(server)
     await say(server, keys.run("again"), texts("again"), is_over=False)

@@ -85,7 +85,7 @@ async def test_a_name_stands_for_one_choice_of_settings(single: Deployment) -> N
 
 
 async def test_what_cannot_be_replayed_is_reported_and_the_rest_continues(single: Deployment) -> None:
-    """REPLAY-1: sessions that go on, were trimmed, or have settings that clash fail by name; the others are done."""
+    """REPLAY-1: sessions that are open, were trimmed, or have settings that clash fail by name; the others are done."""
     [whole] = await transcribed(single)
     own_cut = Story(talk(), segmenter=Story(talk()).segmenter | {"hard_cut_ms": 1_600})
     clashing = await single.spoken(own_cut)
@@ -96,7 +96,7 @@ async def test_what_cannot_be_replayed_is_reported_and_the_rest_continues(single
     watched = RecordedReplay(single, overrides=RunOverrides(engine=QUEUE, segmenter={"soft_cut_ms": 2_000}))
     outcomes = await watched.over(await found([LogSource(single.server)]))
     assert outcomes[whole.keys.session_id] == ("done", "")
-    assert "still goes on" in outcomes[going.keys.session_id][1]
+    assert "still open" in outcomes[going.keys.session_id][1]
     assert "freed already" in outcomes[trimmed.keys.session_id][1]
     assert "soft_cut_ms" in outcomes[clashing.keys.session_id][1]
 
@@ -130,7 +130,7 @@ async def test_a_replay_continues_where_dead_workers_left_it(deployment: Deploym
 
 
 async def test_a_quarantined_run_ends_the_waiting(single: Deployment) -> None:
-    """REPLAY-1, SAFE-3: a run that no worker will touch fails with the reason; redriven, it can be gone on with."""
+    """REPLAY-1, SAFE-3: a run that no worker will touch fails with the reason; redriven, it continues."""
     [session] = await transcribed(single)
     poisoned = HeldRecogniser(is_open=True)
 

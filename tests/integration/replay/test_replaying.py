@@ -68,7 +68,7 @@ async def test_a_second_start_changes_nothing(deployment: Deployment) -> None:
 
 
 async def test_what_cannot_be_replayed_is_refused(deployment: Deployment) -> None:
-    """REPLAY-1: a session that goes on, is unknown, was erased, or lost its beginning gets no replay, and no key."""
+    """REPLAY-1: a session that is open, is unknown, was erased, or lost its beginning gets no replay, and no key."""
     going = await deployment.open(Story(talk(), sealed=False))
     assert await replay(deployment, going) == Code.NOT_ENDED
     trimmed = await deployment.spoken(Story(talk()))

@@ -123,7 +123,7 @@ async def pending(one: SharedRecognition) -> int:
 
 
 async def test_renewed_utterances_stay_and_released_ones_go(single: Deployment) -> None:
-    """A taker that gives signs of life keeps what it took, and what it releases another takes at once."""
+    """A taker that renews its claims keeps what it took, and what it releases another takes at once."""
     first, second = await worker(single, "first"), await worker(single, "second")
     session = await single.spoken(Story(talk()))
     await second.take(1)

@@ -190,7 +190,7 @@ async def test_a_dead_takers_utterances_are_recognised_by_another(deployment: De
 
 
 class Choking(HeldRecogniser):
-    """Gets stuck over one utterance, and hears the others at once."""
+    """Gets stuck over one utterance, and recognises the others at once."""
 
     def __init__(self, pcm: bytes) -> None:
         """Choke over the one with these samples."""

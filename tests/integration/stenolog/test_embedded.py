@@ -140,7 +140,7 @@ def test_pid_of_another_process_is_never_signalled(data_dir: Path) -> None:
 
 
 def test_second_owner_is_refused(data_dir: Path) -> None:
-    """A directory in use is refused with the owner's process id, and the first owner goes on."""
+    """A directory in use is refused with the owner's process id, and the first owner continues."""
     with EmbeddedServer(data_dir) as first:
         with pytest.raises(EmbeddedServerError, match=f"in use by another stenolog .process {os.getpid()}"):
             EmbeddedServer(data_dir).start()

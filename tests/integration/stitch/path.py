@@ -170,7 +170,7 @@ class _Turns:
         self.end: dict[str, Any] | None = None
 
     async def connect(self) -> None:
-        """Begin, or go on at the next replica."""
+        """Begin, or continue at the next replica."""
         query = f"sample_rate={RATE_HZ}&channels={self._speaker.channels}"
         if self.start:
             known = max((final["utterance"] + 1 for final in self.received), default=0)

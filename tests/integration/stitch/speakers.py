@@ -21,7 +21,7 @@ class Speaker(NamedTuple):
     """Of the noise under the voice, which makes every word of the mock recogniser this session's own."""
     channels: int
     parts: tuple[tuple[str, int], ...]
-    """(`speech` or `pause`, ms), (`finalize`, 0), (`drop`, 0): the last goes on at the other replica."""
+    """(`speech` or `pause`, ms), (`finalize`, 0), (`drop`, 0): the last continues at the other replica."""
     stops: bool
     """Or leaves without a word, to be ended for being idle."""
 

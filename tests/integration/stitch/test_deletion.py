@@ -91,7 +91,7 @@ async def speaking(path: Path, speaker: Speaker) -> AsyncIterator[Victim]:
 @example(place=0, after_end=False, recognised=False)
 @settings(bounded, max_examples=12)  # half a second each: a client is seen off with patience
 async def test_deletion_leaves_nothing(path: Path, place: int, after_end: bool, recognised: bool) -> None:  # noqa: FBT001
-    """STITCH-5, STITCH-7: deleted at any moment, only the id remains, in `erased`, though client and worker go on."""
+    """STITCH-5, STITCH-7: deleted at any moment, only the id remains, in `erased`, while client and worker run on."""
     [speaker, other] = TALKATIVE
     async with speaking(path, speaker) as victim, httpx2.AsyncClient() as http:
         neighbour = asyncio.create_task(path.hold(other))

@@ -101,7 +101,7 @@ async def test_a_projection_that_fails_for_a_while_costs_nothing(  # noqa: PLR09
     path: Path, failing_projections: dict[str, FailingProjection], name: str, error: Exception, at_start: bool,  # noqa: FBT001
     crowd: list[Speaker],
 ) -> None:
-    """STITCH-2, STITCH-7: while one projection fails the others get everything, and once it is mended it has it too."""
+    """STITCH-2, STITCH-7: while one projection fails the others get everything, and once it is fixed it has it too."""
     failing = failing_projections[name]
 
     async def begin_failing(_: Held) -> None:

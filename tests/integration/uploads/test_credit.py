@@ -96,7 +96,7 @@ async def test_only_the_claim_holder_frees(stage: Stage) -> None:
 
 
 async def test_nothing_is_freed_beside_older_workers(stage: Stage) -> None:
-    """OPS-1: while a worker lives that couldn't go on with the rest of an upload, all of it is kept."""
+    """OPS-1: while a worker lives that couldn't continue with the rest of an upload, all of it is kept."""
     assert await uploads(stage).may_be_trimmed()
     await heartbeats.write(stage.server, WORKER, "new", {RESTARTS: 1})
     await heartbeats.write(stage.server, "edge", "an edge", {})

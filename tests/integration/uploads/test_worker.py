@@ -43,7 +43,7 @@ async def retained_bytes(upload: Upload) -> int:
 
 
 async def test_an_upload_is_freed_behind_its_decoder(single: Deployment) -> None:
-    """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender may go on."""
+    """BATCH-1: of a long recording little more than the bound is ever in the log, and its sender may continue."""
     data = long(WAV)
     upload = await opened(single)
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES)
@@ -125,7 +125,7 @@ async def test_without_points_an_upload_is_kept_and_bounded(
     await single.started(max_upload_ahead_bytes=AHEAD_BYTES, max_spool_bytes=AHEAD_BYTES)
     await ended([upload])
     assert (await end(upload)).reason == "failed"
-    assert (await end(upload)).detail == "longer than 1 MiB in a form that can't be gone on with from its middle"
+    assert (await end(upload)).detail == "longer than 1 MiB in a form that can't be continued from its middle"
 
 
 async def test_another_version_s_record_fails_with_a_reason(single: Deployment) -> None:
@@ -153,7 +153,7 @@ async def test_missing_bytes_fail_with_a_reason(single: Deployment) -> None:
 
 
 async def test_beside_an_older_worker_all_is_kept(single: Deployment) -> None:
-    """OPS-1: while a worker lives that can't go on in the middle, an upload keeps its first byte, and ends as ever."""
+    """OPS-1: while a worker lives that can't resume in the middle, an upload keeps its first byte, and ends as ever."""
     await heartbeats.write(single.server, WORKER, "older", {})
     data = long(WAV)
     upload = await opened(single)

@@ -43,7 +43,7 @@ async def listed(client: httpx2.AsyncClient, headers: dict[str, str] | None = No
 
 
 async def test_a_secret_is_shown_once(redis_url: str) -> None:
-    """A new subscription comes with a secret, which no later answer and no log tells again."""
+    """A new subscription comes with a secret, which no later answer and no log shows again."""
     async with replica(redis_url) as edge, client_of(edge) as client:
         one = await made(client, description="billing")
         assert len(decode_secret(one["secret"])) == 32

@@ -97,7 +97,7 @@ async def test_a_finished_recording_is_delivered(redis_url: str, edge: Replica, 
 
 
 async def test_sentences_come_in_order(redis_url: str, edge: Replica, receiver: Receiver, other: Receiver) -> None:
-    """Each subscription hears a session's utterances in order and its ends, though another one fails meanwhile."""
+    """Each subscription receives a session's utterances in order and its ends, though another one fails meanwhile."""
     other.replies += [Reply(500)] * 2
     kinds = ["TranscriptUtterance", "BatchProcessingCompleted", "TranscriptEnded"]
     async with forwarding(redis_url), client_of(edge) as client:

@@ -112,7 +112,7 @@ async def test_a_receiver_without_an_answer_is_tried_again(
 async def test_a_slow_receiver_holds_no_call_up(
     redis: Server, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """A call ends while a slow request goes on, which is waited for by the next call rather than made again."""
+    """A call ends while a slow request continues, which is waited for by the next call rather than made again."""
     await subscribe(subscriptions, receiver)
     await subscribe(subscriptions, other, tenant_id="elsewhere")
     held = asyncio.Event()

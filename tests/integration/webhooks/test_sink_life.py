@@ -72,7 +72,7 @@ async def test_retry_after_is_heeded(
 async def test_one_that_is_gone_is_disabled(
     sink: Webhooks, subscriptions: Subscriptions, receiver: Receiver, other: Receiver
 ) -> None:
-    """A receiver that answers 410 gets nothing more, its subscription says why, and others go on."""
+    """A receiver that answers 410 gets nothing more, its subscription says why, and others continue."""
     gone = await subscribe(subscriptions, receiver, KINDS)
     receiver.always = Reply(410)
     assert outcomes(await sink.send(utterances(3))) == [Outcome.SKIPPED] * 3

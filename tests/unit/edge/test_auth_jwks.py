@@ -1,4 +1,4 @@
-"""Tokens that an issuer signs with its own keys: a real HTTP server tells them, fails, and changes them."""
+"""Tokens that an issuer signs with its own keys: a real HTTP server serves them, fails, and changes them."""
 
 import asyncio
 import base64
@@ -33,7 +33,7 @@ OTHER_KEY = ec.generate_private_key(ec.SECP256R1())
 
 
 def jwk(key: RSAPrivateKey | EllipticCurvePrivateKey, kid: str | None, **more: Any) -> dict[str, Any]:  # noqa: ANN401
-    """A key's public part as an issuer tells it."""
+    """A key's public part as an issuer publishes it."""
     if isinstance(key, RSAPrivateKey):
         made = json.loads(jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key()))
     else:
@@ -201,7 +201,7 @@ async def test_a_withdrawn_key_is_forgotten(issuer: Issuer) -> None:
     ("200 OK", b'{"keys": [{"kty": "oct", "k": "c2VjcmV0", "kid": "e1"}]}'),
 ])  # fmt: skip
 async def test_without_any_keys_clients_get_a_retry(issuer: Issuer, status: str, body: bytes | None) -> None:
-    """While no key is known yet the answer isn't that the token is bad, and a later fetch mends it."""
+    """While no key is known yet the answer isn't that the token is bad, and a later fetch corrects it."""
     edge = edge_of(issuer.url)
     issuer.status, issuer.body = status, body
     text = token(EC_KEY, "ES256", "e1")

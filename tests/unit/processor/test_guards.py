@@ -18,12 +18,12 @@ def decoded(text: str, tokens: int = 10, mean_logprob: float = -0.2, silence_pro
     ],
 )
 def test_silence_has_no_words_or_unsure_ones(nothing: Decoded) -> None:
-    """Mere punctuation is silence, and so are unsure words where the model hears no speech."""
+    """Mere punctuation is silence, and so are unsure words where the model detects no speech."""
     assert is_silence(nothing)
 
 
 def test_words_are_kept_if_either_mark_of_silence_is_missing() -> None:
-    """Sure words are kept where the model doubts that it hears speech, and unsure ones where it does not."""
+    """Sure words are kept where the model doubts that speech is present, and unsure ones where it does not."""
     assert not is_silence(decoded("Yes.", mean_logprob=-0.3, silence_probability=0.9))
     assert not is_silence(decoded("Yes.", mean_logprob=-1.3, silence_probability=0.5))
 

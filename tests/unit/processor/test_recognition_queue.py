@@ -136,7 +136,7 @@ async def test_pauses_between_tries_grow_to_a_bound(
 
 
 async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
-    """Of a batch that fails for good, each clip is tried by itself, and only the faulty one has the error."""
+    """Of a batch that fails permanently, each clip is tried by itself, and only the faulty one has the error."""
     recogniser = HeldRecogniser(is_open=True)
 
     def fail(clips: Sequence[Clip]) -> None:

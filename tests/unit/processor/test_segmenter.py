@@ -117,7 +117,7 @@ def test_steady_noise_is_not_mistaken_for_speech() -> None:
 
 
 def test_speech_at_a_boundary_is_kept_whole() -> None:
-    """Speech that goes on over a boundary is caught from the boundary on."""
+    """Speech that continues over a boundary is caught from the boundary on."""
     spoken = sentence(0)[2 * RATE_HZ :]
     [first, *_] = whole(spoken + silence(1), SegmenterSettings())
     assert first.utterance is not None
@@ -148,7 +148,7 @@ def test_a_hole_decides_what_is_open_and_restarts_behind_it() -> None:
 
 
 def test_the_open_utterance_is_a_snapshot() -> None:
-    """The utterance heard so far can be looked at without deciding anything."""
+    """The utterance so far can be looked at without deciding anything."""
     segmenter = Segmenter(SegmenterSettings(), RATE_HZ)
     assert segmenter.open_utterance() is None
     segmenter.feed(sentence(0)[: 4 * RATE_HZ])

@@ -117,7 +117,7 @@ def test_boundaries_and_cursor_never_go_back(data: st.DataObject) -> None:
 @pytest.mark.parametrize("channels", [1, 2])
 @pytest.mark.parametrize("rate_hz", RATES_HZ)
 def test_each_channel_is_segmented_as_if_it_were_alone(rate_hz: int, channels: int) -> None:
-    """A channel's utterances are those of a segmenter that hears nothing else, with the exact samples."""
+    """A channel's utterances are those of a segmenter that reads nothing else, with the exact samples."""
     story = Story(talk(rate_hz, channels), rate_hz)
     for channel in range(channels):
         alone = Segmenter(SETTINGS, rate_hz)
@@ -190,7 +190,7 @@ def test_a_hole_before_the_end_is_reported() -> None:
 
 
 def test_trimmed_audio_is_reported_as_a_hole() -> None:
-    """A run whose first audio was trimmed begins with a hole and goes on after it."""
+    """A run whose first audio was trimmed begins with a hole and continues after it."""
     story = Story(talk())
     entries = [one for one in story.entries(range(0, 200_000, 1_600)) if one.position > Position(40_000, 0)]
     first, *others = fed(Timeline(story.start, Checkpoint()), entries)

@@ -141,7 +141,7 @@ def raises_at_first(_: SessionOpened, fact: Fact) -> Sequence[Kind]:
 
 
 def test_a_defect_of_a_sink_costs_one_fact() -> None:
-    """A fact at which `kinds` raises is a dead letter by the error's type alone, and the others go on."""
+    """A fact at which `kinds` raises is a dead letter by the error's type alone, and the others continue."""
     batch = a_batch(2, kinds=raises_at_first)
     assert [one.position for one in batch.pending] == [Position(2, 0), SEALED]
     assert dead_facts(batch, []) == [("1-0", "LookupError")]

@@ -15,7 +15,7 @@ local function holds(sessions, entry, consumer, deliveries)
   return held_by == consumer and count == deliveries
 end
 
--- Remove a claim's entry for good.
+-- Remove a claim's entry permanently.
 local function remove_entry(sessions, entries, entry, member)
   redis.call('XACK', sessions, GROUP, entry)
   redis.call('XDEL', sessions, entry)

@@ -46,7 +46,7 @@ def test_an_utterance_of_fillers_breaks_no_sentence() -> None:
 
 
 def test_a_capital_at_a_mended_seam_is_lowered_if_the_word_occurs_in_lower_case() -> None:
-    """After a mended seam a word is written small if it is a function word or was small elsewhere, else as it was."""
+    """After a repaired seam a word is written small if it is a function word or was small elsewhere, else as it was."""
     assert in_english("This is my", "Station and the.", "For sale.") == "This is my Station and the for sale."
     assert in_english("A train to my", "Train or my", "House") == "A train to my train or my House."
 

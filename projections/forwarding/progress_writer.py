@@ -79,7 +79,7 @@ class ProgressWriter:
                 about = {"sink": self._log.projection, "run": batch.keys.member, "reason": reason}
                 _log.error("position or dead letter refused; retrying", extra=about)
                 scheduler.postpone(batch.name, self._clock() + CAP_S, retry)
-            elif code != Code.OK:  # STALE: another forwarder was here; GONE: expired or erased for good
+            elif code != Code.OK:  # STALE: another forwarder was here; GONE: expired or erased finally
                 scheduler.finish(batch.name, again=code == Code.STALE)
             elif retry is not None:
                 scheduler.postpone(batch.name, self._clock() + retry_delay_s(retry.attempts, self._draw()), retry)
@@ -91,7 +91,7 @@ class ProgressWriter:
         self.written.clear()
         if self.unwritten_dead_letters:
             await self._write_letters()
-        # A node is away; the others' runs go on.
+        # A node is away; the others' runs continue.
         self._retry_s = self._clock() + RETRY_S if len(self) else float("-inf")
 
     async def _write_letters(self) -> None:

@@ -208,6 +208,7 @@ class AppendBatcher:
 
     def _settle(self, source: AppendSource, answers: list[Appended]) -> None:
         uplink = source.uplink
+        before = uplink.resent_entries, uplink.lost_samples
         has_moved = uplink.settle(answers)
         is_given_up = False
         if answers[-1].code is Code.UNKNOWN:
@@ -217,7 +218,7 @@ class AppendBatcher:
             source.observer.on_stalled(now - source.failing_since)
         else:
             source.failing_since = 0.0
-            if answers[-1].code is Code.MISPLACED:
+            if (uplink.resent_entries, uplink.lost_samples) != before:  # else the log had a repeated entry already
                 logger.warning(
                     "audio log truncated by failover; resending entries",
                     extra={

@@ -12,7 +12,7 @@ from edge.streams.fan_out import FeedCursor, Subscriber
 from eventlog.codec import decode_audio_event
 from eventlog.events import HoleFound
 from eventlog.keys import RunKeys, SessionKeys, reservations, tenant_reservations
-from eventlog.log import AudioEntry
+from eventlog.log import Append, AudioEntry, Code
 from eventlog.positions import START, Position
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from tests.integration.edge.replicas import FRAME_SAMPLES, Client, Replica, frame, replica
@@ -297,13 +297,35 @@ async def gone_back(edge: Replica, client: Client, *, to_frames: int, of_frames:
     return keys
 
 
-async def test_a_log_that_went_back_is_filled_again(edge: Replica) -> None:
-    """Acked audio that a failover lost is appended again from the edge's resend buffer (SAFE-1)."""
+TRUNCATED = "audio log truncated by failover; resending entries"
+
+
+async def test_an_entry_that_the_log_has_already_is_no_truncation(
+    edge: Replica, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A repeated append that the log has already counts as done, and no log record speaks of a failover."""
+    async with edge.connect() as client:
+        session_id = (await client.until("session_start"))["session_id"]
+        await client.speak(1)
+        await client.acked(FRAME_SAMPLES)
+        [connection] = edge.core.connections
+        uplink, keys = connection.uplink, edge.core.server.keys.of(session_id)
+        second = Append(keys, uplink.epoch, uplink.head, Position(2 * FRAME_SAMPLES, 0), frame(2), is_audio=True)
+        assert [one.code for one in await edge.log.append([second])] == [Code.OK]
+        await client.speak(1, first=2)
+        await client.acked(2 * FRAME_SAMPLES)
+    assert await pcm(edge, session_id) == frame(1) + frame(2)
+    assert TRUNCATED not in [record.message for record in caplog.records]
+
+
+async def test_a_log_that_went_back_is_filled_again(edge: Replica, caplog: pytest.LogCaptureFixture) -> None:
+    """Acked audio that a failover lost is appended again from the edge's resend buffer, with a warning (SAFE-1)."""
     async with edge.connect() as client:
         keys = await gone_back(edge, client, to_frames=2, of_frames=6)
         await client.speak(1, first=7)
         await client.acked(7 * FRAME_SAMPLES)
     assert await pcm(edge, keys.session_id) == b"".join(map(frame, range(1, 8)))
+    assert [record.message for record in caplog.records].count(TRUNCATED) == 1
 
 
 async def test_audio_that_is_no_longer_kept_is_a_hole(redis_url: str) -> None:

@@ -11,7 +11,13 @@ from eventlog.events import AudioEvent, Fact, SessionStarted
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 
-UPCASTERS: dict[str, Upcaster] = {}
+
+def _utterance_final_v1(raw: dict[str, Any]) -> dict[str, Any]:
+    """v2 adds the words and how the text was made, which v1 did not record."""
+    return raw | {"event": "utterance_final.v2"}
+
+
+UPCASTERS: dict[str, Upcaster] = {"utterance_final.v1": _utterance_final_v1}
 """By older wire name: converts an object to the next version's, its ``event`` name included."""
 
 _audio_events: msgspec.json.Decoder[AudioEvent] = msgspec.json.Decoder(AudioEvent)

@@ -54,6 +54,52 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     """W3C trace context of the request that opened the session; empty if it had none."""
     batch: Batch | None = None
     """Set for a recorded file of ``/batch/process``, whose completion sinks get an event of."""
+    model: str = ""
+    """One of the models that the deployment offers; empty: its default."""
+    terms: tuple[str, ...] = ()
+    """Key terms that the speech may name, for the recogniser to prefer."""
+    prompt: str = ""
+    """Text that the recogniser takes as said before."""
+    partial_interval_ms: int = 0
+    """Between two partials of an utterance; 0: the worker's setting."""
+    layout: str = "auto"
+    """Of a recording's two channels: ``split`` and ``mix`` as the client said, ``auto``: judged; `ChannelsJudged`."""
+    speech_events: bool = False
+    """Whether listeners get ``speech_started`` and ``utterance_end``."""
+    numerals: bool = False
+    """Whether published texts have numbers as digits."""
+    profanity_filter: bool = False
+    """Whether published texts have profanities masked."""
+
+
+class OptionsChanged(_Event, frozen=True, kw_only=True, tag="options_changed.v1"):
+    """The client changes options; they hold for utterances that begin after this entry. None: unchanged."""
+
+    language: str | None = None
+    terms: tuple[str, ...] | None = None
+    prompt: str | None = None
+    hangover_ms: int | None = None
+    partial_interval_ms: int | None = None
+
+
+class Paused(_Event, frozen=True, kw_only=True, tag="paused.v1"):
+    """The client's frames have stopped, as only the edge's clock can know: an open utterance ends here."""
+
+    silent_ms: int = 0
+    """Wall time since the last frame; 0 if the client closed its connection."""
+
+
+class ChannelsJudged(_Event, frozen=True, kw_only=True, tag="channels_judged.v1"):
+    """How a recording's two channels relate, from the samples before this; valid from here on."""
+
+    layout: str
+    """``mix``: one talker on both; ``split``: a talker on each."""
+    delay_samples: int = 0
+    """By which the second channel lags the first, for ``mix``."""
+    is_inverted: bool = False
+    """Whether the channels have opposite polarity, for ``mix``."""
+    is_pinned: bool = False
+    """Whether no later one follows."""
 
 
 class Finalized(_Event, frozen=True, kw_only=True, tag="finalized.v1"):
@@ -95,7 +141,10 @@ class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     """The cause of a failure, for a person; never transcript text."""
 
 
-AudioEvent = SessionStarted | Finalized | ProvisionalRequested | SourceDescribed | HoleFound | SessionSealed
+AudioEvent = (
+    SessionStarted | Finalized | ProvisionalRequested | SourceDescribed | HoleFound | SessionSealed | OptionsChanged
+    | Paused | ChannelsJudged
+)
 
 
 class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
@@ -115,7 +164,16 @@ class SessionOpened(_Event, frozen=True, kw_only=True, tag="session_opened.v1"):
     batch: Batch | None = None
 
 
-class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v1"):
+class Word(msgspec.Struct, frozen=True, array_like=True):
+    """A word of a final as it stands in the text, its punctuation included; stored as an array, for its size."""
+
+    text: str
+    start_samples: int
+    end_samples: int
+    confidence: float
+
+
+class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v2"):
     """One utterance, recognised; it never changes."""
 
     utterance: int
@@ -129,6 +187,13 @@ class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v1"
     confidence: float
     speaker: str
     committed_ms: int = 0
+    words: tuple[Word, ...] = ()
+    """In order; empty if the recogniser gives no times."""
+    language: str = ""
+    """Of the text, as asked for or as detected; empty in facts of v1."""
+    model: str = ""
+    decodes: int = 0
+    """How many times the recogniser decoded it; 0: unknown."""
 
 
 class HoleNoted(_Event, frozen=True, kw_only=True, tag="hole_noted.v1"):

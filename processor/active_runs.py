@@ -145,7 +145,8 @@ class ActiveRun:
         """An utterance as recognisers take it; `partial` while it is open."""
         return Clip(
             pcm=utterance.pcm, sample_rate_hz=self.start.sample_rate_hz, language=self.start.language,
-            partial=partial, voiced_ms=utterance.voiced_ms,
+            partial=partial, voiced_ms=utterance.voiced_ms, model=self.start.model, terms=self.start.terms,
+            prompt=self.start.prompt,
         )  # fmt: skip
 
     def reference(self, channel: int, utterance: Utterance) -> Reference:

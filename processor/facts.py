@@ -6,7 +6,16 @@ import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionStarted, SourceNoted, UtteranceFinal
+from eventlog.events import (
+    Fact,
+    HoleNoted,
+    ProgressNoted,
+    SessionEnded,
+    SessionStarted,
+    SourceNoted,
+    UtteranceFinal,
+    Word,
+)
 from eventlog.positions import SEALED, Position
 from eventlog.readmodel.feed import OpenUtterance, ProvisionalAnswer
 from processor.recognisers import Recognition
@@ -77,6 +86,10 @@ class FactBuilder:
                 confidence=round(recognition.confidence, 4),
                 speaker=_hash_label(utterance) if self._has_hash_labels else str(decision.channel + 1),
                 committed_ms=self.now_ms(),
+                words=_words(utterance, recognition, rate_hz),
+                language=recognition.language,
+                model=recognition.model,
+                decodes=recognition.decodes,
             )))  # fmt: skip
         # From the two boundaries alone, so that a worker that decides again states it again.
         after_samples, total = min(decision.boundaries, default=0), self.total_samples
@@ -115,3 +128,14 @@ class FactBuilder:
 
 def _hash_label(utterance: Utterance) -> str:
     return f"speaker-{hashlib.sha256(utterance.pcm).hexdigest()[:LABEL_DIGITS]}"
+
+
+def _words(utterance: Utterance, recognition: Recognition, rate_hz: int) -> tuple[Word, ...]:
+    first, last = utterance.start_samples, utterance.end_samples
+    return tuple(
+        Word(
+            word.text, min(last, first + round(word.start_s * rate_hz)), min(last, first + round(word.end_s * rate_hz)),
+            round(word.confidence, 3),
+        )
+        for word in recognition.words
+    )  # fmt: skip

@@ -12,9 +12,12 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         pcm: 16-bit little-endian mono samples.
         sample_rate_hz: Their rate.
-        language: The language spoken, as a code such as "en"; empty lets a multilingual recogniser detect it.
+        language: The language spoken, as a code such as "en"; "auto" or empty: the recogniser detects it.
         partial: The utterance is still open: speed counts for more than the last per cent of accuracy.
         voiced_ms: How much of it a voice detector took for speech; None if unknown.
+        model: One of the recogniser's models; empty: its default.
+        terms: Key terms that the speech may name; they are preferred, never invented.
+        prompt: Text that the recogniser takes as said before.
     """
 
     pcm: bytes
@@ -22,6 +25,25 @@ class Clip(msgspec.Struct, frozen=True, kw_only=True):
     language: str = "en"
     partial: bool = False
     voiced_ms: int | None = None
+    model: str = ""
+    terms: tuple[str, ...] = ()
+    prompt: str = ""
+
+
+class RecognisedWord(msgspec.Struct, frozen=True, array_like=True):
+    """A word of a clip's text.
+
+    Attributes:
+        text: As it stands in the text, its punctuation included.
+        start_s: Its start in seconds from the clip's first sample.
+        end_s: Its end, no earlier than its start and no later than the clip's end.
+        confidence: 0 to 1.
+    """
+
+    text: str
+    start_s: float
+    end_s: float
+    confidence: float
 
 
 class Recognition(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +53,17 @@ class Recognition(msgspec.Struct, frozen=True, kw_only=True):
         text: The words; empty without speech.
         confidence: 0 to 1; how sure the recogniser is, or 0 for empty text.
         decodes: How many times the clip was decoded: more than once if a guard doubted the first text.
+        words: The text's words in order; empty if the recogniser gives no times, or for a partial.
+        language: The language of the text; empty if unknown.
+        model: The model that made the text; empty if unknown.
     """
 
     text: str
     confidence: float
     decodes: int = 1
+    words: tuple[RecognisedWord, ...] = ()
+    language: str = ""
+    model: str = ""
 
 
 class Recogniser(Protocol):

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from hashlib import blake2b
 
-from processor.recognisers.base import Clip, Recognition
+from processor.recognisers.base import Clip, RecognisedWord, Recognition
 
 _WORD_MS = 300  # a word of read English takes about this long
 # Thirty-two, so that a byte of the hash picks each equally often.
@@ -29,7 +29,15 @@ class MockRecogniser:
             digest = blake2b(clip.pcm, digest_size=32).digest()
             words = [_WORDS[digest[index % len(digest)] % len(_WORDS)] for index in range(count)]
             text = " ".join(words).capitalize() + "." if words else ""
-            recognitions.append(Recognition(text=text, confidence=1.0 if clip.pcm else 0.0))
+            clip_s = len(clip.pcm) / 2 / clip.sample_rate_hz
+            timed = tuple(
+                RecognisedWord(word, at * _WORD_MS / 1000, min((at + 1) * _WORD_MS / 1000, clip_s), 1.0)
+                for at, word in enumerate(text.split())
+            )
+            confidence, final = (1.0 if clip.pcm else 0.0), (() if clip.partial else timed)
+            recognitions.append(
+                Recognition(text=text, confidence=confidence, words=final, language=clip.language, model=self.name)
+            )
         return recognitions
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Self
 import msgspec
 
 from eventlog.codec import decode_fact, encode
-from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal, Word
 from eventlog.keys import RunKeys, SessionKeys
 from eventlog.log import Append, AudioEntry, Checkpoint, Claim, Code
 from eventlog.positions import OPENED, SEALED, START, Position
@@ -208,7 +208,15 @@ def expected(story: Story, session_id: str) -> Facts:
                 text=recognition.text,
                 confidence=1.0,
                 speaker=str(decision.channel + 1),
-            )
+                words=tuple(
+                    Word(
+                        word.text, spoken.start_samples + round(word.start_s * rate_hz),
+                        spoken.start_samples + round(word.end_s * rate_hz), 1.0,
+                    )
+                    for word in recognition.words
+                ),
+                language=start.language, model="mock", decodes=1,
+            )  # fmt: skip
             count += 1
             found.append((Position(count, 0), final))
         if decision.hole:

@@ -9,10 +9,13 @@ from eventlog.events import (
     CONTAINER,
     AudioEvent,
     Batch,
+    ChannelsJudged,
     Fact,
     Finalized,
     HoleFound,
     HoleNoted,
+    OptionsChanged,
+    Paused,
     ProgressNoted,
     ProvisionalRequested,
     RunQuarantined,
@@ -24,6 +27,7 @@ from eventlog.events import (
     SourceDescribed,
     SourceNoted,
     UtteranceFinal,
+    Word,
 )
 
 SESSION_ID = "7d9f2b0c-6f3e-4c52-9a55-3b1f0d1c2e4a"
@@ -50,6 +54,19 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
         session_id=SESSION_ID, sample_rate_hz=16_000, channels=0, encoding=CONTAINER, tenant_id="t1",
         batch=Batch(user_id="ana", account_id="a7"),
     ),
+    "session_started.v1.options": SessionStarted(
+        session_id=SESSION_ID, sample_rate_hz=16_000, channels=0, encoding=CONTAINER, language="auto", model="large",
+        terms=("Dashwood", "Norland Park"), prompt="A novel.", partial_interval_ms=500, layout="mix",
+        speech_events=True, numerals=True, profanity_filter=True,
+    ),
+    "options_changed.v1": OptionsChanged(
+        language="de", terms=("Müller",), prompt="", hangover_ms=300, partial_interval_ms=2000,
+    ),
+    "options_changed.v1.least": OptionsChanged(),
+    "paused.v1": Paused(silent_ms=2000),
+    "paused.v1.least": Paused(),
+    "channels_judged.v1": ChannelsJudged(layout="mix", delay_samples=-5, is_inverted=True, is_pinned=True),
+    "channels_judged.v1.least": ChannelsJudged(layout="split"),
     "finalized.v1": Finalized(),
     "provisional_asked.v1": ProvisionalRequested(request="r1"),
     "source_described.v1": SourceDescribed(
@@ -93,6 +110,16 @@ FACTS: dict[str, Fact] = {
         utterance=0, channel=0, start_samples=0, end_samples=1, decided_samples=1, sample_rate_hz=16_000, text="yes",
         confidence=0.5, speaker="1",
     ),
+    "utterance_final.v2": UtteranceFinal(
+        utterance=7, channel=1, start_samples=20_160, end_samples=148_800, decided_samples=172_800,
+        sample_rate_hz=48_000, text='Grüße, "Ana"', confidence=0.93, speaker="2", committed_ms=CLOCK_MS,
+        words=(Word("Grüße,", 24_000, 48_000, 0.9), Word('"Ana"', 48_000, 144_000, 1.0)), language="de",
+        model="large", decodes=2,
+    ),
+    "utterance_final.v2.least": UtteranceFinal(
+        utterance=0, channel=0, start_samples=0, end_samples=1, decided_samples=1, sample_rate_hz=16_000, text="yes",
+        confidence=0.5, speaker="1",
+    ),
     "hole_noted.v1": HoleNoted(start_samples=1600, end_samples=4800, sample_rate_hz=16_000),
     "run_set_aside.v1": RunQuarantined(reason="it kept killing workers", noted_ms=CLOCK_MS),
     "run_set_aside.v1.least": RunQuarantined(reason="its entry 17-1 can't be read"),
@@ -116,8 +143,11 @@ _json = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_texts, inner, max_size=3),
     max_leaves=6,
 )
+_terms = st.lists(_texts, max_size=3).map(tuple)
 _by_type: dict[object, st.SearchStrategy[object]] = {
-    str: _texts, int: _counts, float: _floats, bool: st.booleans(),
+    str: _texts, int: _counts, float: _floats, bool: st.booleans(), str | None: st.none() | _texts,
+    int | None: st.none() | _counts, tuple[str, ...]: _terms, tuple[str, ...] | None: st.none() | _terms,
+    tuple[Word, ...]: st.lists(st.builds(Word, _texts, _counts, _counts, _floats), max_size=3).map(tuple),
     dict[str, Any]: st.dictionaries(_texts, _json, max_size=3),
     Batch | None: st.none() | st.builds(Batch, user_id=_texts, account_id=st.none() | _texts),
 }  # fmt: skip

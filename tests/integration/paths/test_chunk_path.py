@@ -58,7 +58,7 @@ PATH = (
     "processor.active_runs:ActiveRuns.mark_ready",
     "processor.committer:Committer.commit_ready",
     "processor.active_runs:ActiveRun.next_commit",
-    "processor.facts:FactBuilder.facts",
+    "processor.facts:FactBuilder.facts", "processor.facts:_words",
     "eventlog.redis.redis_log:RedisLog.commit",
     "projections.applier:Applier.catch_up",
     "eventlog.projection.projection_log:ProjectionLog.pull",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from eventlog.codec import decode_audio_event, decode_fact
-from eventlog.events import Fact, HoleFound
+from eventlog.events import Fact, HoleFound, UtteranceFinal
 from eventlog.keys import SessionKeys
 from eventlog.positions import SEALED, Position
 from tests.chaos.redis_process import RedisClient
@@ -58,13 +58,21 @@ async def read_session(client: RedisClient, keys: SessionKeys, channels: int) ->
 
 
 def timeless(fact: Fact, *, blank: bool) -> Fact:
-    """The fact without wall clock times, and if `blank` without text and confidence."""
+    """The fact without wall clock times, and if `blank` without all that depends on the recogniser."""
     names = [*_CLOCKS, "traceparent", *(_RECOGNISED if blank else ())]
     changes = {
         name: msgspec.convert(0 if name in _CLOCKS or name == "confidence" else "", type(getattr(fact, name)))
         for name in names if name in fact.__struct_fields__
     }
-    return msgspec.structs.replace(fact, **changes)
+    timed = msgspec.structs.replace(fact, **changes)
+    return without_words(timed) if blank else timed
+
+
+def without_words(fact: Fact) -> Fact:
+    """The fact as older versions state it, whose finals have neither words nor how the text was made."""
+    if not isinstance(fact, UtteranceFinal):
+        return fact
+    return msgspec.structs.replace(fact, words=(), language="", model="", decodes=0)
 
 
 def _first(fields: dict[bytes, bytes]) -> bytes:

@@ -51,8 +51,8 @@ async def test_old_and_new_processes_run_side_by_side(older: Path, tmp_path: Pat
     """OPS-1: an older deployment's processes are replaced one by one under traffic, and nothing is lost or repeated."""
     async with Suite(Options(tmp_path / "run", clients=CLIENTS, tree=older), draw_scenario(SEED, 0)) as suite:
         client_tasks = suite.start_clients()
-        # Workers before edges, whose newer events they must read; projections last, which read both versions of facts.
-        for role in (WORKER, EDGE, PROJECTOR):
+        # Readers before writers: projections read both versions of facts, and workers what newer edges append.
+        for role in (PROJECTOR, WORKER, EDGE):
             for number, process in enumerate(suite.roles.of(role)):
                 if number:
                     await more_finals(suite)  # of one old and one new

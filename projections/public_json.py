@@ -15,7 +15,7 @@ from eventlog.events import (
     SourceNoted,
     UtteranceFinal,
 )
-from eventlog.readmodel.documents import ListedFinal, encode_final
+from eventlog.readmodel.documents import ListedFinal, TimedWord, encode_final
 
 _DECIMALS = 3  # a millisecond of audio, and a thousandth of confidence: finer is noise
 
@@ -67,7 +67,15 @@ def to_listed_final(fact: UtteranceFinal) -> ListedFinal:
         confidence=round(fact.confidence, _DECIMALS),
         speaker=fact.speaker,
         channel=fact.channel,
-    )
+        language=fact.language,
+        words=tuple([
+            TimedWord(
+                word.text, round(word.start_samples / rate, _DECIMALS), round(word.end_samples / rate, _DECIMALS),
+                round(word.confidence, _DECIMALS),
+            )
+            for word in fact.words
+        ]),
+    )  # fmt: skip
 
 
 def encode_event(fact: Fact) -> bytes | None:

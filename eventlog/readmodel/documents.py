@@ -7,7 +7,17 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 
-class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="final"):
+class TimedWord(msgspec.Struct, frozen=True):
+    """One word of a final, its punctuation included; times in seconds of audio, to the millisecond."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    """0 to 1."""
+
+
+class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="final", omit_defaults=True):
     """One final in the List and in the feed; times in seconds of audio, to the millisecond."""
 
     utterance: int
@@ -18,6 +28,10 @@ class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     confidence: float
     speaker: str
     channel: int
+    language: str = ""
+    """Of the text, as a code such as "en"; absent if the recogniser does not report it."""
+    words: tuple[TimedWord, ...] = ()
+    """In order; absent if the recogniser gives no times."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):

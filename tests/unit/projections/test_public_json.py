@@ -32,11 +32,11 @@ def test_a_final_on_the_wire() -> None:
 
 def test_a_final_carries_its_words_on_the_wire() -> None:
     """Words and language follow the other fields, each word with text, start, end and confidence (WORD-3)."""
-    words = (Word("Grüße,", 6720, 20_008, 0.988), Word("“you”.", 20_008, 49_600, 1.0))
+    words = (Word("Grüße,", 6720, 20_016, 0.988), Word("“you”.", 20_016, 49_600, 1.0))
     fact = msgspec.structs.replace(FINAL, words=words, language="de")
     assert encode_event(fact) == (
-        FINAL_JSON[:-1] + ',"language":"de","words":[{"text":"Grüße,","start":0.42,"end":1.25,"confidence":0.988},'
-        '{"text":"“you”.","start":1.25,"end":3.1,"confidence":1.0}]}'
+        FINAL_JSON[:-1] + ',"language":"de","words":[{"text":"Grüße,","start":0.42,"end":1.251,"confidence":0.988},'
+        '{"text":"“you”.","start":1.251,"end":3.1,"confidence":1.0}]}'
     ).encode()
     assert decode_final(encode_event(fact) or b"") == to_listed_final(fact)
 

@@ -12,6 +12,7 @@ import msgspec
 from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
+from eventlog.readmodel.documents import find_language, stitch
 from eventlog.readmodel.statuses import FAILURES, format_iso
 from projections.cleaning import clean
 from projections.public_json import to_listed_final, to_seconds
@@ -113,8 +114,8 @@ def make_event(
                 body |= {"status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
             else:
                 said = [to_listed_final(final) for final in finals]
-                raw = " ".join(final.text for final in finals)
-                data = {"raw_transcript": raw, "cleaned_transcript": clean(said, opened.language)}
+                cleaned = clean(said, find_language(said, opened.language))
+                data = {"raw_transcript": stitch(said), "cleaned_transcript": cleaned}
                 body |= {"status": "completed", "data": data}
         case Kind.UTTERANCE, UtteranceFinal():
             body = {"version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id,

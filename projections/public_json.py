@@ -18,6 +18,7 @@ from eventlog.events import (
     UtteranceFinal,
 )
 from eventlog.readmodel.documents import ListedFinal, TimedWord, encode_final
+from eventlog.text.published import publish_final
 
 _MS = 1000
 _DECIMALS = 3  # a millisecond of audio, and a thousandth of confidence: finer is noise
@@ -60,7 +61,9 @@ def to_seconds(samples: int, sample_rate_hz: int) -> float:
 
 
 def to_listed_final(fact: UtteranceFinal) -> ListedFinal:
-    """The List's entry for a final."""
+    """The List's entry for a final: as its session wants it published."""
+    if fact.numerals or fact.profanity_filter:
+        fact = publish_final(fact)
     rate, half = fact.sample_rate_hz, fact.sample_rate_hz // 2
     return ListedFinal(
         utterance=fact.utterance,

@@ -1,19 +1,30 @@
 """Words of finals, wherever a transcript is read."""
 
+from collections.abc import AsyncIterator
 from itertools import pairwise
 from typing import Any
 
 import msgspec
 import pytest
 
+from eventlog.events import UtteranceFinal, Word
 from eventlog.readmodel.documents import encode_final
+from eventlog.readmodel.runs import read_finals
 from eventlog.readmodel.views import read_document, read_list
 from tests.integration.edge.replicas import Replica
 from tests.integration.edge.test_sessions import ask
-from tests.support.edge_clients import transcript_of
+from tests.integration.projections.facts import ended, final
+from tests.support.edge_clients import open_session, projecting, transcript_of, write_facts
 from tests.support.speech import PCM, SECOND, chunks, client_of, speech
 
 UTTERANCES = 2
+
+
+@pytest.fixture
+async def projected(redis_url: str) -> AsyncIterator[None]:
+    """All projections, and no worker."""
+    async with projecting(redis_url):
+        yield
 
 
 def decoded(final: Any) -> Any:  # noqa: ANN401 - any JSON
@@ -24,14 +35,14 @@ def decoded(final: Any) -> Any:  # noqa: ANN401 - any JSON
 def check_words(finals: list[dict[str, Any]]) -> None:
     """Each final's words are its text, in order, within it, each no earlier than the one before."""
     assert len(finals) == UTTERANCES
-    for final in finals:
-        words = final["words"]
+    for one in finals:
+        words = one["words"]
         assert [list(word) for word in words] == [["text", "start", "end", "confidence"]] * len(words)
-        assert " ".join(word["text"] for word in words) == final["text"]
-        assert final["start"] <= words[0]["start"] < words[-1]["end"] <= final["end"]
-        assert all(one["start"] < one["end"] <= other["start"] for one, other in pairwise(words))
+        assert " ".join(word["text"] for word in words) == one["text"]
+        assert one["start"] <= words[0]["start"] < words[-1]["end"] <= one["end"]
+        assert all(word["start"] < word["end"] <= other["start"] for word, other in pairwise(words))
         assert all(0 <= word["confidence"] <= 1 for word in words)
-        assert final["language"] == "en"
+        assert one["language"] == "en"
     assert finals[1]["words"][0]["start"] > finals[0]["words"][-1]["end"]
 
 
@@ -77,3 +88,31 @@ async def test_answers_to_chunks_have_the_words_of_finals(edge: Replica) -> None
     assert final["words"] == whole[0]["words"]
     assert provisional["provisional"]
     assert provisional.keys() == final.keys() - {"words", "language"}
+
+
+@pytest.mark.usefixtures("projected")
+async def test_options_change_published_texts_alone(edge: Replica) -> None:
+    """Numbers are digits and profanities masked in feed, List, document and export; the facts keep them (WORD-8)."""
+    keys, server = await open_session(edge), edge.core.server
+    text = "I have twenty three fucking cats."
+    words = tuple(
+        Word(word, 1_600 * place, 1_600 * (place + 1), 0.9) for place, word in enumerate(text.split())
+    )
+    position, fact = final(0, text)
+    assert isinstance(fact, UtteranceFinal)
+    fact = msgspec.structs.replace(fact, words=words, language="en", numerals=True, profanity_filter=True)
+    async with transcript_of(edge, keys.session_id) as listener:
+        await write_facts(edge, keys, [(position, fact), ended(1)])
+        first, last = [block.data for block in await listener.all()]
+    assert first["text"] == last["transcript"] == "I have 23 f*** cats."
+    assert [word["text"] for word in first["words"]] == first["text"].split()
+    assert (first["words"][2]["start"], first["words"][2]["end"]) == (0.2, 0.4)
+    document = await read_document(server, keys)
+    assert document is not None
+    assert (document.transcript, document.cleaned) == (first["text"], first["text"])
+    assert [decoded(one) for one in await read_list(server, keys)] == [first]
+    exported = await ask(edge, f"/v1/sessions/{keys.session_id}/transcript.srt")
+    assert "I have 23 f*** cats." in exported.text
+    kept = await read_finals(server, keys)
+    assert kept is not None
+    assert [one.text for one in kept.finals] == [text]

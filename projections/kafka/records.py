@@ -37,7 +37,7 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SpokenWord(TimedWord, frozen=True, kw_only=True):
-    """One word of a recording, and who said it."""
+    """One word of a recording, and its speaker."""
 
     speaker: str
 

@@ -45,7 +45,7 @@ async def test_events_of_every_run_arrive_in_order_once(log: Server) -> None:
 
 @pytest.mark.parametrize("with_words", [False, True])
 async def test_words_are_forwarded_by_a_setting(single: Server, *, with_words: bool) -> None:
-    """Events hold words if the forwarder is told to send them, and none otherwise (WORD-3)."""
+    """Events hold words if the forwarder is set to send them, and none otherwise (WORD-3)."""
     sink, keys = Recorder(), a_run(single)
     said = facts.with_words(final(0)[1])
     await write(single, keys, [opened(keys), (Position(1, 0), said), ended(1)])

@@ -179,7 +179,7 @@ def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
 
 
 def _whisper(settings: Settings, use_cores: int) -> dict[str, object]:
-    """The keywords of the Whisper recogniser, which chooses by device what is unset."""
+    """The keywords of the Whisper recogniser, which itself chooses unset ones by device."""
     return {
         "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
         "max_parallel": max(1, use_cores // settings.whisper_cpu_threads), "max_batch": settings.max_batch_clips,

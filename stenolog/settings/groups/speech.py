@@ -41,7 +41,7 @@ class Speech(Worker, frozen=True, kw_only=True):
         "cores for. Utterances are short: two at once on a core each beat one on two.", least=1)] = 1
     whisper_device: Annotated[Literal["cpu", "cuda", "auto"], text(
         "Speech", "Where Whisper runs. `auto`: on a GPU if CTranslate2 finds one, else on the CPU; `cuda` refuses to "
-        "start without. `stenolog doctor --local` shows what is used, and how fast it is.")] = "cpu"
+        "start without. `stenolog doctor --local` shows the device in use and its speed.")] = "cpu"
     whisper_device_index: Annotated[int, number(
         "Speech", "index", "Which GPU, as CUDA counts them.", least=0)] = 0
     whisper_compute_type: Annotated[Literal[

@@ -79,7 +79,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, **settings: Any) -> dict[str, object]
 
 
 def test_settings_of_the_device_reach_whisper(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Device, index, compute type, beam and batch are passed on; what is unset is left to the engine (WORD-9)."""
+    """Device, index, compute type, beam and batch are passed on; unset ones are left to the engine (WORD-9)."""
     assert asked(monkeypatch).keys() == WHISPER_DEFAULTS
     monkeypatch.setattr("ctranslate2.get_cuda_device_count", lambda: 2)
     found = asked(

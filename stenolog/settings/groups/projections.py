@@ -22,7 +22,7 @@ class Projections(Recordings, frozen=True, kw_only=True):
         "letter. Longer than most outages; well below `session_ttl_s`, with which its facts expire.", least=0)] = 3600.0
     forward_words: Annotated[bool, flag(
         "Projections", "Whether the events of utterances and of finished recordings hold each word with its times. "
-        "They are some six times as large then; a recording's are left out where they would exceed a sink's size "
+        "They are six to eight times as large then; a recording's are left out where they would exceed a sink's size "
         "limit.")] = False
     event_source: Annotated[str, text(
         "Projections", "Source that EventBridge events name.")] = "com.yourapp.transcription"

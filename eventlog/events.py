@@ -194,6 +194,10 @@ class UtteranceFinal(_Event, frozen=True, kw_only=True, tag="utterance_final.v2"
     model: str = ""
     decodes: int = 0
     """How many times the recogniser decoded it; 0: unknown."""
+    numerals: bool = False
+    """Whether its text is published with numbers as digits; the fact has it as it was recognised."""
+    profanity_filter: bool = False
+    """Whether its text is published with profanities masked; as above."""
 
 
 class HoleNoted(_Event, frozen=True, kw_only=True, tag="hole_noted.v1"):

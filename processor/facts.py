@@ -18,6 +18,7 @@ from eventlog.events import (
 )
 from eventlog.positions import SEALED, Position
 from eventlog.readmodel.feed import OpenUtterance, ProvisionalAnswer
+from eventlog.text.published import publish_text
 from processor.recognisers import Recognition
 from processor.speech import Utterance
 from processor.timeline import Decision
@@ -87,9 +88,11 @@ class FactBuilder:
                 speaker=_hash_label(utterance) if self._has_hash_labels else str(decision.channel + 1),
                 committed_ms=self.now_ms(),
                 words=_words(utterance, recognition, rate_hz),
-                language=recognition.language,
+                language=recognition.language or self.start.language.replace("auto", ""),
                 model=recognition.model,
                 decodes=recognition.decodes,
+                numerals=self.start.numerals,
+                profanity_filter=self.start.profanity_filter,
             )))  # fmt: skip
         # From the two boundaries alone, so that a worker that decides again states it again.
         after_samples, total = min(decision.boundaries, default=0), self.total_samples
@@ -110,7 +113,7 @@ class FactBuilder:
         provisional = [
             OpenUtterance(
                 utterance=utterances + number,
-                text=recognition.text,
+                text=published_text(self.start, recognition),
                 start=round(utterance.start_samples / rate_hz, 3),
                 end=round(utterance.end_samples / rate_hz, 3),
                 confidence=round(recognition.confidence, 4),
@@ -124,6 +127,14 @@ class FactBuilder:
     @property
     def _has_hash_labels(self) -> bool:
         return self.start.speaker_labels == "hash"
+
+
+def published_text(start: SessionStarted, recognition: Recognition) -> str:
+    """The text of an open utterance as its session wants it published."""
+    language = recognition.language or start.language.replace("auto", "")
+    return publish_text(
+        recognition.text, language, numerals=start.numerals, profanity_filter=start.profanity_filter
+    )
 
 
 def _hash_label(utterance: Utterance) -> str:

@@ -12,6 +12,7 @@ from eventlog.log import LogUnavailableError
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from eventlog.redis.server import Server
 from processor.active_runs import ActiveRun, ActiveRuns
+from processor.facts import published_text
 from processor.recognisers import RecogniserError, Recognition
 from processor.recognition_queue import Job, RecognitionQueue
 from processor.settings import WorkerSettings
@@ -77,7 +78,7 @@ class Partials:
             body = {
                 "type": "partial",
                 "utterance": number,
-                "text": result.text,
+                "text": published_text(run.start, result),
                 "start": round(utterance.start_samples / rate_hz, 3),
                 "end": round(utterance.decided_samples / rate_hz, 3),
                 "channel": channel,

@@ -12,6 +12,7 @@ import msgspec
 from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
+from eventlog.readmodel.documents import ListedFinal, find_language, stitch
 from eventlog.readmodel.statuses import FAILURES, format_iso
 from projections.cleaning import clean
 from projections.public_json import to_listed_final, to_seconds
@@ -20,6 +21,9 @@ VERSION = "1.0"
 """Of every body below; a change that a consumer could notice takes another."""
 
 _NAMESPACE = uuid.UUID("6d0f2c1e-4f7b-5b0a-9c39-2f1d7f0f7a55")  # drawn once; never changes, or ids would
+
+WORDS = "words"
+"""The field of a body that only some deployments want, since it is several times as large as all others."""
 
 _UNFINISHED = FAILURES | {"idle"}
 """Reasons of a recording's end before its audio is complete: one that falls idle lost its edge before that."""
@@ -91,11 +95,12 @@ def archive_kinds(_: SessionOpened, fact: Fact) -> tuple[Kind, ...]:
 
 
 def make_event(
-    kind: Kind, keys: RunKeys, opened: SessionOpened, at: tuple[Position, Fact], finals: Sequence[UtteranceFinal] = ()
-) -> Event:
+    kind: Kind, keys: RunKeys, opened: SessionOpened, at: tuple[Position, Fact], finals: Sequence[UtteranceFinal] = (),
+    *, with_words: bool = False,
+) -> Event:  # fmt: skip
     """The event of `kind` that the fact at its position gives rise to.
 
-    `finals` are all of the run where the kind needs them.
+    `finals` are all of the run where the kind needs them; `with_words` adds each word with its times.
 
     Raises:
         ValueError: if the fact gives rise to no such event.
@@ -113,13 +118,17 @@ def make_event(
                 body |= {"status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
             else:
                 said = [to_listed_final(final) for final in finals]
-                raw = " ".join(final.text for final in finals)
-                data = {"raw_transcript": raw, "cleaned_transcript": clean(said, opened.language)}
+                cleaned = clean(said, find_language(said, opened.language))
+                data: dict[str, Any] = {"raw_transcript": stitch(said), "cleaned_transcript": cleaned}
+                if with_words and (words := _words(said)):
+                    data[WORDS] = words
                 body |= {"status": "completed", "data": data}
         case Kind.UTTERANCE, UtteranceFinal():
             body = {"version": VERSION, "session_id": keys.session_id, "tenant_id": opened.tenant_id,
                     **msgspec.to_builtins(to_listed_final(fact))}  # fmt: skip
             body.pop("type")
+            if not with_words:
+                body.pop(WORDS, None)
             occurred_ms = fact.committed_ms
         case Kind.SESSION_ENDED, SessionEnded():
             body = _ended(keys, opened, fact)
@@ -132,6 +141,20 @@ def make_event(
         event_id=event_id(keys, position, kind), kind=kind, session_id=keys.session_id, tenant_id=opened.tenant_id,
         occurred_ms=occurred_ms, body=body,
     )  # fmt: skip
+
+
+def _words(said: Sequence[ListedFinal]) -> list[dict[str, Any]]:
+    """All words of a transcript, each with its speaker."""
+    return [{**msgspec.to_builtins(word), "speaker": final.speaker} for final in said for word in final.words]
+
+
+def drop_words(event: Event) -> Event | None:
+    """The event without its words, for a sink that can't take one as large; None if it has none."""
+    data = event.body.get("data", event.body)
+    if WORDS not in data:
+        return None
+    rest = {name: value for name, value in data.items() if name != WORDS}
+    return msgspec.structs.replace(event, body={**event.body, "data": rest} if data is not event.body else rest)
 
 
 def _processed(fact: SessionEnded | UtteranceFinal | ProgressNoted | HoleNoted) -> dict[str, Any]:

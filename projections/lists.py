@@ -11,7 +11,15 @@ from eventlog.events import SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.positions import OPENED
 from eventlog.projection.operations import Op, publish, push, put
 from eventlog.projection.projection_log import RunFacts
-from eventlog.readmodel.documents import Document, ListedFinal, decode_final, encode_document, encode_final, stitch
+from eventlog.readmodel.documents import (
+    Document,
+    ListedFinal,
+    decode_final,
+    encode_document,
+    encode_final,
+    find_language,
+    stitch,
+)
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from projections.cleaning import clean
 from projections.projection import Command
@@ -47,7 +55,8 @@ class Lists:
         return ops
 
 
-def _ended(pulled: RunFacts, fact: SessionEnded, finals: list[ListedFinal], language: str | None) -> list[Op]:
+def _ended(pulled: RunFacts, fact: SessionEnded, finals: list[ListedFinal], asked: str | None) -> list[Op]:
+    language = None if asked is None else find_language(finals, asked)
     document = Document(
         session_id=pulled.keys.session_id,
         run=pulled.keys.run,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from operator import attrgetter
+
 import msgspec
 
 from eventlog.events import (
@@ -15,8 +17,10 @@ from eventlog.events import (
     SourceNoted,
     UtteranceFinal,
 )
-from eventlog.readmodel.documents import ListedFinal, encode_final
+from eventlog.readmodel.documents import ListedFinal, TimedWord, encode_final
+from eventlog.text.published import publish_final
 
+_MS = 1000
 _DECIMALS = 3  # a millisecond of audio, and a thousandth of confidence: finer is noise
 
 
@@ -48,6 +52,7 @@ class Redriven(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag=
 
 
 _encoder = msgspec.json.Encoder()
+_word_fields = attrgetter("text", "start_samples", "end_samples", "confidence")
 
 
 def to_seconds(samples: int, sample_rate_hz: int) -> float:
@@ -56,8 +61,10 @@ def to_seconds(samples: int, sample_rate_hz: int) -> float:
 
 
 def to_listed_final(fact: UtteranceFinal) -> ListedFinal:
-    """The List's entry for a final."""
-    rate = fact.sample_rate_hz
+    """The List's entry for a final: as its session wants it published."""
+    if fact.numerals or fact.profanity_filter:
+        fact = publish_final(fact)
+    rate, half = fact.sample_rate_hz, fact.sample_rate_hz // 2
     return ListedFinal(
         utterance=fact.utterance,
         text=fact.text,
@@ -67,7 +74,13 @@ def to_listed_final(fact: UtteranceFinal) -> ListedFinal:
         confidence=round(fact.confidence, _DECIMALS),
         speaker=fact.speaker,
         channel=fact.channel,
-    )
+        language=fact.language,
+        # Whole milliseconds by integers: three calls of `round` per word would be most of this function's time.
+        words=tuple([
+            TimedWord(text, (start * _MS + half) // rate / _MS, (end * _MS + half) // rate / _MS, confidence)
+            for text, start, end, confidence in map(_word_fields, fact.words)
+        ]) if fact.words else (),
+    )  # fmt: skip
 
 
 def encode_event(fact: Fact) -> bytes | None:

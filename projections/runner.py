@@ -38,11 +38,13 @@ class Forwarding(NamedTuple):
         sinks: The destinations of integration events.
         lease_ms: For how long a claim on a partition lasts without being renewed.
         give_up_s: How long an event is tried.
+        with_words: Whether events hold each word with its times.
     """
 
     sinks: Sequence[Sink] = ()
     lease_ms: int = 10_000
     give_up_s: float = 3600.0
+    with_words: bool = False
 
 
 NO_FORWARDING = Forwarding()
@@ -79,7 +81,9 @@ class ProjectionRunner:
             ProjectionLoop(one, ProjectionLog(server, one.name, consumer, session_ttl_s=session_ttl_s), timer)
             for one in projections
         ]
-        terms = Terms(forwarding.lease_ms, forwarding.give_up_s, session_ttl_s)
+        terms = Terms(
+            forwarding.lease_ms, forwarding.give_up_s, session_ttl_s, with_words=forwarding.with_words
+        )
         self.forwarders = [
             Forwarder(sink, ProjectionLog(server, sink.name, consumer, session_ttl_s=session_ttl_s), terms)
             for sink in forwarding.sinks

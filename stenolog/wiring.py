@@ -16,7 +16,7 @@ from eventlog.log import LogUnavailableError
 from eventlog.redis.durability import Durability, check_durability, find_fatal, parse_durability
 from eventlog.redis.server import DeploymentMismatchError, Server, Tls, connect
 from eventlog.work.heartbeats import process_name
-from processor.recognisers import Recogniser, load
+from processor.recognisers import Recogniser, RecogniserError, load
 from processor.settings import WorkerSettings
 from processor.speech import SegmenterSettings
 from stenolog import __version__
@@ -164,21 +164,50 @@ def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
     Raises:
         RecogniserError: if it does not exist, or can't work with these settings.
     """
+    _require_device(settings)
     given: dict[str, dict[str, object]] = {
         "mock": {},
-        "whisper": {
-            "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
-            "max_parallel": max(1, (use_cores or cores()) // settings.whisper_cpu_threads),
-            "max_batch": settings.max_batch_clips,
-        },
+        "whisper": _whisper(settings, use_cores or cores()),
         "openai": {
             "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key,
             "model": settings.model, "timeout_s": settings.openai_timeout_s,
         },
     }
     chosen = given.get(settings.engine, {"model": settings.model} if settings.model else {})
-    # An empty value means the recogniser's own default.
-    return load(settings.engine, **{name: value for name, value in chosen.items() if value != ""})
+    # Empty and 0 mean the recogniser's own default.
+    return load(settings.engine, **{name: value for name, value in chosen.items() if value not in {"", 0}})
+
+
+def _whisper(settings: Settings, use_cores: int) -> dict[str, object]:
+    """The keywords of the Whisper recogniser, which itself chooses unset ones by device."""
+    return {
+        "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
+        "max_parallel": max(1, use_cores // settings.whisper_cpu_threads), "max_batch": settings.max_batch_clips,
+        "device": settings.whisper_device, "device_index": settings.whisper_device_index,
+        "compute_type": settings.whisper_compute_type.replace("auto", ""), "beam": settings.whisper_beam,
+        "batch_context_s": settings.whisper_batch_s,
+    }  # fmt: skip
+
+
+def _require_device(settings: Settings) -> None:
+    """Check that the GPU that the settings ask for is there, before a model is loaded for it.
+
+    Raises:
+        RecogniserError: if it is not.
+    """
+    if settings.engine != "whisper" or settings.whisper_device != "cuda":
+        return
+    try:
+        from ctranslate2 import get_cuda_device_count  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise RecogniserError("faster-whisper is not installed: install stenolog[whisper]", retryable=False) from error
+    count, index = get_cuda_device_count(), settings.whisper_device_index
+    if not count:
+        message = "STENOLOG_WHISPER_DEVICE is cuda, and CTranslate2 finds no GPU here: install the driver, or set cpu"
+        raise RecogniserError(message, retryable=False)
+    if index >= count:
+        message = f"STENOLOG_WHISPER_DEVICE_INDEX is {index}, and CTranslate2 finds {count} GPUs here, counted from 0"
+        raise RecogniserError(message, retryable=False)
 
 
 def cores() -> int:

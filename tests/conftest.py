@@ -27,8 +27,9 @@ E2E = ("tests/e2e/", "tests/chaos/test_short.py", "tests/chaos/test_upgrade.py")
 SLOW = (
     *E2E, "tests/simulation/test_simulation.py",
     *(f"tests/integration/{name}.py" for name in (
-        "cluster/test_failover", "decoding/test_hostile", "decoding/test_pieces", "decoding/test_restarts",
-        "decoding/test_worker_failures", "edge/test_openapi", "edge/test_sessions_delete", "edge/test_sse_resume",
+        "cli/test_doctor_local", "cluster/test_failover", "decoding/test_hostile", "decoding/test_pieces",
+        "decoding/test_restarts", "decoding/test_worker_failures", "edge/test_openapi", "edge/test_sessions_delete",
+        "edge/test_sse_resume",
         "eventbridge/test_path", "paths/test_chunk_path", "paths/test_event_path", "eventlog/test_cluster",
         "forwarding/test_processes", "kafka/test_subscriber", "memory/test_draining", "quarantine/test_commands",
         "recognisers/test_whisper", "replay/test_beside_clients",

@@ -51,7 +51,7 @@ class Reset(msgspec.Struct, kw_only=True, tag_field="type", tag="reset"):
 def document(version: str, stream_path: str) -> dict[str, Any]:
     """The AsyncAPI 3.0 document of the WebSocket at `stream_path`."""
     schemas = _schemas()
-    sent = {name: _json(name) for name in schemas if name not in CONTROLS}
+    sent = {name: _json(name) for name, schema in schemas.items() if "type" in schema["properties"]}
     received = {"audio": _AUDIO, **{name: _json(name) for name in CONTROLS}}
     return {
         "asyncapi": "3.0.0",
@@ -102,10 +102,11 @@ def _controls() -> dict[str, Any]:
 
 
 def _schemas() -> dict[str, Any]:
-    """The schemas of the server's messages by their `type`; no message has a member that its schema lacks."""
+    """The schemas of the server's messages by their `type`, and of their parts by name; all members are listed."""
     kinds = [messages.SessionStart, Ack, Partial, ListedFinal, Hole, Reset, messages.SessionEnd]
     _, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMA)
-    named = {component["properties"]["type"]["enum"][0]: component for component in components.values()}
+    kinds_by_name = {name: schema["properties"].get("type") for name, schema in components.items()}
+    named = {kind["enum"][0] if kind else name: components[name] for name, kind in kinds_by_name.items()}
     named["error"] = {
         "description": "An error; the server closes the socket after a `fatal` one.",
         "type": "object",

@@ -25,7 +25,7 @@ from edge.ingest.upload_reader import UploadReader
 from eventlog.events import Batch, SessionStarted
 from eventlog.keys import RunKeys
 from eventlog.readmodel import views
-from eventlog.readmodel.documents import Document, ListedFinal
+from eventlog.readmodel.documents import Document, ListedFinal, TimedWord
 from eventlog.readmodel.statuses import StatusMessage, decode_status, read_last_status
 
 logger = logging.getLogger(__name__)
@@ -34,7 +34,7 @@ IDLE = "idle"
 """Reason of the end of a recording whose edge died before it had all of it: no client ever learned its id."""
 
 
-class Segment(msgspec.Struct, kw_only=True):
+class Segment(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One utterance word by word; times in seconds of audio."""
 
     utterance: int
@@ -44,6 +44,10 @@ class Segment(msgspec.Struct, kw_only=True):
     speaker: str
     channel: int
     confidence: float
+    language: str = ""
+    """Of the text; absent if the recogniser does not report it."""
+    words: tuple[TimedWord, ...] = ()
+    """In order; absent if the recogniser gives no times."""
 
 
 class BatchResult(msgspec.Struct, kw_only=True):
@@ -241,7 +245,7 @@ def result_url(session_id: str) -> str:
 def _segment(final: ListedFinal) -> Segment:
     return Segment(
         utterance=final.utterance, start=final.start, end=final.end, text=final.text, speaker=final.speaker,
-        channel=final.channel, confidence=final.confidence,
+        channel=final.channel, confidence=final.confidence, language=final.language, words=final.words,
     )  # fmt: skip
 
 

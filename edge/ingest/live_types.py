@@ -10,7 +10,7 @@ import msgspec
 from edge.contract.operations import JSON, Answer, Body, Parameter
 from edge.ingest.formats import OPTIONS as OPTION_NAMES
 from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ
-from eventlog.readmodel.documents import Document, ListedFinal, stitch
+from eventlog.readmodel.documents import Document, ListedFinal, TimedWord, stitch
 from eventlog.readmodel.feed import OpenUtterance
 from eventlog.readmodel.views import Transcript
 
@@ -26,7 +26,7 @@ class CurrentTranscript(msgspec.Struct, frozen=True, kw_only=True):
     """No text of the audio is missing."""
 
 
-class LiveResult(msgspec.Struct, kw_only=True):
+class LiveResult(msgspec.Struct, kw_only=True, omit_defaults=True):
     """One utterance; times in seconds of audio."""
 
     utterance: int
@@ -38,6 +38,10 @@ class LiveResult(msgspec.Struct, kw_only=True):
     confidence: float
     provisional: bool
     """The utterance has not ended yet: the next answer may have another text."""
+    language: str = ""
+    """Of a final's text; absent if the recogniser does not report it."""
+    words: tuple[TimedWord, ...] = ()
+    """Of a final; absent if the recogniser gives no times."""
 
 
 class LiveResults(msgspec.Struct, kw_only=True):
@@ -189,4 +193,6 @@ def _result(utterance: ListedFinal | OpenUtterance, *, provisional: bool) -> Liv
     return LiveResult(
         utterance=utterance.utterance, text=utterance.text, speaker=utterance.speaker, channel=utterance.channel,
         start=utterance.start, end=utterance.end, confidence=utterance.confidence, provisional=provisional,
+        language=utterance.language if isinstance(utterance, ListedFinal) else "",
+        words=utterance.words if isinstance(utterance, ListedFinal) else (),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -60,16 +61,18 @@ class Recordings:
         reader = await UploadReader(request, core.settings.max_upload_bytes).read_head()
         transcribed = await transcribe(core, reader, principal_of(request))
         if transcribed.document is not None:
-            return _render(wanted, transcribed.document)
+            return await _render(wanted, transcribed.document)
         urls = live_types.urls_of(transcribed.session_id)
         return json_response(Pending(transcribed.session_id, urls.transcript, urls.events), 202)
 
 
-def _render(wanted: Format, document: Document) -> Response:
+async def _render(wanted: Format, document: Document) -> Response:
     if wanted is Format.JSON:
         answer = json_response(document)
     else:
         headers = {"cache-control": "no-store"}
-        answer = Response(render(wanted, document.utterances), headers=headers, media_type=wanted.media_type)
+        # In a thread: an hour's captions take a tenth of a second, in which no other session's frames may wait.
+        text = await asyncio.to_thread(render, wanted, document.utterances)
+        answer = Response(text, headers=headers, media_type=wanted.media_type)
     answer.headers["vary"] = "Accept"
     return answer

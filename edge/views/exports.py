@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import enum
-import unicodedata
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from edge import errors
+from edge.captions.cues import make_cues, speaker_name
 from edge.errors import ApiError
 from eventlog.readmodel.documents import ListedFinal, stitch
-
-LINE_CHARACTERS = 42
-"""Of a caption, as broadcasters limit it: readable at a glance."""
-
-LINES_PER_CUE = 2
-"""As above; more would hide the picture."""
-
-_MS = 1000
-_CONTROLS = {code: None for code in range(32) if chr(code) not in "\t\n\r\v\f"} | {127: None}
 
 
 class Format(enum.Enum):
@@ -38,16 +29,6 @@ class Format(enum.Enum):
     def suffix(self) -> str:
         """As in an address or a file's name."""
         return self.value[1]
-
-
-class Cue(NamedTuple):
-    """One caption: at most `LINES_PER_CUE` lines, for a while."""
-
-    start_ms: int
-    end_ms: int
-    channel: int
-    speaker: str
-    lines: tuple[str, ...]
 
 
 class _Range(NamedTuple):
@@ -139,7 +120,7 @@ def srt(finals: Sequence[ListedFinal]) -> str:
     """SubRip captions; with several speakers, each names its own."""
     several = len({final.speaker for final in finals}) > 1
     blocks = []
-    for number, cue in enumerate(cues(finals, named=several), 1):
+    for number, cue in enumerate(make_cues(finals, named=several), 1):
         # The format has no escapes, and players take an arrow for a line of times.
         text = "\n".join(cue.lines).replace("-->", "->")
         blocks.append(f"{number}\n{_time(cue.start_ms, ',')} --> {_time(cue.end_ms, ',')}\n{text}\n")
@@ -149,71 +130,14 @@ def srt(finals: Sequence[ListedFinal]) -> str:
 def vtt(finals: Sequence[ListedFinal]) -> str:
     """WebVTT captions, each in its speaker's voice."""
     blocks = ["WEBVTT\n"]
-    for cue in cues(finals):
+    for cue in make_cues(finals):
         voice = f"<v {_escaped(cue.speaker)}>" if cue.speaker else ""
         text = voice + "\n".join(map(_escaped, cue.lines))
         blocks.append(f"{_time(cue.start_ms, '.')} --> {_time(cue.end_ms, '.')}\n{text}\n")
     return "\n".join(blocks)
 
 
-def speaker_name(label: str) -> str:
-    """The readable name of a speaker's label: ``Speaker 1`` for ``1``."""
-    words = " ".join(label.translate(_CONTROLS).split())
-    return f"Speaker {words}" if words.isdigit() else words
-
-
-def cues(finals: Sequence[ListedFinal], *, named: bool = False) -> list[Cue]:
-    """Captions in the order of their starts; those of a channel never overlap. `named` begins each with its speaker."""
-    found: list[Cue] = []
-    free_ms: dict[int, int] = {}
-    for final in sorted(finals, key=lambda one: (one.start, one.utterance)):
-        start_ms = max(round(final.start * _MS), free_ms.get(final.channel, 0))
-        parts = list(_cues_of(final, start_ms, named=named))
-        if parts:
-            free_ms[final.channel] = parts[-1].end_ms
-            found += parts
-    return sorted(found, key=lambda cue: (cue.start_ms, cue.channel, cue.end_ms))
-
-
-def _cues_of(final: ListedFinal, start_ms: int, *, named: bool) -> Iterator[Cue]:
-    """The final's captions from `start_ms` on, its time given to them by their characters."""
-    speaker = speaker_name(final.speaker)
-    words = " ".join(final.text.translate(_CONTROLS).split())
-    if not words:
-        return
-    lines = wrap(f"{speaker}: {words}" if named and speaker else words)
-    groups = [lines[first : first + LINES_PER_CUE] for first in range(0, len(lines), LINES_PER_CUE)]
-    sizes = [sum(map(len, group)) for group in groups]
-    # A millisecond each at least, since WebVTT has no captions of no time.
-    duration_ms = max(round(final.end * _MS) - start_ms, len(groups))
-    said, at_ms = 0, start_ms
-    for group, size in zip(groups, sizes, strict=True):
-        said += size
-        end_ms = max(at_ms + 1, start_ms + duration_ms * said // sum(sizes))
-        yield Cue(at_ms, end_ms, final.channel, speaker, tuple(group))
-        at_ms = end_ms
-
-
-def wrap(text: str) -> list[str]:
-    """`text` in lines of at most `LINE_CHARACTERS`, broken between words, or within one longer than a line."""
-    lines: list[str] = []
-    for piece in (part for word in text.split() for part in _pieces(word)):
-        if lines and len(lines[-1]) + 1 + len(piece) <= LINE_CHARACTERS:
-            lines[-1] += f" {piece}"
-        else:
-            lines.append(piece)
-    return lines
-
-
-def _pieces(word: str) -> Iterator[str]:
-    """A word in parts of at most a line: languages without spaces have very long ones."""
-    while len(word) > LINE_CHARACTERS:
-        cut = LINE_CHARACTERS
-        while cut > 1 and unicodedata.combining(word[cut]):  # an accent stays with its letter
-            cut -= 1
-        yield word[:cut]
-        word = word[cut:]
-    yield word
+_MS = 1000
 
 
 def _escaped(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import msgspec
@@ -106,9 +107,9 @@ class Transcripts:
             return json_response(
                 TranscriptSoFar(session_id, state, found.transcript, found.utterances, found.cleaned, found.run)
             )
-        return Response(
-            render(wanted, found.utterances), headers={"cache-control": "no-store"}, media_type=wanted.media_type
-        )
+        # In a thread: an hour's captions take a tenth of a second, in which no other session's frames may wait.
+        text = await asyncio.to_thread(render, wanted, found.utterances)
+        return Response(text, headers={"cache-control": "no-store"}, media_type=wanted.media_type)
 
     async def _find(self, keys: SessionKeys, run: str | None) -> Transcript:
         if run is None:

@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
 
+DETECTED = "auto"
+"""In place of a language's code: the recogniser detects the language of each utterance."""
 
-class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="final"):
+
+class TimedWord(msgspec.Struct, frozen=True):
+    """One word of a final, its punctuation included; times in seconds of audio, to the millisecond."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float
+    """0 to 1."""
+
+
+class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="final", omit_defaults=True):
     """One final in the List and in the feed; times in seconds of audio, to the millisecond."""
 
     utterance: int
@@ -18,6 +32,10 @@ class ListedFinal(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", t
     confidence: float
     speaker: str
     channel: int
+    language: str = ""
+    """Of the text, as a code such as "en"; absent if the recogniser does not report it."""
+    words: tuple[TimedWord, ...] = ()
+    """In order; absent if the recogniser gives no times."""
 
 
 class Document(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +48,7 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     audio_seconds: float
     language: str | None
-    """None if the run's first fact is gone."""
+    """As asked for, or that of most utterances if it was detected; None if the run's first fact is gone."""
     sample_rate: int
     ended_at: str
     """ISO 8601, UTC."""
@@ -66,6 +84,14 @@ def decode_document(data: bytes) -> Document:
         msgspec.DecodeError: if it is none.
     """
     return _documents.decode(data)
+
+
+def find_language(finals: Sequence[ListedFinal], asked: str) -> str:
+    """The language of a transcript: the one asked for, or, if the recogniser was to detect it, that of most finals."""
+    if asked not in {"", DETECTED}:
+        return asked
+    counts = Counter(final.language for final in finals if final.language)
+    return counts.most_common(1)[0][0] if counts else asked
 
 
 def stitch(finals: Sequence[ListedFinal]) -> str:

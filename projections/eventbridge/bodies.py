@@ -33,6 +33,16 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Unknown fields are forbidden, so that each new field takes a new version."""
 
 
+class SpokenWord(_Strict, frozen=True, kw_only=True):
+    """One word, its punctuation included; times in seconds of audio."""
+
+    text: str
+    start: float
+    end: float
+    confidence: Annotated[float, Meta(ge=0, le=1)]
+    speaker: str
+
+
 class Transcripts(_Strict, frozen=True, kw_only=True):
     """The text of the recording."""
 
@@ -40,6 +50,8 @@ class Transcripts(_Strict, frozen=True, kw_only=True):
     """As it was recognised."""
     cleaned_transcript: str
     """For reading; paragraphs are separated by an empty line."""
+    words: list[SpokenWord] | msgspec.UnsetType = msgspec.UNSET
+    """The words of the raw transcript in order, in deployments that forward them, if the event can hold them."""
 
 
 class Reference(_Strict, frozen=True, kw_only=True):

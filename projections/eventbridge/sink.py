@@ -16,7 +16,7 @@ from projections.eventbridge.entries import MOST_ENTRIES, Entry, make_entry, spl
 from projections.eventbridge.responses import Failure, log_failure, log_fields, log_lengths, read_failure
 from projections.eventbridge.threads import in_daemon_thread
 from projections.forwarding.sink import Outcome, Result
-from projections.integration_events import Event, batch_kinds
+from projections.integration_events import Event, batch_kinds, drop_words
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +70,7 @@ class EventBridge:
             return self._skip_without_credentials(events)
         delivery = Delivery(self._settings, self._clients, events, [HELD_UP] * len(events))
         source, bus_name, most_bytes = self._settings.source, self._settings.bus_name, self._settings.max_bytes
+        bucket = self._settings.bucket
         entries: list[Entry] = []
         for place, event in enumerate(events):
             if event.session_id in delivery.held_up:
@@ -78,6 +79,8 @@ class EventBridge:
                 delivery.reject(place, reason)
                 continue
             entry = make_entry(place, event, event.body, source=source, bus_name=bus_name)
+            if entry.size_bytes > most_bytes and not bucket and (smaller := drop_words(event)) is not None:
+                entry = make_entry(place, event, smaller.body, source=source, bus_name=bus_name)
             if entry.size_bytes <= most_bytes:
                 entries.append(entry)
             elif (body := await delivery.store(place)) is not None:

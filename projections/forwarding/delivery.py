@@ -6,6 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from itertools import islice
 
 from eventlog.log import LogUnavailableError
@@ -29,9 +30,11 @@ _log = logging.getLogger(__name__)
 
 
 async def deliver(
-    server: Server, sink: Sink, batches: Sequence[tuple[Batch, int]], assignment: PartitionAssignment
-) -> list[Delivered]:
+    server: Server, sink: Sink, batches: Sequence[tuple[Batch, int]], assignment: PartitionAssignment,
+    *, with_words: bool,
+) -> list[Delivered]:  # fmt: skip
     """Send the first events of each batch in one call; a batch whose claim is stale by then isn't handed over."""
+    make = partial(make_event, with_words=with_words)
     made: list[tuple[Batch, list[Event | Result]]] = []
     delivered: list[Delivered] = []
     for batch, count in batches:
@@ -45,7 +48,7 @@ async def deliver(
                 assert batch.opened is not None  # noqa: S101 - without it a batch has no events
                 of = kind, batch.keys, batch.opened, (position, fact), finals
                 is_long = kind.needs_finals and len(finals) > FINALS_ON_LOOP
-                found.append(await asyncio.to_thread(make_event, *of) if is_long else make_event(*of))
+                found.append(await asyncio.to_thread(make, *of) if is_long else make(*of))
             except LogUnavailableError:
                 delivered.append((batch, None))
                 break

@@ -19,8 +19,10 @@ class UnreadableFactError(ValueError):
     """A fact that is needed is of no version that this build knows."""
 
 
-async def rebuild_event(server: Server, dead_letter: DeadLetter) -> Event | None:
+async def rebuild_event(server: Server, dead_letter: DeadLetter, *, with_words: bool) -> Event | None:
     """Make a dead letter's event from the facts; None if it is of a fact as such, or its facts are gone or unreadable.
+
+    `with_words` as the deployment's sinks have it.
 
     Raises:
         LogUnavailableError: if they can't be reached.
@@ -32,7 +34,7 @@ async def rebuild_event(server: Server, dead_letter: DeadLetter) -> Event | None
     kind = Kind(dead_letter.kind)
     try:
         finals = await read_finals(server, dead_letter.keys) if kind.needs_finals else []
-        return make_event(kind, dead_letter.keys, opened, (dead_letter.position, fact), finals)
+        return make_event(kind, dead_letter.keys, opened, (dead_letter.position, fact), finals, with_words=with_words)
     except ValueError:
         return None
 

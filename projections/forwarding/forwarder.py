@@ -52,6 +52,7 @@ class Terms(NamedTuple):
         lease_ms: For how long a claim on a partition lasts without being renewed.
         give_up_s: How long an event is tried.
         session_ttl_s: Time to live of the keys written, seconds.
+        with_words: Whether events hold each word with its times.
         clock: Monotonic seconds.
         draw: A random number from 0 to 1.
     """
@@ -59,6 +60,7 @@ class Terms(NamedTuple):
     lease_ms: int
     give_up_s: float
     session_ttl_s: int
+    with_words: bool = False
     clock: Callable[[], float] = time.monotonic
     draw: Callable[[], float] = random.random
 
@@ -195,7 +197,9 @@ class Forwarder:
                 call.append((batch, count))
                 room -= count
             if call:
-                work = deliver(self._log.server, self.sink, call, self.assignment)
+                work = deliver(
+                    self._log.server, self.sink, call, self.assignment, with_words=self._terms.with_words
+                )
                 task = asyncio.create_task(work, name=f"deliver to {self.sink.name}")
                 self._deliveries[task] = call
                 task.add_done_callback(lambda _: self._woken.set())

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from eventlog.readmodel.documents import TimedWord
 from projections.integration_events import Event, Kind
 
 TRANSCRIPTS = "stenolog.transcripts"
@@ -35,7 +36,13 @@ class _Record(msgspec.Struct, frozen=True, kw_only=True):
     tenant_id: str
 
 
-class TranscriptUtterance(_Record, frozen=True, kw_only=True):
+class SpokenWord(TimedWord, frozen=True, kw_only=True):
+    """One word of a recording, and its speaker."""
+
+    speaker: str
+
+
+class TranscriptUtterance(_Record, frozen=True, kw_only=True, omit_defaults=True):
     """One final utterance; times in seconds of audio since the session's start."""
 
     session_id: str
@@ -47,6 +54,10 @@ class TranscriptUtterance(_Record, frozen=True, kw_only=True):
     confidence: float
     speaker: str
     channel: int
+    language: str = ""
+    """Of the text; absent if the recogniser does not report it."""
+    words: tuple[TimedWord, ...] = ()
+    """In order; absent unless the deployment forwards them."""
 
 
 class TranscriptEnded(_Record, frozen=True, kw_only=True):
@@ -60,11 +71,13 @@ class TranscriptEnded(_Record, frozen=True, kw_only=True):
     transcript_url: str
 
 
-class BatchTexts(msgspec.Struct, frozen=True, kw_only=True):
+class BatchTexts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The text of a recording: as recognised, and made readable."""
 
     raw_transcript: str
     cleaned_transcript: str
+    words: tuple[SpokenWord, ...] = ()
+    """Of the raw transcript, in order; absent unless the deployment forwards them, or if they are too large."""
 
 
 class BatchFailure(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ import msgspec
 
 from eventlog.events import Fact, SessionOpened
 from projections.forwarding.sink import SENT, Outcome, Result
-from projections.integration_events import Event, Kind, batch_kinds, transcript_kinds
+from projections.integration_events import Event, Kind, batch_kinds, drop_words, transcript_kinds
 from projections.kafka.access import Access, Endpoint
 
 if TYPE_CHECKING:
@@ -156,10 +156,19 @@ class _Call:
             if result.outcome is Outcome.RETRY:
                 return
 
+    async def _publish(self, event: Event) -> None:
+        try:
+            await self._publisher.publish(event)
+        except Exception as error:
+            smaller = drop_words(event)
+            if smaller is None or not _names(error) & TOO_LARGE:
+                raise
+            await self._publisher.publish(smaller)
+
     async def _send_one(self, event: Event) -> Result:
         try:
             async with asyncio.timeout_at(self._deadline):
-                await self._publisher.publish(event)
+                await self._publish(event)
         except msgspec.ValidationError as error:
             return Result(Outcome.REJECTED, f"doesn't fit the topic's type: {error}")
         except TimeoutError:

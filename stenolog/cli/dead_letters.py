@@ -176,8 +176,9 @@ async def _find(
 ) -> tuple[DeadLetter | None, Event | None]:
     async with connected(settings) as server:
         letter = await find_dead_letter(server, *letter_id)
-        event = await rebuild_event(server, letter) if letter is not None and with_event else None
-        return letter, event
+        if letter is None or not with_event:
+            return letter, None
+        return letter, await rebuild_event(server, letter, with_words=settings.forward_words)
 
 
 async def _redrive(settings: Settings, projection: str, ids: Sequence[tuple[str, int, str]]) -> list[int]:

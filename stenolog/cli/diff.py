@@ -48,7 +48,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     a: str
     b: str
     start: float
-    """Of the utterance, in seconds of audio."""
+    """Of the first word, in seconds of audio; of its utterance if the word's own is unknown."""
     channel: int
 
 

@@ -148,7 +148,7 @@ class Doctor:
         finally:
             self._session_id = client.session_id
         words = str(end.get("transcript") or "").split()
-        missing = None if engine == MOCK_ENGINE else _missing(path.name, words)
+        missing = None if engine == MOCK_ENGINE else missing_words(path.name, words)
         if not words or finals.latency_s is None or missing:
             detail = f"session {client.session_id} gave {len(words)} words" + (f"; {missing}" if missing else "")
             return Check(
@@ -244,7 +244,7 @@ def _check_errors(diagnosis: dict[str, Any]) -> Check:
     return Check(name="errors", ok=False, detail=detail, remedy='look for `"level":"error"` in their logs')
 
 
-def _missing(recording: str, words: list[str]) -> str | None:
+def missing_words(recording: str, words: list[str]) -> str | None:
     """How the transcript falls short of a recording's words, None if it doesn't."""
     spoken = _references().get(recording, "").split()
     found = {_bare(word) for word in words}

@@ -29,7 +29,7 @@ class Word(NamedTuple):
     key: str
     """Its form for comparisons."""
     start_s: float
-    """Of its utterance, in seconds of audio."""
+    """In seconds of audio; that of its utterance if the word's own is unknown."""
 
 
 class Stretch(NamedTuple):
@@ -92,8 +92,14 @@ def words_of(finals: Iterable[UtteranceFinal], ignored: Ignored) -> dict[int, li
     """The words of each channel, in order."""
     found: dict[int, list[Word]] = {}
     for final in finals:
-        start_s = final.start_samples / final.sample_rate_hz
-        words = (Word(text, ignored.key(text), start_s) for text in final.text.split())
+        texts = final.text.split()
+        starts = [final.start_samples] * len(texts)
+        if [word.text for word in final.words] == texts:
+            starts = [word.start_samples for word in final.words]
+        words = (
+            Word(text, ignored.key(text), start / final.sample_rate_hz)
+            for text, start in zip(texts, starts, strict=True)
+        )
         found.setdefault(final.channel, []).extend(word for word in words if word.key)
     return found
 

@@ -94,6 +94,7 @@ async def serve_projections(settings: Settings, stop: asyncio.Event) -> None:
             forwarding=Forwarding(
                 [_SINKS[name](settings, server) for name in settings.projections if name in _SINKS],
                 lease_ms=settings.sink_lease_ms, give_up_s=settings.sink_retry_timeout_s,
+                with_words=settings.forward_words,
             ),
         )
         await serve(stop, runner)

@@ -31,7 +31,7 @@ LAYERS = {
 PURE = re.compile(
     r"processor/(speech/.*|decoding/(child_protocol|containers|dual_mono|restart_points)\.py|(timeline|facts)\.py)"
     r"|edge/(session/(lifecycle|uplink|parameters)|websocket/messages|views/exports)\.py"
-    r"|edge/ingest/(multipart|formats|identity|preferences)\.py"
+    r"|edge/ingest/(multipart|formats|identity|preferences)\.py|edge/captions/.*\.py"
     r"|projections/eventbridge/(bodies|entries|responses)\.py"
     r"|stenolog/operations/(aws/desired_state|transcript_diff)\.py"
     r"|projections/cleaning/.*\.py|projections/forwarding/(run_scheduler|event_batches)\.py"

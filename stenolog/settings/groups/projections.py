@@ -20,6 +20,10 @@ class Projections(Recordings, frozen=True, kw_only=True):
     sink_retry_timeout_s: Annotated[float, number(
         "Projections", "s", "How long a failing event is retried, with growing pauses, before it becomes a dead "
         "letter. Longer than most outages; well below `session_ttl_s`, with which its facts expire.", least=0)] = 3600.0
+    forward_words: Annotated[bool, flag(
+        "Projections", "Whether the events of utterances and of finished recordings hold each word with its times. "
+        "They are six to eight times as large then; a recording's are left out where they would exceed a sink's size "
+        "limit.")] = False
     event_source: Annotated[str, text(
         "Projections", "Source that EventBridge events name.")] = "com.yourapp.transcription"
     eventbridge_bus_name: Annotated[str, text(

@@ -39,6 +39,22 @@ class Speech(Worker, frozen=True, kw_only=True):
     whisper_cpu_threads: Annotated[int, number(
         "Speech", "threads", "Threads of one recognition; as many recognitions run side by side as the process has "
         "cores for. Utterances are short: two at once on a core each beat one on two.", least=1)] = 1
+    whisper_device: Annotated[Literal["cpu", "cuda", "auto"], text(
+        "Speech", "Where Whisper runs. `auto`: on a GPU if CTranslate2 finds one, else on the CPU; `cuda` refuses to "
+        "start without. `stenolog doctor --local` shows the device in use and its speed.")] = "cpu"
+    whisper_device_index: Annotated[int, number(
+        "Speech", "index", "Which GPU, as CUDA counts them.", least=0)] = 0
+    whisper_compute_type: Annotated[Literal[
+        "auto", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16", "float32",
+    ], text(
+        "Speech", "Number format of CTranslate2. `auto`: int8 on a CPU, float16 on a GPU, the fastest of each.",
+    )] = "auto"
+    whisper_beam: Annotated[int, number(
+        "Speech", "hypotheses", "Texts that Whisper weighs against each other where the first is in doubt. 0: five, "
+        "its own default; one saves time and costs accuracy.", least=0, most=20)] = 0
+    whisper_batch_s: Annotated[float, number(
+        "Speech", "s of audio", "Audio that Whisper decodes together. 0: as much as the device does best; past that a "
+        "batch takes longer than its parts, or more memory than the device has.", least=0, most=7200)] = 0.0
     openai_base_url: Annotated[str, text(
         "Speech", "Address of an OpenAI-compatible API, up to and with its version.")] = "https://api.openai.com/v1"
     openai_api_key: Annotated[str, text("Speech", "Key sent as bearer token. Unset: none is sent.")] = ""

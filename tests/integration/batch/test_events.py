@@ -15,11 +15,11 @@ from eventlog.positions import START, Position
 from eventlog.readmodel.documents import stitch
 from eventlog.readmodel.views import read_document
 from projections.cleaning import clean
-from projections.integration_events import Event, Kind, batch_kinds, make_event
+from projections.integration_events import Event, Kind, batch_kinds, drop_words, make_event
 from projections.public_json import to_listed_final
 from tests.integration.edge.conftest import behind
 from tests.integration.edge.replicas import Replica, replica
-from tests.integration.projections.facts import conversation, ended, final, keys_of, opened
+from tests.integration.projections.facts import conversation, ended, final, keys_of, opened, with_words
 from tests.support.speech import PCM, client_of, speech
 from tests.support.waiting import eventually_async
 
@@ -50,6 +50,29 @@ def recorded(facts: Facts, batch: Batch | None = None, **end: Any) -> Facts:  # 
          else msgspec.structs.replace(fact, **end) if isinstance(fact, SessionEnded) else fact)
         for position, fact in facts
     ]  # fmt: skip
+
+
+def test_events_have_words_where_the_deployment_wants_them() -> None:
+    """Words go into the events of utterances and of finished recordings by a setting, and can be left out (WORD-3)."""
+    said = [with_words(final(number, f"Yes {number}.")[1]) for number in range(2)]
+    facts: Facts = [opened(KEYS), *((Position(one.utterance + 1, 0), one) for one in said), ended(2)]
+    (_, first), *_, end = recorded(facts)
+    assert isinstance(first, SessionOpened)
+    plain = make_event(Kind.BATCH_COMPLETED, KEYS, first, end, said)
+    whole = make_event(Kind.BATCH_COMPLETED, KEYS, first, end, said, with_words=True)
+    assert whole.body["data"]["words"] == [
+        {"text": "Yes", "start": 0.0, "end": 0.5, "confidence": 0.9, "speaker": "1"},
+        {"text": "0.", "start": 0.5, "end": 1.0, "confidence": 0.9, "speaker": "1"},
+        {"text": "Yes", "start": 2.0, "end": 2.5, "confidence": 0.9, "speaker": "1"},
+        {"text": "1.", "start": 2.5, "end": 3.0, "confidence": 0.9, "speaker": "1"},
+    ]
+    assert drop_words(whole) == plain
+    assert drop_words(plain) is None
+    one = make_event(Kind.UTTERANCE, KEYS, first, (Position(1, 0), said[0]))
+    spoken = make_event(Kind.UTTERANCE, KEYS, first, (Position(1, 0), said[0]), with_words=True)
+    assert [word["text"] for word in spoken.body["words"]] == ["Yes", "0."]
+    assert drop_words(spoken) == one
+    assert one.body["language"] == "en"
 
 
 @given(texts=st.lists(st.text(min_size=1), max_size=8), account_id=st.none() | st.text(min_size=1))

@@ -36,7 +36,7 @@ async def test_any_format_is_transcribed(edge: Replica, tmp_path: Path, *, piped
 
 
 async def test_channels_are_kept_apart_if_requested(edge: Replica, tmp_path: Path) -> None:
-    """With --split-channels the two channels of a recording are a speaker each."""
+    """With --split-channels each channel is a speaker; --json prints all finals with their words (WORD-3)."""
     recorded = (RECORDINGS / "mediarecorder.webm").read_bytes()
     (tmp_path / "talk").write_bytes(recorded)
     done = await asyncio.to_thread(
@@ -46,7 +46,10 @@ async def test_channels_are_kept_apart_if_requested(edge: Replica, tmp_path: Pat
     async with client_of(edge) as client:
         answer = await client.post("/v1/transcribe?channels=2", content=recorded)
     assert {one["speaker"] for one in answer.json()["utterances"]} == {"1", "2"}
-    assert json.loads(done.stdout)["transcript"] == answer.json()["transcript"]
+    printed = json.loads(done.stdout)
+    assert printed["transcript"] == answer.json()["transcript"]
+    assert printed["finals"] == answer.json()["utterances"]
+    assert all(one["words"] for one in printed["finals"])
 
 
 @pytest.mark.parametrize("place", ["environment", "file"])

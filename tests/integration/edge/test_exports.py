@@ -8,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edge.captions.cues import LINES_PER_CUE, make_cues
+from edge.captions.pieces import LINE_COLUMNS
 from edge.errors import ApiError
-from edge.views.exports import LINE_CHARACTERS, LINES_PER_CUE, Format, cues, negotiate, plain_text, srt, vtt
+from edge.views.exports import Format, negotiate, plain_text, srt, vtt
 from eventlog.readmodel.documents import ListedFinal
 from tests.integration.edge.captions import Caption, parse_srt, parse_vtt
 from tests.integration.edge.replicas import Replica
@@ -35,44 +37,45 @@ TALK = [
 
 GOLDEN_SRT = """\
 1
-00:00:00,400 --> 00:00:01,200
+00:00:00,400 --> 00:00:01,700
 Speaker 1: Shall we begin?
 
 2
-00:00:01,000 --> 00:00:04,857
-Speaker 2: Yes. I'd say that 3 < 4 & 5 > 4
--> and that is all there is to be said
+00:00:01,000 --> 00:00:02,586
+Speaker 2: Yes.
+I'd say that 3 < 4 & 5 > 4 ->
 
 3
-00:00:04,857 --> 00:00:06,000
-about numbers, isn't it?
+00:00:02,666 --> 00:00:06,000
+and that is all there
+is to be said about numbers, isn't it?
 
 4
-00:00:06,250 --> 00:00:06,500
+00:00:06,250 --> 00:00:07,250
 Speaker 1: Right.
 
 5
-01:01:01,500 --> 01:01:02,000
+01:01:01,500 --> 01:01:02,500
 Speaker 1: See you.
 """
 
 GOLDEN_VTT = """\
 WEBVTT
 
-00:00:00.400 --> 00:00:01.200
+00:00:00.400 --> 00:00:01.400
 <v Speaker 1>Shall we begin?
 
-00:00:01.000 --> 00:00:05.042
-<v Speaker 2>Yes. I'd say that 3 &lt; 4 &amp; 5 &gt; 4 --&gt; and
-that is all there is to be said about
+00:00:01.000 --> 00:00:02.586
+<v Speaker 2>Yes. I'd say that 3 &lt; 4 &amp; 5 &gt; 4 --&gt;
 
-00:00:05.042 --> 00:00:06.000
-<v Speaker 2>numbers, isn't it?
+00:00:02.666 --> 00:00:06.000
+<v Speaker 2>and that is all there
+is to be said about numbers, isn't it?
 
-00:00:06.250 --> 00:00:06.500
+00:00:06.250 --> 00:00:07.250
 <v Speaker 1>Right.
 
-01:01:01.500 --> 01:01:02.000
+01:01:01.500 --> 01:01:02.500
 <v Speaker 1>See you.
 """
 
@@ -141,14 +144,14 @@ def test_any_finals_make_valid_captions(drawn: list[ListedFinal]) -> None:
     for found in (captions, parse_srt(srt(drawn))):
         assert [caption.start_ms for caption in found] == sorted(caption.start_ms for caption in found)
         assert all(len(caption.lines) <= LINES_PER_CUE for caption in found)
-        assert all(0 < len(line) <= LINE_CHARACTERS for caption in found for line in caption.lines)
+        assert all(0 < len(line) <= LINE_COLUMNS for caption in found for line in caption.lines)
 
 
 @given(finals(), st.booleans())
 def test_captions_of_a_channel_never_overlap(drawn: list[ListedFinal], named: bool) -> None:  # noqa: FBT001 - drawn
     """One person's captions come one after the other, each for some time, and begin no earlier than they speak."""
     of_channel = defaultdict(list)
-    for cue in cues(drawn, named=named):
+    for cue in make_cues(drawn, named=named):
         of_channel[cue.channel].append(cue)
     for channel, found in of_channel.items():
         assert all(before.end_ms <= after.start_ms for before, after in pairwise(found))
@@ -158,7 +161,7 @@ def test_captions_of_a_channel_never_overlap(drawn: list[ListedFinal], named: bo
 def test_an_accent_stays_with_its_letter() -> None:
     """A word longer than a line is cut between letters, not before an accent."""
     [line, *_] = parse_vtt(vtt([final("x" + "e\u0301" * 50, 0.0, 5.0)]))[0].lines
-    assert len(line) <= LINE_CHARACTERS
+    assert len(line) <= LINE_COLUMNS
     assert unicodedata.combining(line[-1])
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped]
 
-from eventlog.events import Batch, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import Batch, SessionEnded, SessionOpened
 from eventlog.keys import RunKeys
 from eventlog.positions import SEALED, Position
 from projections.eventbridge import EventBridge, EventBridgeSettings
@@ -16,18 +16,19 @@ from projections.integration_events import Event, Kind, make_event
 from stenolog.operations.aws.access import Access
 from stenolog.operations.aws.desired_state import Names
 from stenolog.operations.aws.setup import Provisioned, Setup
-from tests.integration.projections.facts import final, keys_of
+from tests.integration.projections.facts import final, keys_of, with_words
 
 SAID = "The quick brown fox jumps over the lazy dog."
 SETTINGS = EventBridgeSettings()
 
 
 def completed(
-    text: str = SAID, *, session_id: str | None = None, tenant_id: str | None = None, position: Position = SEALED
-) -> Event:
+    text: str = SAID, *, session_id: str | None = None, tenant_id: str | None = None, position: Position = SEALED,
+    words: bool = False,
+) -> Event:  # fmt: skip
     """The event of a recorded file in which that was said."""
     keys = keys_of(session_id or str(uuid.uuid4()))
-    return _ended(keys, tenant_id or str(uuid.uuid4()), position, text=text)
+    return _ended(keys, tenant_id or str(uuid.uuid4()), position, text=text, words=words)
 
 
 def failed(detail: str = "the recording holds no audio") -> Event:
@@ -36,8 +37,9 @@ def failed(detail: str = "the recording holds no audio") -> Event:
 
 
 def _ended(
-    keys: RunKeys, tenant_id: str, position: Position, *, reason: str = "stop", text: str = "", detail: str = ""
-) -> Event:
+    keys: RunKeys, tenant_id: str, position: Position, *, reason: str = "stop", text: str = "", detail: str = "",
+    words: bool = False,
+) -> Event:  # fmt: skip
     opened = SessionOpened(
         session_id=keys.session_id, run="live", sample_rate_hz=16_000, channels=1, engine="mock", tenant_id=tenant_id,
         batch=Batch(user_id="ana"),
@@ -46,10 +48,9 @@ def _ended(
         reason=reason, audio_samples=32_000, utterances=1, sample_rate_hz=16_000, ended_ms=1_700_000_100_000,
         detail=detail,
     )
-    said = final(0, text)[1]
-    assert isinstance(said, UtteranceFinal)
+    said = with_words(final(0, text)[1])
     kind = Kind.BATCH_FAILED if reason == "failed" else Kind.BATCH_COMPLETED
-    return make_event(kind, keys, opened, (position, end), [said])
+    return make_event(kind, keys, opened, (position, end), [said], with_words=words)
 
 
 @asynccontextmanager

@@ -233,6 +233,23 @@ async def test_long_transcripts_without_a_bucket(emulator: str) -> None:
         assert await sink.send([completed("word " * 3000)]) == [(RETRY, "S3: NoSuchBucket")]
 
 
+async def test_words_are_left_out_before_an_event_is_too_large(emulator: str) -> None:
+    """Words that make an event too large are left out; with a bucket they stand in the object (WORD-3)."""
+    found, s3 = provisioned(emulator), client("s3", emulator)
+    s3.create_bucket(Bucket="transcripts")
+    small, large = completed("word " * 20, words=True), completed("word " * 300, words=True)
+    settings = msgspec.structs.replace(SETTINGS, endpoint_url=emulator, max_bytes=10_000)
+    async with started(settings) as sink:
+        assert await sink.send([small, large]) == [SENT, SENT]
+    async with started(msgspec.structs.replace(settings, bucket="transcripts")) as sink:
+        assert await sink.send([large]) == [SENT]
+    *inline, referring = [one["detail"]["data"] for one in received(emulator, found.queue_url)]
+    assert sorted(len(data.get("words", ())) for data in inline) == [0, 20]
+    stored = s3.get_object(Bucket="transcripts", Key=referring["reference"]["key"])["Body"].read()
+    assert json.loads(stored) == large.body
+    assert len(large.body["data"]["words"]) == 300
+
+
 async def test_large_events_go_in_several_requests(scripted: ScriptedAws) -> None:
     """A request holds no more bytes than the service takes in all (BATCH-6)."""
     settings = msgspec.structs.replace(SETTINGS, endpoint_url=scripted.url, max_bytes=20_000)

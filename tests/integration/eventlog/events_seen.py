@@ -116,6 +116,10 @@ FACTS: dict[str, Fact] = {
         words=(Word("Grüße,", 24_000, 48_000, 0.9), Word('"Ana"', 48_000, 144_000, 1.0)), language="de",
         model="large", decodes=2,
     ),
+    "utterance_final.v2.published": UtteranceFinal(
+        utterance=0, channel=0, start_samples=0, end_samples=16_000, decided_samples=16_000, sample_rate_hz=16_000,
+        text="twenty", confidence=0.5, speaker="1", language="en", numerals=True, profanity_filter=True,
+    ),
     "utterance_final.v2.least": UtteranceFinal(
         utterance=0, channel=0, start_samples=0, end_samples=1, decided_samples=1, sample_rate_hz=16_000, text="yes",
         confidence=0.5, speaker="1",

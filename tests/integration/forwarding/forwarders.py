@@ -28,10 +28,11 @@ FINALS = 3
 
 @asynccontextmanager
 async def forwarding(
-    log: Server, sink: Sink, consumer: str = "c1", *, lease_ms: int = LEASE_MS, give_up_s: float = GIVE_UP_S
-) -> AsyncIterator[Forwarder]:
+    log: Server, sink: Sink, consumer: str = "c1", *, lease_ms: int = LEASE_MS, give_up_s: float = GIVE_UP_S,
+    with_words: bool = False,
+) -> AsyncIterator[Forwarder]:  # fmt: skip
     """One process's forwarder at work."""
-    runner = runner_of(log, sink, consumer, lease_ms=lease_ms, give_up_s=give_up_s)
+    runner = runner_of(log, sink, consumer, lease_ms=lease_ms, give_up_s=give_up_s, with_words=with_words)
     await runner.start()
     await runner.listening()
     try:
@@ -41,12 +42,13 @@ async def forwarding(
 
 
 def runner_of(
-    log: Server, sink: Sink, consumer: str = "c1", *, lease_ms: int = LEASE_MS, give_up_s: float = GIVE_UP_S
-) -> ProjectionRunner:
+    log: Server, sink: Sink, consumer: str = "c1", *, lease_ms: int = LEASE_MS, give_up_s: float = GIVE_UP_S,
+    with_words: bool = False,
+) -> ProjectionRunner:  # fmt: skip
     """The same, not started."""
     return ProjectionRunner(
         log, [], consumer, session_ttl_s=TTL_S,
-        forwarding=Forwarding([sink], lease_ms=lease_ms, give_up_s=give_up_s),
+        forwarding=Forwarding([sink], lease_ms=lease_ms, give_up_s=give_up_s, with_words=with_words),
     )  # fmt: skip
 
 

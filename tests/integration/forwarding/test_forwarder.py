@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from eventlog.log import LogUnavailableError
-from eventlog.positions import SEALED, START
+from eventlog.positions import SEALED, START, Position
 from eventlog.projection.projection_log import Applied, Apply, ProjectionLog
 from eventlog.redis.server import Server
 from projections.forwarding.sink import SENT, Outcome, Result
@@ -25,6 +25,7 @@ from tests.integration.forwarding.forwarders import (
     recording,
 )
 from tests.integration.forwarding.sinks import Failing, Recorder, position
+from tests.integration.projections import facts
 from tests.integration.projections.facts import a_run, conversation, ended, final, opened, write
 from tests.support.servers import Server as TestServer
 from tests.support.waiting import eventually_async
@@ -40,6 +41,17 @@ async def test_events_of_every_run_arrive_in_order_once(log: Server) -> None:
     assert len(set(sink.ids)) == len(sink.ids) == 30 * (FINALS + 1)
     assert (sink.starts, sink.stops > 0) == (1, True)
     assert await dead_letters_of(log) == []
+
+
+@pytest.mark.parametrize("with_words", [False, True])
+async def test_words_are_forwarded_by_a_setting(single: Server, *, with_words: bool) -> None:
+    """Events hold words if the forwarder is set to send them, and none otherwise (WORD-3)."""
+    sink, keys = Recorder(), a_run(single)
+    said = facts.with_words(final(0)[1])
+    await write(single, keys, [opened(keys), (Position(1, 0), said), ended(1)])
+    async with forwarding(single, sink, with_words=with_words):
+        await eventually_async(lambda: is_at_position(single, keys), WAIT_S)
+    assert [one.body.get("words") is not None for one in sink.taken] == [with_words, False]
 
 
 async def test_a_long_run_takes_many_calls(log: Server) -> None:

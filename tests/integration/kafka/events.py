@@ -31,12 +31,14 @@ def batch(keys: RunKeys, count: int, *, failed: bool = False) -> list[tuple[Posi
     return [(opened[0], recorded), *said, (sealed, ended)]
 
 
-def events_of(sink: Kafka, keys: RunKeys, run: Sequence[tuple[Position, Fact]]) -> list[Event]:
+def events_of(
+    sink: Kafka, keys: RunKeys, run: Sequence[tuple[Position, Fact]], *, words: bool = False
+) -> list[Event]:
     """The events that `sink` gets of a run with these facts."""
     opened = run[0][1]
     assert isinstance(opened, SessionOpened)
     finals = [fact for _, fact in run if isinstance(fact, UtteranceFinal)]
     return [
-        make_event(kind, keys, opened, (position, fact), finals)
+        make_event(kind, keys, opened, (position, fact), finals, with_words=words)
         for position, fact in run for kind in sink.kinds(opened, fact)
     ]

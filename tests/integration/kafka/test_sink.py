@@ -14,7 +14,7 @@ from aiokafka.errors import ClusterAuthorizationFailedError  # type: ignore[impo
 
 from eventlog.events import SessionOpened, UtteranceFinal
 from projections.forwarding.sink import Outcome, Result
-from projections.integration_events import Event
+from projections.integration_events import Event, drop_words
 from projections.kafka import Kafka
 from projections.kafka.access import Endpoint
 from projections.kafka.sink import KafkaMissingError
@@ -236,6 +236,23 @@ async def test_a_record_that_is_too_large_holds_up_nothing(brokers: Brokers, sin
     assert [result.outcome for result in results] == [Outcome.SENT, Outcome.REJECTED, Outcome.SENT]
     assert results[1].reason == "Kafka refused it: MessageSizeTooLargeError"
     assert len(brokers.read(TRANSCRIPTS, until=at_least(2))) == 2
+
+
+async def test_words_are_left_out_before_a_record_is_too_large(brokers: Brokers, sinks: Sinks) -> None:
+    """Records hold the words of the event; one of a recording that would be too large goes without (WORD-3)."""
+    sink, keys = sinks(brokers.url, most_bytes=4000), new_run()
+    run = batch(keys, 30)
+    spoken = [(at, facts.with_words(fact) if isinstance(fact, UtteranceFinal) else fact) for at, fact in run]
+    events = events_of(sink, keys, spoken, words=True)
+    await sent(sink, events)
+    (found,) = brokers.read(BATCHES, until=at_least(1))
+    smaller = drop_words(events[-1])
+    assert smaller is not None
+    assert msgspec.json.decode(found.value) == smaller.body
+    utterances = [msgspec.json.decode(one.value) for one in brokers.read(TRANSCRIPTS, until=at_least(31))]
+    assert [one["words"] for one in utterances if "words" in one] == [
+        list(one.body["words"]) for one in events[:30]
+    ]
 
 
 async def test_a_body_that_is_not_of_its_type_is_refused(brokers: Brokers, sinks: Sinks) -> None:

@@ -39,6 +39,21 @@ def facts_of(
     return [fact for _, fact in found]
 
 
+def test_facts_keep_what_was_recognised() -> None:
+    """Options of a session change its published texts, those of open utterances too, and never a fact (WORD-8)."""
+    start = msgspec.structs.replace(START, numerals=True, profanity_filter=True)
+    builder, recognition = FactBuilder(start, 0, lambda: 0), Recognition(text="twenty shits", confidence=1.0)
+    decision = Decision(Position(9, 0), (9,), utterance=SPEECH)
+    [(_, final)] = builder.facts(decision, recognition, utterances=0, after=OPENED, before_samples=0)
+    assert isinstance(final, Final)
+    assert (final.text, final.numerals, final.profanity_filter) == ("twenty shits", True, True)
+    [provisional] = builder.answer("one", 0, [(0, SPEECH, recognition)]).provisional
+    assert provisional.text == "20 s***"
+    plain = facts_of(decision, "twenty shits")[0]
+    assert isinstance(plain, Final)
+    assert (plain.text, plain.numerals, plain.profanity_filter) == ("twenty shits", False, False)
+
+
 def progress(boundaries: list[int], total_samples: int, text: str = "") -> list[tuple[int, ProgressNoted]]:
     """The progress facts at a run's boundaries: (number of the boundary, fact)."""
     found, before = [], 0

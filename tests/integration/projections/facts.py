@@ -3,8 +3,10 @@
 import uuid
 from collections.abc import Iterable, Sequence
 
+import msgspec
+
 from eventlog.codec import UndecodableEventError, decode_fact, encode
-from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal
+from eventlog.events import Fact, SessionEnded, SessionOpened, UtteranceFinal, Word
 from eventlog.keys import Keys, RunKeys
 from eventlog.positions import OPENED, SEALED, Position
 from eventlog.projection.projection_log import UNDECODABLE, RunFacts
@@ -39,6 +41,18 @@ def final(number: int, text: str | None = None) -> tuple[Position, Fact]:
         sample_rate_hz=RATE_HZ, text=text or f"words {number}.", confidence=0.93, speaker="1",
         committed_ms=1_700_000_000_000 + number,
     )
+
+
+def with_words(fact: Fact) -> UtteranceFinal:
+    """The final with its words, evenly over its time, as a recogniser that gives times makes it."""
+    assert isinstance(fact, UtteranceFinal)
+    texts, span = fact.text.split(), fact.end_samples - fact.start_samples
+    words = tuple(
+        Word(text, fact.start_samples + span * place // len(texts),
+             fact.start_samples + span * (place + 1) // len(texts), 0.9)
+        for place, text in enumerate(texts)
+    )  # fmt: skip
+    return msgspec.structs.replace(fact, words=words, language="en")
 
 
 def ended(count: int, *, ended_ms: int = 1_700_000_100_000) -> tuple[Position, Fact]:

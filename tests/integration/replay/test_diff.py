@@ -10,13 +10,18 @@ from subprocess import CompletedProcess
 import pytest
 from click.testing import CliRunner, Result
 
+from edge.views.exports import srt
 from eventlog.keys import LIVE_RUN, Keys
+from eventlog.positions import Position
+from eventlog.readmodel.views import read_document
 from eventlog.redis.server import Server, connect
 from stenolog.cli import cli
-from tests.integration.projections.facts import opened, write
+from tests.integration.projections.facts import ended, opened, write
 from tests.integration.replay.runs import a_session, project, say, texts
 from tests.support.commands import stenolog
+from tests.support.tree import ROOT
 
+GOLDEN = ROOT / "tests/golden"
 PARTITIONS = 8
 LIVE = ["We saw the old house again,", "and nobody was there."]
 AGAIN = ["We saw a house again,", "and nobody was there today."]
@@ -83,6 +88,37 @@ def test_differences_are_reported(terminal: Terminal) -> None:
     assert rows["agrees"] == ["10", "10", "0", "0", "0", "0.00", "%"]
     assert "alone" not in rows
     assert b"\x1b[" not in done.stdout
+
+
+async def old_and_new_run(server: Server) -> None:
+    """A session whose run is of a version without words, and whose replay has them."""
+    keys = server.keys.of("old")
+    [old] = (GOLDEN / "utterance_final.v1.json").read_bytes().splitlines()
+    [new] = (GOLDEN / "utterance_final.v2.json").read_bytes().splitlines()
+    for run, fact in ((keys.run(), old), (keys.run("again"), new)):
+        await write(server, run, [opened(run), (Position(8, 0), fact), ended(8)])
+    await project(server, keys.run(), keys.run("again"))
+
+
+def test_runs_of_older_facts_are_compared_and_read(terminal: Terminal) -> None:
+    """REPLAY-1: facts of an older version are compared with those of a replay, and read without words (WORD-3)."""
+    terminal.fill(old_and_new_run)
+    found = json.loads(terminal.run("diff", "live", "again", "--json", status=1).stdout)
+    [one] = found["sessions"]
+    assert [(each["kind"], each["a"], each["b"]) for each in one["differences"]] == [("delete", "\U0001f44b", "")]
+
+    async def check(server: Server) -> None:
+        live, again = [await read_document(server, server.keys.of("old").run(run)) for run in ("live", "again")]
+        assert live is not None
+        assert again is not None
+        assert (live.utterances[0].words, live.utterances[0].language) == ((), "")
+        assert [word.text for word in again.utterances[0].words] == ["Grüße,", '"Ana"']
+        for document in (live, again):
+            lines = srt(document.utterances).splitlines()
+            assert lines[1].startswith("00:00:00,420 -->" if document is live else "00:00:00,500 -->")
+            assert lines[2].split() == document.transcript.split()
+
+    terminal.fill(check)
 
 
 def test_numbers_can_be_had_alone_and_as_json(terminal: Terminal) -> None:

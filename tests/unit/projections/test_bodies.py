@@ -36,7 +36,9 @@ def test_the_published_schemas_are_those_that_are_checked(kind: Kind) -> None:
     jsonschema.Draft202012Validator.check_schema(published)
 
 
-@pytest.mark.parametrize("event", [completed(), completed(""), failed(), failed("")])
+@pytest.mark.parametrize("event", [
+    completed(), completed(""), completed(words=True), failed(), failed(""),
+])
 def test_bodies_of_facts_keep_the_schema(event: Event) -> None:
     """Completed and failed recordings, with and without words, give bodies of the fixed form (BATCH-4)."""
     assert (find_fault(event.kind, event.body), agrees(event.kind, event.body)) == ("", True)

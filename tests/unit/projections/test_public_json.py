@@ -1,9 +1,12 @@
 """The JSON that clients and subscribers see, byte for byte."""
 
+from pathlib import Path
+
 import msgspec
 import pytest
 
-from eventlog.events import HoleNoted, SessionEnded, UtteranceFinal
+from eventlog.codec import decode_fact
+from eventlog.events import HoleNoted, SessionEnded, UtteranceFinal, Word
 from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.documents import decode_document, decode_final, encode_document, stitch
 from projections.cleaning import clean
@@ -25,6 +28,28 @@ def test_a_final_on_the_wire() -> None:
     """A final is listed and fed as documented, in seconds to the millisecond."""
     assert encode_event(FINAL) == FINAL_JSON.encode()
     assert decode_final(FINAL_JSON.encode()) == to_listed_final(FINAL)
+
+
+def test_a_final_carries_its_words_on_the_wire() -> None:
+    """Words and language follow the other fields, each word with text, start, end and confidence (WORD-3)."""
+    words = (Word("Grüße,", 6720, 20_016, 0.988), Word("“you”.", 20_016, 49_600, 1.0))
+    fact = msgspec.structs.replace(FINAL, words=words, language="de")
+    assert encode_event(fact) == (
+        FINAL_JSON[:-1] + ',"language":"de","words":[{"text":"Grüße,","start":0.42,"end":1.251,"confidence":0.988},'
+        '{"text":"“you”.","start":1.251,"end":3.1,"confidence":1.0}]}'
+    ).encode()
+    assert decode_final(encode_event(fact) or b"") == to_listed_final(fact)
+
+
+@pytest.mark.parametrize("golden", ["utterance_final.v1", "utterance_final.v1.least", "utterance_final.v2.least"])
+def test_a_final_without_words_says_nothing_of_them(golden: str) -> None:
+    """A fact of an older version, or of a recogniser without times, is published as it was before (WORD-3)."""
+    fact = decode_fact(Path(f"tests/golden/{golden}.json").read_bytes())
+    assert isinstance(fact, UtteranceFinal)
+    published = msgspec.json.decode(encode_event(fact) or b"")
+    assert list(published) == [
+        "type", "utterance", "text", "start", "end", "decided", "confidence", "speaker", "channel",
+    ]
 
 
 def test_the_end_on_the_wire() -> None:

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventlog.events import UtteranceFinal
+from eventlog.events import UtteranceFinal, Word
 from stenolog.operations.transcript_diff import (
     DELETED,
     EQUAL,
@@ -55,6 +55,17 @@ def test_errors_are_as_counted_by_hand() -> None:
     assert errors("", "") == (0, 0, 0, 0.0)
     assert errors("a b", "") == (0, 2, 0, 1.0)
     assert errors("", "a") == (0, 0, 1, None)
+
+
+def test_a_difference_has_the_time_of_its_word() -> None:
+    """REPLAY-1: it is its first word's; a run of older facts, without words, gives its utterance's (WORD-3)."""
+    [plain] = finals("the cat sat")
+    plain = msgspec.structs.replace(plain, start_samples=20)
+    timed = msgspec.structs.replace(plain, words=tuple(
+        Word(text, 20 + 5 * place, 24 + 5 * place, 1.0) for place, text in enumerate(plain.text.split())
+    ))  # fmt: skip
+    for final, starts in ((plain, [2.0, 2.0, 2.0]), (timed, [2.0, 2.5, 3.0])):
+        assert [word.start_s for word in words_of([final], EXACTLY)[0]] == starts
 
 
 def test_differences_stand_where_they_are() -> None:

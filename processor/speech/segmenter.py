@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SegmenterSettings
+from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SHORT_PAUSE_MS, SegmenterSettings
 from processor.speech.vad import FrameTest, fresh_detector
 
 _SAMPLE_BYTES = 2  # 16-bit PCM
@@ -18,6 +18,8 @@ class Utterance:
         decided_samples: Position at which the boundary behind it was known.
         pcm: 16-bit little-endian mono samples at the session's rate.
         voiced_ms: How much of it the detector took for speech.
+        pause_ms: Unvoiced time since the last voiced frame, in whole frames.
+        short_pauses_samples: Where voice came back after each pause of at least SHORT_PAUSE_MS, in order.
     """
 
     start_samples: int
@@ -25,6 +27,8 @@ class Utterance:
     decided_samples: int
     pcm: bytes
     voiced_ms: int
+    pause_ms: int = 0
+    short_pauses_samples: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +91,7 @@ class Segmenter:
     _voiced_end: int
     _pause: int  # unvoiced frames since
     _voiced_frames: int
+    _short_pauses: list[int]  # their ends, in samples from the session's start
 
     @property
     def boundary_samples(self) -> int:
@@ -157,6 +162,11 @@ class Segmenter:
         self._pending_drop = after - position_samples
         return [*boundaries, Boundary(after, None)] if after > latest else boundaries
 
+    @property
+    def speech_start_samples(self) -> int | None:
+        """Where the open utterance's first sample lies, or None between utterances."""
+        return self._base + self._start // _SAMPLE_BYTES if self._is_speaking else None
+
     def open_utterance(self) -> Utterance | None:
         """Return the open utterance up to the last sample, or None between utterances."""
         return self._utterance(self.position_samples)
@@ -207,7 +217,10 @@ class Segmenter:
         while cursor <= last and not decided:
             frame_end = cursor + size
             if is_voiced(audio[cursor:frame_end], samples):
-                pause = 0
+                if pause:
+                    if pause >= _SHORT_PAUSE_FRAMES:
+                        self._short_pauses.append(self._base + cursor // _SAMPLE_BYTES)
+                    pause = 0
                 voiced_frames += 1
                 voiced_end = frame_end
                 decided = frame_end >= hard_end
@@ -238,6 +251,8 @@ class Segmenter:
             decided_samples=decided_samples,
             pcm=bytes(memoryview(self._audio)[self._start : end]),
             voiced_ms=self._voiced_frames * FRAME_MS,
+            pause_ms=self._pause * FRAME_MS,
+            short_pauses_samples=tuple(self._short_pauses),
         )
 
     def _restart(self, boundary_samples: int, audio: bytearray) -> None:
@@ -249,6 +264,7 @@ class Segmenter:
         self._is_speaking = False
         self._history = self._frames = 0
         self._start = self._voiced_end = self._pause = self._voiced_frames = 0
+        self._short_pauses = []
 
     def _bytes(self, duration_ms: int) -> int:
         return _frames(duration_ms) * self._frame_bytes
@@ -256,3 +272,6 @@ class Segmenter:
 
 def _frames(duration_ms: int) -> int:
     return -(-duration_ms // FRAME_MS)
+
+
+_SHORT_PAUSE_FRAMES = _frames(SHORT_PAUSE_MS)

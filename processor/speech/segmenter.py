@@ -1,6 +1,7 @@
 """Cuts one channel of PCM into utterances, as a pure function of the audio since the last boundary."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SHORT_PAUSE_MS, SegmenterSettings
 from processor.speech.vad import FrameTest, fresh_detector
@@ -29,6 +30,17 @@ class Utterance:
     voiced_ms: int
     pause_ms: int = 0
     short_pauses_samples: tuple[int, ...] = ()
+
+
+class OpenSpeech(NamedTuple):
+    """An open utterance without its samples, for who looks often."""
+
+    start_samples: int
+    voiced_ms: int
+    pause_ms: int
+    """Unvoiced time since the last voiced frame."""
+    short_pauses: int
+    """How many pauses of at least SHORT_PAUSE_MS lie behind it, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +178,14 @@ class Segmenter:
     def speech_start_samples(self) -> int | None:
         """Where the open utterance's first sample lies, or None between utterances."""
         return self._base + self._start // _SAMPLE_BYTES if self._is_speaking else None
+
+    def open_speech(self) -> OpenSpeech | None:
+        """Describe the open utterance, or return None between utterances."""
+        if not self._is_speaking:
+            return None
+        pauses = len(self._short_pauses) + (self._pause >= _SHORT_PAUSE_FRAMES)
+        start = self._base + self._start // _SAMPLE_BYTES
+        return OpenSpeech(start, self._voiced_frames * FRAME_MS, self._pause * FRAME_MS, pauses)
 
     def open_utterance(self) -> Utterance | None:
         """Return the open utterance up to the last sample, or None between utterances."""

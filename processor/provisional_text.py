@@ -1,0 +1,152 @@
+"""The text of an open utterance as it grows: which samples to recognise next, and which words will stay. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import takewhile
+from typing import NamedTuple
+
+from processor.speech import SHORT_PAUSE_MS, SHORTEST_MS, OpenSpeech, Utterance
+
+FIRST_VOICED_MS = 450
+"""Speech that the first hypothesis of an utterance has: a word or two of read English."""
+
+_LEAD_MS = 180
+"""Of a pause that lies before a piece's first voiced frame, for soft onsets; less than the pause."""
+
+
+class Piece(NamedTuple):
+    """A stretch of an open utterance that is recognised by itself.
+
+    Attributes:
+        start_samples: Its first sample, from the session's start.
+        end_samples: Behind its last.
+        pauses: How many short pauses lie before its end, the one that ends it included.
+        is_last: Whether it ends by a pause, so that its text will not change any more.
+        voiced_ms: How much speech it has; None if unknown.
+    """
+
+    start_samples: int
+    end_samples: int
+    pauses: int
+    is_last: bool
+    voiced_ms: int | None
+
+
+class Hypothesis(NamedTuple):
+    """What is published: the text so far, and how many of its first characters are stable."""
+
+    text: str
+    stable: int
+
+
+@dataclass(slots=True, eq=False)
+class ProvisionalText:
+    """One open utterance's text.
+
+    It is recognised from its last short pause on. When the next pause has come the piece before it is recognised once
+    more, and its text is kept; so the cost of a hypothesis does not grow with the utterance. Words are stable once two
+    successive hypotheses agree on them, and all before them: they are published unchanged from then on.
+
+    Attributes:
+        start_samples: The utterance's first sample, from the session's start.
+        pauses: How many short pauses lie behind the kept pieces.
+        heard_ms: Speech in the last hypothesis.
+        kept_ms: Speech in the kept pieces.
+    """
+
+    start_samples: int
+    pauses: int = 0
+    heard_ms: int = 0
+    kept_ms: int = 0
+    _kept: list[str] = field(default_factory=list)
+    _stable: list[str] = field(default_factory=list)
+    _last: list[str] = field(default_factory=list)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing of it was recognised yet."""
+        return not self.heard_ms
+
+    def has_pause(self, speech: OpenSpeech) -> bool:
+        """Whether a piece has ended by a pause since the last one that was kept."""
+        return speech.short_pauses > self.pauses and speech.voiced_ms - self.kept_ms >= SHORTEST_MS
+
+    def has_news(self, speech: OpenSpeech) -> bool:
+        """Whether it has speech that no hypothesis has heard."""
+        least_ms = FIRST_VOICED_MS if self.is_new else self.heard_ms + 1
+        return speech.voiced_ms >= least_ms and speech.voiced_ms - self.kept_ms >= SHORTEST_MS
+
+    def next_piece(self, utterance: Utterance, rate_hz: int) -> Piece:
+        """The piece to recognise next: the last that a pause has ended, or the one since."""
+        lead = _LEAD_MS * rate_hz // 1000
+        starts = [max(utterance.start_samples, at - lead) for at in utterance.short_pauses_samples]
+        start = starts[self.pauses - 1] if 0 < self.pauses <= len(starts) else utterance.start_samples
+        is_paused = utterance.pause_ms >= SHORT_PAUSE_MS
+        if is_paused or len(starts) <= self.pauses:
+            voiced_ms = utterance.voiced_ms - self.kept_ms
+            return Piece(start, utterance.end_samples, len(starts) + is_paused, is_paused, voiced_ms)
+        return Piece(start, starts[-1], len(starts), is_last=True, voiced_ms=None)
+
+    def note_heard(self, piece: Piece, utterance: Utterance) -> None:
+        """Note that a piece of `utterance` is being recognised."""
+        # Of a piece that a pause ended earlier, what lies behind the pause has not been heard.
+        self.heard_ms = utterance.voiced_ms if piece.voiced_ms is not None else max(self.heard_ms, 1)
+
+    def add(self, piece: Piece, utterance: Utterance, text: str) -> Hypothesis | None:
+        """Take in the text of a piece of `utterance`; None if a later one came before it."""
+        if piece.pauses < self.pauses:
+            return None
+        words = _continue(self._stable, text.split())
+        if piece.is_last:
+            self._keep(self._kept + words, piece.pauses, self._kept_ms(piece, utterance))
+        else:
+            agreed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, self._last, strict=False)))
+            self._stable = words[: max(agreed, len(self._stable))]
+            self._last = words
+        return self._hypothesis()
+
+    def add_whole(self, utterance: Utterance, text: str) -> Hypothesis | None:
+        """Take in the text of the whole utterance up to a pause; None if a later text came before it."""
+        pauses = len(utterance.short_pauses_samples) + (utterance.pause_ms >= SHORT_PAUSE_MS)
+        if pauses < self.pauses:
+            return None
+        self._keep(_continue(self._kept + self._stable, text.split()), pauses, utterance.voiced_ms)
+        self.heard_ms = max(self.heard_ms, utterance.voiced_ms)
+        return self._hypothesis()
+
+    def _kept_ms(self, piece: Piece, utterance: Utterance) -> int:
+        if piece.voiced_ms is not None:
+            return utterance.voiced_ms
+        # Not known to the frame; at most what was heard before, so that the next piece is not taken for too short.
+        return max(self.kept_ms, min(self.heard_ms, utterance.voiced_ms - SHORTEST_MS))
+
+    def _keep(self, words: list[str], pauses: int, voiced_ms: int) -> None:
+        self._kept, self._stable, self._last = words, [], []
+        self.pauses, self.kept_ms = pauses, voiced_ms
+
+    def _hypothesis(self) -> Hypothesis:
+        stable = len(" ".join(self._kept + self._stable))
+        return Hypothesis(" ".join(self._kept + (self._last or self._stable)), stable)
+
+
+def _continue(stable: Sequence[str], words: list[str]) -> list[str]:
+    """The stable words, and what follows them in a hypothesis that may read differently up to there.
+
+    Cut is where the words before are fewest edits from the stable ones.
+    """
+    if words[: len(stable)] == list(stable):
+        return words
+    costs = list(range(len(words) + 1))  # of turning no stable word into the first so many
+    for number, word in enumerate(stable, 1):
+        previous, costs = costs, [number]
+        for at, other in enumerate(words):
+            costs.append(min(previous[at] + (_bare(word) != _bare(other)), previous[at + 1] + 1, costs[at] + 1))
+    # Of equally good cuts the one after as many words: a word for another is likelier than one more and one less.
+    cut = min(range(len(costs)), key=lambda at: (costs[at], abs(at - len(stable))))
+    return [*stable, *words[cut:]]
+
+
+def _bare(word: str) -> str:
+    return "".join(letter for letter in word.casefold() if letter.isalnum())

@@ -143,8 +143,12 @@ def _continue(stable: Sequence[str], words: list[str]) -> list[str]:
         previous, costs = costs, [number]
         for at, other in enumerate(words):
             costs.append(min(previous[at] + (_bare(word) != _bare(other)), previous[at + 1] + 1, costs[at] + 1))
-    # Of equally good cuts the one after as many words: a word for another is likelier than one more and one less.
-    cut = min(range(len(costs)), key=lambda at: (costs[at], abs(at - len(stable))))
+    last = _bare(stable[-1])
+    # Of equally good cuts the one behind the last stable word, or else behind as many words.
+    cut = min(
+        range(len(costs)),
+        key=lambda at: (costs[at], not at or _bare(words[at - 1]) != last, abs(at - len(stable))),
+    )  # fmt: skip
     return [*stable, *words[cut:]]
 
 

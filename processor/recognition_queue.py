@@ -136,8 +136,9 @@ class RecognitionQueue:
 
     def close(self) -> None:
         """Drop all waiting jobs; running calls end by themselves and report no result."""
-        for queue in (*self._waiting.values(), self._recorded):
+        for queue in self._waiting.values():
             queue.clear()
+        self._recorded.clear()
         for timer in self._retry_timers:
             timer.cancel()
         for task in self._running:

@@ -20,7 +20,7 @@ _Key = tuple[str, int]
 
 @dataclass(slots=True, eq=False)
 class _Early:
-    """An open utterance whose samples are a final's if its pause goes on.
+    """An open utterance whose samples are a final's if its pause continues.
 
     Attributes:
         job: Its recognition.

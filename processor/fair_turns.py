@@ -1,4 +1,4 @@
-"""Turns by tenant, then session: whoever has work gets an equal share of the recogniser. Pure."""
+"""Turns by tenant, then session: each that has work gets an equal share of the recogniser. Pure."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class WorkerMetrics:
         )  # fmt: skip
         self._early_finals = Counter(
             "stenolog_worker_early_finals",
-            "Utterances recognised while a pause still ran; of these, those that a final used, and those that went on.",
+            "Utterances recognised while a pause ran; of these, those that a final used, and those that continued.",
             ["outcome"], registry=registry,
         )  # fmt: skip
         self._commits = Counter(

@@ -186,7 +186,7 @@ class Partials:
         return job
 
     def _publisher(self, one: _OpenText, utterance: Utterance) -> Callable[[Hypothesis | None], None]:
-        """Publishes texts of what is open now as what it is known as now."""
+        """Publishes texts of an utterance that is open now, by its number now."""
         run, rate_hz = one.run, one.run.start.sample_rate_hz
         number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
         key = (run.claim.keys.member, one.channel)

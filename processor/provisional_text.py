@@ -35,7 +35,7 @@ class Piece(NamedTuple):
 
 
 class Hypothesis(NamedTuple):
-    """What is published: the text so far, and how many of its first characters are stable."""
+    """A text to be published, and how many of its first characters are stable."""
 
     text: str
     stable: int
@@ -52,13 +52,13 @@ class ProvisionalText:
     Attributes:
         start_samples: The utterance's first sample, from the session's start.
         pauses: How many short pauses lie behind the kept pieces.
-        heard_ms: Speech in the last hypothesis.
+        recognised_ms: Speech in the last hypothesis.
         kept_ms: Speech in the kept pieces.
     """
 
     start_samples: int
     pauses: int = 0
-    heard_ms: int = 0
+    recognised_ms: int = 0
     kept_ms: int = 0
     _kept: list[str] = field(default_factory=list)
     _stable: list[str] = field(default_factory=list)
@@ -67,15 +67,15 @@ class ProvisionalText:
     @property
     def is_new(self) -> bool:
         """Whether nothing of it was recognised yet."""
-        return not self.heard_ms
+        return not self.recognised_ms
 
     def has_pause(self, speech: OpenSpeech) -> bool:
         """Whether a piece has ended by a pause since the last one that was kept."""
         return speech.short_pauses > self.pauses and speech.voiced_ms - self.kept_ms >= SHORTEST_MS
 
     def has_news(self, speech: OpenSpeech) -> bool:
-        """Whether it has speech that no hypothesis has heard."""
-        least_ms = FIRST_VOICED_MS if self.is_new else self.heard_ms + 1
+        """Whether it has speech that no hypothesis is made of."""
+        least_ms = FIRST_VOICED_MS if self.is_new else self.recognised_ms + 1
         return speech.voiced_ms >= least_ms and speech.voiced_ms - self.kept_ms >= SHORTEST_MS
 
     def next_piece(self, utterance: Utterance, rate_hz: int) -> Piece:
@@ -89,14 +89,14 @@ class ProvisionalText:
             return Piece(start, utterance.end_samples, len(starts) + is_paused, is_paused, voiced_ms)
         return Piece(start, starts[-1], len(starts), is_last=True, voiced_ms=None)
 
-    def note_heard(self, piece: Piece, utterance: Utterance) -> None:
+    def note_recognised(self, piece: Piece, utterance: Utterance) -> None:
         """Note that a piece of `utterance` is being recognised."""
-        # Of a piece that a pause ended earlier, what lies behind the pause has not been heard.
-        self.heard_ms = utterance.voiced_ms if piece.voiced_ms is not None else max(self.heard_ms, 1)
+        # A piece that a pause ended earlier has no part of the speech behind that pause.
+        self.recognised_ms = utterance.voiced_ms if piece.voiced_ms is not None else max(self.recognised_ms, 1)
 
     def add(self, piece: Piece, utterance: Utterance, text: str) -> Hypothesis | None:
         """Take in the text of a piece of `utterance`; None if a later one came before it."""
-        if piece.pauses < self.pauses:
+        if piece.pauses < self.pauses or (piece.is_last and piece.pauses == self.pauses):
             return None
         words = _continue(self._stable, text.split())
         if piece.is_last:
@@ -113,14 +113,14 @@ class ProvisionalText:
         if pauses < self.pauses:
             return None
         self._keep(_continue(self._kept + self._stable, text.split()), pauses, utterance.voiced_ms)
-        self.heard_ms = max(self.heard_ms, utterance.voiced_ms)
+        self.recognised_ms = max(self.recognised_ms, utterance.voiced_ms)
         return self._hypothesis()
 
     def _kept_ms(self, piece: Piece, utterance: Utterance) -> int:
         if piece.voiced_ms is not None:
             return utterance.voiced_ms
-        # Not known to the frame; at most what was heard before, so that the next piece is not taken for too short.
-        return max(self.kept_ms, min(self.heard_ms, utterance.voiced_ms - SHORTEST_MS))
+        # Not known to the frame; at most the speech of the last hypothesis, so that the next piece is long enough.
+        return max(self.kept_ms, min(self.recognised_ms, utterance.voiced_ms - SHORTEST_MS))
 
     def _keep(self, words: list[str], pauses: int, voiced_ms: int) -> None:
         self._kept, self._stable, self._last = words, [], []

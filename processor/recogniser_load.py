@@ -1,4 +1,4 @@
-"""What a worker's recogniser was busy with: measured seconds of calls, for whoever may only use what is left."""
+"""The measured seconds of a recogniser's calls, by which partials and early finals use only the idle rest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RecogniserLoad:
         self.final_s = 0.0
         """In all: calls whose texts became, or may become, finals."""
         self.partial_s = 0.0
-        """In all: calls for partials, and early finals whose utterance went on."""
+        """In all: calls for partials, and early finals whose utterance continued."""
 
     def begin(self, call: int) -> None:
         """Note the begin of a call."""

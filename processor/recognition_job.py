@@ -19,13 +19,13 @@ class JobKind(enum.Enum):
     """What waits for a job, in the order of their turns; the last three take turns among themselves."""
 
     FINAL = enum.auto()
-    """A speaker, for what has been said."""
+    """A speaker, for an utterance that has ended."""
     REQUESTED = enum.auto()
     """A request, for the text of an open utterance."""
     EARLY = enum.auto()
-    """Nobody yet: an utterance that its pause may end."""
+    """A speaker, if the pause that began ends the utterance."""
     PARTIAL = enum.auto()
-    """A speaker, for what is being said."""
+    """A speaker, for an utterance that continues."""
     BEHIND = enum.auto()
     """A session with a backlog."""
     RECORDED = enum.auto()

@@ -33,7 +33,7 @@ class RecognitionQueue:
     """Feeds one recogniser as many batches at once as it can use.
 
     Finals of live speech come first, then open utterances that requests wait for, then early finals. Partials, sessions
-    that are behind and recordings share what is left, in turn. Within each kind tenants take turns, then sessions.
+    that are behind and recordings share the rest, in turn. Within each kind tenants take turns, then sessions.
     """
 
     def __init__(

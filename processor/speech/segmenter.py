@@ -33,7 +33,7 @@ class Utterance:
 
 
 class OpenSpeech(NamedTuple):
-    """An open utterance without its samples, for who looks often."""
+    """An open utterance without its samples, which is cheap to look at often."""
 
     start_samples: int
     voiced_ms: int

@@ -23,12 +23,12 @@ class Speech(Worker, frozen=True, kw_only=True):
         "each session's start.")] = "channel"
     partial_interval_ms: Annotated[int, number(
         "Speech", "ms", "Time between two provisional texts of an open utterance, which come at pauses too; with a "
-        "busy recogniser it grows. Each costs a recognition of what was said since the last pause. A session's own "
+        "busy recogniser it grows. Each costs a recognition of the speech since the last pause. A session's own "
         "interval overrides it.", least=100)] = 1500
     early_final_ms: Annotated[int, number(
         "Speech", "ms", "Pause after which an open utterance is recognised as the final that it becomes if the pause "
-        "goes on, so that its final is there at once. Shorter is in vain more often: at 330 ms 0.6 times for each that "
-        "is used, at 450 ms 0.4 times. It begins at 300 ms, when the samples are a final's, at the earliest. 0: never.",
+        "continues, so that its final is there at once. Shorter is in vain more often: at 330 ms 0.6 times for each "
+        "that is used, at 450 ms 0.4 times. It begins at 300 ms, when the samples are a final's, at the earliest. 0: never.",
         least=0, most=5000)] = 330
     partials_per_s: Annotated[int, number(
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "

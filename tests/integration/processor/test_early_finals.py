@@ -37,7 +37,7 @@ def finals_recognised(recogniser: HeldRecogniser) -> list[Clip]:
 
 
 def outcomes(worker: Worker) -> dict[str, float]:
-    """How many early finals there were, by what became of them."""
+    """The number of early finals by outcome."""
     found = samples(worker._server.meter.exposition("")[0].decode())
     return {
         outcome: of(found, "stenolog_worker_early_finals_total", outcome=outcome)
@@ -84,7 +84,7 @@ async def test_an_early_final_serves_as_a_partial(single: Deployment) -> None:
 
 
 async def test_speech_that_goes_on_wastes_one_recognition_per_pause(deployment: Deployment) -> None:
-    """If speech goes on the early final is counted as wasted, and the utterance's own final has all of it."""
+    """If speech continues the early final is counted as wasted, and the utterance's own final has all of it."""
     recogniser = HeldRecogniser(is_open=True)
     worker = await deployment.started(recogniser, partials_per_s=0)
     said = sentence("0880")

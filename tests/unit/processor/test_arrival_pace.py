@@ -1,4 +1,4 @@
-"""Live speech and backlogs, told apart by how audio comes in."""
+"""Live speech and backlogs, distinguished by how audio comes in."""
 
 from processor.arrival_pace import BEHIND_S, ArrivalPace
 

@@ -37,7 +37,7 @@ class Worker:
         while self.budget.room(talkers, 0) > 0 and made < 1_000:
             self.call(cost_s, is_partial=True)
             self.budget.note_done(cost_s)
-            self.clock.now_s -= cost_s  # they run beside what else there is
+            self.clock.now_s -= cost_s  # they run beside all else
             made += 1
         return made
 
@@ -84,7 +84,7 @@ def test_partials_under_way_count() -> None:
 
 
 def test_an_early_final_that_is_wasted_counts_as_a_partial() -> None:
-    """The time of an early final whose utterance went on moves from the finals to the partials."""
+    """The time of an early final whose utterance continued moves from the finals to the partials."""
     worker = Worker()
     worker.call(0.5, is_partial=False)
     worker.load.count_as_partial(0.5)

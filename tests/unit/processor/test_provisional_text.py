@@ -28,7 +28,7 @@ def speech(one: Utterance) -> OpenSpeech:
 def heard(text: ProvisionalText, one: Utterance, words: str) -> Hypothesis | None:
     """Recognise the next piece of an utterance as `words`."""
     piece = text.next_piece(one, RATE_HZ)
-    text.note_heard(piece, one)
+    text.note_recognised(piece, one)
     return text.add(piece, one, words)
 
 
@@ -129,6 +129,10 @@ def test_what_comes_late_changes_nothing() -> None:
     piece = text.next_piece(one, RATE_HZ)
     text.add_whole(utterance(1_800, 2_400, pause_ms=330), "one two")
     assert text.add(piece, one, "one") is None
+    twice = utterance(2_600, 3_400, 2_600, pause_ms=330)
+    piece = text.next_piece(twice, RATE_HZ)
+    assert text.add_whole(twice, "one two three") == Hypothesis("one two three", len("one two three"))
+    assert text.add(piece, twice, "three") is None, "the early final was first"
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "c", "d."]), max_size=8).map(" ".join)

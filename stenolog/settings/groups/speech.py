@@ -28,7 +28,8 @@ class Speech(Worker, frozen=True, kw_only=True):
     early_final_ms: Annotated[int, number(
         "Speech", "ms", "Pause after which an open utterance is recognised as the final that it becomes if the pause "
         "continues, so that its final is there at once. Shorter is in vain more often: at 330 ms 0.6 times for each "
-        "that is used, at 450 ms 0.4 times. It begins at 300 ms, when the samples are a final's, at the earliest. 0: never.",
+        "that is used, at 450 ms 0.4 times. It begins at 300 ms at the earliest, when the samples are a final's. "
+        "0: never.",
         least=0, most=5000)] = 330
     partials_per_s: Annotated[int, number(
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "

@@ -155,8 +155,9 @@ class Partials:
         publish = self._publisher(one, utterance)
         text = one.text
         self._early.begin(
-            one.run, one.channel, utterance, lambda result: publish(text.add_whole(utterance, result.text))
-        )
+            one.run, one.channel, utterance,
+            lambda result: publish(text.add_whole(utterance, result.text, result.confidence)),
+        )  # fmt: skip
 
     def _job(self, one: _OpenText, now: float) -> Job | None:
         run, text = one.run, one.text
@@ -174,7 +175,7 @@ class Partials:
             one.is_waiting = False
             self._budget.note_done(job.seconds)
             if isinstance(result, Recognition):
-                publish(text.add(piece, utterance, result.text))
+                publish(text.add(piece, utterance, result.text, result.confidence))
 
         first, last = (2 * (at - utterance.start_samples) for at in (piece.start_samples, piece.end_samples))
         clip = structs.replace(

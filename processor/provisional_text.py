@@ -12,6 +12,10 @@ from processor.speech import SHORT_PAUSE_MS, SHORTEST_MS, OpenSpeech, Utterance
 FIRST_VOICED_MS = 450
 """Speech that the first hypothesis of an utterance has: a word or two of read English."""
 
+SURE = 0.7
+"""Confidence from which a text that a pause follows is stable by itself. Measured on 155 s of read speech with tiny.en:
+the finals changed 5 of 299 stable words, without this bound 7 of 310."""
+
 _LEAD_MS = 180
 """Of a pause that lies before a piece's first voiced frame, for soft onsets; less than the pause."""
 
@@ -46,8 +50,9 @@ class ProvisionalText:
     """One open utterance's text.
 
     It is recognised from its last short pause on. When the next pause has come the piece before it is recognised once
-    more, and its text is kept; so the cost of a hypothesis does not grow with the utterance. Words are stable once two
-    successive hypotheses agree on them, and all before them: they are published unchanged from then on.
+    more, and its text is kept; so the cost of a hypothesis does not grow with the utterance. Words are stable, with all
+    before them, once two successive hypotheses agree on them, or a pause follows and the recogniser is sure of them;
+    they are published unchanged from then on.
 
     Attributes:
         start_samples: The utterance's first sample, from the session's start.
@@ -61,8 +66,8 @@ class ProvisionalText:
     recognised_ms: int = 0
     kept_ms: int = 0
     _kept: list[str] = field(default_factory=list)
-    _stable: list[str] = field(default_factory=list)
     _last: list[str] = field(default_factory=list)
+    _stable: int = 0  # words, of the kept ones and those of the last hypothesis together
 
     @property
     def is_new(self) -> bool:
@@ -94,25 +99,32 @@ class ProvisionalText:
         # A piece that a pause ended earlier has no part of the speech behind that pause.
         self.recognised_ms = utterance.voiced_ms if piece.voiced_ms is not None else max(self.recognised_ms, 1)
 
-    def add(self, piece: Piece, utterance: Utterance, text: str) -> Hypothesis | None:
-        """Take in the text of a piece of `utterance`; None if a later one came before it."""
+    def add(self, piece: Piece, utterance: Utterance, text: str, confidence: float) -> Hypothesis | None:
+        """Take in the text of a piece of `utterance`; None if it says nothing, or a later one came before it."""
         if piece.pauses < self.pauses or (piece.is_last and piece.pauses == self.pauses):
             return None
-        words = _continue(self._stable, text.split())
+        if not text and not piece.is_last:
+            return None
+        kept = len(self._kept)
+        words = _continue(self._last[: max(0, self._stable - kept)], text.split())
+        if self._stable >= kept:  # else a kept word before these is not stable yet
+            self._stable = max(self._stable, kept + _agreed(words, self._last))
+        self._last = words
         if piece.is_last:
             self._keep(self._kept + words, piece.pauses, self._kept_ms(piece, utterance))
-        else:
-            agreed = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, self._last, strict=False)))
-            self._stable = words[: max(agreed, len(self._stable))]
-            self._last = words
+            if self._stable >= kept and confidence >= SURE:
+                self._stable = len(self._kept)
         return self._hypothesis()
 
-    def add_whole(self, utterance: Utterance, text: str) -> Hypothesis | None:
+    def add_whole(self, utterance: Utterance, text: str, confidence: float) -> Hypothesis | None:
         """Take in the text of the whole utterance up to a pause; None if a later text came before it."""
         pauses = len(utterance.short_pauses_samples) + (utterance.pause_ms >= SHORT_PAUSE_MS)
         if pauses < self.pauses:
             return None
-        self._keep(_continue(self._kept + self._stable, text.split()), pauses, utterance.voiced_ms)
+        before = self._kept + self._last
+        words = _continue(before[: self._stable], text.split())
+        self._stable = len(words) if confidence >= SURE else max(self._stable, _agreed(words, before))
+        self._keep(words, pauses, utterance.voiced_ms)
         self.recognised_ms = max(self.recognised_ms, utterance.voiced_ms)
         return self._hypothesis()
 
@@ -123,20 +135,25 @@ class ProvisionalText:
         return max(self.kept_ms, min(self.recognised_ms, utterance.voiced_ms - SHORTEST_MS))
 
     def _keep(self, words: list[str], pauses: int, voiced_ms: int) -> None:
-        self._kept, self._stable, self._last = words, [], []
+        self._kept, self._last = words, []
         self.pauses, self.kept_ms = pauses, voiced_ms
 
     def _hypothesis(self) -> Hypothesis:
-        stable = len(" ".join(self._kept + self._stable))
-        return Hypothesis(" ".join(self._kept + (self._last or self._stable)), stable)
+        words = self._kept + self._last
+        return Hypothesis(" ".join(words), len(" ".join(words[: self._stable])))
 
 
-def _continue(stable: Sequence[str], words: list[str]) -> list[str]:
+def _agreed(words: Sequence[str], others: Sequence[str]) -> int:
+    """How many words both begin with."""
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(words, others, strict=False)))
+
+
+def _continue(stable: list[str], words: list[str]) -> list[str]:
     """The stable words, and what follows them in a hypothesis that may read differently up to there.
 
     Cut is where the words before are fewest edits from the stable ones.
     """
-    if words[: len(stable)] == list(stable):
+    if words[: len(stable)] == stable:
         return words
     costs = list(range(len(words) + 1))  # of turning no stable word into the first so many
     for number, word in enumerate(stable, 1):

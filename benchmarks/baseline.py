@@ -39,6 +39,10 @@ class BaselineStack:
         """What each role uses."""
         return {role: usage_of(pids) for role, pids in self.pids.items()}
 
+    def recognition(self) -> dict[str, float]:
+        """Nothing: it recognises nothing."""
+        return {}
+
 
 @contextlib.contextmanager
 def baseline_stack() -> Iterator[BaselineStack]:

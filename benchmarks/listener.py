@@ -8,7 +8,14 @@ import msgspec
 from picows import WSFrame, WSListener, WSMsgType, WSTransport
 
 from benchmarks.frame_pacer import FramePacer
-from benchmarks.speech import FRAME_SAMPLES, RATE_HZ
+from benchmarks.speech import FRAME_MS, FRAME_SAMPLES, RATE_HZ
+from benchmarks.stability import changed_words
+from processor.speech import SegmenterSettings
+
+MUTED_AFTER_FRAMES = 30
+"""Three seconds: amid a word of the first sentence."""
+
+PREROLL_S = SegmenterSettings().preroll_ms / 1000
 
 _ACK = b'{"type":"ack"'
 _decode = msgspec.json.Decoder().decode
@@ -23,6 +30,10 @@ class Window:
         self.ack_s: list[float] = []
         self.partial_s: list[float] = []
         self.final_s: list[float] = []
+        self.finals_at: list[tuple[float, float]] = []
+        """When each final came, and how late."""
+        self.first_partial_s: list[float] = []
+        self.stable_words = self.changed_words = 0
         self.frames = 0
 
     def holds(self, sent: float) -> bool:
@@ -50,6 +61,7 @@ class Speaker(WSListener):
         self._window = window
         self._cut = cut
         self._transport: WSTransport | None = None
+        self._partial: dict[str, Any] | None = None
 
     @property
     def frames_sent(self) -> int:
@@ -100,8 +112,16 @@ class Speaker(WSListener):
         match message["type"]:
             case "partial":
                 self._record(message["end"], now, self._window.partial_s)
+                if self._partial is None:
+                    # The first voiced frame lies behind the pre-roll.
+                    self._record(message["start"] + PREROLL_S, now, self._window.first_partial_s)
+                self._partial = message
             case "final":
-                self.worst_s = max(self.worst_s, self._record(message["decided"], now, self._window.final_s))
+                late_s = self._record(message["decided"], now, self._window.final_s)
+                self.worst_s = max(self.worst_s, late_s)
+                if late_s:
+                    self._window.finals_at.append((now, late_s))
+                self._compare(message["text"])
                 self.finals.append(message)
             case "session_start":
                 self.slot = self._pacer.join(self)
@@ -110,6 +130,14 @@ class Speaker(WSListener):
                 self.end = message
             case "error":
                 self.errors.append(message["code"])
+
+    def _compare(self, final: str) -> None:
+        """Count the words that the last partial before a final called stable, and those that the final changed."""
+        if self._partial is not None and (stable := self._partial["text"][: self._partial.get("stable", 0)]):
+            changed, words = changed_words(stable, final)
+            self._window.changed_words += changed
+            self._window.stable_words += words
+        self._partial = None
 
     def _record(self, position_s: float, now: float, latencies: list[float]) -> float:
         """Count the time since the sample at that position was sent, if it was sent in the window; returns it."""
@@ -123,3 +151,63 @@ class Speaker(WSListener):
         """When the last sample before that position was sent."""
         times = self._pacer.times[self.slot]
         return times[min(self.first_turn + max(0, position_samples - 1) // FRAME_SAMPLES, len(times) - 1)]
+
+
+class MutedSpeaker(Speaker):
+    """One that stops sending amid a word, and says nothing of it.
+
+    Attributes:
+        partials_after: Partials that came for what it had said by then.
+        final_after_s: From its last frame to its first final; None if none came.
+    """
+
+    def __init__(self, pacer: FramePacer, window: Window, cut: list[bytes]) -> None:
+        """Will speak `MUTED_AFTER_FRAMES` frames of `cut`."""
+        super().__init__(pacer, window, cut, place=0)
+        self.partials_after = 0
+        self.final_after_s: float | None = None
+        self._muted_at = 0.0
+
+    def send_frame(self, number: int) -> None:
+        """Send a frame, or nothing once it is muted."""
+        if number < MUTED_AFTER_FRAMES:
+            super().send_frame(number)
+            self._muted_at = time.perf_counter()
+
+    def _take(self, message: dict[str, Any], now: float) -> None:
+        if self._muted_at and message["type"] == "partial":
+            self.partials_after += now > self._muted_at + 2 * FRAME_MS / 1000
+        elif self._muted_at and message["type"] == "final" and self.final_after_s is None:
+            self.final_after_s = now - self._muted_at
+        super()._take(message, now)
+
+
+class BurstSpeaker(Speaker):
+    """A client that was cut off for minutes, and sends all that it has at once.
+
+    Attributes:
+        done_s: From the first frame to its transcript; None until that is there.
+    """
+
+    def __init__(self, pacer: FramePacer, window: Window, cut: list[bytes], seconds: float) -> None:
+        """Will send so many seconds of `cut`."""
+        super().__init__(pacer, window, cut, place=0)
+        self.done_s: float | None = None
+        self._frames = int(1000 * seconds) // FRAME_MS
+        self._begun_at = 0.0
+
+    def begin(self) -> None:
+        """Send everything, and the end."""
+        self._begun_at = time.perf_counter()
+        for number in range(self._frames):
+            super().send_frame(number)
+        self.finish()
+
+    def _take(self, message: dict[str, Any], now: float) -> None:
+        match message["type"]:
+            case "session_start":
+                self.started.set()
+            case "session_end":
+                self.end, self.done_s = message, now - self._begun_at
+            case "error":
+                self.errors.append(message["code"])

@@ -18,8 +18,9 @@ import uvloop
 from picows import ws_connect
 
 from benchmarks.frame_pacer import FramePacer
-from benchmarks.listener import Speaker, Window
-from benchmarks.speech import FRAME_MS, RATE_HZ, Script, first_frame, frames, loop
+from benchmarks.listener import BurstSpeaker, MutedSpeaker, Speaker, Window
+from benchmarks.speech import FRAME_MS, RATE_HZ, Script, continuous_loop, first_frame, frames, loop
+from benchmarks.stability import slope_ms_per_min
 from processor.speech import SegmenterSettings
 from stenolog.client.edge import stream_url
 
@@ -46,16 +47,20 @@ def percentiles(seconds: Sequence[float]) -> dict[str, float] | None:
 class Load:
     """One run."""
 
-    def __init__(self, url: str, sessions: int, seconds: float) -> None:
-        """Stream `sessions` sessions to `url`, and measure for `seconds` once all speak."""
+    def __init__(self, url: str, arguments: argparse.Namespace) -> None:
+        """Stream sessions to `url`, and measure for some seconds once all speak, as the arguments say."""
         self._url = stream_url(url, {"sample_rate": str(RATE_HZ)})
-        self._seconds = seconds
-        self.cut = frames(loop())
+        self._seconds = arguments.seconds
+        self.cut = frames(continuous_loop() if arguments.speech == "continuous" else loop())
         self.pacer = FramePacer(FRAME_MS / 1000)
         self.window = Window()
-        self.speakers = [
-            Speaker(self.pacer, self.window, self.cut, first_frame(number, len(self.cut))) for number in range(sessions)
-        ]
+        places = [0 if arguments.in_step else first_frame(one, len(self.cut)) for one in range(arguments.sessions)]
+        self.muted = [MutedSpeaker(self.pacer, self.window, self.cut) for _ in range(arguments.muted)]
+        self.speakers = [*(Speaker(self.pacer, self.window, self.cut, place) for place in places), *self.muted]
+        self.burst: BurstSpeaker | None = None
+        if arguments.burst_s:
+            burst_cut = frames(continuous_loop())
+            self.burst = BurstSpeaker(self.pacer, self.window, burst_cut, arguments.burst_s)
 
     async def run(self) -> dict[str, Any]:
         """Connect, speak, measure, stop; returns the counts and latencies."""
@@ -68,6 +73,8 @@ class Load:
         self.window.opened = time.perf_counter()
         self.pacer.records_lateness = True
         _print_line(event="opened")
+        if self.burst is not None:
+            self.burst.begin()
         await asyncio.sleep(self._seconds)
         self.window.closed = time.perf_counter()
         self.pacer.records_lateness = False
@@ -90,7 +97,8 @@ class Load:
                     speaker.errors.append(type(error).__name__)
                     speaker.over.set()
 
-        await asyncio.gather(*(join(speaker, number / JOINS_PER_S) for number, speaker in enumerate(self.speakers)))
+        joining = [*self.speakers, self.burst] if self.burst is not None else self.speakers
+        await asyncio.gather(*(join(speaker, number / JOINS_PER_S) for number, speaker in enumerate(joining)))
 
     async def _stop(self) -> None:
         """Let each session end, a few at a time, and wait for what it is owed."""
@@ -98,7 +106,8 @@ class Load:
             rounds = int(number / STOPS_PER_S / (FRAME_MS / 1000))
             if speaker.slot >= 0:
                 speaker.last_turn = self.pacer.turn_of(speaker.slot) + 1 + rounds
-        waits = [asyncio.ensure_future(speaker.over.wait()) for speaker in self.speakers]
+        waiting = [*self.speakers, self.burst] if self.burst is not None else self.speakers
+        waits = [asyncio.ensure_future(speaker.over.wait()) for speaker in waiting]
         await asyncio.wait(waits, timeout=DRAIN_S + len(self.speakers) / STOPS_PER_S)
         for wait in waits:
             wait.cancel()
@@ -114,15 +123,33 @@ class Load:
             "ack_ms": percentiles(window.ack_s),
             "final_ms": percentiles(window.final_s),
             "partial_ms": percentiles(window.partial_s),
+            "first_partial_ms": percentiles(window.first_partial_s),
+            "stable_words": window.stable_words,
+            "stable_words_changed": window.changed_words,
+            "final_growth_ms_per_min": slope_ms_per_min(window.finals_at),
             "acks": len(window.ack_s),
             "partials": len(window.partial_s),
             "finals": len(window.final_s),
             "keeps_up": sum(not speaker.errors and speaker.worst_s <= BOUND_S for speaker in self.speakers),
             "errors": {error: errors.count(error) for error in sorted(set(errors))},
             "late_ms": percentiles(self.pacer.late_s),
+            **self._measured_clients(),
             "loadgen_cpu_s": round(cpu_s, 2),
             "loadgen_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         }
+
+
+    def _measured_clients(self) -> dict[str, Any]:
+        """What the odd clients saw, if any take part."""
+        found: dict[str, Any] = {}
+        if self.burst is not None:
+            found["burst_done_s"] = None if self.burst.done_s is None else round(self.burst.done_s, 1)
+        if self.muted:
+            finals = [one.final_after_s for one in self.muted if one.final_after_s is not None]
+            found["muted_partials"] = [one.partials_after for one in self.muted]
+            found["muted_final_ms"] = percentiles(finals)
+            found["muted_finals"] = len(finals)
+        return found
 
 
 class Result:
@@ -138,7 +165,7 @@ class Result:
                 continue
             numbers = [final["utterance"] for final in speaker.finals]
             self.duplicated += len(numbers) - len(set(numbers))
-            if engine == "mock":
+            if engine == "mock" and not isinstance(speaker, MutedSpeaker):
                 if speaker.place not in scripts:
                     scripts[speaker.place] = Script(load.cut, speaker.place, most, settings)
                 self._compare(speaker, scripts[speaker.place])
@@ -192,10 +219,14 @@ def main() -> None:
     parser.add_argument("--sessions", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--engine", default="mock")
+    parser.add_argument("--speech", choices=("pausing", "continuous"), default="pausing")
+    parser.add_argument("--in-step", action="store_true")
+    parser.add_argument("--burst-s", type=float, default=0.0)
+    parser.add_argument("--muted", type=int, default=0)
     parser.add_argument("--hangover-ms", type=int, default=SegmenterSettings().hangover_ms)
     parser.add_argument("--vad-mode", type=int, default=SegmenterSettings().vad_mode)
     arguments = parser.parse_args()
-    load = Load(arguments.url, arguments.sessions, arguments.seconds)
+    load = Load(arguments.url, arguments)
     measured = uvloop.run(load.run())
     print("checking what came", file=sys.stderr)
     settings = SegmenterSettings(hangover_ms=arguments.hangover_ms, vad_mode=arguments.vad_mode)

@@ -1,5 +1,8 @@
 """What the benchmark's speakers say: the bundled sentences with pauses, in a loop, and what must come of it."""
 
+import os
+import wave
+from pathlib import Path
 from typing import NamedTuple
 
 from processor.recognisers import Clip
@@ -12,6 +15,8 @@ FRAME_MS = 100
 FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
 FRAME_BYTES = 2 * FRAME_SAMPLES
 PAUSE_SAMPLES = RATE_HZ  # a second, longer than the hang-over: each sentence is an utterance
+BREATH_SAMPLES = RATE_HZ // 4  # shorter than any pause that ends an utterance
+MORE_READERS = ("ljA.wav", "ljB.wav")  # 16 kHz, running text
 PLACES = 32  # starting places in the loop; more would only cost more to check
 
 
@@ -29,6 +34,21 @@ def loop() -> bytes:
     pcm = bytearray()
     for path in demo.recordings():
         pcm += demo.samples(path) + bytes(2 * PAUSE_SAMPLES)
+    return bytes(pcm) + bytes(-len(pcm) % FRAME_BYTES)
+
+
+def continuous_loop() -> bytes:
+    """A reader without long pauses: the sentences with a breath between them, in whole frames.
+
+    More readers are added from the folder that STENOLOG_SPEECH_MORE names, if it does.
+    """
+    pcm = bytearray()
+    for path in demo.recordings():
+        pcm += demo.samples(path) + bytes(2 * BREATH_SAMPLES)
+    if folder := os.environ.get("STENOLOG_SPEECH_MORE"):
+        for name in MORE_READERS:
+            with wave.open(str(Path(folder) / name)) as file:
+                pcm += file.readframes(file.getnframes()) + bytes(2 * BREATH_SAMPLES)
     return bytes(pcm) + bytes(-len(pcm) % FRAME_BYTES)
 
 

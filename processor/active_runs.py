@@ -14,6 +14,7 @@ from eventlog.log import Checkpoint, Claim, Commit
 from eventlog.positions import Position
 from eventlog.readmodel.feed import ProvisionalAnswer
 from eventlog.work.shared_recognition import Reference
+from processor.arrival_pace import ArrivalPace
 from processor.facts import FactBuilder, RecognisedUtterance
 from processor.recognisers import Clip, Recognition
 from processor.speech import Utterance
@@ -41,6 +42,7 @@ class PendingDecision:
         awaited_partials: Of a request: how many open utterances are still being recognised.
         partials: Of a request: the recognised ones.
         utterances_before: How many finals precede it; known once it is in a commit.
+        is_behind: Whether its session was behind when it was decided.
     """
 
     decision: Decision
@@ -49,6 +51,7 @@ class PendingDecision:
     awaited_partials: int = 0
     partials: list[RecognisedUtterance] = field(default_factory=list)
     utterances_before: int = 0
+    is_behind: bool = False
 
     @property
     def is_ready(self) -> bool:
@@ -73,7 +76,7 @@ class ActiveRun:
         waiting_utterances: How many of `pending` have speech; kept beside them, since every tick asks for it.
         is_held: Whether the claim is still this worker's, as far as it knows.
         ticks_to_skip: For how many ticks its audio is not read, since none is due.
-        partial_due_at: Monotonic time in seconds from which the next partial may be made.
+        pace: How its audio comes in: live speech, or a backlog.
         trimmed_samples: Up to where audio was freed.
         ttl_renewed_at: Monotonic time in seconds when its keys' TTLs were last renewed.
         committed_at: Monotonic time in seconds of the last commit, or of the claim.
@@ -92,7 +95,7 @@ class ActiveRun:
     waiting_utterances: int = 0
     is_held: bool = True
     ticks_to_skip: int = 0
-    partial_due_at: float = 0.0
+    pace: ArrivalPace = field(default_factory=ArrivalPace)
     trimmed_samples: int = 0
     ttl_renewed_at: float = field(default_factory=time.monotonic)
     committed_at: float = field(default_factory=time.monotonic)
@@ -113,6 +116,11 @@ class ActiveRun:
             return self.total_samples > SHORT_RECORDING_S * start.sample_rate_hz
         lasted_s = (_now_ms() - start.started_ms) / 1000
         return self.timeline.cursor.offset / start.sample_rate_hz > lasted_s + SHORT_RECORDING_S
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it is worked off beside live speech: it is a backlog, or one of its utterances waits that was."""
+        return self.pace.is_behind or any(item.is_behind for item in self.pending)
 
     @property
     def is_finished(self) -> bool:
@@ -251,7 +259,7 @@ class ActiveRuns:
     @property
     def has_live(self) -> bool:
         """Whether a speaker waits for the captions of one of them."""
-        return any(not run.is_recorded for run in self._runs.values())
+        return any(not run.is_recorded and not run.pace.is_behind for run in self._runs.values())
 
     @property
     def claims(self) -> list[Claim]:

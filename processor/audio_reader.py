@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from eventlog.codec import UndecodableEventError
@@ -15,8 +15,10 @@ from eventlog.positions import Position
 from eventlog.work.replays import LOG
 from processor.active_runs import ActiveRun, ActiveRuns, PendingDecision
 from processor.archive_prefetch import ArchivePrefetch
+from processor.early_finals import EarlyFinals
 from processor.recognisers import RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue, RecordedUtterance
+from processor.recognition_job import Job, RecordedUtterance
+from processor.recognition_queue import RecognitionQueue
 from processor.settings import WorkerSettings
 from processor.speech import SHORTEST_MS, Utterance
 
@@ -24,6 +26,12 @@ log = logging.getLogger(__name__)
 
 LONGEST_SKIP_MS = 120
 """The longest pause between reads of a run, however long its chunks are: control events should not wait longer."""
+
+CATCHING_UP_RUNS = 8
+"""Runs with more audio than one read takes that are read in one round, so that a round stays short for the others."""
+
+CAUGHT_UP_S = 0.5
+"""A read of several chunks that hold so much found a backlog: live speech comes in with every tick or two."""
 
 YIELD_S = 0.01
 """Segmenting continues this long before other tasks (commits, renewals) get their turn."""
@@ -41,12 +49,17 @@ class AudioReader:
         *,
         on_log_error: Callable[[], None],
         on_poison: Callable[[ActiveRun, str], None],
+        early: EarlyFinals | None = None,
     ) -> None:
-        """Read through `log_`; `on_poison` receives a run that this build cannot process, with the reason."""
+        """Read through `log_`; `on_poison` receives a run that this build cannot process, with the reason.
+
+        An utterance that one of the `early` finals has the samples of is not recognised again.
+        """
         self._log = log_
         self._runs = runs
         self._recognition = recognition
         self._settings = settings
+        self._early = early
         self._archive = ArchivePrefetch(settings.archive, batch_bytes=settings.max_read_bytes)
         self._on_log_error = on_log_error
         self._on_poison = on_poison
@@ -68,8 +81,9 @@ class AudioReader:
 
     async def tick(self) -> bool:
         """Read the new audio of every run that has room for it, once; returns whether more is certainly there."""
-        due = list(self._due_runs())
-        has_more = await self._process_archived(due)
+        started = time.monotonic()
+        due, catching_up = self._due_runs()
+        has_more = await self._process_archived(due) or len(catching_up) > CATCHING_UP_RUNS
         for cursors, runs in self._rounds(due):
             try:
                 found = await self._log.read(cursors, max_bytes_each=self._settings.max_read_bytes)
@@ -82,6 +96,7 @@ class AudioReader:
             for keys, entries in found.items():
                 run = runs[keys.session_id]
                 if run.is_held:
+                    self._note_pace(run, entries)
                     self._process(run, entries)
                     self._skip_ticks(run, entries)
                 if (worked_s := time.monotonic() - yielded) > YIELD_S:
@@ -89,23 +104,35 @@ class AudioReader:
                     await asyncio.sleep(0)
                     yielded = time.monotonic()
             self.segmenting_s += time.monotonic() - yielded
-            has_more = has_more or any(runs[keys.session_id].has_more_audio for keys in found)
+            has_more = has_more or any(
+                run.has_more_audio or run.pace.has_more for keys in found if (run := runs[keys.session_id])
+            )
+        for run in catching_up[:CATCHING_UP_RUNS]:
+            if run.pace.read_at_s < started:
+                run.pace.has_more = False  # nothing of it was found
         self.consumed_at = time.monotonic()
         return has_more
 
-    def _due_runs(self) -> Iterator[ActiveRun]:
-        """The runs that have room for more audio, and for which some may be due."""
+    def _due_runs(self) -> tuple[list[ActiveRun], list[ActiveRun]]:
+        """The runs that have room for more audio, and for which some may be due; and those of them that catch up.
+
+        Of the latter so many are due that a round stays short, the one read longest ago first.
+        """
         most = self._settings.max_pending_utterances
         # The sum of all recordings' utterances past `most`: each is kept in memory until it is committed.
         ahead = sum(run.waiting_utterances for run in self._runs if run.waiting_utterances >= most)
         may_run_ahead = self._settings.shared_recognition and ahead < self._settings.max_shared_utterances
+        due: list[ActiveRun] = []
+        catching_up: list[ActiveRun] = []
         for run in self._runs:
             if run.ticks_to_skip:
                 run.ticks_to_skip -= 1
             elif not run.timeline.has_ended and (
                 run.waiting_utterances < most or (may_run_ahead and run.is_recorded)
             ):
-                yield run
+                (catching_up if run.pace.has_more and run.source == LOG else due).append(run)
+        catching_up.sort(key=lambda run: run.pace.read_at_s)
+        return due + catching_up[:CATCHING_UP_RUNS], catching_up
 
     async def _process_archived(self, due: Sequence[ActiveRun]) -> bool:
         """Process the prefetched batches of archived runs; returns whether any had arrived."""
@@ -136,6 +163,13 @@ class AudioReader:
                 runs[keys.session_id] = run
         return rounds
 
+    def _note_pace(self, run: ActiveRun, entries: list[AudioEntry]) -> None:
+        """Note how much audio was read of a run: a client's backlog is no live speech."""
+        read_bytes = sum(len(entry.pcm) for entry in entries if entry.pcm is not None)
+        audio_s = read_bytes / max(1, run.timeline.frame_bytes) / run.start.sample_rate_hz
+        has_more = audio_s > CAUGHT_UP_S and (len(entries) > 1 or read_bytes >= self._settings.max_read_bytes)
+        run.pace.add(audio_s, time.monotonic(), has_more=has_more)
+
     def _skip_ticks(self, run: ActiveRun, entries: list[AudioEntry]) -> None:
         """Skip reads until more is due: a live client's next chunk comes as much later as the last one is long.
 
@@ -151,7 +185,7 @@ class AudioReader:
 
     def _process(self, run: ActiveRun, entries: list[AudioEntry]) -> None:
         """Feed entries to the run's timeline, keep its decisions, and submit their utterances for recognition."""
-        feed, jobs, has_decided = run.timeline.feed, list[Job](), False
+        feed, jobs, has_decided, is_behind = run.timeline.feed, list[Job](), False, run.is_behind
         for entry in entries:
             try:
                 decisions = feed(entry)
@@ -166,6 +200,7 @@ class AudioReader:
                 if decision.source is not None:
                     run.total_samples = decision.source.duration_samples
                 if (utterance := decision.utterance) is not None:
+                    item.is_behind = is_behind
                     run.waiting_utterances += 1
                     recorded = None
                     if run.is_recorded:
@@ -173,7 +208,13 @@ class AudioReader:
                         reference = run.reference(decision.channel, utterance)
                         recorded = RecordedUtterance(run, reference, may_be_offered=run.source == LOG)
                     on_result = partial(self._on_recognition, run, item)
-                    jobs.append(Job(run.clip(utterance), on_result, lambda: not run.is_held, recorded=recorded))
+                    job = Job(
+                        run.clip(utterance), on_result, lambda: not run.is_held, tenant=run.start.tenant_id,
+                        session=run.claim.keys.member, is_behind=is_behind, recorded=recorded,
+                    )  # fmt: skip
+                    early, channel = self._early, decision.channel
+                    if not (early and early.has_one(run, channel) and early.settle(run, channel, job)):
+                        jobs.append(job)
                 if decision.request:
                     jobs += self._requested_partials(run, item)
         if has_decided:
@@ -194,7 +235,10 @@ class AudioReader:
             if utterance.voiced_ms >= SHORTEST_MS:
                 on_result = partial(self._on_requested_partial, run, item, channel, utterance)
                 clip = run.clip(utterance, partial=True)
-                jobs.append(Job(clip, on_result, lambda: not run.is_held, is_requested=True))
+                jobs.append(Job(
+                    clip, on_result, lambda: not run.is_held, tenant=run.start.tenant_id,
+                    session=run.claim.keys.member, is_requested=True,
+                ))  # fmt: skip
         item.awaited_partials = len(jobs)
         return jobs
 

@@ -18,7 +18,7 @@ from eventlog.events import (
 )
 from eventlog.positions import SEALED, Position
 from eventlog.readmodel.feed import OpenUtterance, ProvisionalAnswer
-from eventlog.text.published import publish_text
+from eventlog.text.published import publish_partial, publish_text
 from processor.recognisers import Recognition
 from processor.speech import Utterance
 from processor.timeline import Decision
@@ -134,6 +134,14 @@ def published_text(start: SessionStarted, recognition: Recognition) -> str:
     language = recognition.language or start.language.replace("auto", "")
     return publish_text(
         recognition.text, language, numerals=start.numerals, profanity_filter=start.profanity_filter
+    )
+
+
+def published_partial(start: SessionStarted, text: str, stable: int) -> tuple[str, int]:
+    """A partial's text as its session wants it published, and how many of its characters are stable."""
+    language = start.language.replace("auto", "")
+    return publish_partial(
+        text, stable, language, numerals=start.numerals, profanity_filter=start.profanity_filter
     )
 
 

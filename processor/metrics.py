@@ -37,6 +37,11 @@ class WorkerMetrics:
             "From the decision that an utterance has ended to its final in the log.",
             buckets=FINAL_BUCKETS_S, registry=registry,
         )  # fmt: skip
+        self._early_finals = Counter(
+            "stenolog_worker_early_finals",
+            "Utterances recognised while a pause ran; of these, those that a final used, and those that continued.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
         self._commits = Counter(
             "stenolog_worker_commits", "Commits by the log's answer.", ["code"], registry=registry
         )
@@ -63,12 +68,18 @@ class WorkerMetrics:
         self.recognised_for_others = Counter(
             "stenolog_worker_shared_utterances_recognised", "Of those, the ones recognised.", registry=registry
         )
+        for outcome in ("recognised", "used", "wasted"):
+            self._early_finals.labels(outcome)
         for code in (Code.OK, Code.LOST, Code.STALE, Code.UNKNOWN):  # a rate needs the zero before the first
             self._commits.labels(code.name.lower())
 
     def observe_recognition(self, engine: str, *, partial: bool, seconds: float) -> None:
         """Record a recogniser call."""
         self._recognition.labels(engine, "partial" if partial else "final").observe(seconds)
+
+    def count_early_final(self, outcome: str) -> None:
+        """Count an utterance recognised early: ``recognised``, then ``used`` or ``wasted``."""
+        self._early_finals.labels(outcome).inc()
 
     def count_commit(self, code: Code) -> None:
         """Count the log's answer to a commit."""

@@ -5,93 +5,217 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import msgspec
+from msgspec import structs
 
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
 from eventlog.redis.server import Server
 from processor.active_runs import ActiveRun, ActiveRuns
-from processor.facts import published_text
+from processor.early_finals import EarlyFinals
+from processor.facts import published_partial
+from processor.partial_budget import PartialBudget
+from processor.provisional_text import Hypothesis, ProvisionalText
 from processor.recognisers import RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue
+from processor.recognition_job import Job
+from processor.recognition_queue import RecognitionQueue
 from processor.settings import WorkerSettings
-from processor.speech import SHORTEST_MS, Utterance
+from processor.speech import OpenSpeech, Utterance
 
 log = logging.getLogger(__name__)
 
 LOOK_S = 0.05
 """Between two rounds of partials: short against the interval, long against the cost of a thousand runs."""
 
+GATHER_S = 0.25
+"""So long a partial waits for others to share its call, and others are taken along so long before they are due."""
+
+ALONE = 2
+"""Open utterances up to which none waits for others: they would hardly meet."""
+
+
+@dataclass(slots=True, eq=False)
+class _OpenText:
+    """The provisional text of one channel's open utterance.
+
+    Attributes:
+        run: Its run.
+        channel: Its channel.
+        text: The text so far.
+        due_at: Monotonic time in seconds from which the next partial may be made.
+        wanted_since: Since when one is due; infinity while none is.
+        is_waiting: Whether one is being recognised.
+        early_voiced_ms: Speech that it had when it was last recognised as an early final: that is once per pause.
+        speech: The utterance at the last look.
+    """
+
+    run: ActiveRun
+    channel: int
+    text: ProvisionalText
+    due_at: float = 0.0
+    wanted_since: float = float("inf")
+    is_waiting: bool = False
+    early_voiced_ms: int = 0
+    speech: OpenSpeech = field(default=OpenSpeech(0, 0, 0, 0))
+
 
 class Partials:
-    """Recognises open utterances about once per interval while the recogniser has room, and publishes the texts."""
+    """Recognises open utterances now and then while the recogniser has room, and publishes the texts."""
 
     def __init__(
-        self, server: Server, runs: ActiveRuns, recognition: RecognitionQueue, settings: WorkerSettings
-    ) -> None:
-        """Publish through `server`."""
+        self, server: Server, runs: ActiveRuns, recognition: RecognitionQueue, settings: WorkerSettings,
+        early: EarlyFinals,
+    ) -> None:  # fmt: skip
+        """Publish through `server`; texts of `early` finals are published too."""
         self._server = server
         self._runs = runs
         self._recognition = recognition
-        self._interval_s = settings.partial_interval_ms / 1000
+        self._early = early
+        self._interval_ms = settings.partial_interval_ms
         self._per_round = settings.partials_per_s * LOOK_S
+        self._budget = PartialBudget(recognition.load, recognition.max_parallel)
         self._allowed = 0.0
-        self._texts: list[tuple[str, bytes]] = []
+        self._texts: dict[tuple[str, int], _OpenText] = {}
+        self._messages: list[tuple[str, bytes]] = []
 
     async def run(self) -> None:
         """Submit and publish until cancelled."""
         while True:
             await asyncio.sleep(LOOK_S)
-            self._submit_due()
+            self._look()
             await self._publish()
 
-    def _submit_due(self) -> None:
+    def _look(self) -> None:
+        """Begin the early finals and partials that are due."""
         now = time.monotonic()
-        # A recording's finals reach its open utterance long after.
-        due = [run for run in self._runs if run.partial_due_at <= now and not run.is_recorded]
-        # The run that waited longest comes first; under load the partials of all runs thin out alike.
-        due.sort(key=lambda run: run.partial_due_at)
+        self._texts = dict(self._find_open())
+        self._early.forget(self._runs.__contains__)
+        early_ms, may_begin_early = self._early.early_final_ms, self._early.may_begin
+        for one in self._texts.values():
+            speech = one.speech
+            if may_begin_early and speech.pause_ms >= early_ms and one.early_voiced_ms != speech.voiced_ms:
+                self._begin_early(one)
+        self._submit_due(now, may_begin_early=may_begin_early)
+
+    def _find_open(self) -> dict[tuple[str, int], _OpenText]:
+        """The open utterances of live sessions that keep up, each with its text so far."""
+        found: dict[tuple[str, int], _OpenText] = {}
+        for run in self._runs:
+            # A recording's finals, and those of a session that is behind, reach its open utterance long after.
+            for channel, speech in () if run.is_recorded or run.is_behind else run.timeline.open_speech():
+                key = (run.claim.keys.member, channel)
+                known = self._texts.get(key)
+                if known is None or known.run is not run or known.text.start_samples != speech.start_samples:
+                    known = _OpenText(run, channel, ProvisionalText(speech.start_samples))
+                known.speech = speech
+                found[key] = known
+        return found
+
+    def _submit_due(self, now: float, *, may_begin_early: bool) -> None:
+        for one in self._texts.values():
+            if not self._is_due(one, now, may_begin_early=may_begin_early):
+                one.wanted_since = float("inf")
+            elif one.wanted_since > now:
+                one.wanted_since = now
         # Only a fraction of the rate carries over to the next round: unused room allows no burst.
         self._allowed = self._per_round + self._allowed % 1
-        room = min(int(self._allowed), self._recognition.room_for_partials)
-        jobs: list[Job] = []
-        for run in due:
-            if len(jobs) >= room:
-                break
-            jobs += [
-                self._job(run, channel, utterance)
-                for channel, utterance in run.timeline.open_utterances()
-                if utterance.voiced_ms >= SHORTEST_MS
-            ]
-            run.partial_due_at = now + self._interval_s
+        wanted_since = min((one.wanted_since for one in self._texts.values()), default=now)
+        if wanted_since > now or (len(self._texts) > ALONE and now - wanted_since < GATHER_S):
+            return
+        waiting = sum(one.is_waiting for one in self._texts.values())
+        budget = self._budget.room(len(self._texts), waiting)
+        room = min(int(self._allowed), self._recognition.room_for_partials, budget)
+        if room <= 0:
+            return
+        due = [
+            one for one in self._texts.values()
+            if self._is_due(one, now + GATHER_S, may_begin_early=may_begin_early)
+        ]  # fmt: skip
+        # The text that waited longest comes first; under load the partials of all sessions thin out alike.
+        due.sort(key=lambda one: one.due_at)
+        jobs = [job for one in due[:room] if (job := self._job(one, now))]
         self._recognition.submit(*jobs)
 
-    def _job(self, run: ActiveRun, channel: int, utterance: Utterance) -> Job:
-        rate_hz = run.start.sample_rate_hz
-        number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
+    def _is_due(self, one: _OpenText, now: float, *, may_begin_early: bool) -> bool:
+        if one.is_waiting:
+            return False
+        if one.text.has_pause(one.speech):
+            # An early final says the same, and more.
+            is_left_to_early = may_begin_early or one.early_voiced_ms == one.speech.voiced_ms
+            return not (is_left_to_early and one.speech.pause_ms)
+        return now >= one.due_at and one.text.has_news(one.speech)
 
-        def publish(result: Recognition | RecogniserError) -> None:
-            # Failed, without text, or of a lost run: best effort means that no partial is published.
-            if isinstance(result, RecogniserError) or not result.text or not run.is_held:
+    def _begin_early(self, one: _OpenText) -> None:
+        utterance = one.run.timeline.open_utterance(one.channel)
+        if utterance is None or utterance.end_samples >= utterance.decided_samples:
+            return  # its post-roll is not complete: its final would have more samples
+        one.early_voiced_ms = utterance.voiced_ms
+        publish = self._publisher(one, utterance)
+        text = one.text
+        self._early.begin(
+            one.run, one.channel, utterance,
+            lambda result: publish(text.add_whole(utterance, result.text, result.confidence)),
+        )  # fmt: skip
+
+    def _job(self, one: _OpenText, now: float) -> Job | None:
+        run, text = one.run, one.text
+        utterance = run.timeline.open_utterance(one.channel)
+        if utterance is None:
+            return None
+        piece = text.next_piece(utterance, run.start.sample_rate_hz)
+        publish = self._publisher(one, utterance)
+        text.note_recognised(piece, utterance)
+        interval_ms = run.start.partial_interval_ms or self._interval_ms
+        one.due_at = now if piece.voiced_ms is None else now + interval_ms / 1000
+        one.is_waiting = True
+
+        def on_result(result: Recognition | RecogniserError) -> None:
+            one.is_waiting = False
+            self._budget.note_done(job.seconds)
+            if isinstance(result, Recognition):
+                publish(text.add(piece, utterance, result.text, result.confidence))
+
+        first, last = (2 * (at - utterance.start_samples) for at in (piece.start_samples, piece.end_samples))
+        clip = structs.replace(
+            run.clip(utterance, partial=True), pcm=utterance.pcm[first:last], voiced_ms=piece.voiced_ms
+        )
+        job = Job(
+            clip, on_result, lambda: not run.is_held, tenant=run.start.tenant_id, session=run.claim.keys.member
+        )
+        return job
+
+    def _publisher(self, one: _OpenText, utterance: Utterance) -> Callable[[Hypothesis | None], None]:
+        """Publishes texts of an utterance that is open now, by its number now."""
+        run, rate_hz = one.run, one.run.start.sample_rate_hz
+        number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
+        key = (run.claim.keys.member, one.channel)
+
+        def publish(found: Hypothesis | None) -> None:
+            # Without text, outdated, or of a lost run: best effort means that no partial is published.
+            if found is None or not found.text or not run.is_held or self._texts.get(key) is not one:
                 return
+            text, stable = published_partial(run.start, found.text, found.stable)
             body = {
                 "type": "partial",
                 "utterance": number,
-                "text": published_text(run.start, result),
+                "text": text,
+                "stable": stable,
                 "start": round(utterance.start_samples / rate_hz, 3),
                 "end": round(utterance.decided_samples / rate_hz, 3),
-                "channel": channel,
+                "channel": one.channel,
             }
             keys = run.claim.keys
             message = FeedMessage(FeedKind.PARTIAL, keys.member, str(after), "", msgspec.json.encode(body).decode())
-            self._texts.append((keys.partition.feed_channel, encode_message(message)))
+            self._messages.append((keys.partition.feed_channel, encode_message(message)))
 
-        return Job(run.clip(utterance, partial=True), publish, lambda: not run.is_held)
+        return publish
 
     async def _publish(self) -> None:
-        texts, self._texts = self._texts, []
+        messages, self._messages = self._messages, []
         try:
-            await self._server.execute_many([("SPUBLISH", channel, text) for channel, text in texts])
+            await self._server.execute_many([("SPUBLISH", channel, text) for channel, text in messages])
         except LogUnavailableError:
-            log.info("partials dropped: log unavailable", extra={"partials": len(texts)})
+            log.info("partials dropped: log unavailable", extra={"partials": len(messages)})

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import islice
 
-from eventlog.work.shared_recognition import Reference
-from processor.active_runs import ActiveRun
+from processor.fair_turns import FairTurns
 from processor.metrics import WorkerMetrics
-from processor.recognisers import Clip, Recogniser, RecogniserError, Recognition
+from processor.recogniser_load import RecogniserLoad
+from processor.recognisers import Recogniser, RecogniserError
+from processor.recognition_job import Job, JobKind
 
 log = logging.getLogger(__name__)
 
@@ -22,58 +21,20 @@ _FIRST_RETRY_S = 0.25
 _LONGEST_RETRY_S = 15.0  # an endpoint that recovers is noticed within this
 _SIMILAR_AMONG = 16  # waiting utterances of recordings among which a batch's similar lengths are sought
 
+_BACKLOG_SHARE = 0.25
+"""Of the recogniser, for sessions that are behind, while live finals wait all the time."""
 
-@dataclass(slots=True, eq=False)
-class RecordedUtterance:
-    """An utterance of a recording: no speaker waits for its caption, and other workers may recognise it.
-
-    Attributes:
-        run: Its run, or None if another worker holds that.
-        reference: Where its samples are.
-        may_be_offered: Whether other workers may get it: not if it is theirs, nor if they failed to recognise it.
-    """
-
-    run: ActiveRun | None
-    reference: Reference
-    may_be_offered: bool = True
-
-
-@dataclass(slots=True, eq=False)
-class Job:
-    """One clip on its way through a recogniser.
-
-    Attributes:
-        clip: What to recognise.
-        on_result: Called on the event loop with the recognition, or with an error that no retry can fix.
-        is_cancelled: Says whether its result is of no use any more; called right before the work is done.
-        is_requested: A partial that a client's request waits for: before all others, and reported even if it fails.
-        recorded: Its place in a recording, if it is of one.
-        failures: How many tries failed.
-        is_settled: Whether `on_result` was called.
-    """
-
-    clip: Clip
-    on_result: Callable[[Recognition | RecogniserError], None]
-    is_cancelled: Callable[[], bool]
-    is_requested: bool = False
-    recorded: RecordedUtterance | None = None
-    failures: int = 0
-    is_settled: bool = False
-
-    @property
-    def is_obsolete(self) -> bool:
-        """Whether doing it now would be in vain."""
-        return self.is_settled or self.is_cancelled()
-
-    def settle(self, result: Recognition | RecogniserError) -> None:
-        """Report the outcome; the first one counts, since a shared utterance may be recognised twice."""
-        if not self.is_settled:
-            self.is_settled = True
-            self.on_result(result)
+_BACKLOG_CALL_S = 10.0
+"""Speech after which a call for sessions that are behind takes no more clips: a second or two of Whisper's time, for
+which a live final may have to wait where no call is free, and partials do."""
 
 
 class RecognitionQueue:
-    """Feeds one recogniser as many batches at once as it can use."""
+    """Feeds one recogniser as many batches at once as it can use.
+
+    Finals of live speech come first, then open utterances that requests wait for, then early finals. Partials, sessions
+    that are behind and recordings share the rest, in turn. Within each kind tenants take turns, then sessions.
+    """
 
     def __init__(
         self, recogniser: Recogniser, metrics: WorkerMetrics | None = None, *,
@@ -81,27 +42,37 @@ class RecognitionQueue:
     ) -> None:  # fmt: skip
         """Use `recogniser`; the queue does not close it.
 
-        While `has_live` says that a live session is held, recordings and partials leave one call free for its finals.
+        While `has_live` says that a live session is held, all others leave one call free for its finals.
         """
         self._metrics = metrics or WorkerMetrics()
         self._recogniser = recogniser
-        self._finals: deque[Job] = deque()
-        self._requested: deque[Job] = deque()
-        self._partials: deque[Job] = deque()
+        self._waiting = {kind: FairTurns[Job]() for kind in JobKind if kind != JobKind.RECORDED}
+        self._finals = self._waiting[JobKind.FINAL]
+        self._requested = self._waiting[JobKind.REQUESTED]
+        self._early = self._waiting[JobKind.EARLY]
+        self._partials = self._waiting[JobKind.PARTIAL]
+        self._behind = self._waiting[JobKind.BEHIND]
         self._recorded: deque[Job] = deque()
         self._has_live = has_live
-        self._recorded_calls = 0
-        self._was_recorded_last = True
-        self._turns: dict[int, int] = {}
+        self._background_calls_running = 0
+        self._last_in_background = 2
+        self._backlog_credit = 0.0
+        self._turns: dict[str | int, int] = {}
         self._turn_count = 0
         self._running: set[asyncio.Task[None]] = set()
         self._retry_timers: set[asyncio.TimerHandle] = set()
         self._threads = ThreadPoolExecutor(recogniser.max_parallel, thread_name_prefix="recogniser")
+        self.load = RecogniserLoad(recogniser.max_parallel)
 
     @property
     def waiting(self) -> int:
         """How many finals wait for a free recogniser."""
-        return len(self._finals) + len(self._recorded)
+        return len(self._finals) + len(self._behind) + len(self._recorded)
+
+    @property
+    def waiting_live(self) -> int:
+        """How many of them are of live speech."""
+        return len(self._finals)
 
     @property
     def recorded(self) -> Sequence[Job]:
@@ -109,12 +80,22 @@ class RecognitionQueue:
         return self._recorded
 
     @property
+    def max_batch(self) -> int:
+        """How many clips one call takes."""
+        return self._recogniser.max_batch
+
+    @property
+    def max_parallel(self) -> int:
+        """How many calls at once are of use."""
+        return self._recogniser.max_parallel
+
+    @property
     def room_for_recorded(self) -> int:
         """How many more utterances of recordings should wait here, so that the next call need not wait for them.
 
         Negative: so many are better off elsewhere. While finals wait, all are.
         """
-        most = 0 if self._finals else self._background_calls * self._recorded_batch
+        most = 0 if self._finals or self._behind else self._background_calls * self._background_batch
         return most - len(self._recorded)
 
     @property
@@ -124,26 +105,22 @@ class RecognitionQueue:
         Where calls run side by side, one of them is kept free for finals; a call takes half a batch of partials.
         """
         most = self._recogniser.max_parallel
-        # A recording's call yields to partials when it ends.
-        free = max(1, most - 1) - (len(self._running) - self._recorded_calls)
-        if self._finals or self._requested or self._partials or free <= 0:
+        # A call of a recording, or of a session that is behind, yields to partials when it ends.
+        free = max(1, most - 1) - (len(self._running) - self._background_calls_running)
+        if self._finals or self._requested or self._early or self._partials or free <= 0:
             return 0
         return free * max(1, self._recogniser.max_batch // 2)
 
     def submit(self, *jobs: Job) -> None:
-        """Recognise clips: finals in the order submitted, then requested partials, then the others.
+        """Recognise clips: live finals, then requested partials, then early finals, then the others.
 
-        The others are partials and the finals of recordings; where both wait they take turns.
+        The others are partials, finals of sessions that are behind, and finals of recordings.
         """
         for job in jobs:
-            if job.is_requested:
-                self._requested.append(job)
-            elif job.recorded:
+            if (kind := job.kind) == JobKind.RECORDED:
                 self._recorded.append(job)
-            elif job.clip.partial:
-                self._partials.append(job)
             else:
-                self._finals.append(job)
+                self._waiting[kind].push(job, tenant=job.tenant, session=job.session, cost=job.cost_s)
         while len(self._running) < self._recogniser.max_parallel and (batch := self._next_batch()):
             self._start(batch)
 
@@ -159,8 +136,9 @@ class RecognitionQueue:
 
     def close(self) -> None:
         """Drop all waiting jobs; running calls end by themselves and report no result."""
-        for queue in (self._finals, self._requested, self._partials, self._recorded):
+        for queue in self._waiting.values():
             queue.clear()
+        self._recorded.clear()
         for timer in self._retry_timers:
             timer.cancel()
         for task in self._running:
@@ -169,43 +147,76 @@ class RecognitionQueue:
 
     @property
     def _background_calls(self) -> int:
-        """How many calls at once may be other than live finals."""
+        """How many calls at once may be other than those of live finals."""
         most = self._recogniser.max_parallel
         return max(1, most - 1) if self._has_live() else most
 
     @property
-    def _recorded_batch(self) -> int:
-        """Clips of recordings in one call: few while a live session is held, whose final may have to wait for it."""
+    def _background_batch(self) -> int:
+        """Clips in one such call: few while a live session is held, whose final may have to wait for it."""
         most = self._recogniser.max_batch
         return max(1, most // 2) if self._has_live() else most
 
     def _next_batch(self) -> list[Job]:
-        queue = self._finals or self._requested
         calls, most = self._recogniser.max_parallel, self._recogniser.max_batch
-        if not queue:
-            calls = self._background_calls
-            if len(self._running) >= calls and self._recorded:
-                return []  # the last call stays free for a live final
-            queue = self._next_background_queue()
-            if queue is self._recorded:
-                most = self._recorded_batch
-        # An equal share for every free call: two clips on two cores take as long as one.
-        most = min(most, -(-len(queue) // max(1, calls - len(self._running))))
-        if queue is self._recorded:
-            return self._recorded_batch_of(most)
+        if self._is_turn_of_backlog():
+            return self._backlog_batch(1)
+        while queue := self._finals or self._requested or self._early:
+            if batch := self._take(queue, self._equal_share(len(queue), calls, most)):
+                return batch
+        calls = self._background_calls
+        while len(self._running) < calls and (background := self._next_background_queue()) is not None:
+            if background is self._partials:
+                batch = self._take(self._partials, self._equal_share(len(background), calls, most))
+            else:
+                share = self._equal_share(len(background), calls, self._background_batch)
+                batch = self._recorded_batch(share) if background is self._recorded else self._backlog_batch(share)
+            if batch:
+                return batch
+        return []
+
+    def _equal_share(self, waiting: int, calls: int, most: int) -> int:
+        """Clips for the next call, an equal share for every free one: two clips on two cores take as long as one."""
+        return min(most, -(-waiting // max(1, calls - len(self._running))))
+
+    def _take(self, queue: FairTurns[Job], most: int, audio_s: float = float("inf")) -> list[Job]:
+        """The next jobs of a queue that are still of use, at most so many and so much speech, but one at least."""
         batch: list[Job] = []
-        while queue and len(batch) < most:
-            job = queue.popleft()
+        while queue and len(batch) < most and audio_s > 0:
+            job = queue.pop()
             if not job.is_obsolete:
                 batch.append(job)
+                audio_s -= job.audio_s
+        if queue is self._finals and self._behind:
+            self._backlog_credit += sum(job.cost_s for job in batch) * _BACKLOG_SHARE / (1 - _BACKLOG_SHARE)
         return batch
 
-    def _next_background_queue(self) -> deque[Job]:
-        """Partials or recordings: where both wait, the one that did not have the last call."""
-        self._was_recorded_last = not self._partials or not (self._was_recorded_last or not self._recorded)
-        return self._recorded if self._was_recorded_last else self._partials
+    def _is_turn_of_backlog(self) -> bool:
+        """Whether live finals that wait have had so much that a session that is behind comes before the next."""
+        return (
+            self._backlog_credit > 0 and bool(self._behind and self._finals)
+            and self._background_calls_running < self._background_calls
+        )  # fmt: skip
 
-    def _recorded_batch_of(self, most: int) -> list[Job]:
+    def _backlog_batch(self, most: int) -> list[Job]:
+        batch = self._take(self._behind, most, _BACKLOG_CALL_S)
+        if self._finals:
+            self._backlog_credit -= sum(job.cost_s for job in batch)
+        else:
+            self._backlog_credit = 0.0  # nothing was taken from live speech
+        return batch
+
+    def _next_background_queue(self) -> FairTurns[Job] | deque[Job] | None:
+        """Partials, sessions that are behind, or recordings: of those that wait the one that had a call longest ago."""
+        queues = (self._partials, self._behind, self._recorded)
+        for step in range(1, len(queues) + 1):
+            number = (self._last_in_background + step) % len(queues)
+            if queues[number]:
+                self._last_in_background = number
+                return queues[number]
+        return None
+
+    def _recorded_batch(self, most: int) -> list[Job]:
         """The recordings' next utterance, and of those that have waited longest the most similar in length.
 
         Padding to the longest clip of a batch is recognised in vain.
@@ -221,14 +232,19 @@ class RecognitionQueue:
         return batch
 
     def _next_recorded(self) -> Job:
-        """The first utterance of the recording whose turn is longest ago: a short one need not wait for a long one."""
-        firsts: dict[int, Job] = {}
+        """The first utterance of the tenant and there of the recording whose turn is longest ago.
+
+        So a short recording need not wait for a long one.
+        """
+        firsts: dict[tuple[str, int], Job] = {}
         for job in self._recorded:
-            firsts.setdefault(id(job.recorded.run) if job.recorded else 0, job)
-        chosen = min(firsts, key=lambda run: self._turns.get(run, 0))
+            firsts.setdefault((job.tenant, id(job.recorded.run) if job.recorded else 0), job)
+        tenant, run = min(firsts, key=lambda one: (self._turns.get(one[0], 0), self._turns.get(one[1], 0)))
         self._turn_count += 1
-        self._turns = {run: at for run, at in self._turns.items() if run in firsts} | {chosen: self._turn_count}
-        return firsts[chosen]
+        known = {name for one in firsts for name in one}
+        self._turns = {name: at for name, at in self._turns.items() if name in known}
+        self._turns[tenant] = self._turns[run] = self._turn_count
+        return firsts[tenant, run]
 
     def _start(self, batch: list[Job]) -> None:
         task = asyncio.get_running_loop().create_task(self._recognise(batch))
@@ -244,9 +260,11 @@ class RecognitionQueue:
     async def _recognise(self, batch: list[Job]) -> None:
         """Call the recogniser in its own thread, and settle the batch or handle its failure."""
         recogniser, clips = self._recogniser, [job.clip for job in batch]
-        is_recorded = batch[0].recorded is not None
-        self._recorded_calls += is_recorded
-        started = time.monotonic()
+        is_background = batch[0].recorded is not None or batch[0].is_behind
+        self._background_calls_running += is_background
+        for job in batch:
+            job.is_running = True
+        self.load.begin(id(batch))
         try:
             recognitions = await asyncio.get_running_loop().run_in_executor(self._threads, recogniser.recognise, clips)
             if len(recognitions) != len(clips):
@@ -260,9 +278,11 @@ class RecognitionQueue:
             self._handle_failure(batch, RecogniserError(message, retryable=False))
             return
         finally:
-            self._recorded_calls -= is_recorded
-            seconds = time.monotonic() - started
+            self._background_calls_running -= is_background
+            seconds = self.load.end(id(batch), is_partial=clips[0].partial)
             self._metrics.observe_recognition(recogniser.name, partial=clips[0].partial, seconds=seconds)
+            for job in batch:
+                job.is_running, job.seconds = False, seconds / len(batch)
         for job, recognition in zip(batch, recognitions, strict=True):
             job.settle(recognition)
 
@@ -272,11 +292,8 @@ class RecognitionQueue:
                 self._retry(job, 0.0)
             return
         for job in batch:
-            if job.clip.partial:
-                if job.is_requested:
-                    job.settle(error)  # its answer goes without the text
-            elif not error.retryable:
-                job.settle(error)
+            if job.clip.partial or job.is_early or not error.retryable:
+                job.settle(error)  # a provisional text is not worth a second try: newer audio supersedes it
             else:
                 job.failures += 1
                 delay_s = min(_LONGEST_RETRY_S, _FIRST_RETRY_S * 2 ** min(job.failures, 10))

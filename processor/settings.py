@@ -16,7 +16,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
         tick_ms: How often the audio streams are read.
         max_read_bytes: About how much audio one read takes per stream; bounds a catch-up's reply and its work.
         max_pending_utterances: How many utterances of one run may wait for recognition; past it the run is throttled.
-        partial_interval_ms: How often an open utterance is recognised provisionally.
+        partial_interval_ms: Between two partials of an open utterance, unless the session has its own.
+        early_final_ms: Pause after which an open utterance is recognised as the final that it may become; 0: never.
         partials_per_s: How many partials the whole worker publishes at most; past it they thin out.
         idle_ms: A session without audio or keepalive for this long is ended.
         sweep_s: How often the janitor looks for idle sessions, missing entries and silent consumers.
@@ -46,7 +47,8 @@ class WorkerSettings(msgspec.Struct, frozen=True, kw_only=True):
     tick_ms: int = 20
     max_read_bytes: int = 262_144
     max_pending_utterances: int = 8
-    partial_interval_ms: int = 1_000
+    partial_interval_ms: int = 1_500
+    early_final_ms: int = 330
     partials_per_s: int = 200
     idle_ms: int = 300_000
     sweep_s: float = 30.0

@@ -19,7 +19,7 @@ from eventlog.events import (
 )
 from eventlog.log import AudioEntry, Checkpoint
 from eventlog.positions import Position
-from processor.speech import Boundary, Segmenter, SegmenterSettings, Utterance
+from processor.speech import Boundary, OpenSpeech, Segmenter, SegmenterSettings, Utterance
 
 _SAMPLE_BYTES = 2  # 16-bit PCM, the only encoding the log holds
 
@@ -109,6 +109,17 @@ class Timeline:
             (channel, utterance) for channel, segmenter in enumerate(self._segmenters)
             if (utterance := segmenter.open_utterance())
         ]  # fmt: skip
+
+    def open_speech(self) -> list[tuple[int, OpenSpeech]]:
+        """Each open utterance without its samples: (channel, speech)."""
+        return [
+            (channel, speech) for channel, segmenter in enumerate(self._segmenters)
+            if (speech := segmenter.open_speech())
+        ]  # fmt: skip
+
+    def open_utterance(self, channel: int) -> Utterance | None:
+        """The channel's open utterance up to the last sample."""
+        return self._segmenters[channel].open_utterance() if channel < len(self._segmenters) else None
 
     def _segment_from(self, boundaries: Sequence[int]) -> None:
         """Segment as many channels as `boundaries` has, each from its boundary."""

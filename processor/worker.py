@@ -21,6 +21,7 @@ from processor.claim_keeper import ClaimKeeper
 from processor.collector import WorkerCollector
 from processor.committer import Committer
 from processor.decoding.decoder_pool import DecoderPool
+from processor.early_finals import EarlyFinals
 from processor.early_trimmer import EarlyTrimmer
 from processor.janitor import Janitor
 from processor.metrics import WorkerMetrics
@@ -83,11 +84,12 @@ class Worker:
             keeps_unarchived=settings.keeps_unarchived, on_log_error=self._keeper.report_error,
             on_answers=self._answers.publish, on_stale=self._keeper.offer_again, metrics=metrics,
         )  # fmt: skip
+        early = EarlyFinals(self._recognition, metrics, early_final_ms=settings.early_final_ms)
         self._reader = AudioReader(
             self._log, self.active_runs, self._recognition, settings,
-            on_log_error=self._keeper.report_error, on_poison=self._on_poison,
+            on_log_error=self._keeper.report_error, on_poison=self._on_poison, early=early,
         )  # fmt: skip
-        self._partials = Partials(server, self.active_runs, self._recognition, settings)
+        self._partials = Partials(server, self.active_runs, self._recognition, settings, early)
         server.meter.add_reader(
             WorkerCollector(
                 self.active_runs, self._recognition, self._reader, self._decoders,

@@ -32,6 +32,8 @@ class Partial(msgspec.Struct, kw_only=True, tag_field="type", tag="partial"):
 
     utterance: int
     text: str
+    stable: int
+    """So many characters of the text, whole words, stay as they are in the utterance's later partials."""
     start: float
     end: float
     channel: int

@@ -15,7 +15,8 @@ from eventlog.work.shared_recognition import Reference, SharedRecognition, Taken
 from processor.active_runs import ActiveRun
 from processor.metrics import WorkerMetrics
 from processor.recognisers import Recognition
-from processor.recognition_queue import Job, RecognitionQueue
+from processor.recognition_job import Job
+from processor.recognition_queue import RecognitionQueue
 
 log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from eventlog.keys import RunKeys
 from eventlog.work.shared_recognition import Reference, SharedRecognition, Taken
 from processor.metrics import WorkerMetrics
 from processor.recognisers import Clip, RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue, RecordedUtterance
+from processor.recognition_job import Job, RecordedUtterance
+from processor.recognition_queue import RecognitionQueue
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,9 @@
 """Cuts one channel of PCM into utterances, as a pure function of the audio since the last boundary."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SegmenterSettings
+from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SHORT_PAUSE_MS, SegmenterSettings
 from processor.speech.vad import FrameTest, fresh_detector
 
 _SAMPLE_BYTES = 2  # 16-bit PCM
@@ -18,6 +19,8 @@ class Utterance:
         decided_samples: Position at which the boundary behind it was known.
         pcm: 16-bit little-endian mono samples at the session's rate.
         voiced_ms: How much of it the detector took for speech.
+        pause_ms: Unvoiced time since the last voiced frame, in whole frames.
+        short_pauses_samples: Where voice came back after each pause of at least SHORT_PAUSE_MS, in order.
     """
 
     start_samples: int
@@ -25,6 +28,19 @@ class Utterance:
     decided_samples: int
     pcm: bytes
     voiced_ms: int
+    pause_ms: int = 0
+    short_pauses_samples: tuple[int, ...] = ()
+
+
+class OpenSpeech(NamedTuple):
+    """An open utterance without its samples, which is cheap to look at often."""
+
+    start_samples: int
+    voiced_ms: int
+    pause_ms: int
+    """Unvoiced time since the last voiced frame."""
+    short_pauses: int
+    """How many pauses of at least SHORT_PAUSE_MS lie behind it, this one included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +103,7 @@ class Segmenter:
     _voiced_end: int
     _pause: int  # unvoiced frames since
     _voiced_frames: int
+    _short_pauses: list[int]  # their ends, in samples from the session's start
 
     @property
     def boundary_samples(self) -> int:
@@ -157,6 +174,19 @@ class Segmenter:
         self._pending_drop = after - position_samples
         return [*boundaries, Boundary(after, None)] if after > latest else boundaries
 
+    @property
+    def speech_start_samples(self) -> int | None:
+        """Where the open utterance's first sample lies, or None between utterances."""
+        return self._base + self._start // _SAMPLE_BYTES if self._is_speaking else None
+
+    def open_speech(self) -> OpenSpeech | None:
+        """Describe the open utterance, or return None between utterances."""
+        if not self._is_speaking:
+            return None
+        pauses = len(self._short_pauses) + (self._pause >= _SHORT_PAUSE_FRAMES)
+        start = self._base + self._start // _SAMPLE_BYTES
+        return OpenSpeech(start, self._voiced_frames * FRAME_MS, self._pause * FRAME_MS, pauses)
+
     def open_utterance(self) -> Utterance | None:
         """Return the open utterance up to the last sample, or None between utterances."""
         return self._utterance(self.position_samples)
@@ -207,7 +237,10 @@ class Segmenter:
         while cursor <= last and not decided:
             frame_end = cursor + size
             if is_voiced(audio[cursor:frame_end], samples):
-                pause = 0
+                if pause:
+                    if pause >= _SHORT_PAUSE_FRAMES:
+                        self._short_pauses.append(self._base + cursor // _SAMPLE_BYTES)
+                    pause = 0
                 voiced_frames += 1
                 voiced_end = frame_end
                 decided = frame_end >= hard_end
@@ -238,6 +271,8 @@ class Segmenter:
             decided_samples=decided_samples,
             pcm=bytes(memoryview(self._audio)[self._start : end]),
             voiced_ms=self._voiced_frames * FRAME_MS,
+            pause_ms=self._pause * FRAME_MS,
+            short_pauses_samples=tuple(self._short_pauses),
         )
 
     def _restart(self, boundary_samples: int, audio: bytearray) -> None:
@@ -249,6 +284,7 @@ class Segmenter:
         self._is_speaking = False
         self._history = self._frames = 0
         self._start = self._voiced_end = self._pause = self._voiced_frames = 0
+        self._short_pauses = []
 
     def _bytes(self, duration_ms: int) -> int:
         return _frames(duration_ms) * self._frame_bytes
@@ -256,3 +292,6 @@ class Segmenter:
 
 def _frames(duration_ms: int) -> int:
     return -(-duration_ms // FRAME_MS)
+
+
+_SHORT_PAUSE_FRAMES = _frames(SHORT_PAUSE_MS)

@@ -14,6 +14,9 @@ FRAME_MS = 30
 SHORTEST_MS = 300
 """Less speech than this rarely holds a word, and Whisper invents one: it gets no partial."""
 
+SHORT_PAUSE_MS = 240
+"""A pause of this length within an utterance lies between words; a stop consonant's closure is shorter."""
+
 BOUNDARY_GRID_MS = 10
 """Boundaries are multiples of this: whole samples at every rate, 44.1 kHz included."""
 

@@ -23,7 +23,7 @@ class Captions:
         """Show progress up to `duration_s`, None if unknown; on standard error unless `console` is given."""
         self._console = console or Console(stderr=True, highlight=False)
         self._rate_hz = sample_rate_hz
-        self._partials: dict[int, str] = {}
+        self._partials: dict[int, Text] = {}
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[position]}"), TimeElapsedColumn(),
             console=self._console,
@@ -57,7 +57,9 @@ class Captions:
         self._progress.update(self._task, completed=acked_s, position=clock(acked_s) + total)
 
     def _show_partial(self, message: Message) -> None:
-        self._partials[message.get("channel", 0)] = printable(message["text"])
+        text, stable = message["text"], message.get("stable", 0)
+        shown = Text(f"         {printable(text[:stable])}", style="default")
+        self._partials[message.get("channel", 0)] = shown.append(printable(text[stable:]), style="dim")
 
     def _show_final(self, message: Message) -> None:
         self._partials.pop(message.get("channel", 0), None)
@@ -69,5 +71,4 @@ class Captions:
         self._console.print(Text(f"server: {printable(message['message'])}", style="yellow"))
 
     def _rendered(self) -> Group:
-        open_utterances = [Text(f"         {text}", style="dim") for text in self._partials.values()]
-        return Group(*open_utterances, self._progress)
+        return Group(*self._partials.values(), self._progress)

@@ -104,10 +104,10 @@ class Deployment:
         self._stack.push_async_callback(server.close)
         return server
 
-    async def open(self, story: Story) -> Session:
-        """A new session."""
+    async def open(self, story: Story, **options: Any) -> Session:  # noqa: ANN401
+        """A new session, its start event with these fields."""
         keys = self.server.keys.of(str(uuid.uuid4()))
-        start = msgspec.structs.replace(story.start, session_id=keys.session_id)
+        start = msgspec.structs.replace(story.start, session_id=keys.session_id, **options)
         assert (await self.log.open(keys, start, "token")).code == Code.OK
         return Session(self.log, keys, story)
 

@@ -13,7 +13,8 @@ from eventlog.archive.stores import ArchiveUnavailableError
 from eventlog.codec import decode_fact
 from eventlog.events import HoleNoted
 from processor import archive_prefetch
-from processor.recognition_queue import Job, RecognitionQueue
+from processor.recognition_job import Job
+from processor.recognition_queue import RecognitionQueue
 from tests.integration.archive.live_archives import (
     PART_S,
     QUEUE,

@@ -6,7 +6,8 @@ import pytest
 
 from eventlog.work.shared_recognition import Reference
 from processor.recognisers import Clip, RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue, RecordedUtterance
+from processor.recognition_job import Job, RecordedUtterance
+from processor.recognition_queue import RecognitionQueue
 from tests.support.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 

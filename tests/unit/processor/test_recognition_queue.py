@@ -7,7 +7,8 @@ import pytest
 
 from processor import recognition_queue
 from processor.recognisers import Clip, Recogniser, RecogniserError, Recognition
-from processor.recognition_queue import Job, RecognitionQueue
+from processor.recognition_job import Job
+from processor.recognition_queue import RecognitionQueue
 from tests.support.recognisers import HeldRecogniser
 from tests.support.waiting import eventually_async
 
@@ -152,8 +153,8 @@ async def test_one_bad_clip_spoils_no_other(queue_of: Queues) -> None:
     assert [number for number, one in results.items() if isinstance(one, RecogniserError)] == [2]
 
 
-async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
-    """A partial isn't tried again: by then it is superseded."""
+async def test_a_partial_that_fails_is_not_tried_again(queue_of: Queues) -> None:
+    """A partial that fails gets the error and no second try: by then newer audio supersedes it."""
     recogniser, answers = HeldRecogniser(is_open=True), Answers()
 
     def fail(clips: Sequence[Clip]) -> None:
@@ -165,7 +166,8 @@ async def test_a_partial_that_fails_is_dropped(queue_of: Queues) -> None:
     queue.submit(answers.job(clip(0, is_partial=True)))
     await eventually_async(lambda: queue.room_for_partials)
     queue.submit(answers.job(clip(1)))
-    await eventually_async(lambda: answers)
+    await eventually_async(lambda: len(answers) == 2)
+    assert [type(one) for one in answers] == [RecogniserError, Recognition]
     assert [numbers(call) for call in recogniser.calls] == [[0], [1]]
 
 
@@ -269,3 +271,99 @@ async def test_clips_are_shared_out_over_free_calls(queue_of: Queues) -> None:
     recogniser.gate.set()
     await eventually_async(lambda: len(answers) == 4)
     assert sorted(map(numbers, recogniser.calls)) == [[0, 1], [2, 3]]
+
+
+def of(answers: Answers, number: int, session: str, tenant: str = "", *, is_behind: bool = False) -> Job:
+    """A final of a session."""
+    job = answers.job(clip(number))
+    job.tenant, job.session, job.is_behind = tenant, session, is_behind
+    return job
+
+
+async def test_sessions_take_turns(queue_of: Queues) -> None:
+    """A session with one final waits for one turn of each other, not for all that another has waiting (WORD-7)."""
+    recogniser, answers = HeldRecogniser(max_batch=1), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(of(answers, 0, "long"))
+    await eventually_async(lambda: recogniser.calls)
+    queue.submit(*(of(answers, number, "long") for number in range(1, 9)), of(answers, 50, "short"))
+    queue.submit(of(answers, 60, "other", "tenant"))
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 11)
+    order = [numbers(call)[0] for call in recogniser.calls]
+    assert set(order[1:4]) == {1, 50, 60}
+    assert [one for one in order if one < 50] == list(range(9)), "one session's finals keep their order"
+
+
+async def test_live_finals_come_before_those_of_sessions_that_are_behind(queue_of: Queues) -> None:
+    """However much of a backlog waits, a live final is the next, and one call stays free for it (WORD-7)."""
+    recogniser, answers = HeldRecogniser(max_batch=2, max_parallel=2), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(*(of(answers, number, "behind", is_behind=True) for number in range(20)))
+    await eventually_async(lambda: recogniser.calls)
+    assert len(queue._running) == 1
+    queue.submit(of(answers, 99, "live"))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    assert numbers(recogniser.calls[1]) == [99]
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 21)
+
+
+async def test_sessions_that_are_behind_have_a_share(queue_of: Queues) -> None:
+    """While live finals wait all the time, a quarter of the recogniser goes to the backlog (WORD-7)."""
+    recogniser, answers = HeldRecogniser(max_batch=1), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(of(answers, 0, "live"))
+    await eventually_async(lambda: recogniser.calls)
+    queue.submit(*(of(answers, 200, "behind", is_behind=True) for _ in range(20)))
+    queue.submit(*(of(answers, number, f"live {number % 3}") for number in range(1, 40)))
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 60)
+    first = [numbers(call)[0] for call in recogniser.calls][:40]
+    assert 9 <= first.count(200) <= 11
+    assert first[1] != 200
+
+
+async def test_a_backlog_has_all_calls_without_live_speech() -> None:
+    """Where no live session is held, one that is behind is recognised by every call."""
+    recogniser, answers = HeldRecogniser(max_batch=1, max_parallel=2), Answers()
+    queue = RecognitionQueue(recogniser, has_live=lambda: False)
+    queue.submit(*(of(answers, number, "behind", is_behind=True) for number in range(4)))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 4)
+    queue.close()
+
+
+async def test_a_long_backlog_goes_in_short_calls(queue_of: Queues) -> None:
+    """A call for a session that is behind ends with the first clip past ten seconds of speech."""
+    recogniser, answers = HeldRecogniser(max_batch=16, is_open=True), Answers()
+    jobs = [of(answers, 0, "behind", is_behind=True) for _ in range(8)]
+    for job in jobs:
+        job.clip = Clip(pcm=bytes(2 * 16_000 * 6), sample_rate_hz=16_000)
+    queue_of(recogniser).submit(*jobs)
+    await eventually_async(lambda: len(answers) == 8)
+    assert [len(call) for call in recogniser.calls] == [2, 2, 2, 2]
+
+
+async def test_early_finals_come_after_finals_and_before_partials(queue_of: Queues) -> None:
+    """An early final waits for the finals of utterances that have ended, and partials wait for it."""
+    recogniser, answers = HeldRecogniser(max_batch=1), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(0)))
+    await eventually_async(lambda: recogniser.calls)
+    early = answers.job(clip(2))
+    early.is_early = True
+    queue.submit(answers.job(clip(3, is_partial=True)), early, answers.job(clip(1)))
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 4)
+    assert [numbers(call) for call in recogniser.calls] == [[0], [1], [2], [3]]
+
+
+async def test_finals_that_are_obsolete_hold_nothing_up(queue_of: Queues) -> None:
+    """Where all finals that wait are obsolete, the next kind of work begins in their place."""
+    recogniser, answers = HeldRecogniser(max_batch=1), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(answers.job(clip(1), lambda: True), answers.job(clip(2, is_partial=True)))
+    await eventually_async(lambda: recogniser.calls)
+    assert [numbers(call) for call in recogniser.calls] == [[2]]

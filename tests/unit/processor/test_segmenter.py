@@ -158,6 +158,41 @@ def test_the_open_utterance_is_a_snapshot() -> None:
     assert segmenter.feed(sentence(0)[4 * RATE_HZ :]) + segmenter.close() == whole(sentence(0), SegmenterSettings())
 
 
+def test_an_open_utterance_knows_its_pauses() -> None:
+    """An open utterance has where voice came back after each pause of 240 ms, and how long the last one lasts."""
+    segmenter, rest = Segmenter(SegmenterSettings(), RATE_HZ), RATE_HZ * 4 // 10
+    gaps = silence(0.4)
+    segmenter.feed(sentence(0) + gaps + sentence(1) + gaps + sentence(2)[:RATE_HZ])
+    opened = segmenter.open_utterance()
+    assert opened is not None
+    joins = [len(sentence(0)) // 2 + rest, len(sentence(0) + sentence(1)) // 2 + 2 * rest]
+    near = [[at for at in opened.short_pauses_samples if join <= at < join + RATE_HZ // 2] for join in joins]
+    assert [len(found) for found in near] == [1, 1]
+    assert list(opened.short_pauses_samples) == sorted(opened.short_pauses_samples)
+    assert all(opened.start_samples < at < opened.decided_samples for at in opened.short_pauses_samples)
+    paused_ms = []
+    for seconds in (0.3, 0.15):
+        segmenter.feed(silence(seconds))
+        paused = segmenter.open_utterance()
+        assert paused is not None
+        assert paused.short_pauses_samples == opened.short_pauses_samples
+        paused_ms.append(paused.pause_ms)
+    assert paused_ms[1] - paused_ms[0] == 150
+    segmenter.feed(silence(1))
+    assert segmenter.open_utterance() is None
+
+
+def test_the_start_of_an_open_utterance_is_known_as_soon_as_it_opens() -> None:
+    """The start of speech is known while an utterance is open, and only then."""
+    segmenter, starts = Segmenter(SegmenterSettings(), RATE_HZ), list[int | None]()
+    for audio in (silence(1), sentence(0)[:RATE_HZ]):
+        segmenter.feed(audio)
+        starts.append(segmenter.speech_start_samples)
+    [boundary] = segmenter.flush()
+    assert boundary.utterance is not None
+    assert [*starts, segmenter.speech_start_samples] == [None, boundary.utterance.start_samples, None]
+
+
 def test_silence_is_not_hoarded() -> None:
     """Between utterances no more audio is kept than a pre-roll can reach."""
     segmenter = Segmenter(SegmenterSettings(silence_ms=60_000), RATE_HZ)

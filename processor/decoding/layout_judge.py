@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 
 from processor.decoding.child_protocol import SAMPLE_RATE_HZ
+from processor.decoding.layouts import MIX, SPLIT, Judgement
 from processor.speech.vad import fresh_detector
-
-MIX, SPLIT, AUTO = "mix", "split", "auto"
-"""Layouts: the channels become one, stay two, or are judged."""
 
 MAX_DELAY_SAMPLES = SAMPLE_RATE_HZ // 50
 """Between the channels: in 20 ms sound travels 7 m, farther than two microphones of one recorder stand apart in a room.
@@ -60,7 +56,7 @@ _FLOOR_RISE_DB = 0.06
 _LEAST_LEVEL_DB = 10.0
 """Of a 16-bit sample squared: -80 dB of full scale, below which is no sound."""
 _STEADY, _STEADY_WINDOWS = 0.97, 2
-"""Likeness of a window's fine spectrum with that 120 ms before: of tones 0.99 and more, of speech 0.95 at most (measured)."""
+"""Likeness of a window's fine spectrum with that 120 ms before: 0.99 and more in tones, 0.95 at most in speech."""
 _VAD_MODE = 2
 
 _frequencies = np.fft.rfftfreq(_WINDOW, 1 / SAMPLE_RATE_HZ)
@@ -71,20 +67,6 @@ _FRAME = _HOP // 2
 
 Spectra = npt.NDArray[np.complex128]
 """Of both channels in the band: shape (windows, bins, 2)."""
-
-
-class Judgement(NamedTuple):
-    """How the channels relate.
-
-    Attributes:
-        layout: `MIX` or `SPLIT`.
-        delay_samples: By which the second channel lags the first; 0 unless they carry the same.
-        is_inverted: Whether they have opposite polarity.
-    """
-
-    layout: str
-    delay_samples: int = 0
-    is_inverted: bool = False
 
 
 class _Evidence:

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processor.decoding.layout_judge import FIRST_HELD_S, FIRST_S, MAX_HELD_S, MIX, SPLIT, Judgement, LayoutJudge
+from processor.decoding.layout_judge import FIRST_HELD_S, FIRST_S, MAX_HELD_S, LayoutJudge
+from processor.decoding.layouts import MIX, SPLIT, Judgement
 from tests.support.pcm import sentence
 from tests.support.stereo_pairs import (
     ONE_TALKER,

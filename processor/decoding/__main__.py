@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import IO, NamedTuple
 
@@ -13,6 +14,7 @@ from processor.decoding.child_protocol import (
     UNKNOWN_RESTART_POINT,
     Failure,
     RestartPoint,
+    Source,
     decode_restart_point,
     encode_line,
 )
@@ -74,7 +76,18 @@ def _decode(input_: InputStream, output: OutputStream, arguments: argparse.Names
         duration_s=opened.duration_s, finder=finder, restart=opened.restart,
     )  # fmt: skip
     allowed_s = 0
-    for pcm in decoder.pcm(lambda source: output.write(encode_line(source))):
+
+    def describe(source: Source) -> None:
+        output.write(encode_line(source))
+
+    def release(*_: object) -> None:
+        output.write(decoder.release(describe))
+        output.held_samples = 0
+        output.report_consumed(input_.read_bytes)
+
+    # The parent sends it while this process waits for input, so it interrupts no more than that.
+    signal.signal(signal.SIGUSR1, release)
+    for pcm in decoder.pcm(describe):
         output.write(pcm)
         output.held_samples = decoder.held_samples
         if decoder.decoded_samples > (allowed_s + ALLOWANCE_S) * SAMPLE_RATE_HZ:

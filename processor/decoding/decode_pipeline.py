@@ -11,7 +11,16 @@ from dataclasses import dataclass
 
 from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import UndecodableEventError, decode_audio_event
-from eventlog.events import AudioEvent, ChannelsJudged, Finalized, HoleFound, ProvisionalRequested, SessionSealed
+from eventlog.events import (
+    AudioEvent,
+    ChannelsJudged,
+    Finalized,
+    HoleFound,
+    OptionsChanged,
+    Paused,
+    ProvisionalRequested,
+    SessionSealed,
+)
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
@@ -236,9 +245,11 @@ class DecodePipeline:
             return
         if isinstance(event, HoleFound):
             event = HoleFound(samples=0)  # bytes are missing, of an unknown amount of audio
-        elif not isinstance(event, Finalized | ProvisionalRequested):
+        elif not isinstance(event, Finalized | Paused | OptionsChanged | ProvisionalRequested):
             return
         consumed = await child.wait_consumed(self._fed_bytes)
+        if consumed is not None and consumed.held_samples and isinstance(event, Finalized | Paused):
+            consumed = await child.release()  # its client may wait for the text so far
         while not self._has_output_ended and (consumed is None or self._output_bytes < consumed.written_bytes):
             self._output_changed.clear()
             await self._output_changed.wait()

@@ -85,6 +85,7 @@ class Decoder:
         self._is_recorded = is_recorded
         self._judge: LayoutJudge | None = None
         self._mixer: ChannelMixer | None = None
+        self._held: list[AudioFrame] = []
         self.held_samples = 0
         """Decoded and held back, until the layout is judged."""
         self._duration_s = duration_s
@@ -127,33 +128,29 @@ class Decoder:
         Raises:
             RefusedError: if no audio could be decoded.
         """
-        held = list[AudioFrame]()
         if self.source is not None:
             on_source(self.source)
         for frame in self._resampled_frames():
             if self.source is not None:
                 yield self._samples(frame)
                 continue
-            held.append(frame)
+            self._held.append(frame)
             self.held_samples += frame.samples
             judgement = self._judged(frame)
-            if judgement is None:
-                yield b""
-                continue
-            self._describe(judgement, on_source)
-            yield from map(self._samples, held)
-            held.clear()
-        if held and self._judge is not None:
-            self._describe(self._judge.judgement(), on_source)
-            yield from map(self._samples, held)
+            yield b"" if judgement is None else self._begin(judgement, on_source)
+        yield self.release(on_source, is_all=True)
         if self.source is None:
             raise RefusedError(f"{self._format.name} in which no audio could be decoded")
         yield self._last_samples()
 
+    def release(self, on_source: Callable[[Source], None], *, is_all: bool = False) -> bytes:
+        """The samples that are held back, if any, with the layout judged by them; `is_all` says that none follow."""
+        return self._begin(self._judge.judgement(is_all=is_all), on_source) if self._judge is not None else b""
+
     def _judged(self, frame: AudioFrame) -> Judgement | None:
         """The layout, if it is known after this frame."""
         if frame.layout.nb_channels != _PAIR:
-            return self._judge.judgement() if self._judge else Judgement()
+            return self._judge.judgement(is_all=True) if self._judge else Judgement()
         if self._layout == SPLIT:
             return Judgement(SPLIT)
         if self._judge is None:
@@ -221,7 +218,8 @@ class Decoder:
             raise RefusedError(f"{self._format.name} that can't be continued from its middle")
         return True
 
-    def _describe(self, judgement: Judgement, on_source: Callable[[Source], None]) -> None:
+    def _begin(self, judgement: Judgement, on_source: Callable[[Source], None]) -> bytes:
+        """Describe the recording; returns the samples up to here."""
         if judgement.layout == SPLIT and self._layout == MIX:
             judgement = Judgement(MIX)
         source = Source(
@@ -232,8 +230,9 @@ class Decoder:
             layout=judgement.layout, delay_samples=judgement.delay_samples, is_inverted=judgement.is_inverted,
         )  # fmt: skip
         self._take_source(source)
-        self._judge, self.held_samples = None, 0
+        held, self._held, self._judge, self.held_samples = self._held, [], None, 0
         on_source(source)
+        return b"".join(map(self._samples, held))
 
     def _take_source(self, source: Source) -> None:
         self.source = source

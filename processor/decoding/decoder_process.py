@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -98,7 +98,19 @@ class DecoderProcess:
 
     async def wait_consumed(self, read_bytes: int) -> InputConsumed | None:
         """Wait until it has decoded `read_bytes`; returns its report of that, or None if it has ended."""
-        while self._consumed.read_bytes < read_bytes:
+        return await self._wait_report(lambda: self._consumed.read_bytes >= read_bytes)
+
+    async def release(self) -> InputConsumed | None:
+        """Have it judge the layout now, and write the samples that it holds back; returns as `wait_consumed`.
+
+        To be called while it waits for input.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR1)
+        return await self._wait_report(lambda: not self._consumed.held_samples)
+
+    async def _wait_report(self, is_awaited: Callable[[], bool]) -> InputConsumed | None:
+        while not is_awaited():
             if self._reading.done():
                 return None
             self._changed.clear()

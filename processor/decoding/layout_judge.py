@@ -161,17 +161,20 @@ class LayoutJudge:
             if self._speech_windows >= self._enough_windows:
                 return self._speech.judgement(is_all=self._is_recorded)
             if self._examined_samples >= self._max_samples:
-                return self.judgement()
+                return self.judgement(is_all=self._is_recorded)
         self._rest = self._rest[at:]
         return None
 
-    def judgement(self) -> Judgement:
-        """The judgement by all samples so far: by speech, if they have any; silence is one channel."""
+    def judgement(self, *, is_all: bool) -> Judgement:
+        """The judgement by the samples so far: by speech, if they have any; silence is one channel.
+
+        `is_all` says that none follow, or enough came before.
+        """
         for block, evidence in ((self._block, self._speech), (self._sound_block, self._sound)):
             if len(block) >= _LEAST or (block and not evidence.windows):
                 evidence.add(np.array(block))
             block.clear()
-        return (self._speech if self._speech.windows else self._sound).judgement(is_all=True)
+        return (self._speech if self._speech.windows else self._sound).judgement(is_all=is_all)
 
     def _examine(self, window: npt.NDArray[np.int16]) -> None:
         frames = np.ascontiguousarray(window[:_HOP].T)

@@ -46,6 +46,7 @@ INVALID_ENCODING = ErrorCode(
     "invalid_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CORRECT_QUERY
 )
 INVALID_CHANNELS = ErrorCode("invalid_channels", 1008, 400, "`channels` is neither 1 nor 2.", _CORRECT_QUERY)
+INVALID_TRACK = ErrorCode("invalid_track", 1008, 400, "`track` is not a whole number below 100.", _CORRECT_QUERY)
 INVALID_LANGUAGE = ErrorCode(
     "invalid_language", 1008, 400, "`language` is not a tag such as `en` or `pt-BR`.", _CORRECT_QUERY
 )

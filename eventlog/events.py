@@ -70,6 +70,10 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
     """Whether published texts have numbers as digits."""
     profanity_filter: bool = False
     """Whether published texts have profanities masked."""
+    track: int = -1
+    """Of a container's audio tracks, from 0; -1: the one that it marks as default, else the first."""
+    recorded: bool = False
+    """Whether one request brings a recorded file: its decoder may hold samples back to judge all of it."""
 
 
 class OptionsChanged(_Event, frozen=True, kw_only=True, tag="options_changed.v1"):

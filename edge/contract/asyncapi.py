@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from edge import errors
-from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ
+from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ, TRACKS
 from edge.websocket import messages
 from eventlog.events import CONTAINER, LINEAR16
 from eventlog.readmodel.documents import ListedFinal
@@ -144,6 +144,7 @@ def _query() -> dict[str, Any]:
             "sample_rate": {"type": "integer", "enum": [*SAMPLE_RATES_HZ], "default": 16_000},
             "encoding": {"type": "string", "enum": [LINEAR16, CONTAINER], "default": LINEAR16},
             "channels": {"type": "integer", "enum": [1, 2], "default": 1},
+            "track": {"type": "integer", "minimum": TRACKS[0], "maximum": TRACKS[-1]},
             "language": {"type": "string", "default": "en"},
             "hangover_ms": {"type": "integer", "minimum": HANGOVER_MS[0], "maximum": HANGOVER_MS[-1]},
             "session_id": {"type": "string", "format": "uuid", "description": "To resume; needs `resume_token`."},

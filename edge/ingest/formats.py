@@ -22,7 +22,7 @@ _MAGIC = (b"\x1aE\xdf\xa3", b"\x1fC\xb6u", b"OggS", b"RIFF", b"RF64", b"fLaC", b
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide"})
 """What an MP4 begins with, after four bytes of length."""
 
-OPTIONS = ("language", "channels", "sample_rate", "hangover_ms", "encoding")
+OPTIONS = ("language", "channels", "track", "sample_rate", "hangover_ms", "encoding")
 """Options along with a recording; names and values are those of the WebSocket's query string."""
 
 

@@ -28,9 +28,9 @@ from eventlog.readmodel import views
 from eventlog.work import heartbeats
 
 OPENING = (
-    errors.INVALID_SAMPLE_RATE, errors.INVALID_ENCODING, errors.INVALID_CHANNELS, errors.INVALID_LANGUAGE,
-    errors.INVALID_HANGOVER, errors.INVALID_REQUEST, errors.SESSION_LIMIT_EXCEEDED, errors.GOING_AWAY,
-    errors.MEMORY_FULL,
+    errors.INVALID_SAMPLE_RATE, errors.INVALID_ENCODING, errors.INVALID_CHANNELS, errors.INVALID_TRACK,
+    errors.INVALID_LANGUAGE, errors.INVALID_HANGOVER, errors.INVALID_REQUEST, errors.SESSION_LIMIT_EXCEEDED,
+    errors.GOING_AWAY, errors.MEMORY_FULL,
 )  # fmt: skip
 """Errors of a request that opens a session."""
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 
 from edge.contract.operations import JSON, Answer, Body, Parameter
 from edge.ingest.formats import OPTIONS as OPTION_NAMES
-from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ
+from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ, TRACKS
 from eventlog.readmodel.documents import Document, ListedFinal, TimedWord, stitch
 from eventlog.readmodel.feed import OpenUtterance
 from eventlog.readmodel.views import Transcript
@@ -111,6 +111,7 @@ class StartOptions(msgspec.Struct, kw_only=True):
     sample_rate: Literal[8_000, 16_000, 24_000, 44_100, 48_000] | None = None
     encoding: Literal["linear16", "container"] | None = None
     channels: Literal[1, 2] | None = None
+    track: Annotated[int, msgspec.Meta(ge=0, lt=100)] | None = None
     language: str | None = None
     hangover_ms: int | None = None
 
@@ -120,6 +121,7 @@ INCOMPLETE = Answer(202, "The results so far, and the address of the complete tr
 _SCHEMAS: dict[str, dict[str, Any]] = {
     "language": {"type": "string", "pattern": r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"},
     "channels": {"type": "integer", "enum": [1, 2]},
+    "track": {"type": "integer", "minimum": TRACKS.start, "maximum": TRACKS.stop - 1},
     "sample_rate": {"type": "integer", "enum": list(SAMPLE_RATES_HZ)},
     "hangover_ms": {"type": "integer", "minimum": HANGOVER_MS.start, "maximum": HANGOVER_MS.stop - 1},
     "encoding": {"type": "string", "enum": ["linear16", "container"]},
@@ -127,6 +129,7 @@ _SCHEMAS: dict[str, dict[str, Any]] = {
 _DESCRIPTIONS = {
     "language": "Language spoken.",
     "channels": "Channels of raw samples; of a container, 1 mixes them.",
+    "track": "Of a container's audio tracks, from 0; unless given, the one that it marks as default.",
     "sample_rate": "Of raw samples, Hz; 16000 unless given.",
     "hangover_ms": "Pause that ends an utterance.",
     "encoding": "Raw samples (16-bit little-endian) or a container; unless given, by content type and first bytes.",

@@ -71,7 +71,7 @@ async def upload(
     if reader.is_complete and not reader.head:
         raise ApiError(errors.INVALID_AUDIO, "the recording is empty")
     # Not shared: no other client learns its id before all of it is durable.
-    wanted = parameters.parse(urlencode(options).encode())._replace(batch=batch)
+    wanted = parameters.parse(urlencode(options).encode())._replace(batch=batch, recorded=True)
     session = await core.opener.open(wanted, principal)
     lease = SessionLease(core, session.reservation)
     async with lease.hold():

@@ -172,6 +172,8 @@ class Opener:
             started_ms=time.time_ns() // 1_000_000,
             traceparent=tracing.current.get(),
             batch=wanted.batch,
+            track=-1 if wanted.track is None else wanted.track,
+            recorded=wanted.recorded,
         )
 
     async def _retrying(self, call: Callable[[], Awaitable[T]]) -> T:

@@ -18,6 +18,9 @@ SAMPLE_RATES_HZ = (8_000, 16_000, 24_000, 44_100, 48_000)
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}")  # the usual part of BCP 47
 _MAX_DIGITS = 9  # far above every bound here, and quick to convert
 
+TRACKS = range(100)
+"""Numbers of audio tracks: a film has a dozen."""
+
 HANGOVER_MS = range(100, 5001)
 """Below, every breath would end an utterance; above, finals come later than a person waits."""
 
@@ -28,6 +31,8 @@ class Parameters(NamedTuple):
     sample_rate_hz: int | None = None
     encoding: str | None = None
     channels: int | None = None
+    track: int | None = None
+    """Of a container's audio tracks, from 0."""
     language: str | None = None
     hangover_ms: int | None = None
     session_id: str | None = None
@@ -37,6 +42,8 @@ class Parameters(NamedTuple):
     """When resuming: the first final that the client hasn't got."""
     shared: bool = False
     """Whether any number of requests may append: set by the endpoint, never by the client."""
+    recorded: bool = False
+    """Whether the request brings a whole recorded file; set by the endpoint, likewise."""
     batch: Batch | None = None
     """For which account a recorded file is processed; set by the endpoint, likewise."""
 
@@ -53,6 +60,7 @@ def parse(query_string: bytes) -> Parameters:
         sample_rate_hz=_one_of(given, "sample_rate", SAMPLE_RATES_HZ, errors.INVALID_SAMPLE_RATE),
         encoding=_encoding(given),
         channels=_one_of(given, "channels", (1, 2), errors.INVALID_CHANNELS),
+        track=_one_of(given, "track", TRACKS, errors.INVALID_TRACK, "a whole number below 100"),
         language=_language(given),
         hangover_ms=_one_of(
             given, "hangover_ms", HANGOVER_MS, errors.INVALID_HANGOVER, "a whole number from 100 to 5000"

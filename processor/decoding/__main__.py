@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from typing import IO, NamedTuple
 
@@ -13,6 +14,7 @@ from processor.decoding.child_protocol import (
     UNKNOWN_RESTART_POINT,
     Failure,
     RestartPoint,
+    Source,
     decode_restart_point,
     encode_line,
 )
@@ -31,6 +33,7 @@ from processor.decoding.containers import (
     mp4_index_end,
     wav_duration_s,
 )
+from processor.decoding.layouts import AUTO, MIX, SPLIT
 from processor.decoding.resource_limits import allow_cpu, confine
 from processor.decoding.restart_points import RestartPointFinder
 
@@ -69,12 +72,24 @@ def _decode(input_: InputStream, output: OutputStream, arguments: argparse.Names
             interval_bytes=arguments.restart_interval_bytes, restart=opened.restart, on_point=output.send,
         )  # fmt: skip
     decoder = Decoder(
-        opened.file, opened.container, channels=arguments.channels, duration_s=opened.duration_s, finder=finder,
-        restart=opened.restart,
+        opened.file, opened.container, layout=arguments.layout, is_recorded=arguments.recorded, track=arguments.track,
+        duration_s=opened.duration_s, finder=finder, restart=opened.restart,
     )  # fmt: skip
     allowed_s = 0
-    for pcm in decoder.pcm(lambda source: output.write(encode_line(source))):
+
+    def describe(source: Source) -> None:
+        output.write(encode_line(source))
+
+    def release(*_: object) -> None:
+        output.write(decoder.release(describe))
+        output.held_samples = 0
+        output.report_consumed(input_.read_bytes)
+
+    # The parent sends it while this process waits for input, so it interrupts no more than that.
+    signal.signal(signal.SIGUSR1, release)
+    for pcm in decoder.pcm(describe):
         output.write(pcm)
+        output.held_samples = decoder.held_samples
         if decoder.decoded_samples > (allowed_s + ALLOWANCE_S) * SAMPLE_RATE_HZ:
             allowed_s += ALLOWANCE_S
             allow_cpu(allowed_s)
@@ -142,7 +157,9 @@ def _report_failure(message: str, status: int) -> int:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
-    parser.add_argument("--channels", type=int, default=0, choices=(0, 1, 2), help="of the output; 0: two if different")
+    parser.add_argument("--layout", default=AUTO, choices=(AUTO, MIX, SPLIT), help="of two channels")
+    parser.add_argument("--recorded", action="store_true", help="judge the layout by a minute of speech")
+    parser.add_argument("--track", type=int, default=-1, help="number of the audio track, from 0; -1: the default one")
     parser.add_argument("--max-spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
     parser.add_argument("--restart-point", default="", help="from an earlier child's message, to begin at")
     parser.add_argument("--restart-interval-bytes", type=int, default=0, help="of input between points")

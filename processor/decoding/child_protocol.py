@@ -17,8 +17,9 @@ SAMPLE_BYTES = 2  # 16-bit PCM
 FAILURE_STATUS = 3
 """Exit status of a child that reports in a `Failure` why it decoded nothing, or nothing more; a crash has another."""
 
-RESTART_VERSION = 1
-"""Of `RestartPoint`: another one is refused in words, never guessed at."""
+RESTART_VERSION, ALIGNED_VERSION = 1, 2
+"""Of `RestartPoint`: others are refused in words, never guessed at. The second has channels that are aligned when they
+are mixed: an older worker, which would mix an inverted pair to silence, refuses it."""
 
 UNKNOWN_RESTART_POINT = "was begun by another version, which this one can't continue from"
 """Why a recording fails whose first bytes are gone and whose restart point this version cannot read."""
@@ -38,6 +39,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True):
     duration_samples: int = 0
     """Of the whole recording by the container's header; 0 if it does not state it."""
     sample_rate_hz: int = SAMPLE_RATE_HZ
+    layout: str = ""
+    """Of a recording's two channels, with how they are aligned when mixed; see `layouts.Judgement`."""
+    delay_samples: int = 0
+    is_inverted: bool = False
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True, tag="failure"):
@@ -52,6 +57,8 @@ class InputConsumed(msgspec.Struct, frozen=True, kw_only=True, tag="input_consum
     read_bytes: int
     written_bytes: int
     """To standard output, its first line included."""
+    held_samples: int = 0
+    """Decoded and not written, because the first line is not known yet."""
 
 
 class RestartPoint(msgspec.Struct, frozen=True, kw_only=True, tag="restart"):
@@ -130,4 +137,5 @@ def decode_restart_point(record: bytes | str) -> RestartPoint | None:
         found = _restart_point.decode(record)
     except msgspec.DecodeError:
         return None
-    return found if found.version == RESTART_VERSION and found.source.container in CONTAINERS else None
+    is_known = found.version in {RESTART_VERSION, ALIGNED_VERSION} and found.source.container in CONTAINERS
+    return found if is_known else None

@@ -115,6 +115,8 @@ class OutputStream:
         self._messages = messages
         self._buffer = bytearray()
         self._written_bytes = 0
+        self.held_samples = 0
+        """Decoded and not written yet."""
 
     def write(self, data: bytes) -> None:
         """Buffer `data`."""
@@ -136,7 +138,9 @@ class OutputStream:
     def report_consumed(self, read_bytes: int) -> None:
         """Write the buffer, and report that it ends with the last sample of `read_bytes`."""
         self.flush()
-        self.send(InputConsumed(read_bytes=read_bytes, written_bytes=self._written_bytes))
+        self.send(InputConsumed(
+            read_bytes=read_bytes, written_bytes=self._written_bytes, held_samples=self.held_samples
+        ))  # fmt: skip
 
 
 class SparseFile:

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
 from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import UndecodableEventError, decode_audio_event
-from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalRequested, SessionSealed
+from eventlog.events import (
+    AudioEvent,
+    ChannelsJudged,
+    Finalized,
+    HoleFound,
+    OptionsChanged,
+    Paused,
+    ProvisionalRequested,
+    SessionSealed,
+)
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
-from processor.decoding.child_protocol import RestartPoint, decode_source
+from processor.decoding.child_protocol import RestartPoint, Source, decode_source
 from processor.decoding.decoder_process import DecoderProcess
 from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 
@@ -88,7 +98,7 @@ class DecodePipeline:
         self._takes_input = True
         self._first_entries: list[AudioEntry] = []
         self._sealed: SessionSealed | None = None
-        self._early_events: list[AudioEvent] = []
+        self._early_events: deque[tuple[int, AudioEvent]] = deque()  # with the samples before each
         self._output_bytes = 0
         self._has_output_ended = False
         self._output_changed = asyncio.Event()
@@ -235,10 +245,12 @@ class DecodePipeline:
             return
         if isinstance(event, HoleFound):
             event = HoleFound(samples=0)  # bytes are missing, of an unknown amount of audio
-        elif not isinstance(event, Finalized | ProvisionalRequested):
+        elif not isinstance(event, Finalized | Paused | OptionsChanged | ProvisionalRequested):
             return
-        written_bytes = await child.wait_consumed(self._fed_bytes)
-        while not self._has_output_ended and (written_bytes is None or self._output_bytes < written_bytes):
+        consumed = await child.wait_consumed(self._fed_bytes)
+        if consumed is not None and consumed.held_samples and isinstance(event, Finalized | Paused):
+            consumed = await child.release()  # its client may wait for the text so far
+        while not self._has_output_ended and (consumed is None or self._output_bytes < consumed.written_bytes):
             self._output_changed.clear()
             await self._output_changed.wait()
         if self._appender.is_described:
@@ -246,19 +258,15 @@ class DecodePipeline:
         elif isinstance(event, ProvisionalRequested):
             self._limits.answer_empty(event)  # its client waits, perhaps before it sends the next bytes
         else:
-            self._early_events.append(event)  # the description is always the second entry
+            # The description is always the second entry, even if samples are held back before it.
+            self._early_events.append((consumed.held_samples if consumed else 0, event))
 
     async def _append_output(self, child: DecoderProcess) -> None:
         """Append the child's output until it ends."""
         line = await child.output.readline()
         if not line.endswith(b"\n"):
             return  # it ended without a description; its outcome has the reason
-        await self._appender.describe(decode_source(line))
-        if self._restart is not None:
-            self._appender.start_at(self._restart.start_samples)
-        for event in self._early_events:
-            await self._appender.append_event(event)
-        self._early_events.clear()
+        await self._describe(decode_source(line))
         self._count_output(len(line))
         frame_bytes = self._appender.frame_bytes
         rest = b""
@@ -267,9 +275,36 @@ class DecodePipeline:
             end = len(data) - len(data) % frame_bytes
             rest = data[end:]
             if end:
-                await self._append_pcm(data[:end], frame_bytes)
+                await self._append_decoded(data[:end], frame_bytes)
                 await self._free(child)
             self._count_output(len(piece))
+        while self._early_events:
+            await self._appender.append_event(self._early_events.popleft()[1])
+
+    async def _describe(self, source: Source) -> None:
+        """Append the description, and what was judged of two channels: the same entries in every decoding."""
+        await self._appender.describe(source)
+        if self._restart is not None:
+            self._appender.start_at(self._restart.start_samples)
+        elif source.layout:
+            await self._appender.append_event(ChannelsJudged(
+                layout=source.layout, delay_samples=source.delay_samples, is_inverted=source.is_inverted,
+                is_pinned=True,
+            ))  # fmt: skip
+        await self._append_decoded(b"", self._appender.frame_bytes)
+
+    async def _append_decoded(self, pcm: bytes, frame_bytes: int) -> None:
+        """Append samples, and events that came while they were held back, at their places among them."""
+        while self._early_events:
+            count_bytes = (self._early_events[0][0] - self._appender.position.offset) * frame_bytes
+            if count_bytes > len(pcm):
+                break
+            if count_bytes > 0:
+                await self._append_pcm(pcm[:count_bytes], frame_bytes)
+                pcm = pcm[count_bytes:]
+            await self._appender.append_event(self._early_events.popleft()[1])
+        if pcm:
+            await self._append_pcm(pcm, frame_bytes)
 
     async def _append_pcm(self, pcm: bytes, frame_bytes: int) -> None:
         room = self._limits.max_samples - self._appender.position.offset

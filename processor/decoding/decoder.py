@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable, Iterator
-from typing import IO, Protocol
+from typing import IO, TYPE_CHECKING, Protocol
 
 import av
 import av.error
@@ -12,12 +12,17 @@ from av.audio.frame import AudioFrame
 from av.audio.resampler import AudioResampler
 from av.audio.stream import AudioStream
 from av.container import InputContainer
+from av.stream import Disposition
 
 from processor.decoding.child_protocol import SAMPLE_BYTES, SAMPLE_RATE_HZ, SETTLE_SAMPLES, RestartPoint, Source
 from processor.decoding.child_streams import SparseFile
 from processor.decoding.containers import WAV, Container, RefusedError
-from processor.decoding.dual_mono import DualMonoDetector, channels_of
+from processor.decoding.layouts import MIX, SPLIT, Judgement
 from processor.decoding.restart_points import Packet, RestartPointFinder
+
+if TYPE_CHECKING:
+    from processor.decoding.channel_mixer import ChannelMixer
+    from processor.decoding.layout_judge import LayoutJudge
 
 CODECS = (
     "opus", "vorbis", "aac", "alac", "mp3", "mp3float", "mp2", "mp2float", "flac",
@@ -30,6 +35,8 @@ RATES_HZ = (4_000, 384_000)
 
 LONGEST_CLAIM_S = 360_000
 """A header that claims more than a hundred hours counts as one that states no length."""
+
+_PAIR = 2  # channels, that of a stereo recording
 
 SMALL_BUFFER_BYTES = 4_096
 """PyAV asks for so much at a time, and gets the bytes that have arrived."""
@@ -56,12 +63,14 @@ class Decoder:
     """Decodes one audio track; unreadable parts are left out, as far as the rest is readable."""
 
     def __init__(
-        self, file: Readable | IO[bytes], container: Container, *, channels: int, duration_s: float | None = None,
-        finder: RestartPointFinder | None = None, restart: RestartPoint | None = None,
+        self, file: Readable | IO[bytes], container: Container, *, layout: str, is_recorded: bool = False,
+        track: int = -1, duration_s: float | None = None, finder: RestartPointFinder | None = None,
+        restart: RestartPoint | None = None,
     ) -> None:  # fmt: skip
-        """Open `file` as `container`; more than two channels become one, and so do any with `channels` 1.
+        """Open the `track` of `file`, a `container`; more than two channels become one, and two as `layout` says.
 
-        With `channels` 0 two become one if they are the same (see `dual_mono`), with 2 they stay apart.
+        With `AUTO` they become one if they carry the same (see `layout_judge`). To judge that, or to align them before
+        they are mixed, it holds samples back; fewer, unless `is_recorded`.
 
         With `restart` the file is its first bytes and those from the restart point's offset on, and `pcm` begins
         there; `finder` gets every packet.
@@ -72,7 +81,13 @@ class Decoder:
             RefusedError: if it holds no supported audio.
         """
         self._format = container
-        self._channels_wanted = channels
+        self._layout = layout
+        self._is_recorded = is_recorded
+        self._judge: LayoutJudge | None = None
+        self._mixer: ChannelMixer | None = None
+        self._held: list[AudioFrame] = []
+        self.held_samples = 0
+        """Decoded and held back, until the layout is judged."""
         self._duration_s = duration_s
         self._finder = finder
         self._restart = restart
@@ -85,7 +100,7 @@ class Decoder:
             )
         except (av.error.FFmpegError, MemoryError) as error:
             raise RefusedError(f"{container.name} whose beginning can't be read: {_reason(error)}") from error
-        self._stream = self._audio_stream()
+        self._stream = self._audio_stream(track)
         if isinstance(file, SparseFile) and restart is not None and restart.pts is not None:
             file.is_open = True
             self._container.seek(restart.pts, stream=self._stream)
@@ -100,7 +115,7 @@ class Decoder:
         self._to_skip = 0
         self._to_settle = 0
         if restart is not None:
-            self.source = restart.source
+            self._take_source(restart.source)
             self.decoded_samples = restart.start_samples
             self._resampled_samples = restart.output_samples
             self._to_skip, self._to_settle = restart.skip_samples, SETTLE_SAMPLES
@@ -113,46 +128,53 @@ class Decoder:
         Raises:
             RefusedError: if no audio could be decoded.
         """
-        detector, held = DualMonoDetector(), list[AudioFrame]()
         if self.source is not None:
             on_source(self.source)
         for frame in self._resampled_frames():
-            if self.source is None:
-                held.append(frame)
-                channels = self._channels(frame, detector)
-                if channels is None:
-                    continue
-                self._describe(channels, on_source)
-                yield from map(self._samples, held)
-                held.clear()
-            else:
+            if self.source is not None:
                 yield self._samples(frame)
-        if held:
-            self._describe(1 if detector.is_dual_mono() else 2, on_source)
-            yield from map(self._samples, held)
+                continue
+            self._held.append(frame)
+            self.held_samples += frame.samples
+            judgement = self._judged(frame)
+            yield b"" if judgement is None else self._begin(judgement, on_source)
+        yield self.release(on_source, is_all=True)
         if self.source is None:
             raise RefusedError(f"{self._format.name} in which no audio could be decoded")
+        yield self._last_samples()
 
-    def _channels(self, frame: AudioFrame, detector: DualMonoDetector) -> int | None:
-        """How many channels to keep; None: not known yet."""
-        has = frame.layout.nb_channels
-        if has == 2 and self._channels_wanted == 0:  # noqa: PLR2004 -- a pair
-            is_dual_mono = detector.add(_interleaved(frame))
-            return None if is_dual_mono is None else 1 if is_dual_mono else 2
-        return has if has <= min(2, self._channels_wanted or 2) else 1
+    def release(self, on_source: Callable[[Source], None], *, is_all: bool = False) -> bytes:
+        """The samples that are held back, if any, with the layout judged by them; `is_all` says that none follow."""
+        return self._begin(self._judge.judgement(is_all=is_all), on_source) if self._judge is not None else b""
 
-    def _audio_stream(self) -> AudioStream:
-        for stream in self._container.streams.audio:
-            context = stream.codec_context
-            if context is None or context.name not in CODECS:
-                continue
-            if context.sample_rate and not RATES_HZ[0] <= context.sample_rate <= RATES_HZ[1]:
-                raise RefusedError(f"its sample rate of {context.sample_rate} Hz isn't taken")
-            context.thread_count = 1  # a process per recording is parallel enough, and threads cost address space
-            return stream
-        if self._container.streams.audio:
+    def _judged(self, frame: AudioFrame) -> Judgement | None:
+        """The layout, if it is known after this frame."""
+        if frame.layout.nb_channels != _PAIR:
+            return self._judge.judgement(is_all=True) if self._judge else Judgement()
+        if self._layout == SPLIT:
+            return Judgement(SPLIT)
+        if self._judge is None:
+            from processor.decoding.layout_judge import LayoutJudge  # noqa: PLC0415 -- half of the start's time
+
+            self._judge = LayoutJudge(is_recorded=self._is_recorded)
+        return self._judge.add(_interleaved(frame))
+
+    def _audio_stream(self, track: int) -> AudioStream:
+        tracks = self._container.streams.audio
+        if not tracks:
+            raise RefusedError("holds no audio track")
+        if track >= len(tracks):
+            raise RefusedError(f"holds no audio track {track}: the last one is {len(tracks) - 1}")
+        wanted = tracks[track : track + 1] if track >= 0 else tracks
+        taken = [one for one in wanted if one.codec_context is not None and one.codec_context.name in CODECS]
+        if not taken:
             raise RefusedError("holds no audio track in a codec that is taken")
-        raise RefusedError("holds no audio track")
+        stream = next((one for one in taken if one.disposition & Disposition.default), taken[0])
+        context = stream.codec_context
+        if context.sample_rate and not RATES_HZ[0] <= context.sample_rate <= RATES_HZ[1]:
+            raise RefusedError(f"its sample rate of {context.sample_rate} Hz isn't taken")
+        context.thread_count = 1  # a process per recording is parallel enough, and threads cost address space
+        return stream
 
     def _frames(self) -> Iterator[AudioFrame]:
         """Every frame; after a restart those from its anchor on."""
@@ -196,14 +218,28 @@ class Decoder:
             raise RefusedError(f"{self._format.name} that can't be continued from its middle")
         return True
 
-    def _describe(self, channels: int, on_source: Callable[[Source], None]) -> None:
-        self.source = Source(
+    def _begin(self, judgement: Judgement, on_source: Callable[[Source], None]) -> bytes:
+        """Describe the recording; returns the samples up to here."""
+        if judgement.layout == SPLIT and self._layout == MIX:
+            judgement = Judgement(MIX)
+        source = Source(
             container=self._format.name,
             codec=self._stream.codec_context.name.removesuffix("float"),
-            channels=channels,
+            channels=2 if judgement.layout == SPLIT else 1,
             duration_samples=self._duration_samples(),
-        )
-        on_source(self.source)
+            layout=judgement.layout, delay_samples=judgement.delay_samples, is_inverted=judgement.is_inverted,
+        )  # fmt: skip
+        self._take_source(source)
+        held, self._held, self._judge, self.held_samples = self._held, [], None, 0
+        on_source(source)
+        return b"".join(map(self._samples, held))
+
+    def _take_source(self, source: Source) -> None:
+        self.source = source
+        if source.layout == MIX:
+            from processor.decoding.channel_mixer import ChannelMixer  # noqa: PLC0415 -- as the judge
+
+            self._mixer = ChannelMixer(Judgement(source.layout, source.delay_samples, source.is_inverted))
 
     def _duration_samples(self) -> int:
         stream = self._stream
@@ -259,20 +295,28 @@ class Decoder:
     def _samples(self, frame: AudioFrame) -> bytes:
         assert self.source is not None  # noqa: S101 -- the first frame has described it
         has, wants = frame.layout.nb_channels, self.source.channels
-        unsettled = min(self._to_settle, frame.samples)
-        self._to_settle -= unsettled
-        self.decoded_samples += frame.samples - unsettled
-        data = _interleaved(frame)[unsettled * has * SAMPLE_BYTES :]
-        if has == wants:
-            return data
-        if has == 2:  # noqa: PLR2004 -- a pair
-            left, right = channels_of(data)
-            if left == right:
-                return left.tobytes()
-        import numpy as np  # noqa: PLC0415 -- half of the start's time, and few recordings need it
+        data = _interleaved(frame)
+        if has == _PAIR and self._mixer is not None:
+            return self._settled(self._mixer.mix(data))
+        before = self._mixer.flush() if self._mixer is not None else b""
+        if has != wants:
+            import numpy as np  # noqa: PLC0415 -- half of the start's time, and few recordings need it
 
-        mixed = np.frombuffer(data, "<i2").reshape(-1, has).mean(axis=1).astype("<i2")
-        return np.repeat(mixed, wants).tobytes()
+            mixed = np.frombuffer(data, "<i2").reshape(-1, has).mean(axis=1).astype("<i2")
+            data = np.repeat(mixed, wants).tobytes()
+        return self._settled(before + data)
+
+    def _last_samples(self) -> bytes:
+        return self._settled(self._mixer.flush()) if self._mixer is not None else b""
+
+    def _settled(self, data: bytes) -> bytes:
+        """The samples of the output without those while a restart's resampler settles."""
+        assert self.source is not None  # noqa: S101 -- the first frame has described it
+        frame_bytes = self.source.channels * SAMPLE_BYTES
+        unsettled = min(self._to_settle, len(data) // frame_bytes)
+        self._to_settle -= unsettled
+        self.decoded_samples += len(data) // frame_bytes - unsettled
+        return data[unsettled * frame_bytes :]
 
 
 def _interleaved(frame: AudioFrame) -> bytes:

@@ -9,7 +9,7 @@ from functools import partial
 
 import msgspec
 
-from eventlog.events import ProvisionalRequested
+from eventlog.events import ProvisionalRequested, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry, Claim, Code, EventLog, LogUnavailableError
 from eventlog.log_retry import LogRetry
@@ -25,6 +25,7 @@ from processor.decoding.child_protocol import (
 )
 from processor.decoding.decode_pipeline import DecodeLimits, DecodePipeline, DecodingFailedError, TooLongError
 from processor.decoding.decoder_process import run_decoder
+from processor.decoding.layouts import MIX, SPLIT
 from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 from processor.settings import WorkerSettings
 
@@ -224,7 +225,8 @@ class DecoderPool:
         self, run: ActiveRun, decoding: DecodingStart, appender: PcmAppender, retry: LogRetry
     ) -> tuple[str, str]:
         """Decode once; returns the reason and the detail with which the audio ends."""
-        settings = self._settings
+        settings, start = self._settings, decoding.start
+        assert start is not None  # noqa: S101 -- the caller has checked
         restart = decode_restart_point(decoding.restart) if decoding.restart else None
         if decoding.restart and (restart is None or len(decoding.first_bytes) != restart.head_bytes):
             return "failed", UNKNOWN_RESTART_POINT
@@ -242,13 +244,13 @@ class DecoderPool:
             restart=restart, first_bytes=decoding.first_bytes,
         )  # fmt: skip
         await pipeline.wait_for_bytes()
-        channels = 0 if decoding.start is None else decoding.start.channels
         async with self._slots:
             self.child_count += 1
             try:
                 sealed = await pipeline.run(
                     lambda: run_decoder(
-                        channels=channels, max_spool_bytes=settings.max_spool_bytes,
+                        layout=_layout(start), is_recorded=start.recorded, track=start.track,
+                        max_spool_bytes=settings.max_spool_bytes,
                         restart_interval_bytes=min(RESTART_INTERVAL_BYTES, settings.max_upload_ahead_bytes // 4),
                         restart_point=decoding.restart.decode() if restart else "",
                     )
@@ -278,3 +280,8 @@ class DecoderPool:
 
         while run.is_held and is_ahead():  # noqa: ASYNC110 -- the condition changes in four places
             await asyncio.sleep(ROOM_CHECK_S)
+
+
+def _layout(start: SessionStarted) -> str:
+    """The layout that the client asked for, or that the start has since the recording was described."""
+    return {1: MIX, 2: SPLIT}.get(start.channels, start.layout)

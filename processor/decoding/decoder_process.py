@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,14 +96,26 @@ class DecoderProcess:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             await asyncio.shield(closing)
 
-    async def wait_consumed(self, read_bytes: int) -> int | None:
-        """Wait until it has decoded `read_bytes`; returns how much it has written by then, or None if it has ended."""
-        while self._consumed.read_bytes < read_bytes:
+    async def wait_consumed(self, read_bytes: int) -> InputConsumed | None:
+        """Wait until it has decoded `read_bytes`; returns its report of that, or None if it has ended."""
+        return await self._wait_report(lambda: self._consumed.read_bytes >= read_bytes)
+
+    async def release(self) -> InputConsumed | None:
+        """Have it judge the layout now, and write the samples that it holds back; returns as `wait_consumed`.
+
+        To be called while it waits for input.
+        """
+        with contextlib.suppress(ProcessLookupError):
+            self._process.send_signal(signal.SIGUSR1)
+        return await self._wait_report(lambda: not self._consumed.held_samples)
+
+    async def _wait_report(self, is_awaited: Callable[[], bool]) -> InputConsumed | None:
+        while not is_awaited():
             if self._reading.done():
                 return None
             self._changed.clear()
             await self._changed.wait()
-        return self._consumed.written_bytes
+        return self._consumed
 
     def kill(self) -> None:
         """End it at once."""
@@ -165,9 +177,12 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def run_decoder(
-    *, channels: int, max_spool_bytes: int, restart_interval_bytes: int = 0, restart_point: str = ""
-) -> AsyncIterator[DecoderProcess]:
-    """A child that makes `channels` channels (0: two if they differ), which ends with the block.
+    *, layout: str, max_spool_bytes: int, is_recorded: bool = False, track: int = -1,
+    restart_interval_bytes: int = 0, restart_point: str = "",
+) -> AsyncIterator[DecoderProcess]:  # fmt: skip
+    """A child that decodes an audio track (-1: the default one) to channels of `layout`, which ends with the block.
+
+    Of a recorded file it may hold more back before it judges the layout than of one that is being recorded.
 
     About every `restart_interval_bytes` it reports a restart point; it begins at `restart_point`, if not empty.
 
@@ -177,7 +192,8 @@ async def run_decoder(
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-B", "-s", "-m", "processor.decoding", "--messages", "--parent", str(os.getpid()),
-        "--channels", str(channels), "--max-spool-bytes", str(max_spool_bytes),
+        "--layout", layout, "--track", str(track), *(["--recorded"] if is_recorded else []),
+        "--max-spool-bytes", str(max_spool_bytes),
         "--restart-interval-bytes", str(restart_interval_bytes), "--restart-point", restart_point,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=_ROOT, env=environment | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,

@@ -6,7 +6,13 @@ import math
 from collections.abc import Callable
 from typing import Protocol
 
-from processor.decoding.child_protocol import SAMPLE_RATE_HZ, RestartPoint, Source
+from processor.decoding.child_protocol import (
+    ALIGNED_VERSION,
+    RESTART_VERSION,
+    SAMPLE_RATE_HZ,
+    RestartPoint,
+    Source,
+)
 from processor.decoding.containers import FLAC, MP3, MP4, OGG, WAV, WEBM, Container
 
 MAX_HEAD_BYTES = 16 << 20
@@ -116,10 +122,11 @@ class RestartPointFinder:
         # Only where as many samples went in as make whole ones of the output does a fresh resampler give the same.
         step = rate_hz // math.gcd(rate_hz, SAMPLE_RATE_HZ)
         skip = -consumed % step
+        is_aligned = source.delay_samples or source.is_inverted
         self._on_point(RestartPoint(
-            source=source, head_bytes=self._head_bytes, offset_bytes=self._file_offset(boundary),
-            anchor_bytes=self._file_offset(pos), skip_samples=skip, rate_hz=rate_hz,
-            output_samples=produced + (consumed + skip) * SAMPLE_RATE_HZ // rate_hz,
+            version=ALIGNED_VERSION if is_aligned else RESTART_VERSION, source=source, head_bytes=self._head_bytes,
+            offset_bytes=self._file_offset(boundary), anchor_bytes=self._file_offset(pos), skip_samples=skip,
+            rate_hz=rate_hz, output_samples=produced + (consumed + skip) * SAMPLE_RATE_HZ // rate_hz,
             end_bytes=self._end_bytes, pts=pts if self._seeks_by_index else None, serial=int.from_bytes(self._serial),
         ))  # fmt: skip
         self._candidate, self._next_at = None, pos + self._interval_bytes

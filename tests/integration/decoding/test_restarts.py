@@ -14,6 +14,7 @@ from processor.decoding.child_protocol import FAILURE_STATUS, RestartPoint, deco
 from tests.integration.decoding.children import Decoded, decoded
 from tests.integration.decoding.recordings import FORMATS, FRAGMENTED, Format, encoded, index_first
 from tests.support.pcm import talk
+from tests.support.stereo_pairs import delayed
 
 # Every way in which a demuxer finds its place again; rates that need a resampler of each kind, codecs that remember.
 PLAIN_AAC = (("aac_pns", "0"),)
@@ -64,8 +65,7 @@ def restarted(recording: Broken, point: RestartPoint, *cuts: int) -> Decoded:
     given_bytes = recording.data[: point.head_bytes] + recording.data[point.offset_bytes :]
     record = next(json.dumps(one) for one in recording.whole.messages if one.get("anchor_bytes") == point.anchor_bytes)
     assert recording.whole.source is not None
-    channels = str(recording.whole.source.channels)
-    return decoded(given_bytes, "--channels", channels, "--restart-point", record, "--messages", cuts=cuts)
+    return decoded(given_bytes, "--restart-point", record, "--messages", cuts=cuts)
 
 
 @pytest.mark.parametrize(
@@ -99,6 +99,23 @@ def test_synthetic_noise_alone_differs(name: str) -> None:
     assert np.sqrt((error**2).mean()) < 0.05 * np.sqrt((rest**2).mean())
 
 
+@pytest.mark.parametrize("delay_ms", [6.0, -6.0])
+def test_an_aligned_mix_continues_the_same(delay_ms: float) -> None:
+    """SAFE-1: channels that are aligned before they are mixed give the same samples after a restart (MEDIA-4)."""
+    talker = np.concatenate([talk()[:, 0]] * TALKS).astype(np.float64)
+    pair = np.stack([delayed(talker, max(-delay_ms, 0)), -delayed(talker, max(delay_ms, 0))], axis=1)
+    data = encoded(pair.clip(-32_768, 32_767).astype(np.int16), RESTARTED["flac"]._replace(rate_hz=16_000))
+    whole = decoded(data, "--messages", "--restart-interval-bytes", str(len(data) // SHARE))
+    assert whole.source is not None
+    assert (whole.source.channels, whole.source.delay_samples, whole.source.is_inverted) == (1, delay_ms * 16, True)
+    points = [decode_restart_point(json.dumps(one)) for one in whole.messages if one["type"] == "restart"]
+    assert len(points) >= 2
+    for point in points:
+        assert point is not None
+        found = restarted(Broken(data, whole, ()), point)
+        assert np.array_equal(found.samples, whole.samples[point.start_samples :])
+
+
 @settings(max_examples=8, deadline=None)
 @given(st.sampled_from(sorted(RESTARTED)), st.data())
 def test_pieces_never_matter_after_a_restart(name: str, data: st.DataObject) -> None:
@@ -117,7 +134,7 @@ def test_points_are_found_after_a_restart_too(name: str) -> None:
     every = str(len(recording.data) // SHARE)
     options, given_bytes, pcm, restarts = ["--restart-interval-bytes", every], recording.data, b"", 0
     while True:
-        found = decoded(given_bytes, "--messages", "--channels", "1", *options)
+        found = decoded(given_bytes, "--messages", *options)
         assert found.status == 0, found.messages
         points = [one for one in found.messages if one["type"] == "restart"]
         if not points:
@@ -142,9 +159,9 @@ def test_hostile_ends_after_a_restart_fail_in_words(name: str) -> None:
     record = next(one for one in recording.whole.messages if one.get("anchor_bytes") == point.anchor_bytes)
     noise = random.Random(name).randbytes(100_000)
     rest = recording.data[: point.head_bytes] + noise
-    strange = decoded(rest, "--channels", "1", "--restart-point", json.dumps(record))
+    strange = decoded(rest, "--restart-point", json.dumps(record))
     assert strange.status in {0, FAILURE_STATUS}
-    older = decoded(rest, "--channels", "1", "--restart-point", json.dumps({**record, "version": 0}))
+    older = decoded(rest, "--restart-point", json.dumps({**record, "version": 0}))
     assert (older.status, older.pcm) == (FAILURE_STATUS, b"")
     assert "another version" in older.message
 

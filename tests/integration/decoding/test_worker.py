@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventlog.events import SessionEnded, SessionSealed, SourceDescribed, SourceNoted
+from eventlog.events import ChannelsJudged, SessionEnded, SessionSealed, SourceDescribed, SourceNoted
 from eventlog.positions import OPENED, SEALED
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.recordings import recording
@@ -35,12 +35,13 @@ async def test_a_container_becomes_the_facts_of_its_samples(deployment: Deployme
 
 
 async def test_the_description_is_the_second_entry(deployment: Deployment) -> None:
-    """Audio begins with its start and the description, ends with the seal, and every copy of the start knows both."""
+    """Audio begins with its start, the description and the layout of two channels, and ends with the seal (MEDIA-4)."""
     upload = await sent(deployment, recording("ogg", 2))
     await deployment.started()
     await ended([upload])
-    (first, _), (second, described), (last, sealed) = await upload.events()
-    assert (first, second, last) == (OPENED, OPENED.control(), SEALED)
+    (first, _), (second, described), (third, judged), (last, sealed) = await upload.events()
+    assert (first, second, third, last) == (OPENED, OPENED.control(), OPENED.control().control(), SEALED)
+    assert judged == ChannelsJudged(layout="split", is_pinned=True)
     assert isinstance(described, SourceDescribed)
     assert isinstance(sealed, SessionSealed)
     for keys in (upload.keys, upload.upload):

@@ -2,25 +2,39 @@
 
 import asyncio
 
+import numpy as np
 import pytest
 
 from eventlog.events import (
+    ChannelsJudged,
     Finalized,
     HoleFound,
     HoleNoted,
+    Paused,
     SessionEnded,
     SourceDescribed,
     UtteranceFinal,
 )
 from eventlog.positions import OPENED, Position
 from tests.integration.decoding.children import decoded
-from tests.integration.decoding.recordings import recording
+from tests.integration.decoding.recordings import FORMATS, encoded, recording
 from tests.integration.decoding.uploads import Upload, ended, opened, sent
 from tests.support.deployment import Deployment, abandon, held
+from tests.support.pcm import talk
 from tests.support.servers import Server
+from tests.support.stereo_pairs import delayed
 from tests.support.waiting import eventually_async
 
 LEASE_MS = 250
+FIRST_BYTES = 100_000
+"""Of `recording_of_one_talker`: a second and a half, less speech than its layout is judged by."""
+
+
+def recording_of_one_talker() -> bytes:
+    """Nine seconds of a talker as a live WAV: two channels in opposite phase, the second 6 ms late."""
+    talker = talk()[8_000:, 0].astype(np.float64)
+    pair = np.stack([talker, -delayed(talker, 6.0)], axis=1).clip(-32_768, 32_767).astype(np.int16)
+    return encoded(pair, FORMATS["wav of 16 bit"])
 
 
 async def reached(upload: Upload, kind: type, count: int = 1) -> list[Position]:
@@ -71,6 +85,60 @@ async def test_an_early_event_waits_for_the_description(single: Deployment) -> N
     assert positions[1:4] == [
         (OPENED.control(), SourceDescribed), (Position(0, 3), Finalized), (Position(0, 4), HoleFound),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("event", [Finalized(), Paused()], ids=["finalize", "pause"])
+async def test_an_event_while_the_layout_is_open_has_it_judged(single: Deployment, event: Finalized | Paused) -> None:
+    """A finalize or a pause within a talker's first words ends them at its place, in one channel (MEDIA-4)."""
+    data = recording_of_one_talker()
+    upload = await opened(single)
+    await single.started()
+    await upload.send(data[:FIRST_BYTES])
+    await upload.append_event(event)
+    [at] = await reached(upload, type(event))
+    before = await upload.pcm()
+    assert at == Position(len(before) // 2, 1)
+    assert 20_000 < at.offset <= 25_000
+    await upload.send(data[FIRST_BYTES:])
+    await upload.seal()
+    await ended([upload])
+    [judged] = [one for _, one in await upload.events() if isinstance(one, ChannelsJudged)]
+    assert judged == ChannelsJudged(layout="mix", delay_samples=96, is_inverted=True, is_pinned=True)
+
+
+async def test_a_hole_while_the_layout_is_open_keeps_its_place(single: Deployment) -> None:
+    """A hole in bytes whose samples are still held back stands among those samples, not before them (MEDIA-4)."""
+    data = recording_of_one_talker()
+    upload = await opened(single)
+    await upload.send(data[:FIRST_BYTES])
+    await upload._append(upload._head.advanced(4), b'{"event":"hole_found.v1","samples":4}', is_audio=False)
+    await upload.send(data[FIRST_BYTES + 4 :])
+    await upload.seal()
+    await single.started()
+    await ended([upload])
+    [at] = [at for at, event in await upload.events() if isinstance(event, HoleFound)]
+    assert 20_000 < at.offset <= 25_000
+
+
+@pytest.mark.parametrize("pieces", [3, 12])
+async def test_a_takeover_judges_alike(single: Deployment, pieces: int) -> None:
+    """Whenever its worker dies, a stereo recording has the entries of an undisturbed one (MEDIA-4, SAFE-1)."""
+    data = recording_of_one_talker()
+    undisturbed = await sent(single, data)
+    mortal = await single.started(lease_ms=LEASE_MS)
+    await ended([undisturbed])
+    killed = await opened(single)
+    await killed.send(data[: len(data) * pieces // 12])
+    await held(mortal, 1)
+    if pieces > 3:
+        await reached(killed, ChannelsJudged)
+    await abandon(mortal)
+    await single.started(lease_ms=LEASE_MS)
+    await killed.send(data[len(data) * pieces // 12 :])
+    await killed.seal()
+    await ended([killed])
+    assert await undisturbed.pcm() == await killed.pcm()
+    assert (await undisturbed.events())[1:] == (await killed.events())[1:]
 
 
 async def test_lost_bytes_are_a_hole(single: Deployment) -> None:

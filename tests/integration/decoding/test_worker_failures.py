@@ -185,7 +185,7 @@ async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Children that keep ending without a reported reason end the session as failed after a bound (SAFE-3)."""
-    monkeypatch.setattr(decoder_pool, "run_decoder", lambda **_: run_decoder(channels=9, max_spool_bytes=1))
+    monkeypatch.setattr(decoder_pool, "run_decoder", lambda **_: run_decoder(layout="none", max_spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
     await ended([upload])

@@ -29,6 +29,8 @@ UNKNOWN_ID = str(uuid.UUID(int=7, version=4))
     ("encoding=mulaw", "invalid_encoding"),
     ("channels=3", "invalid_channels"),
     ("channels=two", "invalid_channels"),
+    ("track=-1", "invalid_track"),
+    ("track=100", "invalid_track"),
     ("language=", "invalid_language"),
     ("language=en%0A", "invalid_language"),
     ("language=" + "x" * 5000, "invalid_language"),

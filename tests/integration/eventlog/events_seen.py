@@ -59,6 +59,9 @@ AUDIO_EVENTS: dict[str, AudioEvent] = {
         terms=("Dashwood", "Norland Park"), prompt="A novel.", partial_interval_ms=500, layout="mix",
         speech_events=True, numerals=True, profanity_filter=True,
     ),
+    "session_started.v1.recorded": SessionStarted(
+        session_id=SESSION_ID, sample_rate_hz=16_000, channels=0, encoding=CONTAINER, track=1, recorded=True,
+    ),
     "options_changed.v1": OptionsChanged(
         language="de", terms=("Müller",), prompt="", hangover_ms=300, partial_interval_ms=2000,
     ),

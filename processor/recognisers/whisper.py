@@ -136,7 +136,7 @@ class WhisperRecogniser:
             encoded,
             prompts,
             beam_size=_PARTIAL_BEAM if group[0].clip.partial else _BEAM,
-            max_length=len(prompts[0]) + max(most_tokens(job.clip_s) for job in group) + 1,
+            max_length=_max_length(len(prompts[0]), max(most_tokens(job.clip_s) for job in group) + 1),
             no_repeat_ngram_size=_SECOND_LOOK_NO_REPEAT if group[0].decodes else 0,
             suppress_tokens=self._prompts.suppressed,
             return_scores=True,
@@ -150,9 +150,10 @@ class WhisperRecogniser:
     def _encode(self, group: list[_Job], context_s: float) -> Any:  # noqa: ANN401 -- ctranslate2 has no types
         frames = math.ceil(context_s * _FRAMES_PER_S / 2) * 2
         mels = group[0].features.shape[0]
-        batch = np.zeros((len(group), mels, frames), np.float32)
+        batch = np.empty((len(group), mels, frames), np.float32)
         for row, job in zip(batch, group, strict=True):
             width = min(frames, job.features.shape[1])
+            row[:, width:] = job.features.min()  # the floor is silence; zero is a hiss, which Whisper may echo
             row[:, :width] = job.features[:, :width]
         return self._model.encode(batch[0] if len(group) == 1 else batch)
 
@@ -199,6 +200,15 @@ class _Prompts:
             message = f"the model's vocabulary has no {token}"
             raise RecogniserError(message, retryable=False)
         return found
+
+
+def _max_length(prompt_tokens: int, text_tokens: int) -> int:
+    """Return the `max_length` that lets CTranslate2 write so many tokens.
+
+    It writes at most half of `max_length`, and at most `max_length` less the prompt. Measured: 100 gives 50 tokens, 60
+    behind a prompt of 33 gives 28.
+    """
+    return max(2 * text_tokens, text_tokens + prompt_tokens)
 
 
 def _groups(jobs: list[_Job], batch_context_s: float) -> Iterator[list[_Job]]:

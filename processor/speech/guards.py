@@ -10,6 +10,9 @@ from dataclasses import dataclass
 _SILENCE_PROBABILITY = 0.6
 """Whisper's own threshold; measured: noise and silence 0.73 to 0.98, speech under 2 s at most 0.51."""
 
+_CERTAIN_SILENCE_PROBABILITY = 0.8
+"""Above this no words count, however sure. Measured: digital silence 0.90 and above, speech at most 0.58."""
+
 _SILENCE_MEAN_LOGPROB = -0.9
 """No-speech counts only with words this unsure; measured on noise and silence: -0.99 and below."""
 
@@ -25,8 +28,9 @@ _LEAST_MEAN_LOGPROB_SHORT = -0.6
 _MOST_COMPRESSION = 2.2
 """Plain English of up to 20 s compresses at most 1.6 times; loops soon pass 2.2."""
 
-_MOST_TOKENS, _MOST_TOKENS_PER_S = 8, 6.0
-"""Fast speech has five tokens a second; the constant leaves room for a very short clip."""
+_MOST_TOKENS, _MOST_TOKENS_PER_S = 8, 12.0
+"""Digits read as fast as people can take two tokens each, 11 a second; read prose at 1.8 times its pace takes 5.3. The
+constant leaves room for a very short clip."""
 
 _SPARE_TOKENS, _LEAST_TOKENS_PER_VOICED_S = 3, 1.2
 """Slow reading has three tokens a second; the detector takes noise for voice, hence the slack."""
@@ -54,8 +58,10 @@ class Decoded:
 
 def is_silence(decoded: Decoded) -> bool:
     """Return whether the clip holds no words."""
-    return not any(character.isalnum() for character in decoded.text) or (
-        decoded.silence_probability > _SILENCE_PROBABILITY and decoded.mean_logprob < _SILENCE_MEAN_LOGPROB
+    return (
+        not any(character.isalnum() for character in decoded.text)
+        or decoded.silence_probability > _CERTAIN_SILENCE_PROBABILITY
+        or (decoded.silence_probability > _SILENCE_PROBABILITY and decoded.mean_logprob < _SILENCE_MEAN_LOGPROB)
     )
 
 

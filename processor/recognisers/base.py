@@ -56,6 +56,7 @@ class Recognition(msgspec.Struct, frozen=True, kw_only=True):
         words: The text's words in order; empty if the recogniser gives no times, or for a partial.
         language: The language of the text; empty if unknown.
         model: The model that made the text; empty if unknown.
+        marks: The guards that acted on this clip, such as "loop", "unsure" or "tail"; for benchmarks only.
     """
 
     text: str
@@ -64,6 +65,7 @@ class Recognition(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[RecognisedWord, ...] = ()
     language: str = ""
     model: str = ""
+    marks: tuple[str, ...] = ()
 
 
 class Recogniser(Protocol):

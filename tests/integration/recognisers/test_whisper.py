@@ -10,7 +10,6 @@ from benchmarks.wer import word_error_rate
 from processor.recognisers import Clip, Recogniser, RecogniserError, load
 from processor.speech import Segmenter, SegmenterSettings
 from processor.speech.features import RECOGNISER_RATE_HZ
-from processor.speech.guards import Decoded
 
 SENTENCES = clips.sentences()
 
@@ -78,18 +77,12 @@ def test_threads_may_call_at_once(whisper: Recogniser) -> None:
     assert len(set(found)) == 5
 
 
-def test_a_doubtful_text_gets_a_second_look(whisper: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A decoding that a guard doubts is done again with the full window, and the better text is taken."""
-    monkeypatch.setattr("processor.recognisers.whisper.is_doubtful", _doubt_every_first)
+def test_an_unsure_text_gets_a_second_look(whisper: Recogniser, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A greedy text that is less sure than the threshold is decoded again by beams, and the better one is taken."""
+    monkeypatch.setattr("processor.speech.guards.UNSURE_MEAN_LOGPROB", 0.0)
     [found] = whisper.recognise([clip(SENTENCES[3].pcm)])
-    assert found.decodes == 2
+    assert (found.decodes, found.marks) == (2, ("unsure",))
     assert word_error_rate([(SENTENCES[3].words, found.text)]) == 0
-
-
-def _doubt_every_first(decoded: Decoded, clip_s: float, voiced_s: float | None) -> bool:
-    assert decoded.text
-    assert clip_s > 1
-    return voiced_s is None
 
 
 def test_a_missing_model_is_reported(tmp_path: object) -> None:

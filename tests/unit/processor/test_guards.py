@@ -1,6 +1,18 @@
+import numpy as np
 import pytest
 
-from processor.speech.guards import Decoded, better, is_doubtful, is_looping, is_silence
+from processor.speech.guards import (
+    Decoded,
+    better,
+    is_invented,
+    is_looping,
+    is_silence,
+    is_squeezed,
+    is_unsure,
+    squeezed_from,
+    unwritten,
+)
+from processor.speech.voicing import Voicing
 
 
 def decoded(text: str, tokens: int = 10, mean_logprob: float = -0.2, silence_probability: float = 0.05) -> Decoded:
@@ -14,38 +26,50 @@ def decoded(text: str, tokens: int = 10, mean_logprob: float = -0.2, silence_pro
         decoded(""),
         decoded(". . ."),
         decoded("Thank you.", mean_logprob=-1.16, silence_probability=0.97),
+        decoded("you", mean_logprob=-0.4, silence_probability=0.9),
         decoded("What do you want to do?", mean_logprob=-1.43, silence_probability=0.74),
     ],
 )
 def test_silence_has_no_words_or_unsure_ones(nothing: Decoded) -> None:
-    """Mere punctuation is silence, and so are unsure words where the model detects no speech."""
+    """Punctuation alone is silence, and so are words where the model hears no speech or is unsure of them."""
     assert is_silence(nothing)
 
 
 def test_words_are_kept_if_either_mark_of_silence_is_missing() -> None:
     """Sure words are kept where the model doubts that speech is present, and unsure ones where it does not."""
-    assert not is_silence(decoded("Yes.", mean_logprob=-0.3, silence_probability=0.9))
+    assert not is_silence(decoded("Yes.", mean_logprob=-0.3, silence_probability=0.75))
     assert not is_silence(decoded("Yes.", mean_logprob=-1.3, silence_probability=0.5))
 
 
-@pytest.mark.parametrize(
-    ("what", "voiced_s"),
-    [
-        (decoded("unsure", mean_logprob=-1.1), None),
-        (decoded("far too much", tokens=39), None),
-        (decoded("far too little", tokens=2), 5.0),
-        (decoded("no matter " * 12, tokens=24), None),
-        (decoded("No matter. No matter. No matter."), None),
-    ],
-)
-def test_each_mark_of_a_bad_decoding_gets_a_second_look(what: Decoded, voiced_s: float | None) -> None:
-    """Low probability, too many or too few tokens, and repetition each raise doubt."""
-    assert is_doubtful(what, clip_s=5.0, voiced_s=voiced_s)
+def test_only_unsure_texts_get_a_second_look() -> None:
+    """A low mean log probability raises doubt; a plain sentence does not."""
+    assert is_unsure(decoded("Hm, a nursery words.", mean_logprob=-0.7))
+    assert not is_unsure(decoded("He was not an ill-disposed young man."))
 
 
-def test_a_credible_decoding_is_accepted() -> None:
-    """A plain sentence at the pace of speech needs no second look."""
-    assert not is_doubtful(decoded("He was not an ill-disposed young man.", tokens=11), clip_s=3.0, voiced_s=2.8)
+def test_tokens_without_time_are_a_loop() -> None:
+    """Tokens that share a place in the audio were not said; tokens with a place each were, however alike."""
+    said = np.arange(0, 4.4, 0.4)
+    assert not is_squeezed(said)
+    piled = np.concatenate([said[:4], np.full(20, 1.3)])
+    assert is_squeezed(piled)
+    assert squeezed_from(piled) == 4
+    assert not is_squeezed(np.full(5, 1.0))
+
+
+def test_voice_without_words_is_unwritten() -> None:
+    """Over 1.1 s of voice between two tokens, or behind the last, is speech that is missing; a pause is none."""
+    talking = Voicing(np.array([0.2, 6.0]), np.array([4.0, 9.0]))
+    edges_s = np.array([0.0, 0.4, 0.8, 3.0, 6.5, 7.0, 7.4])
+    assert unwritten(edges_s, talking, clip_s=9.0) == [(0.8, 3.0), (3.0, 6.5), (7.0, 9.0)]
+    pausing = Voicing(np.array([0.2, 6.0]), np.array([1.2, 7.4]))
+    assert unwritten(edges_s, pausing, clip_s=9.0) == []
+
+
+def test_tokens_behind_the_clip_are_invented() -> None:
+    """A text with most of its tokens in the silence behind the clip is invented; one or two there may be noise."""
+    assert is_invented([0.2, 2.5, 2.9], clip_s=2.0)
+    assert not is_invented([0.2, 1.1, 2.9], clip_s=2.0)
 
 
 @pytest.mark.parametrize("text", ["very very good", "no, no, no", "he had had enough of it", "a b a b"])

@@ -1,0 +1,80 @@
+"""Where in a clip the voice is, by loudness: finer than a detector of 30 ms frames, and without its hang-over."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from processor.speech.features import RECOGNISER_RATE_HZ, Floats
+
+FRAME_S = 0.01
+"""Length of a frame."""
+
+_FRAME_SAMPLES = int(FRAME_S * RECOGNISER_RATE_HZ)
+_SMALLEST_POWER = 1e-10  # -100 dB, below the rounding of 16-bit samples
+_QUIET_PERCENTILE, _LOUD_PERCENTILE = 10, 95
+_ABOVE_QUIET_DB, _BELOW_LOUD_DB = 9.0, 32.0
+_LEAST_RUN = 3  # frames: shorter sounds are clicks
+_LEAST_PAUSE = 12  # frames: shorter pauses are the closures of stop consonants
+
+
+@dataclass(frozen=True, slots=True)
+class Voicing:
+    """The voiced stretches of a clip, in order.
+
+    Attributes:
+        starts_s: Where each begins.
+        ends_s: Where each ends.
+    """
+
+    starts_s: npt.NDArray[np.float64]
+    ends_s: npt.NDArray[np.float64]
+
+    @property
+    def start_s(self) -> float:
+        """Where the first begins; 0 without any."""
+        return float(self.starts_s[0]) if len(self.starts_s) else 0.0
+
+    @property
+    def end_s(self) -> float:
+        """Where the last ends; 0 without any."""
+        return float(self.ends_s[-1]) if len(self.ends_s) else 0.0
+
+    def between(self, start_s: float, end_s: float) -> float:
+        """Return how many seconds between two times are voiced."""
+        overlap = np.minimum(self.ends_s, end_s) - np.maximum(self.starts_s, start_s)
+        return float(np.maximum(overlap, 0.0).sum())
+
+    def stretches(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
+        """Return the voiced parts between two times, in order."""
+        starts, ends = np.maximum(self.starts_s, start_s), np.minimum(self.ends_s, end_s)
+        return [(float(first), float(last)) for first, last in zip(starts, ends, strict=True) if last > first]
+
+    def start_of(self, time_s: float) -> float:
+        """Return where the stretch begins that holds a time; the time itself if none does."""
+        holds = (self.starts_s <= time_s) & (time_s < self.ends_s)
+        return float(self.starts_s[holds][0]) if holds.any() else time_s
+
+    def end_of(self, time_s: float) -> float:
+        """Return where the stretch ends that reaches up to a time or over it; the time itself if none does."""
+        holds = (self.starts_s < time_s) & (time_s <= self.ends_s)
+        return float(self.ends_s[holds][0]) if holds.any() else time_s
+
+
+def voicing(samples: Floats) -> Voicing:
+    """Return where 16 kHz samples are voiced: 9 dB louder than the quiet frames, and within 32 dB of the loud ones."""
+    count = len(samples) // _FRAME_SAMPLES
+    if not count:
+        return Voicing(np.zeros(0), np.zeros(0))
+    frames = samples[: count * _FRAME_SAMPLES].reshape(count, _FRAME_SAMPLES)
+    loudness_db = 10 * np.log10(np.maximum(np.einsum("ij,ij->i", frames, frames) / _FRAME_SAMPLES, _SMALLEST_POWER))
+    quiet_db, loud_db = np.percentile(loudness_db, [_QUIET_PERCENTILE, _LOUD_PERCENTILE])
+    threshold_db = max(min(quiet_db + _ABOVE_QUIET_DB, loud_db - _ABOVE_QUIET_DB), loud_db - _BELOW_LOUD_DB)
+    edges = np.diff(np.concatenate([[0], (loudness_db > threshold_db).astype(np.int8), [0]]))
+    starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    keep = ends - starts >= _LEAST_RUN
+    starts, ends = starts[keep], ends[keep]
+    if len(starts) > 1:
+        apart = starts[1:] - ends[:-1] >= _LEAST_PAUSE
+        starts, ends = starts[np.append(True, apart)], ends[np.append(apart, True)]  # the outermost stay
+    return Voicing(starts.astype(np.float64) * FRAME_S, ends.astype(np.float64) * FRAME_S)

@@ -73,7 +73,7 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
 
 
 class OptionsChanged(_Event, frozen=True, kw_only=True, tag="options_changed.v1"):
-    """The client changes options; they hold for utterances that begin after this entry. None: unchanged."""
+    """The client changes options, for utterances whose boundary lies at or after this entry. None: unchanged."""
 
     language: str | None = None
     terms: tuple[str, ...] | None = None

@@ -321,7 +321,7 @@ class RunKeys:
 
     @cached_property
     def checkpoint(self) -> str:
-        """Hash: cursor, boundaries, utterance, serial, suspicion, aside, done. Claim scripts. Session TTL."""
+        """Hash: cursor, boundaries, options, utterance, serial, suspicion, aside, done. Claim scripts. Session TTL."""
         return self._key("checkpoint")
 
     @cached_property

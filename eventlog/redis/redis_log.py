@@ -234,7 +234,7 @@ class RedisLog:
                     claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1,
                     checkpoint.serial, str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries),
                     checkpoint.utterance, self._ttl_s, str(commit.trim_before or ""), int(commit.ends),
-                    int(commit.keeps_unarchived), *facts,
+                    int(commit.keeps_unarchived), encode(checkpoint.options) if checkpoint.options else "", *facts,
                 ],
             ))  # fmt: skip
         committed = []

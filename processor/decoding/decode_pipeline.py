@@ -10,7 +10,15 @@ from dataclasses import dataclass
 
 from eventlog.appender import CHUNK_BYTES
 from eventlog.codec import UndecodableEventError, decode_audio_event
-from eventlog.events import AudioEvent, Finalized, HoleFound, ProvisionalRequested, SessionSealed
+from eventlog.events import (
+    AudioEvent,
+    Finalized,
+    HoleFound,
+    OptionsChanged,
+    Paused,
+    ProvisionalRequested,
+    SessionSealed,
+)
 from eventlog.keys import SessionKeys
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
@@ -235,7 +243,7 @@ class DecodePipeline:
             return
         if isinstance(event, HoleFound):
             event = HoleFound(samples=0)  # bytes are missing, of an unknown amount of audio
-        elif not isinstance(event, Finalized | ProvisionalRequested):
+        elif not isinstance(event, Finalized | Paused | OptionsChanged | ProvisionalRequested):
             return
         written_bytes = await child.wait_consumed(self._fed_bytes)
         while not self._has_output_ended and (written_bytes is None or self._output_bytes < written_bytes):

@@ -134,7 +134,8 @@ class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     """Last entry of an audio stream, or of an upload."""
 
     reason: str
-    """``stop`` (the client), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest duration), or ``failed``."""
+    """``stop`` (the client), ``closed`` (its connection), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest
+    duration), or ``failed``."""
     offset_samples: int
     """The true offset of the end (of an upload: in bytes), since the entry's id is the largest one."""
     detail: str = ""

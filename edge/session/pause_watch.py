@@ -49,7 +49,7 @@ class PauseWatch:
         return len(self._silent)
 
     def expect(self, stream: SessionKeys, epoch: int, head: Position, *, within_s: float) -> None:
-        """State a pause in `within_s`, unless `stream` continues after `head` by then, or this is called again for it."""
+        """State a pause in `within_s`, unless `stream` continues after `head` by then or this is called for it again."""
         now = time.monotonic()
         self._silent[stream] = _Silence(epoch, head, now, now + within_s)
 
@@ -78,7 +78,7 @@ class PauseWatch:
             for stream, one in due
         ]  # fmt: skip
         try:
-            # Refused where the stream has more by now; without an answer it is made again, and refused if it was written.
+            # Refused where the stream has more by now. Without an answer it is made again, and refused if it was done.
             await self._log.append(appends)
         except LogUnavailableError as error:
             given_up = [stream for stream, one in due if now - one.due_at > self._outage_timeout_s]

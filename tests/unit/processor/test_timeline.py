@@ -218,7 +218,8 @@ def test_options_changed_between_a_hole_and_its_boundary_are_not_lost() -> None:
     entries = story.entries()
     decisions = fed(Timeline(story.start, Checkpoint()), entries)
     number = next(number for number, one in enumerate(decisions, 1) if one.hole)
-    languages = [one.utterance.options.language for one in decisions[number:] if one.utterance and one.utterance.options]
+    later = [one.utterance.options for one in decisions[number:] if one.utterance]
+    languages = [options.language for options in later if options]
     assert languages
     assert set(languages) == {"de"}
     assert seen(resumed(story, entries, decisions[number - 1])) == seen(decisions[number:])

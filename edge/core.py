@@ -13,7 +13,9 @@ from edge.session.append_batcher import AppendBatcher
 from edge.session.lifecycle import State
 from edge.session.memory_watermarks import MemoryWatermarks
 from edge.session.opener import Opener
+from edge.session.pause_watch import PauseWatch
 from edge.session.reservations import Reservation, Reservations
+from edge.session.session_closer import SessionCloser
 from edge.session.upload_credit import UploadCredit
 from edge.settings import EdgeSettings
 from edge.streams.fan_out import FanOut
@@ -29,7 +31,7 @@ from eventlog.service import ServiceTasks, periodically
 from eventlog.work import heartbeats
 
 SWEEP_S = 0.1
-"""Between two sweeps for acks that wait for a further chunk; a client that paused gets its ack soon after."""
+"""Between two sweeps for acks that wait for a further chunk, and for pauses: little against the time that is one."""
 
 EXPIRY_SWEEP_S = 1.0
 """Between two sweeps for connections whose token expired too long ago; the bound is meant in minutes."""
@@ -75,6 +77,12 @@ class EdgeCore:
             tenant_limit=settings.max_sessions_per_tenant,
         )  # fmt: skip
         self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics, watermarks=self.watermarks)
+        outage_timeout_s = settings.redis_outage_timeout_s
+        self.pauses = PauseWatch(log, outage_timeout_s=outage_timeout_s)
+        self.closer = SessionCloser(
+            log, self.release, grace_s=settings.close_grace_s, outage_timeout_s=outage_timeout_s,
+            on_end=self.metrics.count_ended,
+        )  # fmt: skip
         self.connections: set[Connection] = set()
         self.is_draining = False
         self._tasks = ServiceTasks()
@@ -93,7 +101,9 @@ class EdgeCore:
         spawn("fan-out", self.fanout.wait())
         spawn("memory watermarks", self.watermarks.run())
         for name, period_s, work in (
-            ("ack sweep", SWEEP_S, self._sweep_connections),
+            ("connection sweep", SWEEP_S, self._sweep_connections),
+            ("pause sweep", SWEEP_S, self.pauses.sweep),
+            ("close sweep", SWEEP_S, self.closer.sweep),
             ("reservation renewal", self.settings.reservation_ttl_s / 3, self._renew_reservations),
             ("heartbeat", HEARTBEAT_S, self._write_heartbeat),
             ("event stream sweep", self.streams.sweep_s, self.streams.sweep),

@@ -39,6 +39,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True):
     max_upload_bytes: int = 2_147_483_648
     max_upload_ahead_bytes: int = 64 << 20
     max_session_s: float = 14_400.0
+    pause_ms: int = 2_000
+    close_grace_s: float = 10.0
     webhook_allow_private: bool = False
     ready_stale_s: float = 15.0
     sse_keepalive_s: float = 15.0

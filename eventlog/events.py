@@ -77,7 +77,7 @@ class SessionStarted(_Event, frozen=True, kw_only=True, tag="session_started.v1"
 
 
 class OptionsChanged(_Event, frozen=True, kw_only=True, tag="options_changed.v1"):
-    """The client changes options; they hold for utterances that begin after this entry. None: unchanged."""
+    """The client changes options, for utterances whose boundary lies at or after this entry. None: unchanged."""
 
     language: str | None = None
     terms: tuple[str, ...] | None = None
@@ -138,7 +138,8 @@ class SessionSealed(_Event, frozen=True, kw_only=True, tag="session_sealed.v1"):
     """Last entry of an audio stream, or of an upload."""
 
     reason: str
-    """``stop`` (the client), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest duration), or ``failed``."""
+    """``stop`` (the client), ``closed`` (its connection), ``idle`` (a sweep), ``deleted``, ``limit`` (the longest
+    duration), or ``failed``."""
     offset_samples: int
     """The true offset of the end (of an upload: in bytes), since the entry's id is the largest one."""
     detail: str = ""

@@ -212,7 +212,7 @@ class SessionKeys:
 
     @cached_property
     def session(self) -> str:
-        """Hash: guard ("epoch head"), seen_ms, token, start, archived. Open, resume, append, seal. Session TTL."""
+        """Hash: guard ("epoch head"), seen_ms, closes, token, start, archived. Open, append, seal. Session TTL."""
         return f"{self._prefix}:session:{self.session_id}"
 
     @cached_property
@@ -321,7 +321,7 @@ class RunKeys:
 
     @cached_property
     def checkpoint(self) -> str:
-        """Hash: cursor, boundaries, utterance, serial, suspicion, aside, done. Claim scripts. Session TTL."""
+        """Hash: cursor, boundaries, options, utterance, serial, suspicion, aside, done. Claim scripts. Session TTL."""
         return self._key("checkpoint")
 
     @cached_property

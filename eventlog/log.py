@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
-from eventlog.events import Fact, SessionStarted
+from eventlog.events import Fact, OptionsChanged, SessionStarted
 from eventlog.keys import LIVE_QUEUE, QueueKeys, RunKeys, SessionKeys
 from eventlog.positions import Position
 
@@ -111,6 +111,8 @@ class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
     """The next utterance's number."""
     serial: int = 0
     """How many commits the run has had, which a commit states as expected."""
+    options: OptionsChanged | None = None
+    """What the client has changed of its start's options, up to the earliest boundary: those entries may be trimmed."""
     suspicion: int = 0
     """Its suspicion count: takeovers after a worker's death since the last commit."""
     done: bool = False

@@ -151,18 +151,21 @@ class ActiveRun:
 
     def clip(self, utterance: Utterance, *, partial: bool = False) -> Clip:
         """An utterance as recognisers take it; `partial` while it is open."""
+        options = utterance.options or self.start
         return Clip(
-            pcm=utterance.pcm, sample_rate_hz=self.start.sample_rate_hz, language=self.start.language,
-            partial=partial, voiced_ms=utterance.voiced_ms, model=self.start.model, terms=self.start.terms,
-            prompt=self.start.prompt,
+            pcm=utterance.pcm, sample_rate_hz=self.start.sample_rate_hz, language=options.language,
+            partial=partial, voiced_ms=utterance.voiced_ms, model=options.model, terms=options.terms,
+            prompt=options.prompt,
         )  # fmt: skip
 
     def reference(self, channel: int, utterance: Utterance) -> Reference:
         """Where another worker finds an utterance of this run, and the settings that its recogniser needs."""
+        options = utterance.options or self.start
         return Reference(
             channel=channel, channels=self.timeline.channels,
             start_samples=utterance.start_samples, end_samples=utterance.end_samples,
-            sample_rate_hz=self.start.sample_rate_hz, language=self.start.language, voiced_ms=utterance.voiced_ms,
+            sample_rate_hz=self.start.sample_rate_hz, language=options.language, voiced_ms=utterance.voiced_ms,
+            model=options.model, terms=options.terms, prompt=options.prompt,
         )  # fmt: skip
 
     def next_commit(self, *, retention_samples: int, keeps_unarchived: bool = False) -> Commit | None:
@@ -190,8 +193,9 @@ class ActiveRun:
             return None
         self.committing = count
         checkpoint = Checkpoint(
-            cursor=last.cursor, boundaries=last.boundaries, utterance=utterances, serial=self.checkpoint.serial + 1
-        )
+            cursor=last.cursor, boundaries=last.boundaries, utterance=utterances, serial=self.checkpoint.serial + 1,
+            options=last.options,
+        )  # fmt: skip
         keep_from_samples = before_samples - retention_samples
         # A replay's audio is not its own to free.
         trims = (

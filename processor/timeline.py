@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -12,6 +13,8 @@ from eventlog.codec import decode_audio_event
 from eventlog.events import (
     Finalized,
     HoleFound,
+    OptionsChanged,
+    Paused,
     ProvisionalRequested,
     SessionSealed,
     SessionStarted,
@@ -20,6 +23,8 @@ from eventlog.events import (
 from eventlog.log import AudioEntry, Checkpoint
 from eventlog.positions import Position
 from processor.speech import Boundary, OpenSpeech, Segmenter, SegmenterSettings, Utterance
+from processor.speech.options import merge_changes, options_in_force
+from processor.speech.settings import BOUNDARY_GRID_MS
 
 _SAMPLE_BYTES = 2  # 16-bit PCM, the only encoding the log holds
 
@@ -38,6 +43,7 @@ class Decision:
         source: The recording's description, or None.
         request: Names a request for a provisional answer, or empty; it moves no boundary, and makes no fact.
         open_utterances: Each channel's open utterance at that point, as (channel, utterance); for a request alone.
+        options: What the client has changed of its start's options up to the earliest boundary.
     """
 
     cursor: Position
@@ -49,6 +55,7 @@ class Decision:
     source: SourceDescribed | None = None
     request: str = ""
     open_utterances: tuple[tuple[int, Utterance], ...] = ()
+    options: OptionsChanged | None = None
 
 
 class Timeline:
@@ -61,17 +68,32 @@ class Timeline:
             msgspec.ValidationError: if this build does not know the pinned segmenter settings.
             ValueError: if the pinned settings or the checkpoint are out of range.
         """
+        self._start = start
         self._settings = msgspec.convert(start.segmenter, SegmenterSettings)
         self._rate_hz = start.sample_rate_hz
+        self._grid_samples = start.sample_rate_hz * BOUNDARY_GRID_MS // 1000
+        self._changes = [(0, checkpoint.options)] if checkpoint.options else []
         boundaries = checkpoint.boundaries or (0,) * start.channels
         self._segment_from(boundaries)
         self._checkpoint_cursor = checkpoint.cursor
         self.cursor = Position(min(boundaries), 0) if checkpoint.boundaries else Position(0, 0)
         """The last entry read; reading continues after it."""
+        if self.cursor.offset - self._grid_samples < checkpoint.cursor.offset < self.cursor.offset:
+            # A hole's boundary lies up to 10 ms behind its end, and entries between the two have not been read.
+            self.cursor = checkpoint.cursor
         self.has_ended = False
 
     _segmenters: list[Segmenter]  # one a channel; none until a recording is described
     _boundaries: list[int]
+    _changes: list[tuple[int, OptionsChanged]]
+    """What the client has changed: each change together with all before it, and from which boundary on, in samples.
+
+    Of those that the earliest boundary has passed the last one is kept.
+    """
+
+    def speech_starts(self) -> list[int | None]:
+        """Where each channel's open utterance begins, in samples; None between utterances."""
+        return [segmenter.speech_start_samples for segmenter in self._segmenters]
 
     @property
     def channels(self) -> int:
@@ -97,7 +119,11 @@ class Timeline:
             decisions = []
             for boundary in segmenters[0].feed(pcm):
                 self._boundaries[0] = boundary.position_samples
-                decisions.append(Decision(position, (boundary.position_samples,), 0, boundary.utterance))
+                at, utterance = (boundary.position_samples,), boundary.utterance
+                decisions.append(
+                    self._decided(position, at, 0, utterance) if self._changes
+                    else Decision(position, at, 0, utterance)
+                )  # fmt: skip
         else:
             decisions = self._feed_channels(position, pcm)
         self.cursor = position
@@ -123,7 +149,9 @@ class Timeline:
 
     def _segment_from(self, boundaries: Sequence[int]) -> None:
         """Segment as many channels as `boundaries` has, each from its boundary."""
-        self._segmenters = [Segmenter(self._settings, self._rate_hz, at) for at in boundaries]
+        changed = self._changes[-1][1] if self._changes else None
+        options = options_in_force(self._start, self._settings.hangover_ms, changed)
+        self._segmenters = [Segmenter(self._settings, self._rate_hz, at, options) for at in boundaries]
         self._boundaries = list(boundaries)
 
     def _feed_channels(self, position: Position, pcm: bytes) -> list[Decision]:
@@ -144,28 +172,32 @@ class Timeline:
         return decisions + [self._decision(boundary, channel, position) for boundary, channel in boundaries]
 
     def _feed_event(self, entry: AudioEntry) -> list[Decision]:
-        if entry.position <= self._checkpoint_cursor or entry.event is None:
+        if entry.event is None:
             return []
         position, event = entry.position, decode_audio_event(entry.event)
+        if isinstance(event, OptionsChanged):
+            self._change_options(event, position.offset)  # also at or before the checkpoint, whose options end earlier
+        if position <= self._checkpoint_cursor:
+            return []
         decisions: list[Decision] = []
         match event:
-            case Finalized():
+            case Finalized() | Paused():
                 decisions = self._decide_channels(Segmenter.flush, position)
             case HoleFound(samples=0):
                 # A container's bytes were lost, which may have been any amount of audio: set a boundary there.
                 decisions = self._decide_channels(Segmenter.flush, self.cursor)
                 hole = (position.offset, position.offset)
-                decisions.append(Decision(position, tuple(self._boundaries), hole=hole))
+                decisions.append(self._decided(position, tuple(self._boundaries), hole=hole))
             case HoleFound():
                 decisions = self._skip(position.offset, position)
             case SourceDescribed():
                 # A recording is described before its first sample, and begins with as many channels as it has.
                 self._segment_from((0,) * event.channels)
-                decisions = [Decision(position, tuple(self._boundaries), source=event)]
+                decisions = [self._decided(position, tuple(self._boundaries), source=event)]
             case ProvisionalRequested(request=request):
                 utterances = tuple(self.open_utterances())
                 boundaries = tuple(self._boundaries)
-                decisions = [Decision(position, boundaries, request=request, open_utterances=utterances)]
+                decisions = [self._decided(position, boundaries, request=request, open_utterances=utterances)]
             case SessionSealed():
                 decisions = self._end(event, position)
         return decisions
@@ -175,7 +207,18 @@ class Timeline:
         # Only the end itself consumes the entry: a worker that resumes from an earlier checkpoint reads it once more.
         decisions += self._decide_channels(Segmenter.close, self.cursor)
         self.has_ended = True
-        return [*decisions, Decision(position, tuple(self._boundaries), sealed=event)]
+        return [*decisions, self._decided(position, tuple(self._boundaries), sealed=event)]
+
+    def _change_options(self, event: OptionsChanged, at_samples: int) -> None:
+        """Change the options from the first boundary at or after the event on; read again, it changes nothing."""
+        changed = merge_changes(self._changes[-1][1] if self._changes else None, event)
+        from_samples = at_samples // self._grid_samples * self._grid_samples
+        passed = [one for one in self._changes if one[0] <= min(self._boundaries, default=0)]
+        later = [one for one in self._changes if one[0] > min(self._boundaries, default=0)]
+        self._changes = [*passed[-1:], *later, (from_samples, changed)]
+        options = options_in_force(self._start, self._settings.hangover_ms, changed)
+        for segmenter in self._segmenters:
+            segmenter.change_options(options, from_samples)
 
     def _skip(self, end_samples: int, position: Position) -> list[Decision]:
         """Decide a hole, if audio up to `end_samples` is missing, after the utterances that it cuts off."""
@@ -192,7 +235,7 @@ class Timeline:
         # Only the hole itself moves the boundaries past it; after a crash before its commit it is found again.
         decisions = [self._decision(one, channel, self.cursor) for one, channel in boundaries if one.utterance]
         self._boundaries = [segmenter.boundary_samples for segmenter in self._segmenters]
-        return [*decisions, Decision(position, tuple(self._boundaries), hole=(missing_from, end_samples))]
+        return [*decisions, self._decided(position, tuple(self._boundaries), hole=(missing_from, end_samples))]
 
     def _decide_channels(self, act: Callable[[Segmenter], list[Boundary]], position: Position) -> list[Decision]:
         boundaries = self._collect(act)
@@ -211,7 +254,16 @@ class Timeline:
 
     def _decision(self, boundary: Boundary, channel: int, cursor: Position) -> Decision:
         self._boundaries[channel] = boundary.position_samples
-        return Decision(cursor, tuple(self._boundaries), channel, boundary.utterance)
+        return self._decided(cursor, tuple(self._boundaries), channel, boundary.utterance)
+
+    def _decided(self, cursor: Position, boundaries: tuple[int, ...], channel: int = 0,
+                 utterance: Utterance | None = None, **more: Any) -> Decision:  # noqa: ANN401 - fields of `Decision`
+        """A decision, with what the client has changed up to its earliest boundary."""
+        if not self._changes:
+            return Decision(cursor, boundaries, channel, utterance, **more)
+        earliest = min(boundaries, default=0)
+        passed = [changed for from_samples, changed in self._changes if from_samples <= earliest]
+        return Decision(cursor, boundaries, channel, utterance, **more, options=passed[-1] if passed else None)
 
 
 def _position_then_channel(item: tuple[Boundary, int]) -> tuple[int, int]:

@@ -52,7 +52,7 @@ class LiveResults(msgspec.Struct, kw_only=True):
     """The results cover all audio that the session had at the time of the request."""
     ended: bool
     reason: str | None
-    """Reason of the end: `stop`, `limit`, `idle`, `deleted`."""
+    """Reason of the end: `stop`, `closed`, `limit`, `idle`, `deleted`."""
     results: list[LiveResult]
     transcript: str
     """The finals' texts, joined."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 import uuid
 
 from starlette.requests import Request
@@ -18,6 +19,7 @@ from edge.ingest.one_shot import remaining_bytes
 from edge.ingest.result_waiter import ResultWaiter
 from edge.ingest.session_lease import SessionLease
 from edge.ingest.upload_reader import UploadReader
+from edge.session.pause_detector import expected_pause_s
 from edge.session.reservations import Reservation
 from edge.session.uplink import frame_bytes_of
 from eventlog.events import CONTAINER, ProvisionalRequested, SessionStarted
@@ -79,12 +81,14 @@ class SessionAppend:
         if (at_bytes or 0) % frame_bytes or (reader.is_complete and len(reader.head) % frame_bytes):
             raise _cut_sample(frame_bytes)
         at, rest, end = at_bytes, b"", self.end_bytes if at_bytes is None else at_bytes
+        began_s = time.monotonic()
         async for part in reader.stream():
             data = rest + part
             whole_bytes = len(data) - len(data) % frame_bytes
             rest = data[whole_bytes:]
             remaining = remaining_bytes(self._core, self.start, self._appender)
             end = await self._appender.append(data[: min(whole_bytes, remaining)], at)
+            self._expect_pause(reader.size_bytes, began_s)
             at = None if at is None else at + whole_bytes
             if whole_bytes > remaining:
                 await self.end("limit")
@@ -105,6 +109,7 @@ class SessionAppend:
             await self.append_chunk(reader, at_bytes)
             request = uuid.uuid4().hex
             await self._appender.append_event(ProvisionalRequested(request=request))
+            self._expect_pause(reader.size_bytes, time.monotonic())
             return await waiter.wait_for_answer(request, self._core.settings.result_timeout_s)
 
     async def end(self, reason: str) -> None:
@@ -113,9 +118,20 @@ class SessionAppend:
         Raises:
             ApiError: as `LogAppender.seal`.
         """
+        self._core.pauses.forget(self._appender.keys)
         if await self._appender.seal(reason):
             self._core.metrics.count_ended(reason)
         await self._core.release(self._reservation)
+
+
+    def _expect_pause(self, size_bytes: int, began_s: float) -> None:
+        """Expect the next audio, `size_bytes` having come since `began_s`: a pause is stated if it does not come."""
+        pause_ms, appender, start = self._core.settings.pause_ms, self._appender, self.start
+        if pause_ms:
+            # A request that lasts as long as its audio is spoken; one with a whole chunk is followed by another.
+            audio_s = size_bytes / frame_bytes_of(start) / start.sample_rate_hz - (time.monotonic() - began_s)
+            within_s = expected_pause_s(pause_ms, None if start.encoding == CONTAINER else max(0.0, audio_s))
+            self._core.pauses.expect(appender.keys, appender.epoch, appender.head, within_s=within_s)
 
 
 async def find(core: EdgeCore, principal: Principal, session_id: str) -> SessionAppend:

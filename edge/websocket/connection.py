@@ -18,11 +18,13 @@ from edge.session.uplink import BYTES_PER_SAMPLE, Seal, Uplink, frame_bytes_of
 from edge.streams.fan_out import FeedCursor, Subscriber
 from edge.websocket import messages
 from edge.websocket.catch_up import CatchUp
+from edge.websocket.epoch_renewal import renew_epoch
 from edge.websocket.host import ConnectionHost
 from edge.websocket.outbox import Outbox
+from edge.websocket.presence import Presence
 from edge.websocket.session_result import SessionResult
 from eventlog.events import CONTAINER, Finalized
-from eventlog.log import Code, LogUnavailableError
+from eventlog.log import Code
 from eventlog.positions import START, Position
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -36,8 +38,7 @@ MAX_ERRORS = 20
 CONTAINER_ACK_BYTES = 4096
 """Of a container between two acks: some 250 ms of what browsers record."""
 
-RESUME_PAUSE_S = 0.1
-"""Between two tries to resume a session again, while Redis is away."""
+_OPEN = frozenset({State.CREATED, State.ACTIVE})
 
 _REFUSALS: dict[Code, tuple[ErrorCode, str]] = {
     Code.GONE: (errors.SESSION_GONE, "the session is gone"),
@@ -70,8 +71,11 @@ class Connection(Subscriber, AppendObserver):
             frame_bytes=frame_bytes, resend_buffer_bytes=int(settings.resend_buffer_s * bytes_per_s),
         )  # fmt: skip
         self.source = AppendSource(self.uplink, self)
-        self.cursor = FeedCursor(session.keys.run(), START, self)
         self._is_container = start.encoding == CONTAINER
+        self._presence = Presence(
+            host, session, self.source, bytes_per_s=0 if self._is_container else bytes_per_s, now=time.monotonic()
+        )
+        self.cursor = FeedCursor(session.keys.run(), START, self)
         ack_samples = int(settings.ack_interval_ms * start.sample_rate_hz / 1000)
         self._ack_samples = CONTAINER_ACK_BYTES if self._is_container else ack_samples
         limit_samples = int(settings.max_session_s * start.sample_rate_hz)
@@ -86,7 +90,6 @@ class Connection(Subscriber, AppendObserver):
         self._is_paused = False
         """The socket is read no further until the log has taken more."""
         self._errors = 0
-        self._finalized_at_bytes = -1
         self._is_too_long = False
         self._catch_up = CatchUp(host.fanout, self.cursor, outbox, bound=settings.max_outbox_messages)
         self._result = SessionResult(host.fanout, self.cursor, lambda: host.read_transcript(session.keys.run()))
@@ -105,7 +108,9 @@ class Connection(Subscriber, AppendObserver):
             if session.is_resumed:
                 await self._catch_up.begin(session.next_utterance)
             self._host.fanout.add(self.cursor)
-            await self._receive_all()
+            disconnect = await self._receive_all()
+            if self.state in _OPEN:
+                self._presence.leave(disconnect)
         finally:
             self._host.fanout.remove(self.cursor)
             self.source.is_abandoned = True
@@ -131,7 +136,9 @@ class Connection(Subscriber, AppendObserver):
         self.fail(errors.GOING_AWAY, f"resume elsewhere; durable up to offset {self.uplink.acked_samples}")
 
     def sweep(self, now: float) -> None:
-        """Send the ack that would wait for a further chunk, and more of the events that a resume has missed."""
+        """State a pause, send the ack that would wait for a further chunk, and more of what a resume has missed."""
+        if self.state in _OPEN:
+            self._presence.look(now, self._moved_at)
         if self.outbox.acked_samples != self.uplink.acked_samples and now - self._moved_at >= self._ack_s:
             self.outbox.post_ack(self.uplink.acked_samples)
         if not self._catch_up.advance(now):
@@ -139,7 +146,8 @@ class Connection(Subscriber, AppendObserver):
 
     # From the socket
 
-    async def _receive_all(self) -> None:
+    async def _receive_all(self) -> MutableMapping[str, Any]:
+        """Take all messages up to the disconnect, which is returned."""
         self._fast_path.tap(self.take_audio)
         receive, uplink = self._receive, self.uplink
         while True:
@@ -148,7 +156,7 @@ class Connection(Subscriber, AppendObserver):
             if data is not None:
                 self.take_audio(data)
             elif message["type"] == "websocket.disconnect":
-                return
+                return message
             else:
                 self._take_text(message["text"])
             while uplink.unacked_bytes > self._max_unacked_bytes and self.state is not State.CLOSED:
@@ -210,8 +218,7 @@ class Connection(Subscriber, AppendObserver):
             self.uplink.add_control(Seal("stop"))
             self._enqueue(self.source, 0)
             self._begin_end()
-        elif self._finalized_at_bytes != self.uplink.received_bytes:  # a second boundary at the same place is none
-            self._finalized_at_bytes = self.uplink.received_bytes
+        elif self._presence.finalize():
             self.uplink.add_control(Finalized())
             self._enqueue(self.source, 0)
 
@@ -274,19 +281,8 @@ class Connection(Subscriber, AppendObserver):
 
     async def _resume_session(self) -> None:
         """Raise the epoch again after the log lost this connection's own resume in a failover."""
-        session = self.session
-        while self.state is not State.CLOSED:
-            try:
-                opened = await self._host.log.resume(session.stream, session.token_hash)
-            except LogUnavailableError:
-                await asyncio.sleep(RESUME_PAUSE_S)
-                continue
-            if opened.code is Code.OK:
-                self.uplink.resume(opened.epoch, opened.head)
-                self._enqueue(self.source, 0)
-            else:
-                self.fail(*_REFUSALS[Code.GONE])
-            return
+        if not await renew_epoch(self._host, self.session, self.source, lambda: self.state is State.CLOSED):
+            self.fail(*_REFUSALS[Code.GONE])
 
     async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
         """Do `work` of this connection; a defect in it ends the connection, and is never silent."""
@@ -370,14 +366,11 @@ class Connection(Subscriber, AppendObserver):
 
     def _send_end_error(self) -> tuple[int, str]:
         """Send the error that ended the session, if one did; returns close code and reason."""
-        match "limit" if self._is_too_long else messages.read_end_reason(self._result.end_body):
-            case "failed":
-                error_code, message = self._result.failure, messages.read_end_detail(self._result.end_body)
-            case "limit":
-                limit_s = self._host.settings.max_session_s
-                error_code, message = errors.SESSION_TOO_LONG, f"a session has at most {limit_s:g} s of audio"
-            case _:
-                return 1000, ""
+        reason = "limit" if self._is_too_long else messages.read_end_reason(self._result.end_body)
+        found = self._result.find_error(reason, max_session_s=self._host.settings.max_session_s)
+        if found is None:
+            return 1000, ""
+        error_code, message = found
         self._host.metrics.count_error(error_code)
         self.outbox.post_last(error_message(error_code, message))
         return (error_code.close, error_code.code) if error_code.fatal else (1000, "")

@@ -6,7 +6,9 @@ from typing import Protocol
 
 from edge.metrics import EdgeMetrics
 from edge.session.append_batcher import AppendBatcher
+from edge.session.pause_watch import PauseWatch
 from edge.session.reservations import Reservation
+from edge.session.session_closer import SessionCloser
 from edge.settings import EdgeSettings
 from edge.streams.fan_out import FanOut
 from eventlog.keys import RunKeys
@@ -21,6 +23,8 @@ class ConnectionHost(Protocol):
     log: RedisLog
     batcher: AppendBatcher
     fanout: FanOut
+    pauses: PauseWatch
+    closer: SessionCloser
 
     async def release(self, reservation: Reservation) -> None:
         """Free an ended session's reservation."""

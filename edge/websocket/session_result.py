@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from edge import errors
 from edge.errors import ErrorCode
 from edge.streams.fan_out import FanOut, FeedCursor
+from edge.websocket import messages
 from eventlog.log import LogUnavailableError
 
 POLL_S = 1.0
@@ -34,10 +35,14 @@ class SessionResult:
         self._is_stitched = asyncio.Event()
         self._is_quarantined = False
 
-    @property
-    def failure(self) -> ErrorCode:
-        """The error code of a session that failed."""
-        return errors.QUARANTINED if self._is_quarantined else errors.INVALID_AUDIO
+    def find_error(self, reason: str, *, max_session_s: float) -> tuple[ErrorCode, str] | None:
+        """The error, and its message, of a session that ended for `reason`; None if that is no error."""
+        if reason == "failed":
+            error_code = errors.QUARANTINED if self._is_quarantined else errors.INVALID_AUDIO
+            return error_code, messages.read_end_detail(self.end_body)
+        if reason == "limit":
+            return errors.SESSION_TOO_LONG, f"a session has at most {max_session_s:g} s of audio"
+        return None
 
     def take_end(self, body: str) -> None:
         """The feed ended with `body`."""

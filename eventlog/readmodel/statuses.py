@@ -69,6 +69,7 @@ _decoder = msgspec.json.Decoder(StatusMessage)
 
 _ENDINGS = {
     "idle": "Ended after a long silence",
+    "closed": "Ended after its client had closed the connection",
     "limit": "Ended at the longest duration that a session may have",
 }
 

@@ -30,6 +30,12 @@ KEYS_PER_READ = 250
 CHUNKS_PER_READ = 256
 """A catch-up takes at most this many entries per stream and call, however small they are."""
 
+CLOSED = "closed"
+"""Reason of the end of a session whose client closed its connection and did not resume it."""
+
+NEVER_IDLE_MS = 10**15
+"""No session is idle for thousands of years: only a deadline ends it."""
+
 _FIRST_GUESS_CHUNK_BYTES = 3200  # 100 ms of 16 kHz mono, what most clients send
 
 
@@ -234,7 +240,7 @@ class RedisLog:
                     claim.entry_id, claim.consumer, claim.deliveries, keys.member, checkpoint.serial - 1,
                     checkpoint.serial, str(checkpoint.cursor), msgspec.json.encode(checkpoint.boundaries),
                     checkpoint.utterance, self._ttl_s, str(commit.trim_before or ""), int(commit.ends),
-                    int(commit.keeps_unarchived), *facts,
+                    int(commit.keeps_unarchived), encode(checkpoint.options) if checkpoint.options else "", *facts,
                 ],
             ))  # fmt: skip
         committed = []
@@ -272,13 +278,32 @@ class RedisLog:
         return code
 
     async def seal_many(self, sessions: Sequence[SessionKeys], reason: str, *, idle_ms: int = 0) -> list[Code]:
-        """As `seal`, of many sessions in one round trip; UNKNOWN for those whose node can't be reached."""
-        event = encode(SessionSealed(reason=reason, offset_samples=0))
-        calls = [Call(script("seal_session"), [keys.session, keys.audio], [idle_ms, event]) for keys in sessions]
+        """As `seal`, of many sessions in one round trip; UNKNOWN for those whose node can't be reached.
+
+        With `idle_ms` a session is ended as well whose deadline, by `begin_close`, has passed, and as CLOSED.
+        """
+        events = [encode(SessionSealed(reason=one, offset_samples=0)) for one in (reason, CLOSED)]
+        calls = [Call(script("seal_session"), [keys.session, keys.audio], [idle_ms, *events]) for keys in sessions]
         return [
             Code.UNKNOWN if isinstance(answer, LogUnavailableError) else Code(answer[0])
             for answer in await self.server.run_many(calls)
         ]
+
+
+    async def begin_close(self, sessions: Sequence[tuple[SessionKeys, int]], *, grace_ms: int) -> list[Code]:
+        """Have sessions, each under its epoch, end in `grace_ms` by Redis's clock unless they are resumed.
+
+        OK, GONE, SEALED, SUPERSEDED if it is resumed already, or UNKNOWN where a node can't be reached.
+        """
+        calls = [Call(script("close_session"), [keys.session], [epoch, grace_ms]) for keys, epoch in sessions]
+        return [
+            Code.UNKNOWN if isinstance(answer, LogUnavailableError) else Code(answer)
+            for answer in await self.server.run_many(calls)
+        ]
+
+    async def seal_closed(self, sessions: Sequence[SessionKeys]) -> list[Code]:
+        """End those whose deadline has passed; NOT_IDLE for the others, UNKNOWN where a node can't be reached."""
+        return await self.seal_many(sessions, CLOSED, idle_ms=NEVER_IDLE_MS)
 
 
 _OK = Appended(Code.OK)

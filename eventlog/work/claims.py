@@ -15,7 +15,7 @@ import msgspec
 from redis.exceptions import ResponseError
 
 from eventlog.codec import UndecodableEventError, decode_fact, decode_start, encode
-from eventlog.events import RunQuarantined, SessionStarted, SourceNoted
+from eventlog.events import OptionsChanged, RunQuarantined, SessionStarted, SourceNoted
 from eventlog.keys import LIVE_QUEUE, PartitionKeys
 from eventlog.log import Checkpoint, Claim, Code, LogUnavailableError
 from eventlog.positions import Position
@@ -38,6 +38,7 @@ STALL_SHARE = 3
 """A call longer than this part of a lease is a stall: a live worker may take as long from one renewal to the next."""
 
 _boundaries = msgspec.json.Decoder(tuple[int, ...])
+_options = msgspec.json.Decoder(OptionsChanged)
 
 
 class LoadedRun(NamedTuple):
@@ -384,6 +385,7 @@ def _checkpoint(stored: Mapping[bytes, bytes]) -> Checkpoint:
         cursor=Position.parse(stored.get(b"cursor", b"0-0")),
         boundaries=_boundaries.decode(stored.get(b"boundaries", b"[]")),
         utterance=int(stored.get(b"utterance", 0)),
+        options=_options.decode(stored[b"options"]) if b"options" in stored else None,
         serial=int(stored.get(b"serial", 0)),
         suspicion=int(stored.get(b"suspicion", 0)),
         done=b"done" in stored,

@@ -23,7 +23,8 @@ RECOGNISERS = "recogniser"
 """The consumer group of every ``recognise`` stream; the Lua side names it too."""
 
 MAX_OFFERED = 4096
-"""Entries of one stream: 1 MB, and more than a hundred cores recognise in a minute. Beyond it holders keep theirs."""
+"""Entries of one stream: 1 MB, or 12 MB if all have the longest terms and prompts, and more than a hundred cores
+recognise in a minute. Beyond it holders keep theirs."""
 
 OFFERED_TTL_S = 3600
 """Life of the stream after the last offer; its entries then are of runs that are long over."""
@@ -57,6 +58,9 @@ class Reference(msgspec.Struct, frozen=True, kw_only=True):
     sample_rate_hz: int
     language: str
     voiced_ms: int
+    model: str = ""
+    terms: tuple[str, ...] = ()
+    prompt: str = ""
 
     @property
     def name(self) -> str:

@@ -174,7 +174,7 @@ class Taker:
 
         clip = Clip(
             pcm=pcm, sample_rate_hz=reference.sample_rate_hz, language=reference.language,
-            voiced_ms=reference.voiced_ms,
+            voiced_ms=reference.voiced_ms, model=reference.model, terms=reference.terms, prompt=reference.prompt,
         )  # fmt: skip
         recorded = RecordedUtterance(None, reference, may_be_offered=False)
         work.job = Job(clip, keep, lambda: work.is_expired, recorded=recorded)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from processor.speech.options import SpeechOptions
 from processor.speech.settings import BOUNDARY_GRID_MS, FRAME_MS, SAMPLE_RATES_HZ, SHORT_PAUSE_MS, SegmenterSettings
 from processor.speech.vad import FrameTest, fresh_detector
 
@@ -21,6 +22,7 @@ class Utterance:
         voiced_ms: How much of it the detector took for speech.
         pause_ms: Unvoiced time since the last voiced frame, in whole frames.
         short_pauses_samples: Where voice came back after each pause of at least SHORT_PAUSE_MS, in order.
+        options: The options in force at the boundary before it; None if the segmenter was given none.
     """
 
     start_samples: int
@@ -30,6 +32,7 @@ class Utterance:
     voiced_ms: int
     pause_ms: int = 0
     short_pauses_samples: tuple[int, ...] = ()
+    options: SpeechOptions | None = None
 
 
 class OpenSpeech(NamedTuple):
@@ -61,12 +64,16 @@ class Segmenter:
         settings: The session's pinned settings.
         sample_rate_hz: One of SAMPLE_RATES_HZ.
         boundary_samples: Where to start, a multiple of 10 ms: 0 or a boundary returned earlier.
+        options: In force at that boundary; their `hangover_ms` replaces the one of `settings`.
 
     Raises:
         ValueError: The rate is not supported or the start is no multiple of 10 ms.
     """
 
-    def __init__(self, settings: SegmenterSettings, sample_rate_hz: int, boundary_samples: int = 0) -> None:
+    def __init__(
+        self, settings: SegmenterSettings, sample_rate_hz: int, boundary_samples: int = 0,
+        options: SpeechOptions | None = None,
+    ) -> None:  # fmt: skip
         if sample_rate_hz not in SAMPLE_RATES_HZ:
             message = f"sample rate {sample_rate_hz} Hz is none of {SAMPLE_RATES_HZ}"
             raise ValueError(message)
@@ -79,7 +86,8 @@ class Segmenter:
         self._frame_bytes = sample_rate_hz * FRAME_MS // 1000 * _SAMPLE_BYTES
         self._preroll_bytes = self._bytes(settings.preroll_ms)
         self._postroll_bytes = self._bytes(settings.postroll_ms)
-        self._hangover_frames = _frames(settings.hangover_ms)
+        self._next_options = options
+        self._next_hangover_frames = _frames(options.hangover_ms if options else settings.hangover_ms)
         self._soft_pause_frames = _frames(settings.soft_pause_ms)
         self._soft_cut_bytes = self._bytes(settings.soft_cut_ms)
         self._hard_cut_bytes = self._bytes(settings.hard_cut_ms)
@@ -90,6 +98,8 @@ class Segmenter:
         self._keep_bytes = self._preroll_bytes + self._window_frames * self._frame_bytes
         self._restart(boundary_samples, bytearray())
 
+    _options: SpeechOptions | None  # of the audio since the boundary, as the next
+    _hangover_frames: int
     _boundary: int
     _base: int  # position of the first sample in the buffer
     _audio: bytearray
@@ -114,6 +124,16 @@ class Segmenter:
     def position_samples(self) -> int:
         """The next expected sample: later audio leaves a hole, earlier audio is already known."""
         return self._base + len(self._audio) // _SAMPLE_BYTES - self._pending_drop
+
+    def change_options(self, options: SpeechOptions, at_samples: int) -> None:
+        """Change the options for everything from the first boundary at or after `at_samples` on.
+
+        A boundary within the 10 ms before counts too: nothing behind it has been looked at.
+        """
+        self._next_options = options
+        self._next_hangover_frames = _frames(options.hangover_ms)
+        if self._boundary >= at_samples // self._grid_samples * self._grid_samples:
+            self._options, self._hangover_frames = options, self._next_hangover_frames
 
     def feed(self, pcm: bytes | bytearray | memoryview) -> list[Boundary]:
         """Take the next whole samples and return the boundaries that became known, in order.
@@ -273,6 +293,7 @@ class Segmenter:
             voiced_ms=self._voiced_frames * FRAME_MS,
             pause_ms=self._pause * FRAME_MS,
             short_pauses_samples=tuple(self._short_pauses),
+            options=self._options,
         )
 
     def _restart(self, boundary_samples: int, audio: bytearray) -> None:
@@ -285,6 +306,7 @@ class Segmenter:
         self._history = self._frames = 0
         self._start = self._voiced_end = self._pause = self._voiced_frames = 0
         self._short_pauses = []
+        self._options, self._hangover_frames = self._next_options, self._next_hangover_frames
 
     def _bytes(self, duration_ms: int) -> int:
         return _frames(duration_ms) * self._frame_bytes

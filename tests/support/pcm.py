@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from eventlog.codec import encode
-from eventlog.events import Finalized, HoleFound, SessionSealed, SessionStarted
+from eventlog.events import AudioEvent, Finalized, HoleFound, OptionsChanged, Paused, SessionSealed, SessionStarted
 from eventlog.log import AudioEntry
 from eventlog.positions import OPENED, SEALED, Position
 from processor.speech import SegmenterSettings
@@ -51,6 +51,9 @@ class Story:
         samples: All its audio, shape (samples, channels).
         sample_rate_hz: Its rate.
         finalized: Offsets at which the client asked for a boundary.
+        paused: Offsets at which its frames stopped for a while.
+        changed: Changes of options, each with its offset.
+        first_event: Which comes first of the events at one offset, by its number among these three kinds.
         holes: (start, end) of audio that never came into the log.
         has_hole_events: Whether an event in the log marks each hole.
         sealed: Whether the session has ended.
@@ -60,6 +63,9 @@ class Story:
     samples: Samples
     sample_rate_hz: int = 16_000
     finalized: Sequence[int] = ()
+    paused: Sequence[int] = ()
+    changed: Sequence[tuple[int, OptionsChanged]] = ()
+    first_event: int = 0
     holes: Sequence[tuple[int, int]] = ()
     has_hole_events: bool = True
     sealed: bool = True
@@ -79,7 +85,8 @@ class Story:
         """The audio stream, its chunks ending at `cuts` and wherever an event stands."""
         length = len(self.samples)
         edges = {edge for hole in self.holes for edge in hole}
-        offsets = sorted({0, length, *self.finalized, *edges, *(cut for cut in cuts if 0 < cut < length)})
+        events = {*self.finalized, *self.paused, *(at for at, _ in self.changed)}
+        offsets = sorted({0, length, *events, *edges, *(cut for cut in cuts if 0 < cut < length)})
         found = [AudioEntry(OPENED, None, encode(self.start), 0)]
         for before, offset in zip([0, *offsets[:-1]], offsets, strict=True):
             found += self._chunk(before, offset)
@@ -100,7 +107,11 @@ class Story:
             if end == offset and self.has_hole_events:
                 after = Position(offset, 0)
                 found.append(AudioEntry(after, None, encode(HoleFound(samples=end - start)), 0))
-        for _ in range(list(self.finalized).count(offset)):
+        events: list[AudioEvent] = [change for at, change in self.changed if at == offset]
+        events += [Finalized()] * list(self.finalized).count(offset)
+        events += [Paused(silent_ms=2_000)] * list(self.paused).count(offset)
+        first = self.first_event % max(1, len(events))
+        for event in [*events[first:], *events[:first]]:
             after = after.control() if after.offset == offset else Position(offset, 1)
-            found.append(AudioEntry(after, None, encode(Finalized()), 0))
+            found.append(AudioEntry(after, None, encode(event), 0))
         return found

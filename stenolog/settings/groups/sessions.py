@@ -27,3 +27,11 @@ class Sessions(Log, frozen=True, kw_only=True):
     idle_sweep_s: Annotated[int, number(
         "Sessions", "s", "Time between two sweeps for idle sessions: a tenth of `idle_timeout_s`, so the end is that "
         "punctual.", least=1)] = 30
+    pause_ms: Annotated[int, number(
+        "Sessions", "ms", "Time without a frame of a client after which its utterance is ended: it has muted itself, "
+        "or released its button. Longer than networks and pages hold frames back; a client that sends pieces of "
+        "several seconds is given one and a half of their length. 0: never.", least=0, most=60_000)] = 2_000
+    close_grace_s: Annotated[float, number(
+        "Sessions", "s", "How long a session whose client closed its connection in order, without `stop`, can still be "
+        "resumed before it ends. Longer than a page takes to load again. A connection that breaks leaves the session "
+        "open for `idle_timeout_s`.", least=0, most=3600)] = 10.0

@@ -5,9 +5,10 @@ import asyncio
 import pytest
 
 from eventlog.codec import decode_fact
+from eventlog.events import OptionsChanged
 from eventlog.keys import RunKeys
 from eventlog.log import Checkpoint, Code, Commit, Committed
-from eventlog.positions import SEALED, START, Position
+from eventlog.positions import OPENED, SEALED, START, Position
 from eventlog.redis.wakeups import Wakeups
 from eventlog.work.claims import LoadedRun
 from tests.integration.eventlog.stage import TTL_S, Stage, commit, ended, final
@@ -25,6 +26,19 @@ async def test_a_commit_moves_facts_and_checkpoint_together(stage: Stage) -> Non
     assert [(position, decode_fact(fact)) for position, fact in stored] == facts
     [started] = await a.load([claim])
     assert (started.checkpoint, started.last_fact) == (checkpoint, Position(2, 0))
+
+
+async def test_a_checkpoint_keeps_the_changed_options(stage: Stage) -> None:
+    """What a client changed is loaded with the checkpoint, for the entries that say it may be trimmed (WORD-6)."""
+    await stage.opened()
+    a = await stage.worker("a")
+    claim = await stage.claimed(a)
+    changed = OptionsChanged(language="pt-BR", terms=("Dashwood", "…"), prompt="", hangover_ms=300)
+    for serial, options in enumerate((None, changed), 1):
+        checkpoint = Checkpoint(cursor=OPENED, boundaries=(0,), serial=serial, options=options)
+        assert (await stage.commit(Commit(claim, checkpoint, []))).code == Code.OK
+        [loaded] = await a.load([claim])
+        assert loaded.checkpoint == checkpoint
 
 
 async def test_a_commit_notifies_the_projections(stage: Stage) -> None:

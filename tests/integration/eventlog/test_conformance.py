@@ -319,6 +319,33 @@ async def test_idle_sessions_are_sealed_at_their_true_end(stage: Stage) -> None:
     assert await stage.log.seal(keys, "idle", idle_ms=300_000) == Code.SEALED
 
 
+async def test_a_closed_session_ends_after_its_grace_and_not_before(stage: Stage) -> None:
+    """A session whose client closed is sealed as closed by any sweep once its grace is over (WORD-5)."""
+    keys, head = await stage.spoken()
+    assert await stage.log.begin_close([(keys, 1)], grace_ms=60_000) == [Code.OK]
+    assert await stage.log.seal(keys, "idle", idle_ms=300_000) == Code.NOT_IDLE
+    assert await stage.log.seal_closed([keys]) == [Code.NOT_IDLE]
+    assert await stage.log.begin_close([(keys, 1)], grace_ms=0) == [Code.OK]
+    assert await stage.log.seal(keys, "idle", idle_ms=300_000) == Code.OK
+    [entry] = await stage.entries(keys, head)
+    assert decode_audio_event(entry.event or b"") == SessionSealed(reason="closed", offset_samples=head.offset)
+    assert await stage.log.begin_close([(keys, 1)], grace_ms=0) == [Code.SEALED]
+
+
+async def test_a_resume_makes_the_end_of_a_closed_session_void(stage: Stage) -> None:
+    """A resume cancels the deadline of the connection before it, which can't set another; any other end stays so."""
+    keys, head = await stage.spoken()
+    assert await stage.log.begin_close([(keys, 1)], grace_ms=0) == [Code.OK]
+    assert (await stage.log.resume(keys, TOKEN)).epoch == 2
+    assert await stage.log.begin_close([(keys, 1)], grace_ms=0) == [Code.SUPERSEDED]
+    assert await stage.log.seal_closed([keys]) == [Code.NOT_IDLE]
+    assert await stage.log.begin_close([(keys, 2)], grace_ms=0) == [Code.OK]
+    assert await stage.log.seal(keys, "stop") == Code.OK
+    [entry] = await stage.entries(keys, head)
+    assert decode_audio_event(entry.event or b"") == SessionSealed(reason="stop", offset_samples=head.offset)
+    assert await stage.log.begin_close([(stage.keys("never opened"), 1)], grace_ms=0) == [Code.GONE]
+
+
 async def test_facts_are_read_from_a_position_on(stage: Stage) -> None:
     """Facts after a position come in order, no more than asked for, and none after the last."""
     keys = await stage.opened()

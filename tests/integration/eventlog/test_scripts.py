@@ -93,6 +93,7 @@ async def everything(stage: Stage) -> None:
         keys, _ = await stage.spoken(f"s{number}")
     await stage.log.resume(keys, TOKEN)
     await stage.log.touch([(keys, 2)])
+    assert await stage.log.begin_close([(keys, 2)], grace_ms=60_000) == [Code.OK]
     one, two, three, four = await a.take_new(stage.server.keys.partitions, 100)
     assert {started.code for started in await a.load([one, two, three, four])} == {Code.OK}
     assert await a.renew([one, two, three, four]) == []

@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventlog.codec import UndecodableEventError
-from eventlog.events import SessionSealed
+from eventlog.events import OptionsChanged, SessionSealed
 from eventlog.log import AudioEntry, Checkpoint
 from eventlog.positions import SEALED, Position
 from processor.speech import Segmenter, Utterance
+from processor.speech.options import options_in_force
 from processor.timeline import Decision, Timeline
 from tests.support.pcm import SETTINGS, Story, talk
 from tests.unit.processor.strategies import RATES_HZ, cuts, sessions
@@ -47,14 +48,14 @@ def whole(story: Story, at: Iterable[int] = ()) -> list[Decision]:
 
 def resumed(story: Story, entries: Sequence[AudioEntry], decision: Decision) -> list[Decision]:
     """A run from the checkpoint that holds after `decision`."""
-    checkpoint = Checkpoint(cursor=decision.cursor, boundaries=decision.boundaries)
+    checkpoint = Checkpoint(cursor=decision.cursor, boundaries=decision.boundaries, options=decision.options)
     return fed(Timeline(story.start, checkpoint), entries)
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
 def test_decisions_do_not_depend_on_how_the_audio_is_cut(data: st.DataObject) -> None:
-    """Any split of the same audio into entries gives the same boundaries, utterances, holes and end."""
+    """Any split of the same audio into entries gives the same boundaries, utterances, options, holes and end."""
     story = data.draw(sessions())
     assert seen(whole(story, data.draw(cuts(story)))) == seen(whole(story))
 
@@ -62,7 +63,7 @@ def test_decisions_do_not_depend_on_how_the_audio_is_cut(data: st.DataObject) ->
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_any_checkpoint_leads_to_the_same_later_decisions(data: st.DataObject) -> None:
-    """Restarted at any decision's checkpoint, with holes, finalize events and the end behind it, nothing changes."""
+    """Restarted at any checkpoint, with holes, events and the end behind it, nothing changes (WORD-5, WORD-6)."""
     story = data.draw(sessions())
     entries = story.entries(data.draw(cuts(story)))
     expected = fed(Timeline(story.start, Checkpoint()), entries)
@@ -89,7 +90,7 @@ def test_restart_upon_restart_changes_nothing(data: st.DataObject) -> None:
 @given(st.data())
 def test_decisions_come_by_position_then_channel(data: st.DataObject) -> None:
     """What the audio decides comes in the order of positions, and at the same position in that of the channels."""
-    story = replace(data.draw(sessions(holes=False)), finalized=[], sealed=False)
+    story = replace(data.draw(sessions(holes=False)), finalized=[], paused=[], sealed=False)
     order = [(one.boundaries[one.channel], one.channel) for one in whole(story, data.draw(cuts(story)))]
     assert order == sorted(order)
 
@@ -120,7 +121,7 @@ def test_each_channel_is_segmented_as_if_it_were_alone(rate_hz: int, channels: i
     """A channel's utterances are those of a segmenter that reads nothing else, with the exact samples."""
     story = Story(talk(rate_hz, channels), rate_hz)
     for channel in range(channels):
-        alone = Segmenter(SETTINGS, rate_hz)
+        alone = Segmenter(SETTINGS, rate_hz, options=options_in_force(story.start, SETTINGS.hangover_ms, None))
         boundaries = [*alone.feed(story.samples[:, channel].tobytes()), *alone.close()]
         expected = [one.utterance for one in boundaries if one.utterance]
         assert len(expected) > 3
@@ -164,6 +165,77 @@ def test_a_finalize_half_committed_is_taken_by_the_other_channel_alone() -> None
     assert decisions[first + 1].boundaries == (33_280, 33_280)
     assert decisions[first + 1].cursor == Position(33_333, 1)
     assert seen(resumed(story, entries, decisions[first])) == seen(decisions[first + 1 :])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data())
+def test_what_lies_behind_every_boundary_is_not_needed(data: st.DataObject) -> None:
+    """A run continues alike from a checkpoint though every entry up to its earliest boundary is trimmed (WORD-6)."""
+    story = data.draw(sessions(holes=False))
+    entries = story.entries(data.draw(cuts(story)))
+    decisions = fed(Timeline(story.start, Checkpoint()), entries)
+    for number, decision in enumerate(decisions, 1):
+        retained = [one for one in entries if one.position > Position(min(decision.boundaries), 0)]
+        assert seen(resumed(story, retained, decision)) == seen(decisions[number:])
+
+
+def test_a_pause_ends_the_open_utterance_there() -> None:
+    """A client whose frames stop in the middle of a word has its utterance ended there, and only once (WORD-5)."""
+    story = Story(talk(), paused=[16_333, 16_333], sealed=False)
+    decisions = whole(story)
+    [decided] = [one for one in decisions if one.cursor == Position(16_333, 1)]
+    assert decided.utterance is not None
+    assert decided.boundaries == (16_320,)
+    assert not [one for one in decisions if one.cursor == Position(16_333, 2)]
+    assert any(one.utterance for one in decisions if one.cursor > decided.cursor), "speech that follows is heard"
+
+
+def test_changed_options_hold_from_the_next_boundary_on() -> None:
+    """The open utterance keeps the options that it began with; all later ones have the changed ones (WORD-6)."""
+    changed = OptionsChanged(language="de", terms=("Willoughby",), prompt="Barton")
+    story = Story(talk(), changed=[(16_000, changed)])
+    first, *later = [one.utterance for one in whole(story) if one.utterance]
+    pinned = options_in_force(story.start, SETTINGS.hangover_ms, None)
+    assert first.start_samples < 16_000 < first.end_samples
+    assert first.options == pinned
+    assert later
+    assert {one.options for one in later} == {options_in_force(story.start, SETTINGS.hangover_ms, changed)}
+
+
+@pytest.mark.parametrize("first_event", [0, 1])
+def test_options_changed_beside_a_finalize_hold_for_what_follows(first_event: int) -> None:
+    """A change just before a finalize, or just behind it, holds for the utterance after the finalize."""
+    change = (16_333, OptionsChanged(language="de"))
+    story = Story(talk(), finalized=[16_333], changed=[change], first_event=first_event)
+    first, second, *_ = [one.utterance for one in whole(story) if one.utterance]
+    assert first.end_samples <= 16_333
+    assert [first.options and first.options.language, second.options and second.options.language] == ["en", "de"]
+
+
+def test_options_changed_between_a_hole_and_its_boundary_are_not_lost() -> None:
+    """A change within the 10 ms between the end of a hole and its boundary holds after a takeover there too."""
+    story = Story(talk(), holes=[(20_005, 30_007)], changed=[(30_050, OptionsChanged(language="de"))])
+    entries = story.entries()
+    decisions = fed(Timeline(story.start, Checkpoint()), entries)
+    number = next(number for number, one in enumerate(decisions, 1) if one.hole)
+    later = [one.utterance.options for one in decisions[number:] if one.utterance]
+    languages = [options.language for options in later if options]
+    assert languages
+    assert set(languages) == {"de"}
+    assert seen(resumed(story, entries, decisions[number - 1])) == seen(decisions[number:])
+
+
+def test_a_changed_pause_cuts_from_the_next_boundary_on() -> None:
+    """A shorter pause ends utterances as one that was pinned so, from the first boundary behind the change on."""
+    change = OptionsChanged(hangover_ms=90)
+    decisions = whole(Story(talk(), changed=[(8_000, change)], sealed=False))
+    first = next(one for one in decisions if one.utterance)
+    unchanged = whole(Story(talk(), sealed=False))
+    assert first.boundaries == next(one for one in unchanged if one.utterance).boundaries
+    pinned = Segmenter(SETTINGS, 16_000, first.boundaries[0], options_in_force(Story(talk()).start, 300, change))
+    expected = pinned.feed(talk()[first.boundaries[0] :, 0].tobytes())
+    assert [one.utterance for one in decisions[decisions.index(first) + 1 :]] == [one.utterance for one in expected]
+    assert seen(decisions) != seen(unchanged)
 
 
 @pytest.mark.parametrize("has_hole_events", [True, False])

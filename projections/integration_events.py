@@ -12,7 +12,7 @@ import msgspec
 from eventlog.events import Fact, HoleNoted, ProgressNoted, SessionEnded, SessionOpened, UtteranceFinal
 from eventlog.keys import RunKeys
 from eventlog.positions import Position
-from eventlog.readmodel.documents import ListedFinal, find_language, stitch
+from eventlog.readmodel.documents import ListedFinal
 from eventlog.readmodel.statuses import FAILURES, format_iso
 from projections.cleaning import clean
 from projections.public_json import to_listed_final, to_seconds
@@ -118,8 +118,8 @@ def make_event(
                 body |= {"status": "failed", "data": {"reason": fact.reason, "detail": fact.detail}}
             else:
                 said = [to_listed_final(final) for final in finals]
-                cleaned = clean(said, find_language(said, opened.language))
-                data: dict[str, Any] = {"raw_transcript": stitch(said), "cleaned_transcript": cleaned}
+                raw, cleaned = " ".join(one.text for one in said), clean(said, opened.language)
+                data: dict[str, Any] = {"raw_transcript": raw, "cleaned_transcript": cleaned}
                 if with_words and (words := _words(said)):
                     data[WORDS] = words
                 body |= {"status": "completed", "data": data}

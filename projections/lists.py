@@ -17,11 +17,10 @@ from eventlog.readmodel.documents import (
     decode_final,
     encode_document,
     encode_final,
-    find_language,
     stitch,
 )
 from eventlog.readmodel.feed import FeedKind, FeedMessage, encode_message
-from projections.cleaning import clean
+from projections.cleaning import clean, spoken_language
 from projections.projection import Command
 from projections.public_json import to_listed_final, to_seconds
 
@@ -56,7 +55,7 @@ class Lists:
 
 
 def _ended(pulled: RunFacts, fact: SessionEnded, finals: list[ListedFinal], asked: str | None) -> list[Op]:
-    language = None if asked is None else find_language(finals, asked)
+    language = None if asked is None else spoken_language(finals, asked)
     document = Document(
         session_id=pulled.keys.session_id,
         run=pulled.keys.run,

@@ -156,6 +156,11 @@ def _same_named(settings: Settings, kind: type[msgspec.Struct]) -> dict[str, Any
     return {name: getattr(settings, name) for name in kind.__struct_fields__ if hasattr(settings, name)}
 
 
+GPU_CALLS = 2
+"""At once: one call's samples are prepared while the GPU works on another's. Larger batches use it better than more
+calls do, each of which has memory of its own there."""
+
+
 def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
     """The recogniser that the settings name, ready to work; takes seconds for a model.
 
@@ -167,7 +172,7 @@ def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
     _require_device(settings)
     given: dict[str, dict[str, object]] = {
         "mock": {},
-        "whisper": _whisper(settings, use_cores or cores()),
+        "whisper": _whisper(settings, use_cores or cores()) if settings.engine == "whisper" else {},
         "openai": {
             "base_url": settings.openai_base_url.rstrip("/").removesuffix("/v1"), "api_key": settings.openai_api_key,
             "model": settings.model, "timeout_s": settings.openai_timeout_s,
@@ -180,13 +185,24 @@ def recogniser(settings: Settings, *, use_cores: int = 0) -> Recogniser:
 
 def _whisper(settings: Settings, use_cores: int) -> dict[str, object]:
     """The keywords of the Whisper recogniser, which itself chooses unset ones by device."""
+    is_on_gpu = settings.whisper_device == "cuda" or (settings.whisper_device == "auto" and _gpus() > 0)
+    on_cores = max(1, use_cores // settings.whisper_cpu_threads)
     return {
         "model": settings.model, "cpu_threads": settings.whisper_cpu_threads,
-        "max_parallel": max(1, use_cores // settings.whisper_cpu_threads), "max_batch": settings.max_batch_clips,
+        "max_parallel": GPU_CALLS if is_on_gpu else on_cores, "max_batch": settings.max_batch_clips,
         "device": settings.whisper_device, "device_index": settings.whisper_device_index,
         "compute_type": settings.whisper_compute_type.replace("auto", ""), "beam": settings.whisper_beam,
         "batch_context_s": settings.whisper_batch_s,
     }  # fmt: skip
+
+
+def _gpus() -> int:
+    """How many GPUs CTranslate2 finds."""
+    try:
+        from ctranslate2 import get_cuda_device_count  # noqa: PLC0415 - an extra, and slow to import
+    except ImportError as error:
+        raise RecogniserError("faster-whisper is not installed: install stenolog[whisper]", retryable=False) from error
+    return int(get_cuda_device_count())
 
 
 def _require_device(settings: Settings) -> None:
@@ -197,11 +213,7 @@ def _require_device(settings: Settings) -> None:
     """
     if settings.engine != "whisper" or settings.whisper_device != "cuda":
         return
-    try:
-        from ctranslate2 import get_cuda_device_count  # noqa: PLC0415 - an extra, and slow to import
-    except ImportError as error:
-        raise RecogniserError("faster-whisper is not installed: install stenolog[whisper]", retryable=False) from error
-    count, index = get_cuda_device_count(), settings.whisper_device_index
+    count, index = _gpus(), settings.whisper_device_index
     if not count:
         message = "STENOLOG_WHISPER_DEVICE is cuda, and CTranslate2 finds no GPU here: install the driver, or set cpu"
         raise RecogniserError(message, retryable=False)

@@ -30,6 +30,8 @@ _CONJUNCTIONS: Mapping[str, frozenset[str]] = {
 }  # fmt: skip
 """By language: words that begin a clause, so that a line ends well before them."""
 
+_ENGLISH_RELATIVE = frozenset({"who"})
+
 _FUNCTION_WORDS: Mapping[str, frozenset[str]] = {
     language: frozenset(words.split()) for language, words in {
         "en": "a an the of to in on at by for from with and or but my your his her its our their i he she we they is "
@@ -49,6 +51,8 @@ def break_costs(pieces: Sequence[Piece], language: str) -> list[int]:
     """The cost of a cut before each piece, and after the last; `language` is the text's code, such as "en"."""
     code = language[:2].lower() or "en"  # finals of versions that knew no language were English by default
     conjunctions, function_words = _CONJUNCTIONS.get(code, _NONE), _FUNCTION_WORDS.get(code, _NONE)
+    if code == "en":
+        conjunctions |= _ENGLISH_RELATIVE
     costs = [SENTENCE]
     for before, after in pairwise(pieces):
         bare = before.text.rstrip(_CLOSERS) or before.text

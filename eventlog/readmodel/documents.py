@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
 
 import msgspec
-
-DETECTED = "auto"
-"""In place of a language's code: the recogniser detects the language of each utterance."""
 
 
 class TimedWord(msgspec.Struct, frozen=True):
@@ -84,14 +80,6 @@ def decode_document(data: bytes) -> Document:
         msgspec.DecodeError: if it is none.
     """
     return _documents.decode(data)
-
-
-def find_language(finals: Sequence[ListedFinal], asked: str) -> str:
-    """The language of a transcript: the one asked for, or, if the recogniser was to detect it, that of most finals."""
-    if asked not in {"", DETECTED}:
-        return asked
-    counts = Counter(final.language for final in finals if final.language)
-    return counts.most_common(1)[0][0] if counts else asked
 
 
 def stitch(finals: Sequence[ListedFinal]) -> str:

@@ -6,6 +6,7 @@ docs/cleaning.md lists what it does and doesn't do, with examples.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 
 from eventlog.readmodel.documents import ListedFinal
@@ -22,6 +23,9 @@ from projections.cleaning.sentences import (
 from projections.cleaning.stutters import remove_stutters
 from projections.cleaning.tokens import Token, join_tokens, split_words
 
+DETECTED = "auto"
+"""In place of a language's code: the recogniser detects the language of each utterance."""
+
 PARAGRAPH_PAUSE_S = 1.4
 """Pause between two utterances from which on a paragraph ends. Utterances hold 0.3 s of the audio before and behind
 them, so it is two seconds of silence: sentences of one thought mostly follow within one."""
@@ -35,15 +39,23 @@ _Said = tuple[ListedFinal, list[Token]]
 def clean(finals: Sequence[ListedFinal], language: str) -> str:
     """The readable text of these utterances, in order; paragraphs are separated by an empty line.
 
-    `language` is the code that the session was started with, such as "en".
+    `language` is the code that the session was started with, such as "en", or "auto".
     """
-    rules = find_language(language)
+    rules = find_language(spoken_language(finals, language))
     said = [(final, split_words(final.text, rules)) for final in finals]
     if is_all_capitals(token for _, tokens in said for token in tokens):
         for _, tokens in said:
             lower_words(tokens)
     said = [(final, kept) for final, tokens in said if (kept := remove_fillers(tokens, rules))]
     return "\n\n".join(join_tokens(_finish(tokens, rules)) for tokens in _paragraphs(said, rules))
+
+
+def spoken_language(finals: Sequence[ListedFinal], asked: str) -> str:
+    """The language of a transcript: the one asked for, or, if the recogniser was to detect it, that of most finals."""
+    if asked not in {"", DETECTED}:
+        return asked
+    counts = Counter(final.language for final in finals if final.language)
+    return counts.most_common(1)[0][0] if counts else asked
 
 
 def _paragraphs(said: Sequence[_Said], language: Language) -> list[list[Token]]:

@@ -89,5 +89,6 @@ def test_settings_of_the_device_reach_whisper(monkeypatch: pytest.MonkeyPatch) -
     assert {name: value for name, value in found.items() if name not in WHISPER_DEFAULTS - {"device"}} == {
         "device": "cuda", "device_index": 1, "compute_type": "int8_float16", "beam": 3, "batch_context_s": 480.0,
     }
+    assert found["max_parallel"] == asked(monkeypatch, whisper_device="auto")["max_parallel"] == wiring.GPU_CALLS
     with pytest.raises(RecogniserError, match="DEVICE_INDEX is 2, and CTranslate2 finds 2 GPUs"):
         asked(monkeypatch, whisper_device="cuda", whisper_device_index=2)

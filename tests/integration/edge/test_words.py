@@ -11,7 +11,7 @@ from eventlog.events import UtteranceFinal, Word
 from eventlog.readmodel.documents import encode_final
 from eventlog.readmodel.runs import read_finals
 from eventlog.readmodel.views import read_document, read_list
-from tests.integration.edge.replicas import Replica
+from tests.integration.edge.replicas import Replica, replica
 from tests.integration.edge.test_sessions import ask
 from tests.integration.projections.facts import ended, final
 from tests.support.edge_clients import open_session, projecting, transcript_of, write_facts
@@ -44,6 +44,13 @@ def check_words(finals: list[dict[str, Any]]) -> None:
         assert all(0 <= word["confidence"] <= 1 for word in words)
         assert one["language"] == "en"
     assert finals[1]["words"][0]["start"] > finals[0]["words"][-1]["end"]
+
+
+@pytest.fixture
+async def edge(redis_url: str) -> AsyncIterator[Replica]:
+    """An edge whose sessions end once all finals are there."""
+    async with replica(redis_url) as running:
+        yield running
 
 
 @pytest.mark.usefixtures("path")

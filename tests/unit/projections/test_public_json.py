@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from eventlog.codec import decode_fact
+from eventlog.codec import decode_fact, encode
 from eventlog.events import HoleNoted, SessionEnded, UtteranceFinal, Word
+from eventlog.positions import OPENED
 from eventlog.projection.projection_log import RunFacts
 from eventlog.readmodel.documents import decode_document, decode_final, encode_document, stitch
 from projections.cleaning import clean
@@ -88,6 +89,23 @@ def test_the_document_on_the_wire() -> None:
         b'"cleaned":' + readable + b"}"
     )
     assert encode_document(decode_document(document)) == document
+
+
+def test_a_detected_language_is_that_of_most_utterances() -> None:
+    """A document whose language was detected names the one of most finals, by whose rules it is cleaned (WORD-8)."""
+    keys = keys_of("8f5b1d6e-0000-4000-8000-000000000000")
+    first = msgspec.structs.replace(opened(keys)[1], language="auto")
+    said = [
+        (at, msgspec.structs.replace(fact, language=language))
+        for (at, fact), language in zip([final(0, "Äh, ja."), final(1, "Yes."), final(2, "Nein.")], ["de", "en", "de"],
+                                        strict=True)
+    ]  # fmt: skip
+    pulled = RunFacts(keys, OPENED, [*said, ended(3)])
+    answers = [[], [(b"0-1", [b"fact", encode(first)])]]
+    [stored] = [op.arguments[0] for op in Lists().fold(pulled, answers) if op.command == "SET"]
+    assert isinstance(stored, bytes)
+    document = decode_document(stored)
+    assert (document.language, document.cleaned) == ("de", "Ja. Yes. Nein.")
 
 
 def test_nothing_said_stitches_to_nothing() -> None:

@@ -78,11 +78,16 @@ class Recogniser(Protocol):
         name: The name it is loaded by.
         max_batch: How many clips one call takes.
         max_parallel: How many calls at once are of any use.
+        languages: Codes of the languages it has; empty if unknown. A clip in another one is refused. `load` adds an
+            empty set to a plug-in without it.
+        model: The name of its model; empty if unknown. `load` adds it likewise.
     """
 
     name: str
     max_batch: int
     max_parallel: int
+    languages: frozenset[str]
+    model: str
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return one recognition per clip, in order.

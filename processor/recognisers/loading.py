@@ -25,10 +25,19 @@ def load(name: str, **settings: object) -> Recogniser:
     """
     factory = _factory(name)
     try:
-        return factory(**settings)
+        return _completed(factory(**settings))
     except TypeError as error:
         message = f"recogniser {name} refused its settings ({', '.join(sorted(settings))}): {error}"
         raise RecogniserError(message, retryable=False) from error
+
+
+def _completed(recogniser: Recogniser) -> Recogniser:
+    """Give a recogniser the attributes that plug-ins of earlier versions lack."""
+    if not hasattr(recogniser, "languages"):
+        recogniser.languages = frozenset()
+    if not hasattr(recogniser, "model"):
+        recogniser.model = ""
+    return recogniser
 
 
 def _factory(name: str) -> Callable[..., Recogniser]:

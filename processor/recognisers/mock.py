@@ -20,6 +20,8 @@ class MockRecogniser:
     name = "mock"
     max_batch = 1_000  # a clip costs microseconds: any batch that one tick gathers is welcome
     max_parallel = 1
+    languages: frozenset[str] = frozenset()
+    model = "mock"
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Return one recognition per clip, in order."""

@@ -52,6 +52,7 @@ class OpenAIRecogniser:
     """
 
     name = "openai"
+    languages: frozenset[str] = frozenset()
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class OpenAIRecogniser:
     ) -> None:
         self.max_batch = max_batch
         self.max_parallel = max_parallel
-        self._model = model
+        self.model = model
         self._max_attempts = max_attempts
         self._pause = pause
         headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
@@ -104,7 +105,7 @@ class OpenAIRecogniser:
         return self._attempt(clip)
 
     def _attempt(self, clip: Clip) -> str:
-        fields = {"model": self._model, "response_format": "json"}
+        fields = {"model": self.model, "response_format": "json"}
         if clip.language:
             fields["language"] = clip.language.split("-")[0]  # the endpoint takes ISO 639-1 codes
         try:

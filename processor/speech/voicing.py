@@ -15,7 +15,7 @@ _SMALLEST_POWER = 1e-10  # -100 dB, below the rounding of 16-bit samples
 _QUIET_PERCENTILE, _LOUD_PERCENTILE = 10, 95
 _ABOVE_QUIET_DB, _BELOW_LOUD_DB = 9.0, 32.0
 _LEAST_RUN = 3  # frames: shorter sounds are clicks
-_LEAST_PAUSE = 12  # frames: shorter pauses are the closures of stop consonants
+_LEAST_PAUSE_S = 0.12  # shorter pauses are the closures of stop consonants
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,20 +45,12 @@ class Voicing:
         overlap = np.minimum(self.ends_s, end_s) - np.maximum(self.starts_s, start_s)
         return float(np.maximum(overlap, 0.0).sum())
 
-    def stretches(self, start_s: float, end_s: float) -> list[tuple[float, float]]:
-        """Return the voiced parts between two times, in order."""
-        starts, ends = np.maximum(self.starts_s, start_s), np.minimum(self.ends_s, end_s)
-        return [(float(first), float(last)) for first, last in zip(starts, ends, strict=True) if last > first]
-
-    def start_of(self, time_s: float) -> float:
-        """Return where the stretch begins that holds a time; the time itself if none does."""
-        holds = (self.starts_s <= time_s) & (time_s < self.ends_s)
-        return float(self.starts_s[holds][0]) if holds.any() else time_s
-
-    def end_of(self, time_s: float) -> float:
-        """Return where the stretch ends that reaches up to a time or over it; the time itself if none does."""
-        holds = (self.starts_s < time_s) & (time_s <= self.ends_s)
-        return float(self.ends_s[holds][0]) if holds.any() else time_s
+    def joined(self, pause_s: float) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return begins and ends of the stretches, those joined that are no such pause apart."""
+        if not len(self.starts_s):
+            return self.starts_s, self.ends_s
+        apart = self.starts_s[1:] - self.ends_s[:-1] >= pause_s
+        return self.starts_s[np.append(True, apart)], self.ends_s[np.append(apart, True)]
 
 
 def voicing(samples: Floats) -> Voicing:
@@ -74,7 +66,5 @@ def voicing(samples: Floats) -> Voicing:
     starts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     keep = ends - starts >= _LEAST_RUN
     starts, ends = starts[keep], ends[keep]
-    if len(starts) > 1:
-        apart = starts[1:] - ends[:-1] >= _LEAST_PAUSE
-        starts, ends = starts[np.append(True, apart)], ends[np.append(apart, True)]  # the outermost stay
-    return Voicing(starts.astype(np.float64) * FRAME_S, ends.astype(np.float64) * FRAME_S)
+    found = Voicing(starts.astype(np.float64) * FRAME_S, ends.astype(np.float64) * FRAME_S)
+    return Voicing(*found.joined(_LEAST_PAUSE_S))

@@ -26,6 +26,8 @@ class HeldRecogniser:
         """Begin with the gate open or closed."""
         self.max_batch = max_batch
         self.max_parallel = max_parallel
+        self.languages: frozenset[str] = frozenset()
+        self.model = ""
         self.calls: list[list[Clip]] = []
         self.gate = threading.Event()
         self.fail: Callable[[Sequence[Clip]], None] = lambda _clips: None

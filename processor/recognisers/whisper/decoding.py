@@ -98,7 +98,7 @@ class Decoder:
         )
         return [_edges(result, len(text)) for result, text in zip(results, texts, strict=True)]
 
-    def languages(self, memory: Memory) -> str:
+    def language(self, memory: Memory) -> str:
         """Return the code of the language that a multilingual model detects."""
         [[(token, _), *_]] = self._model.detect_language(_joined([memory]))
         return str(token).strip("<|>")

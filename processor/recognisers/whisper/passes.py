@@ -8,7 +8,7 @@ from processor.recognisers.whisper.decoding import Alignment, Decoder, Text
 from processor.recognisers.whisper.jobs import Job, batches
 from processor.recognisers.whisper.memory import STATES_PER_S, Encoder, Memory
 from processor.recognisers.whisper.vocabulary import Vocabulary
-from processor.speech import guards
+from processor.speech import guards, terms
 from processor.speech.features import RECOGNISER_RATE_HZ
 
 _BANNED_REPEAT = 5
@@ -51,6 +51,7 @@ class Passes:
         spoken = [job for job in finals if job.text is not None]
         self._align(spoken)
         for job in spoken:
+            self._check_terms(job)
             self._mend_loop(job)
             self._mend_loss(job)
         for job in jobs:
@@ -89,6 +90,21 @@ class Passes:
             if guards.is_invented(alignment.edges_s[:-1].tolist(), job.clip_s):
                 job.text = None
                 job.marks.append("invented")
+
+    def _check_terms(self, job: Job) -> None:
+        """Decode a job without its terms if its text loops or has a term that the audio alone does not support."""
+        if not job.before or job.text is None or job.alignment is None:
+            return
+        # Alignment reads the text without the terms, so its probabilities are those of the audio alone.
+        words = [(word.text, job.alignment.probabilities[word.first : word.end]) for word in
+                 self._vocabulary.words(job.text.tokens)]
+        if not _is_squeezed(job) and terms.are_supported(words, job.clip.terms):
+            return
+        job.marks.append("terms")
+        job.before, job.text, job.alignment = (), None, None
+        self._decode([job], beam=self._beam)
+        self._drop_invented(job)
+        self._align([job])
 
     def _mend_loop(self, job: Job) -> None:
         """Decode a looping text again, lastly without repeats; cut off what still has no time to have been said."""

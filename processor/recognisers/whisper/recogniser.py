@@ -7,7 +7,7 @@ from processor.recognisers.base import Clip, RecogniserError, Recognition
 from processor.recognisers.whisper import words
 from processor.recognisers.whisper.decoding import Decoder
 from processor.recognisers.whisper.jobs import Job
-from processor.recognisers.whisper.memory import FINAL_SIZES, PARTIAL_SIZES, WINDOW_S, Encoder
+from processor.recognisers.whisper.memory import WINDOW_S, Encoder, Memory
 from processor.recognisers.whisper.model import chosen_device, languages_of, load_model, name_of
 from processor.recognisers.whisper.passes import Passes
 from processor.recognisers.whisper.vocabulary import Vocabulary
@@ -19,6 +19,10 @@ _COMPUTE_TYPES = {"cpu": "int8", "cuda": "float16"}
 
 _BATCH_S = {"cpu": 240.0, "cuda": 960.0}
 """Seconds of memory decoded together: eight clips of the longest on CPUs."""
+
+
+DETECT = frozenset({"auto", ""})
+"""Languages of a clip that ask for detection."""
 
 
 class WhisperRecogniser:
@@ -103,8 +107,21 @@ class WhisperRecogniser:
         samples = to_recogniser_rate(clip.pcm, clip.sample_rate_hz)[: int(WINDOW_S * RECOGNISER_RATE_HZ)]
         if not samples.size:
             return None
-        memory = self._encoder.memory(samples, PARTIAL_SIZES if clip.partial else FINAL_SIZES)
-        return Job(clip, samples, voicing(samples), "en", memory)
+        memory = self._encoder.memory(samples)
+        language = self._language(clip, memory)
+        # A partial goes without terms: it shares its batch, and names a term only where the audio alone says so.
+        before = () if clip.partial else tuple(self._vocabulary.before(clip.terms, clip.prompt))
+        return Job(clip, samples, voicing(samples), language, memory, before)
+
+    def _language(self, clip: Clip, memory: Memory) -> str:
+        """Return the code of a clip's language: detected for "auto" or none, unless the model has but one."""
+        wanted = clip.language.lower().split("-")[0]
+        if wanted in self.languages:
+            return wanted
+        if wanted not in DETECT:
+            message = f"the model {self.model} has no language {wanted}; it has {', '.join(sorted(self.languages))}"
+            raise RecogniserError(message, retryable=False)
+        return self._decoder.language(memory) if len(self.languages) > 1 else next(iter(self.languages))
 
     def _recognition(self, job: Job | None) -> Recognition:
         if job is None:

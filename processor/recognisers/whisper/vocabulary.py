@@ -55,7 +55,18 @@ class Vocabulary:
         previous = [self._start_of_previous, *before] if before else []
         return [*previous, *self.start_sequence(language), self._no_timestamps]
 
-    def encoded(self, text: str) -> list[int]:
+    def before(self, terms: Sequence[str], prompt: str) -> list[int]:
+        """Return the tokens that the decoder takes as said before: as many terms as fit, then the prompt's end."""
+        tokens: list[int] = []
+        for term in terms:
+            more = self._encoded(f"{term.strip()},")
+            if len(tokens) + len(more) > MOST_PROMPT_TOKENS:
+                break
+            tokens += more
+        room = MOST_PROMPT_TOKENS - len(tokens)
+        return tokens + (self._encoded(prompt)[-room:] if prompt.strip() and room else [])
+
+    def _encoded(self, text: str) -> list[int]:
         """Return the tokens of a text that continues another."""
         tokens: list[int] = self._tokenizer.encode(f" {text.strip()}", add_special_tokens=False).ids
         return tokens

@@ -96,6 +96,8 @@ class YieldingRecogniser:
         self.name = recogniser.name
         self.max_batch = recogniser.max_batch
         self.max_parallel = recogniser.max_parallel
+        self.languages = recogniser.languages
+        self.model = recogniser.model
 
     def recognise(self, clips: Sequence[Clip]) -> list[Recognition]:
         """Recognise once the gate is open."""

@@ -29,13 +29,18 @@ class Noise(NamedTuple):
     is_tone: bool
 
 
+def sum_of(waves: list[Samples]) -> Samples:
+    """Return sounds of equal length at once."""
+    together = np.zeros_like(waves[0])
+    for wave in waves:
+        together += wave
+    return together
+
+
 def tone(*frequencies_hz: float, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
     """Return sines of equal strength together."""
     time = times_s(seconds)
-    together = np.zeros(len(time))
-    for frequency_hz in frequencies_hz:
-        together += np.sin(2 * np.pi * frequency_hz * time)
-    return at_peak(together, peak)
+    return at_peak(sum_of([np.sin(2 * np.pi * frequency_hz * time) for frequency_hz in frequencies_hz]), peak)
 
 
 def square(frequency_hz: int, seconds: float = SECONDS, peak: float = 0.3) -> Samples:

@@ -31,7 +31,7 @@ SLOW = (
         "decoding/test_worker_failures", "edge/test_openapi", "edge/test_sessions_delete", "edge/test_sse_resume",
         "eventbridge/test_path", "paths/test_chunk_path", "paths/test_event_path", "eventlog/test_cluster",
         "forwarding/test_processes", "kafka/test_subscriber", "memory/test_draining", "quarantine/test_commands",
-        "recognisers/test_whisper", "replay/test_beside_clients",
+        "recognisers/test_asr_benchmark", "recognisers/test_whisper", "replay/test_beside_clients",
         "stitch/test_deletion", "stitch/test_properties", "stitch/test_projection_failures",
         "uploads/test_constant_memory",
     )),

@@ -46,8 +46,7 @@ def tone(*frequencies_hz: float, seconds: float = SECONDS, peak: float = 0.3) ->
 def square(frequency_hz: int, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
     """Return a square wave."""
     halves = np.arange(round(seconds * RATE_HZ)) * 2 * frequency_hz // RATE_HZ
-    wave: Samples = 1.0 - 2 * (halves % 2)
-    return peak * wave
+    return np.where(halves % 2 == 0, peak, -peak)
 
 
 def saw(frequency_hz: int, seconds: float = SECONDS, peak: float = 0.3) -> Samples:

@@ -15,7 +15,8 @@ from typing import Any, Protocol, Self
 import numpy as np
 from faster_whisper import WhisperModel
 
-from benchmarks.clips import RATE_HZ, Spoken
+from benchmarks.clips import Spoken
+from benchmarks.signals import RATE_HZ
 from processor.recognisers.base import Clip, Recognition
 from processor.recognisers.whisper import WhisperRecogniser
 from processor.speech import Segmenter, SegmenterSettings

@@ -41,7 +41,7 @@ check: $(DEV_STAMP)  ## Lint; check types, layers and import circles, and the wo
 
 bench: $(DEV_STAMP)  ## Run the benchmarks, a JSON line each (some minutes)
 	@$(BIN)/python -m benchmarks.log
-	@$(BIN)/python -m benchmarks.asr
+	@$(BIN)/python -m benchmarks.asr --json
 	@$(BIN)/python -m benchmarks.baseline --sessions 500 --seconds 15 --rounds 2
 	@$(BIN)/python -m benchmarks.sse
 	@$(BIN)/python -m benchmarks.listing

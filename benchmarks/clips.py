@@ -8,7 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-RATE_HZ = 16_000
+from benchmarks import signals
+from benchmarks.signals import to_pcm
+
+RATE_HZ = signals.RATE_HZ
 
 _SPEECH = Path(__file__).parents[1] / "speech"
 
@@ -75,13 +78,6 @@ def short() -> list[Spoken]:
     return [Spoken(_pcm(f"sense-{file}.wav")[2 * start : 2 * end], words) for file, start, end, words in _SHORT]
 
 
-def noisy(signal_to_noise_db: float) -> list[Spoken]:
-    """Return the sentences under white noise."""
-    return [
-        Spoken(_with_noise(clip.pcm, signal_to_noise_db, seed), clip.words) for seed, clip in enumerate(sentences())
-    ]
-
-
 def speechless() -> list[Spoken]:
     """Return clips without a word: silence, noise of three levels, mains hum, a tone, clicks."""
     seconds = (0.5, 1.0, 2.0, 5.0, 10.0)
@@ -94,7 +90,7 @@ def speechless() -> list[Spoken]:
         random.standard_normal(int(length * RATE_HZ)) * level for length in seconds for level in (0.003, 0.03, 0.2)
     ]
     waves += [0.1 * np.sin(2 * np.pi * 50 * time_s), 0.2 * np.sin(2 * np.pi * 440 * time_s), clicks]
-    return [Spoken(_to_pcm(samples), "") for samples in waves]
+    return [Spoken(to_pcm(samples), "") for samples in waves]
 
 
 def conversation(pause_s: float) -> Spoken:
@@ -108,13 +104,3 @@ def _pcm(name: str) -> bytes:
     with wave.open(str(_SPEECH / name)) as reader:
         pcm: bytes = reader.readframes(reader.getnframes())
     return pcm
-
-
-def _with_noise(pcm: bytes, signal_to_noise_db: float, seed: int) -> bytes:
-    samples = np.frombuffer(pcm, "<i2") / 32_768
-    power = float(np.mean(samples**2)) / 10 ** (signal_to_noise_db / 10)
-    return _to_pcm(samples + np.random.default_rng(seed).standard_normal(len(samples)) * np.sqrt(power))
-
-
-def _to_pcm(samples: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> bytes:
-    return bytes((np.clip(samples, -1, 1) * 32_767).astype("<i2").tobytes())

@@ -21,7 +21,7 @@ class Noise(NamedTuple):
     Attributes:
         name: What it is.
         samples: 16 kHz floats.
-        is_tone: Whether it holds nothing but steady, switched or gliding tones and silence.
+        is_tone: Whether it holds nothing but steady, switched or gliding tones above 200 Hz and silence.
     """
 
     name: str
@@ -29,27 +29,37 @@ class Noise(NamedTuple):
     is_tone: bool
 
 
+def sum_of(waves: list[Samples]) -> Samples:
+    """Return sounds of equal length at once."""
+    together = np.zeros_like(waves[0])
+    for wave in waves:
+        together += wave
+    return together
+
+
 def tone(*frequencies_hz: float, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
     """Return sines of equal strength together."""
     time = times_s(seconds)
-    return at_peak(np.sum([np.sin(2 * np.pi * frequency * time) for frequency in frequencies_hz], axis=0), peak)
+    return at_peak(sum_of([np.sin(2 * np.pi * frequency_hz * time) for frequency_hz in frequencies_hz]), peak)
 
 
-def square(frequency_hz: float, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
+def square(frequency_hz: int, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
     """Return a square wave."""
-    return peak * np.where((times_s(seconds) * frequency_hz) % 1 < 0.5, 1.0, -1.0)  # noqa: PLR2004 -- half a period
+    halves = np.arange(round(seconds * RATE_HZ)) * 2 * frequency_hz // RATE_HZ
+    return np.where(halves % 2 == 0, peak, -peak)
 
 
-def saw(frequency_hz: float, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
+def saw(frequency_hz: int, seconds: float = SECONDS, peak: float = 0.3) -> Samples:
     """Return a sawtooth wave."""
-    return peak * (2 * ((times_s(seconds) * frequency_hz) % 1) - 1)
+    return peak * (2 * (np.arange(round(seconds * RATE_HZ)) * frequency_hz % RATE_HZ / RATE_HZ) - 1)
 
 
 def switched(samples: Samples, *on_off_s: float) -> Samples:
     """Switch a sound on and off: seconds on, off, on, off, repeated to its end."""
     edges = np.cumsum(on_off_s)
     phase_s = (np.arange(len(samples)) / RATE_HZ) % edges[-1]
-    return samples * (np.searchsorted(edges, phase_s, side="right") % 2 == 0)
+    is_on = np.searchsorted(edges, phase_s, side="right") % 2 == 0
+    return np.where(is_on, samples, 0.0)
 
 
 def glide(frequencies_hz: Samples, peak: float = 0.3) -> Samples:
@@ -100,7 +110,7 @@ def _fax() -> Samples:
 def _modem() -> Samples:
     """A modem's data: 1,200 and 2,200 Hz, changed at random 300 times a second, between carriers."""
     random = random_for("modem")
-    bits = np.repeat(random.integers(0, 2, round(3 * 300)), RATE_HZ // 300 + 1)[: 3 * RATE_HZ]
+    bits = np.repeat(random.integers(0, 2, 3 * 300), RATE_HZ // 300 + 1)[: 3 * RATE_HZ]
     data = glide(np.where(bits, 1_200.0, 2_200.0))
     return np.concatenate([tone(2_225, seconds=2.0), data, tone(1_270, seconds=2.0), np.zeros(RATE_HZ)])
 
@@ -187,7 +197,9 @@ def _note(frequency_hz: float, seconds: float) -> Samples:
     time = times_s(seconds)
     vibrato = 0.004 * np.sin(2 * np.pi * 5 * time) * frequency_hz / 5
     waves = [np.sin(n * (2 * np.pi * frequency_hz * time + vibrato)) / n**1.5 for n in range(1, 9)]
-    return np.sum(waves, axis=0) * np.minimum(1, time / 0.08) * np.minimum(1, (seconds - time) / 0.15)
+    envelope: Samples = np.minimum(1, time / 0.08) * np.minimum(1, (seconds - time) / 0.15)
+    note: Samples = envelope * np.sum(waves, axis=0)
+    return note
 
 
 def _chords() -> Samples:
@@ -228,8 +240,8 @@ def _breath() -> Samples:
 def _birds() -> Samples:
     """Chirps between 2.5 and 5 kHz, 60 to 150 ms each, in groups."""
     random = random_for("birds")
-    parts = []
-    while sum(map(len, parts)) < SECONDS * RATE_HZ:
+    parts: list[Samples] = []
+    while sum(len(part) for part in parts) < SECONDS * RATE_HZ:
         time = times_s(random.uniform(0.06, 0.15))
         start_hz, end_hz = random.uniform(2_500, 5_000, 2)
         envelope = np.sin(np.pi * np.arange(len(time)) / len(time))
@@ -289,11 +301,11 @@ _NOT_TONES: tuple[tuple[str, Callable[[], Samples]], ...] = (
     ("footsteps", _footsteps),
     ("paper", _paper),
     ("modem", _modem),
+    ("hum_50", lambda: _hum(50)),
+    ("hum_60", lambda: _hum(60)),
 )
 
 _TONES: tuple[tuple[str, Callable[[], Samples]], ...] = (
-    ("hum_50", lambda: _hum(50)),
-    ("hum_60", lambda: _hum(60)),
     ("sine_440", lambda: tone(440, peak=0.2)),
     ("sine_1000_loud", lambda: tone(1_000, peak=0.9)),
     ("sine_250_quiet", lambda: tone(250, peak=0.02)),

@@ -32,7 +32,7 @@ SLOW = (
         "edge/test_sse_resume",
         "eventbridge/test_path", "paths/test_chunk_path", "paths/test_event_path", "eventlog/test_cluster",
         "forwarding/test_processes", "kafka/test_subscriber", "memory/test_draining", "quarantine/test_commands",
-        "recognisers/test_whisper", "recognisers/test_whisper_options",
+        "recognisers/test_asr_benchmark", "recognisers/test_whisper", "recognisers/test_whisper_options",
         "recognisers/test_whisper_sweep", "recognisers/test_whisper_words", "replay/test_beside_clients",
         "stitch/test_deletion", "stitch/test_properties", "stitch/test_projection_failures",
         "uploads/test_constant_memory",

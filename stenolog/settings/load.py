@@ -20,6 +20,9 @@ SECRET_BYTES = 32
 CLIENT_VARIABLES = frozenset({"STENOLOG_TOKEN", "STENOLOG_URL"})
 """Options of commands that are clients of an edge; roles in the same environment ignore them."""
 
+MEASURING_VARIABLES = frozenset({"STENOLOG_SPEECH_MORE", "STENOLOG_FIELD"})
+"""Folders that benchmarks and tests read recordings from; the roles that they start ignore them."""
+
 # Scheme, host and port only (RFC 6454): browsers send nothing more, so anything else would never match.
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://[^/\s?#@]+")
 
@@ -76,11 +79,11 @@ def is_loopback(host: str) -> bool:
 
 
 def _unknown(given: Mapping[str, str]) -> list[str]:
-    known = [field.variable for field in fields()]
+    known = {field.variable for field in fields()}
     problems = []
     for name in sorted(given):
-        if name.startswith(PREFIX) and name not in known and name not in CLIENT_VARIABLES:
-            nearest = difflib.get_close_matches(name, known, n=1)
+        if name.startswith(PREFIX) and name not in known | CLIENT_VARIABLES | MEASURING_VARIABLES:
+            nearest = difflib.get_close_matches(name, sorted(known), n=1)
             hint = f"; did you mean {nearest[0]}?" if nearest else ""
             problems.append(f"{name} is no setting{hint}")
     return problems

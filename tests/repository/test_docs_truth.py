@@ -12,7 +12,7 @@ import click
 import pytest
 
 from stenolog.cli import cli
-from stenolog.settings.load import CLIENT_VARIABLES
+from stenolog.settings.load import CLIENT_VARIABLES, MEASURING_VARIABLES
 from stenolog.settings.model import fields
 from tests.support import tree
 from tests.support.tree import PACKAGES, ROOT, Module
@@ -114,7 +114,7 @@ def unknown_words(line: str) -> Iterator[str]:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_every_setting_that_a_page_names_exists(page: Path) -> None:
     """A page names settings, or a beginning that several of them share."""
-    known = {field.variable for field in fields()} | CLIENT_VARIABLES
+    known = {field.variable for field in fields()} | CLIENT_VARIABLES | MEASURING_VARIABLES
     shared = {name[: end.start() + 1] for name in known for end in re.finditer("_", name)}
     assert set(re.findall(r"STENOLOG_\w*", text_of(page))) - known - shared == set()
 

@@ -62,6 +62,11 @@ def test_unknown_name_is_refused_with_the_nearest() -> None:
         "STENOLOG_MAX_SESION is no setting; did you mean STENOLOG_MAX_SESSIONS?"]
 
 
+def test_folders_of_recordings_are_no_settings() -> None:
+    """Folders that benchmarks read recordings from may be named while roles run, which ignore them."""
+    assert load({"STENOLOG_SPEECH_MORE": "somewhere", "STENOLOG_FIELD": "else", "STENOLOG_PORT": "4711"}).port == 4711
+
+
 def test_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
     """A misspelt name in `.env` is an error as well."""
     (tmp_path / ".env").write_text("STENOLOG_NONSENSE=1\n")

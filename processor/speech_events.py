@@ -1,4 +1,4 @@
-"""Tells clients that asked for it when speech begins: best effort, published, never logged."""
+"""Notifies clients that asked for it when speech begins: best effort, published, never logged."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ class OfferedAbilities:
         """Refuse options with which no living worker could process a session; without any worker all are accepted.
 
         Raises:
-            ApiError: `unsupported_language` or `unsupported_model`, naming what is offered.
+            ApiError: `unsupported_language` or `unsupported_model`, naming the offered ones.
         """
         if refusal := find_refusal(self._workers, language, model):
             raise ApiError(_ERRORS[refusal.option], refusal.detail)

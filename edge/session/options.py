@@ -33,7 +33,7 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 class SessionOptions(msgspec.Struct, kw_only=True):
-    """The options with which a session was started, as its client is told them."""
+    """The options with which a session was started, as its client receives them."""
 
     sample_rate: int
     encoding: str

@@ -166,7 +166,7 @@ def _hangover_ms(given: Mapping[str, str]) -> int | None:
 
 
 def _channels(given: Mapping[str, str]) -> tuple[int | None, str | None]:
-    """How many channels the client names, and what is to become of two."""
+    """How many channels the client names, and how it wants two of them."""
     text = given.get("channels")
     if text in LAYOUTS:
         return None, text

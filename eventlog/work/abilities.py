@@ -70,7 +70,7 @@ def living_abilities(beats: Iterable[Heartbeat], engine: str) -> list[Abilities]
 
 
 def find_refusal(workers: Iterable[Abilities], language: str, model: str) -> Refusal | None:
-    """Why none of `workers` can process a session with these options; None if one can, or if there are none."""
+    """Why none of `workers` can process a session with these options; None if one can, or if none is known."""
     known = list(workers)
     with_model = [one for one in known if one.may_use(model)]
     if known and not with_model:

@@ -145,7 +145,7 @@ INCOMPLETE = Answer(202, "The results so far, and the address of the complete tr
 _PAUSE = {"type": "integer", "minimum": HANGOVER_MS[0], "maximum": HANGOVER_MS[-1]}
 
 _SCHEMAS: dict[str, dict[str, Any]] = {
-    "language": {"type": "string", "pattern": r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}$|^auto$"},
+    "language": {"type": "string", "pattern": r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}|auto)?$"},
     "model": {"type": "string", "maxLength": 200},
     "channels": {"enum": [1, 2, *LAYOUTS]},
     "sample_rate": {"type": "integer", "enum": list(SAMPLE_RATES_HZ)},

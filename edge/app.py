@@ -79,7 +79,8 @@ def _cors(settings: EdgeSettings) -> list[Middleware]:
         return []
     return [
         Middleware(
-            CORSMiddleware, allow_origins=settings.allowed_origins, allow_methods=["GET", "POST", "PUT", "DELETE"],
+            CORSMiddleware, allow_origins=settings.allowed_origins,
+            allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
             allow_headers=["*"], expose_headers=["location", "retry-after", "preference-applied"],
         )
     ]  # fmt: skip

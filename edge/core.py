@@ -12,6 +12,7 @@ from edge.metrics import EdgeMetrics
 from edge.session.append_batcher import AppendBatcher
 from edge.session.lifecycle import State
 from edge.session.memory_watermarks import MemoryWatermarks
+from edge.session.offered_abilities import REFRESH_S, OfferedAbilities
 from edge.session.opener import Opener
 from edge.session.pause_watch import PauseWatch
 from edge.session.reservations import Reservation, Reservations
@@ -76,7 +77,11 @@ class EdgeCore:
             server, limit=settings.max_sessions, ttl_s=settings.reservation_ttl_s,
             tenant_limit=settings.max_sessions_per_tenant,
         )  # fmt: skip
-        self.opener = Opener(log, server.keys, self.reservations, settings, self.metrics, watermarks=self.watermarks)
+        self.abilities = OfferedAbilities(server, settings.engine)
+        self.opener = Opener(
+            log, server.keys, self.reservations, settings, self.metrics, watermarks=self.watermarks,
+            abilities=self.abilities,
+        )  # fmt: skip
         outage_timeout_s = settings.redis_outage_timeout_s
         self.pauses = PauseWatch(log, outage_timeout_s=outage_timeout_s)
         self.closer = SessionCloser(
@@ -110,6 +115,8 @@ class EdgeCore:
             ("token expiry sweep", EXPIRY_SWEEP_S, self._close_expired),
         ):
             spawn(name, periodically(period_s, work, name=name))
+        refresh = periodically(REFRESH_S, self.abilities.refresh, name="abilities", at_once=True)
+        spawn("offered abilities", refresh)
 
     async def wait(self) -> None:
         """Return once stopped; raise the defect that ended a part of the edge."""

@@ -45,13 +45,32 @@ INVALID_SAMPLE_RATE = ErrorCode("invalid_sample_rate", 1008, 400, "`sample_rate`
 INVALID_ENCODING = ErrorCode(
     "invalid_encoding", 1008, 400, "`encoding` is neither `linear16` nor `container`.", _CORRECT_QUERY
 )
-INVALID_CHANNELS = ErrorCode("invalid_channels", 1008, 400, "`channels` is neither 1 nor 2.", _CORRECT_QUERY)
+INVALID_CHANNELS = ErrorCode(
+    "invalid_channels", 1008, 400, "`channels` is neither 1, 2, `mix`, `split` nor `auto`.", _CORRECT_QUERY
+)
 INVALID_TRACK = ErrorCode("invalid_track", 1008, 400, "`track` is not a whole number below 100.", _CORRECT_QUERY)
 INVALID_LANGUAGE = ErrorCode(
-    "invalid_language", 1008, 400, "`language` is not a tag such as `en` or `pt-BR`.", _CORRECT_QUERY
+    "invalid_language", 1008, 400, "`language` is neither a tag such as `en` or `pt-BR` nor `auto`.", _CORRECT_QUERY
+)
+UNSUPPORTED_LANGUAGE = ErrorCode(
+    "unsupported_language", 1008, 400, "No worker of the deployment can recognise the `language`.",
+    "Choose one of those that the message names.",
+)
+UNSUPPORTED_MODEL = ErrorCode(
+    "unsupported_model", 1008, 400, "No worker of the deployment has the `model`.",
+    "Omit it, or choose one of those that the message names.",
+)
+INVALID_OPTION = ErrorCode(
+    "invalid_option", 1008, 400, "An option of the session is malformed or exceeds its bounds; the message names it.",
+    _CORRECT_QUERY,
+)
+INVALID_CONFIGURATION = ErrorCode(
+    "invalid_configuration", 0, 400, "A change of options is malformed, or asks for what no worker offers.",
+    "Correct the change as the message says; the former options hold.",
 )
 INVALID_HANGOVER = ErrorCode(
-    "invalid_hangover", 1008, 400, "`hangover_ms` is not a whole number from 100 to 5000.", _CORRECT_QUERY
+    "invalid_hangover", 1008, 400, "`endpointing_ms` (or `hangover_ms`) is not a whole number from 100 to 5000.",
+    _CORRECT_QUERY,
 )
 INVALID_NEXT_UTTERANCE = ErrorCode(
     "invalid_next_utterance", 1008, 400, "`next_utterance` is not a whole number.", _CORRECT_QUERY
@@ -198,6 +217,15 @@ METHOD_NOT_ALLOWED = ErrorCode(
 INVALID_QUERY = ErrorCode("invalid_query", 0, 400, "A query parameter of an HTTP request is malformed.", _CORRECT_QUERY)
 
 TABLE: tuple[ErrorCode, ...] = tuple(value for value in list(globals().values()) if isinstance(value, ErrorCode))
+
+
+def read_failure(detail: str) -> tuple[ErrorCode, str]:
+    """The error, and its message, of a session that failed with `detail`, which may begin with an error's code."""
+    code, separator, message = detail.partition(": ")
+    for error in (UNSUPPORTED_LANGUAGE, UNSUPPORTED_MODEL):
+        if separator and code == error.code:
+            return error, message
+    return INVALID_AUDIO, detail or "the recording cannot be decoded"
 
 
 class ApiError(Exception):

@@ -14,6 +14,7 @@ from eventlog.telemetry.tracing import trace_id
 from eventlog.work.claims import Claims, LoadedRun
 from processor.active_runs import ActiveRun, ActiveRuns
 from processor.metrics import WorkerMetrics
+from processor.misfits import Misfits
 from processor.settings import WorkerSettings
 from processor.timeline import Timeline
 
@@ -43,9 +44,14 @@ class ClaimKeeper:
         *,
         on_suspect: Callable[[ActiveRun], None],
         on_poison: Callable[[Claim, str], None],
+        misfits: Misfits | None = None,
         metrics: WorkerMetrics | None = None,
     ) -> None:
-        """`on_suspect` receives a run that needs a trial, `on_poison` a claim that this build cannot even begin."""
+        """`on_suspect` receives a run that needs a trial, `on_poison` a claim that this build cannot even begin.
+
+        Runs that the recogniser has no language or model for go to `misfits`.
+        """
+        self._misfits = misfits
         self._claims = claims
         self._runs = runs
         self._settings = settings
@@ -187,6 +193,8 @@ class ClaimKeeper:
             if loaded.checkpoint.suspicion > self._settings.suspicion_limit:
                 self._metrics.suspicions.inc()
                 self._on_suspect(run)
+            elif self._misfits and (refusal := self._misfits.find_refusal(run.start, run.checkpoint)):
+                self._misfits.turn_away(run, refusal)
             else:
                 self._runs.add(run)
                 log.info("run taken", extra={"run": claim.keys.member, "trace_id": trace_id(run.start.traceparent)})

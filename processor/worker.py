@@ -5,11 +5,15 @@ from __future__ import annotations
 import logging
 import time
 
+import msgspec
+
 from eventlog.log import LogUnavailableError
 from eventlog.redis.redis_log import RedisLog
 from eventlog.redis.server import Server
 from eventlog.redis.wakeups import Wakeups
 from eventlog.service import ServiceTasks, periodically
+from eventlog.work.abilities import FIELD as ABILITIES
+from eventlog.work.abilities import abilities_of
 from eventlog.work.claims import Claims
 from eventlog.work.heartbeats import process_name
 from eventlog.work.heartbeats import write as write_heartbeat
@@ -25,6 +29,7 @@ from processor.early_finals import EarlyFinals
 from processor.early_trimmer import EarlyTrimmer
 from processor.janitor import Janitor
 from processor.metrics import WorkerMetrics
+from processor.misfits import Misfits
 from processor.partials import Partials
 from processor.provisional_answers import ProvisionalAnswers
 from processor.quarantine import Quarantine, QuarantineTrial
@@ -32,6 +37,7 @@ from processor.recognisers import Recogniser
 from processor.recognition_queue import RecognitionQueue
 from processor.settings import WorkerSettings
 from processor.sharing.sharer import Sharer
+from processor.speech_events import SpeechEvents
 
 log = logging.getLogger(__name__)
 
@@ -69,9 +75,11 @@ class Worker:
         self._recognition = RecognitionQueue(recogniser, metrics, has_live=lambda: self.active_runs.has_live)
         self._sharer = self._make_sharer(settings.engine or recogniser.name, metrics)
         self._quarantine = Quarantine(claims, trial, metrics)
+        self._abilities = abilities_of(recogniser, recogniser.name)
+        self._misfits = Misfits(self._log, claims, self._abilities)
         self._keeper = ClaimKeeper(
             claims, self.active_runs, settings, on_suspect=self._quarantine.try_suspect,
-            on_poison=self._quarantine.quarantine, metrics=metrics,
+            on_poison=self._quarantine.quarantine, misfits=self._misfits, metrics=metrics,
         )  # fmt: skip
         self._answers = ProvisionalAnswers(server)
         self._decoders = DecoderPool(
@@ -90,6 +98,7 @@ class Worker:
             on_log_error=self._keeper.report_error, on_poison=self._on_poison, early=early,
         )  # fmt: skip
         self._partials = Partials(server, self.active_runs, self._recognition, settings, early)
+        self._speech_events = SpeechEvents(server, self.active_runs)
         server.meter.add_reader(
             WorkerCollector(
                 self.active_runs, self._recognition, self._reader, self._decoders,
@@ -123,6 +132,7 @@ class Worker:
             ("reader", self._reader.run()),
             ("committer", self._committer.run()),
             ("partials", self._partials.run()),
+            ("speech events", self._speech_events.run()),
             ("decoders", self._decoders.run()),
             ("answers", self._answers.run()),
             ("janitor", self._janitor.run()),
@@ -144,6 +154,7 @@ class Worker:
         await self._tasks.stop()
         await self._keeper.finish_taking()
         await self._quarantine.stop()
+        await self._misfits.stop()
         await self._wakeups.stop()
         if self._sharer:
             await self._sharer.stop()
@@ -181,6 +192,7 @@ class Worker:
             "waiting_utterances": self._recognition.waiting,
             "decoders": self._decoders.child_count,
             RESTARTS: 1,
+            ABILITIES: msgspec.to_builtins(self._abilities),
             # This task lives on when the main loops hang; readiness asks for their age.
             "consumed_age_s": round(now - min(self._reader.consumed_at, self._keeper.taken_at), 3),
             "oldest_decision_s": round(max(0.0, now - waits_since), 3),

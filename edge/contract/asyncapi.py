@@ -8,7 +8,14 @@ from typing import Any
 import msgspec
 
 from edge import errors
-from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ, TRACKS
+from edge.session.options import (
+    HANGOVER_MS,
+    MAX_PROMPT_CHARACTERS,
+    MAX_TERM_CHARACTERS,
+    MAX_TERMS,
+    PARTIAL_INTERVAL_MS,
+)
+from edge.session.parameters import LAYOUTS, SAMPLE_RATES_HZ, TRACKS
 from edge.websocket import messages
 from eventlog.events import CONTAINER, LINEAR16
 from eventlog.readmodel.documents import ListedFinal
@@ -36,6 +43,13 @@ class Partial(msgspec.Struct, kw_only=True, tag_field="type", tag="partial"):
     """So many characters of the text, whole words, stay as they are in the utterance's later partials."""
     start: float
     end: float
+    channel: int
+
+
+class SpeechStarted(msgspec.Struct, kw_only=True, tag_field="type", tag="speech_started"):
+    """Speech has begun, `start` seconds into the audio; for clients that asked for it, and best effort."""
+
+    start: float
     channel: int
 
 
@@ -80,6 +94,7 @@ def document(version: str, stream_path: str) -> dict[str, Any]:
 
 CONTROLS: Mapping[str, str] = {
     "finalize": "End the open utterance here.",
+    "configure": "Change options for the utterances that begin behind the audio so far.",
     "keepalive": "Keep the silent session from being ended as idle.",
     "stop": "End the session.",
     "start": "Answered by `already_started`: the query string carries the options.",
@@ -97,7 +112,8 @@ _AUDIO = {
 def _controls() -> dict[str, Any]:
     return {
         name: {
-            "type": "object", "required": ["type"], "description": effect, "properties": {"type": {"const": name}},
+            "type": "object", "required": ["type"], "description": effect,
+            "properties": {"type": {"const": name}, **(_CHANGES if name == "configure" else {})},
         }
         for name, effect in CONTROLS.items()
     }  # fmt: skip
@@ -105,7 +121,10 @@ def _controls() -> dict[str, Any]:
 
 def _schemas() -> dict[str, Any]:
     """The schemas of the server's messages by their `type`, and of their parts by name; all members are listed."""
-    kinds = [messages.SessionStart, Ack, Partial, ListedFinal, Hole, Reset, messages.SessionEnd]
+    kinds = [
+        messages.SessionStart, Ack, Partial, ListedFinal, SpeechStarted, messages.UtteranceEnd, Hole, Reset,
+        messages.SessionEnd,
+    ]  # fmt: skip
     _, components = msgspec.json.schema_components(kinds, ref_template=_SCHEMA)
     kinds_by_name = {name: schema["properties"].get("type") for name, schema in components.items()}
     named = {kind["enum"][0] if kind else name: components[name] for name, kind in kinds_by_name.items()}
@@ -136,6 +155,19 @@ def _operation(action: str, summary: str, messages: Mapping[str, Any]) -> dict[s
     }
 
 
+_LANGUAGE = {"type": "string", "description": "A tag such as `en` or `pt-BR`, or `auto`."}
+_HANGOVER = {"type": "integer", "minimum": HANGOVER_MS[0], "maximum": HANGOVER_MS[-1]}
+_INTERVAL = {"type": "integer", "minimum": PARTIAL_INTERVAL_MS[0], "maximum": PARTIAL_INTERVAL_MS[-1]}
+_PROMPT = {"type": "string", "maxLength": MAX_PROMPT_CHARACTERS}
+_TERM = {"type": "string", "maxLength": MAX_TERM_CHARACTERS}
+
+_CHANGES = {
+    "language": _LANGUAGE, "terms": {"type": "array", "maxItems": MAX_TERMS, "items": _TERM}, "prompt": _PROMPT,
+    "endpointing_ms": _HANGOVER, "hangover_ms": _HANGOVER, "partial_interval_ms": _INTERVAL,
+}  # fmt: skip
+"""The options that a client may change in mid-session."""
+
+
 def _query() -> dict[str, Any]:
     """Describe the query string of the handshake."""
     return {
@@ -143,10 +175,19 @@ def _query() -> dict[str, Any]:
         "properties": {
             "sample_rate": {"type": "integer", "enum": [*SAMPLE_RATES_HZ], "default": 16_000},
             "encoding": {"type": "string", "enum": [LINEAR16, CONTAINER], "default": LINEAR16},
-            "channels": {"type": "integer", "enum": [1, 2], "default": 1},
+            "channels": {"enum": [1, 2, *LAYOUTS], "default": 1},
             "track": {"type": "integer", "minimum": TRACKS[0], "maximum": TRACKS[-1]},
-            "language": {"type": "string", "default": "en"},
-            "hangover_ms": {"type": "integer", "minimum": HANGOVER_MS[0], "maximum": HANGOVER_MS[-1]},
+            "language": {**_LANGUAGE, "default": "en"},
+            "model": {"type": "string"},
+            "endpointing_ms": _HANGOVER,
+            "hangover_ms": {**_HANGOVER, "description": "The older name of `endpointing_ms`."},
+            "partial_interval_ms": _INTERVAL,
+            "terms": {"type": "string", "description": "Key terms with commas between them."},
+            "term": {**_TERM, "description": "One key term; may be repeated."},
+            "prompt": _PROMPT,
+            "numerals": {"type": "boolean", "default": False},
+            "profanity_filter": {"type": "boolean", "default": False},
+            "speech_events": {"type": "boolean", "default": False},
             "session_id": {"type": "string", "format": "uuid", "description": "To resume; needs `resume_token`."},
             "resume_token": {"type": "string"},
             "next_utterance": {"type": "integer", "minimum": 0},

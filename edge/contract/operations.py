@@ -55,7 +55,7 @@ class Answer(NamedTuple):
 class Operation(NamedTuple):
     """One method of one path."""
 
-    method: Literal["GET", "POST", "PUT", "DELETE"]
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"]
     path: str
     name: str
     """The document's operationId."""

@@ -137,7 +137,7 @@ class Batches:
                 "GET", "/batch/{session_id}", "get_batch", "Recordings",
                 "A recorded file's result, by its interaction id.", self.result, Scope.READ,
                 [Answer(200, "The result.", {JSON: BatchResult}), Answer(202, "The progress.", {JSON: BatchPending})],
-                [SESSION_ID], errors=[errors.UNKNOWN_SESSION, errors.INVALID_AUDIO, errors.QUARANTINED],
+                [SESSION_ID], errors=[errors.UNKNOWN_SESSION, *live_types.FAILURES],
                 description="Of any other session as well.",
             ),
         )  # fmt: skip

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 from edge import errors
 from edge.errors import ApiError
+from edge.session.parameters import SPEECH_OPTIONS
 from eventlog.events import CONTAINER, LINEAR16
 
 SNIFFED_BYTES = 64
@@ -22,7 +23,7 @@ _MAGIC = (b"\x1aE\xdf\xa3", b"\x1fC\xb6u", b"OggS", b"RIFF", b"RF64", b"fLaC", b
 _BOXES = frozenset({b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide"})
 """What an MP4 begins with, after four bytes of length."""
 
-OPTIONS = ("language", "channels", "track", "sample_rate", "hangover_ms", "encoding")
+OPTIONS = (*SPEECH_OPTIONS, "sample_rate", "encoding")
 """Options along with a recording; names and values are those of the WebSocket's query string."""
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlencode
 
 import msgspec
 from starlette.requests import Request
@@ -16,12 +15,22 @@ from edge.core import EdgeCore
 from edge.errors import ApiError
 from edge.ingest import live_types, session_append
 from edge.ingest.formats import OPTIONS, SNIFFED_BYTES
-from edge.ingest.live_types import ChunkAppended, LiveResults, LiveStarted, LiveStatus, Mode, StartOptions, urls_of
+from edge.ingest.live_types import (
+    ChunkAppended,
+    LiveResults,
+    LiveStarted,
+    LiveStatus,
+    Mode,
+    OptionsChangedAt,
+    StartOptions,
+    urls_of,
+)
 from edge.ingest.one_shot import transcribe
 from edge.ingest.result_waiter import ResultWaiter
 from edge.ingest.upload_reader import BUFFERED_BYTES, FORM_BYTES, SILENCE_S, UploadReader, merge_options
 from edge.server.request_body import read_body
 from edge.session import parameters
+from edge.session.options import OptionsChange, options_of, read_change
 from eventlog.events import CONTAINER
 from eventlog.log import LogUnavailableError
 from eventlog.readmodel import views
@@ -29,8 +38,9 @@ from eventlog.work import heartbeats
 
 OPENING = (
     errors.INVALID_SAMPLE_RATE, errors.INVALID_ENCODING, errors.INVALID_CHANNELS, errors.INVALID_TRACK,
-    errors.INVALID_LANGUAGE, errors.INVALID_HANGOVER, errors.INVALID_REQUEST, errors.SESSION_LIMIT_EXCEEDED,
-    errors.GOING_AWAY, errors.MEMORY_FULL,
+    errors.INVALID_LANGUAGE, errors.INVALID_HANGOVER, errors.INVALID_OPTION, errors.UNSUPPORTED_LANGUAGE,
+    errors.UNSUPPORTED_MODEL,
+    errors.INVALID_REQUEST, errors.SESSION_LIMIT_EXCEEDED, errors.GOING_AWAY, errors.MEMORY_FULL,
 )  # fmt: skip
 """Errors of a request that opens a session."""
 
@@ -88,6 +98,17 @@ class Live:
                 live_types.recording_body("audio_file"), CHUNK,
             ),
             Operation(
+                "PATCH", "/live/{session_id}/options", "live_options", "Live", "Change options in mid-session.",
+                self.options, Scope.INGEST,
+                [Answer(200, "They are changed.", {JSON: OptionsChangedAt})], [SESSION_ID],
+                Body({JSON: OptionsChange}, "The options to change."),
+                [
+                    errors.INVALID_CONFIGURATION, errors.UNKNOWN_SESSION, errors.TRANSPORT_MISMATCH,
+                    errors.SESSION_ENDED, errors.SESSION_LIMIT_EXCEEDED,
+                ],
+                "The open utterance keeps those that it began with.",
+            ),
+            Operation(
                 "GET", "/live/{session_id}/results", "live_results", "Live", "The finals so far.", self.results,
                 Scope.READ, [Answer(200, "The finals.", {JSON: LiveResults})], [SESSION_ID],
                 errors=[errors.UNKNOWN_SESSION],
@@ -96,7 +117,7 @@ class Live:
                 "POST", "/live/{session_id}/stop", "live_stop", "Live", "End a session; repeating it is harmless.",
                 self.stop, Scope.INGEST,
                 [Answer(200, "The stitched transcript.", {JSON: LiveResults}), live_types.INCOMPLETE], [SESSION_ID],
-                errors=[errors.UNKNOWN_SESSION, errors.TRANSPORT_MISMATCH, errors.INVALID_AUDIO, errors.QUARANTINED],
+                errors=[errors.UNKNOWN_SESSION, errors.TRANSPORT_MISMATCH, *live_types.FAILURES],
             ),
             Operation(
                 "GET", "/live/status", "live_status", "Live", "The state of this API.", self.status, None,
@@ -123,15 +144,16 @@ class Live:
         core = self._core
         if core.is_draining:
             raise ApiError(errors.GOING_AWAY, "this replica is shutting down")
-        query = {name: value for name, value in request.query_params.items() if name in OPTIONS}
+        query = parameters.collect(one for one in request.query_params.multi_items() if one[0] in OPTIONS)
         options = merge_options(query, await _read_options(request))
         options.setdefault("encoding", CONTAINER)
-        wanted = parameters.parse(urlencode(options).encode())._replace(shared=True)
+        wanted = parameters.parse_options(options)._replace(shared=True)
         session = await core.opener.open(wanted, principal_of(request))
         start = session.start
         started = LiveStarted(
-            start.session_id, start.encoding, start.sample_rate_hz, start.channels, start.language,
-            urls_of(start.session_id),
+            session_id=start.session_id, encoding=start.encoding, sample_rate=start.sample_rate_hz,
+            channels=start.channels, language=start.language, urls=urls_of(start.session_id),
+            options=options_of(start),
         )  # fmt: skip
         return json_response(started, 201)
 
@@ -143,6 +165,19 @@ class Live:
         reader = await UploadReader(request, core.settings.max_upload_bytes).read_head(head_bytes=BUFFERED_BYTES)
         end = await session.append_chunk(reader, session_append.chunk_offset(request, reader))
         return json_response(ChunkAppended(session.keys.session_id, end, session.end_bytes))
+
+    async def options(self, request: Request) -> Response:
+        """See `operations`."""
+        core = self._core
+        session = await session_append.find(core, principal_of(request), request.path_params["session_id"])
+        try:
+            changed = read_change(await read_body(request, FORM_BYTES, SILENCE_S))
+        except ValueError as error:
+            raise ApiError(errors.INVALID_CONFIGURATION, str(error)) from None
+        core.abilities.check_change(changed, session.start.model)
+        await session.begin()
+        offset = await session.change_options(changed)
+        return json_response(OptionsChangedAt(session_id=session.keys.session_id, offset=offset))
 
     async def results(self, request: Request) -> Response:
         """See `operations`."""
@@ -192,7 +227,12 @@ async def _read_options(request: Request) -> Mapping[str, str]:
         options = msgspec.json.decode(body, type=StartOptions)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ApiError(errors.INVALID_REQUEST, f"the body must be a JSON object of options: {error}") from None
-    return {name: str(value) for name, value in msgspec.structs.asdict(options).items() if value is not None}
+    given = {name: value for name, value in msgspec.structs.asdict(options).items() if value is not None}
+    terms: list[str] = given.pop("terms", [])
+    return parameters.collect([
+        *((name, str(value).lower() if isinstance(value, bool) else str(value)) for name, value in given.items()),
+        *((parameters.REPEATED, term) for term in terms),
+    ])  # fmt: skip
 
 
 def _answer(results: LiveResults) -> Response:

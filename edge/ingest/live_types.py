@@ -7,9 +7,17 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from edge import errors
 from edge.contract.operations import JSON, Answer, Body, Parameter
 from edge.ingest.formats import OPTIONS as OPTION_NAMES
-from edge.session.parameters import HANGOVER_MS, SAMPLE_RATES_HZ, TRACKS
+from edge.session.options import (
+    HANGOVER_MS,
+    MAX_PROMPT_CHARACTERS,
+    MAX_TERM_CHARACTERS,
+    PARTIAL_INTERVAL_MS,
+    SessionOptions,
+)
+from edge.session.parameters import LAYOUTS, SAMPLE_RATES_HZ, TRACKS
 from eventlog.readmodel.documents import Document, ListedFinal, TimedWord, stitch
 from eventlog.readmodel.feed import OpenUtterance
 from eventlog.readmodel.views import Transcript
@@ -69,7 +77,7 @@ class LiveUrls(msgspec.Struct, kw_only=True):
     events: str
 
 
-class LiveStarted(msgspec.Struct):
+class LiveStarted(msgspec.Struct, kw_only=True):
     """A session that was opened."""
 
     session_id: str
@@ -79,6 +87,15 @@ class LiveStarted(msgspec.Struct):
     """0: as many as the recording has."""
     language: str
     urls: LiveUrls
+    options: SessionOptions
+
+
+class OptionsChangedAt(msgspec.Struct, kw_only=True):
+    """Options that were changed."""
+
+    session_id: str
+    offset: int
+    """In samples per channel, or bytes of a container: they hold from the first boundary there or behind it."""
 
 
 class ChunkAppended(msgspec.Struct):
@@ -110,28 +127,64 @@ class StartOptions(msgspec.Struct, kw_only=True):
 
     sample_rate: Literal[8_000, 16_000, 24_000, 44_100, 48_000] | None = None
     encoding: Literal["linear16", "container"] | None = None
-    channels: Literal[1, 2] | None = None
+    channels: Literal[1, 2, "1", "2", "mix", "split", "auto"] | None = None
     track: Annotated[int, msgspec.Meta(ge=0, lt=100)] | None = None
     language: str | None = None
+    model: str | None = None
+    endpointing_ms: int | None = None
     hangover_ms: int | None = None
+    """The older name of `endpointing_ms`."""
+    partial_interval_ms: int | None = None
+    terms: list[str] | None = None
+    prompt: str | None = None
+    numerals: bool | None = None
+    profanity_filter: bool | None = None
+    speech_events: bool | None = None
 
+
+FAILURES = (errors.INVALID_AUDIO, errors.QUARANTINED, errors.UNSUPPORTED_LANGUAGE, errors.UNSUPPORTED_MODEL)
+"""Errors of a session that ended as failed."""
 
 INCOMPLETE = Answer(202, "The results so far, and the address of the complete transcript.", {JSON: LiveResults})
 
+_PAUSE = {"type": "integer", "minimum": HANGOVER_MS[0], "maximum": HANGOVER_MS[-1]}
+
 _SCHEMAS: dict[str, dict[str, Any]] = {
-    "language": {"type": "string", "pattern": r"^[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8}){0,3}$"},
-    "channels": {"type": "integer", "enum": [1, 2]},
+    "language": {"type": "string", "pattern": r"^([A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8}){0,3}|auto)?$"},
+    "model": {"type": "string", "maxLength": 200},
+    "channels": {"enum": [1, 2, *LAYOUTS]},
     "track": {"type": "integer", "minimum": TRACKS.start, "maximum": TRACKS.stop - 1},
     "sample_rate": {"type": "integer", "enum": list(SAMPLE_RATES_HZ)},
-    "hangover_ms": {"type": "integer", "minimum": HANGOVER_MS.start, "maximum": HANGOVER_MS.stop - 1},
+    "endpointing_ms": _PAUSE,
+    "hangover_ms": _PAUSE,
+    "partial_interval_ms": {
+        "type": "integer", "minimum": PARTIAL_INTERVAL_MS[0], "maximum": PARTIAL_INTERVAL_MS[-1],
+    },
+    "terms": {"type": "string"},
+    "term": {"type": "string", "maxLength": MAX_TERM_CHARACTERS},
+    "prompt": {"type": "string", "maxLength": MAX_PROMPT_CHARACTERS},
+    "numerals": {"type": "boolean"},
+    "profanity_filter": {"type": "boolean"},
+    "speech_events": {"type": "boolean"},
     "encoding": {"type": "string", "enum": ["linear16", "container"]},
 }
 _DESCRIPTIONS = {
-    "language": "Language spoken.",
-    "channels": "Channels of raw samples; of a container, 1 mixes them.",
+    "language": "Language spoken: a tag, with hyphens or underscores, or `auto` to have it detected.",
+    "model": "One of the models that the deployment offers.",
+    "channels": "Channels of raw samples; of a container, 1 mixes them. `mix` or `split` says what becomes of two, "
+    "`auto` leaves it to the speech on them.",
     "track": "Of a container's audio tracks, from 0; unless given, the one that it marks as default.",
     "sample_rate": "Of raw samples, Hz; 16000 unless given.",
-    "hangover_ms": "Pause that ends an utterance.",
+    "endpointing_ms": "Pause that ends an utterance.",
+    "hangover_ms": "The older name of `endpointing_ms`.",
+    "partial_interval_ms": "Time between two partials of an utterance.",
+    "terms": "Names and words that the speech may hold, with commas between them: at most 100, of 100 characters each "
+    "and 2,000 in all.",
+    "term": "One such term; may be repeated.",
+    "prompt": "Text that the recogniser takes as said before.",
+    "numerals": "Numbers as digits.",
+    "profanity_filter": "Profanities masked.",
+    "speech_events": "Also events `speech_started` and `utterance_end`.",
     "encoding": "Raw samples (16-bit little-endian) or a container; unless given, by content type and first bytes.",
 }
 OPTIONS = tuple(Parameter(name, "query", _SCHEMAS[name], _DESCRIPTIONS[name]) for name in OPTION_NAMES)

@@ -7,14 +7,16 @@ from typing import NamedTuple
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from edge.session.parameters import REPEATED
+
 AUDIO_PARTS = frozenset({"audio_file", "file"})
 """Either name is the recording's, for every operation: other services use both."""
 
-FIELD_BYTES = 1024
-"""Longest value of a field: the longest meaningful one, a language tag, has some 35."""
+FIELD_BYTES = 8_192
+"""Longest value of a field: 2,000 characters of terms, of four bytes each."""
 
 FIELDS = 32
-"""Three times as many as have a meaning."""
+"""Of different names: twice as many as have a meaning."""
 
 MEDIA_TYPE = "multipart/form-data"
 
@@ -117,7 +119,7 @@ class FormReader:
                 raise FormError("the form has more than one recording")
             filename = options.get(b"filename", b"").decode("utf-8", "replace")
             self.audio = Part(filename, self._headers.get(b"content-type", b"").decode("latin-1"))
-        elif len(self.fields) == FIELDS:
+        elif len(self.fields) == FIELDS and self._name not in self.fields:
             raise FormError(f"the form has more than {FIELDS} fields")
 
     def _on_part_data(self, data: bytes, start: int, end: int) -> None:
@@ -130,7 +132,9 @@ class FormReader:
 
     def _on_part_end(self) -> None:
         if self._name not in AUDIO_PARTS:
-            self.fields[self._name] = self._value.decode("utf-8", "replace")
+            value = self._value.decode("utf-8", "replace")
+            earlier = self.fields.get(self._name) if self._name == REPEATED else None
+            self.fields[self._name] = f"{earlier}\n{value}" if earlier else value
 
     def _on_end(self) -> None:
         self._has_ended = True

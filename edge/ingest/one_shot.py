@@ -8,7 +8,6 @@ import logging
 import sys
 from collections.abc import AsyncIterator
 from typing import Any, NamedTuple
-from urllib.parse import urlencode
 
 from edge import errors
 from edge.auth.access import Principal
@@ -71,7 +70,7 @@ async def upload(
     if reader.is_complete and not reader.head:
         raise ApiError(errors.INVALID_AUDIO, "the recording is empty")
     # Not shared: no other client learns its id before all of it is durable.
-    wanted = parameters.parse(urlencode(options).encode())._replace(batch=batch, recorded=True)
+    wanted = parameters.parse_options(options)._replace(batch=batch, recorded=True)
     session = await core.opener.open(wanted, principal)
     lease = SessionLease(core, session.reservation)
     async with lease.hold():

@@ -81,8 +81,7 @@ class ResultWaiter(Subscriber):
                 break
         if document is not None and document.reason == FAILED:
             self._require_processing()
-            detail = messages.read_end_detail(self._end_event)
-            raise ApiError(errors.INVALID_AUDIO, detail or "the recording cannot be decoded")
+            raise ApiError(*errors.read_failure(messages.read_end_detail(self._end_event)))
         return document
 
     async def wait_for_answer(self, request: str, timeout_s: float) -> CurrentTranscript:

@@ -22,7 +22,7 @@ from edge.ingest.upload_reader import UploadReader
 from edge.session.pause_detector import expected_pause_s
 from edge.session.reservations import Reservation
 from edge.session.uplink import frame_bytes_of
-from eventlog.events import CONTAINER, ProvisionalRequested, SessionStarted
+from eventlog.events import CONTAINER, OptionsChanged, ProvisionalRequested, SessionStarted
 from eventlog.keys import SessionKeys
 from eventlog.positions import SEALED
 
@@ -111,6 +111,15 @@ class SessionAppend:
             await self._appender.append_event(ProvisionalRequested(request=request))
             self._expect_pause(reader.size_bytes, time.monotonic())
             return await waiter.wait_for_answer(request, self._core.settings.result_timeout_s)
+
+    async def change_options(self, changed: OptionsChanged) -> int:
+        """Change options behind the audio so far; return where that ends, as positions count.
+
+        Raises:
+            ApiError: as `LogAppender.append_event`.
+        """
+        await self._appender.append_event(changed)
+        return self._appender.head.offset
 
     async def end(self, reason: str) -> None:
         """Seal the session, and free its place; harmless if it is sealed.

@@ -12,12 +12,13 @@ from edge.errors import ApiError
 from edge.ingest.formats import OPTIONS, SNIFFED_BYTES
 from edge.ingest.multipart import MEDIA_TYPE, FormError, FormReader
 from edge.server.request_body import mark_read
+from edge.session.parameters import collect
 
 BUFFERED_BYTES = 1_048_576
 """Of a form's recording, kept while fields may still follow it, and of a chunk before any of it is appended."""
 
 FORM_BYTES = 65_536
-"""What a form may have beside its recording; 32 fields of 1 KiB with their headers are less."""
+"""What a form may have beside its recording: the longest terms, each a field, and the longest prompt are less."""
 
 SILENCE_S = 60.0
 """Without a byte of an unfinished recording: its client has gone without closing, and a session waits for it."""
@@ -49,7 +50,7 @@ class UploadReader:
         Raises:
             ApiError: `too_large` if the request announces more.
         """
-        self.options: dict[str, str] = {name: value for name, value in request.query_params.items() if name in FIELDS}
+        self.options = collect((name, value) for name, value in request.query_params.multi_items() if name in FIELDS)
         self.content_type = request.headers.get("content-type", "")
         self.filename = ""
         self.head = b""
@@ -155,12 +156,11 @@ class UploadReader:
     def _apply_form(self, form: FormReader) -> None:
         if form.audio is None:
             raise ApiError(errors.INVALID_REQUEST, "the part audio_file comes too late, or is missing")
-        if twice := self.options.keys() & form.fields.keys():
+        fields = {name: value for name, value in form.fields.items() if name in FIELDS and value}
+        if twice := self.options.keys() & fields.keys():
             raise ApiError(errors.INVALID_REQUEST, f"{', '.join(sorted(twice))}: in the query string and in the form")
         self.content_type, self.filename = form.audio.content_type, form.audio.filename
-        self.options = merge_options(
-            self.options, {name: value for name, value in form.fields.items() if name in FIELDS}
-        )
+        self.options = merge_options(self.options, fields)
         # Shared with the reader from now on: an option after so much recording comes too late to be applied.
         form.fields = _LateFields(form.fields)
 
@@ -172,6 +172,6 @@ class _LateFields(dict[str, str]):
     """Fields of a form after the point up to which options are applied: an option among them is an error."""
 
     def __setitem__(self, name: str, value: str) -> None:
-        if name in FIELDS:
+        if name in FIELDS and value:
             raise FormError(f"the field {name} must come before a recording of more than {BUFFERED_BYTES} bytes")
         super().__setitem__(name, value)

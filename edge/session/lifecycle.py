@@ -24,6 +24,7 @@ class Input(enum.StrEnum):
 
     AUDIO = "audio"
     FINALIZE = "finalize"
+    CONFIGURE = "configure"
     KEEPALIVE = "keepalive"
     STOP = "stop"
     ENDED = "ended"
@@ -45,18 +46,21 @@ class Step(NamedTuple):
 TABLE: dict[tuple[State, Input], Step] = {
     (State.CREATED, Input.AUDIO): Step(State.ACTIVE, accepted=True),
     (State.CREATED, Input.FINALIZE): Step(State.CREATED, accepted=True),
+    (State.CREATED, Input.CONFIGURE): Step(State.CREATED, accepted=True),
     (State.CREATED, Input.KEEPALIVE): Step(State.CREATED, accepted=True),
     (State.CREATED, Input.STOP): Step(State.CLOSING, accepted=True),
     (State.CREATED, Input.ENDED): Step(State.CLOSING, accepted=True),
     (State.CREATED, Input.DISCONNECTED): Step(State.CLOSED, accepted=True),
     (State.ACTIVE, Input.AUDIO): Step(State.ACTIVE, accepted=True),
     (State.ACTIVE, Input.FINALIZE): Step(State.ACTIVE, accepted=True),
+    (State.ACTIVE, Input.CONFIGURE): Step(State.ACTIVE, accepted=True),
     (State.ACTIVE, Input.KEEPALIVE): Step(State.ACTIVE, accepted=True),
     (State.ACTIVE, Input.STOP): Step(State.CLOSING, accepted=True),
     (State.ACTIVE, Input.ENDED): Step(State.CLOSING, accepted=True),
     (State.ACTIVE, Input.DISCONNECTED): Step(State.CLOSED, accepted=True),
     (State.CLOSING, Input.AUDIO): Step(State.CLOSING, accepted=False),
     (State.CLOSING, Input.FINALIZE): Step(State.CLOSING, accepted=False),
+    (State.CLOSING, Input.CONFIGURE): Step(State.CLOSING, accepted=False),
     (State.CLOSING, Input.KEEPALIVE): Step(State.CLOSING, accepted=False),
     (State.CLOSING, Input.STOP): Step(State.CLOSING, accepted=False),
     (State.CLOSING, Input.ENDED): Step(State.CLOSING, accepted=True),

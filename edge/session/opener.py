@@ -15,6 +15,7 @@ from edge.auth.access import Principal, unknown_session
 from edge.errors import ApiError, ErrorCode
 from edge.metrics import EdgeMetrics
 from edge.session.memory_watermarks import MemoryWatermarks
+from edge.session.offered_abilities import OfferedAbilities
 from edge.session.parameters import Parameters
 from edge.session.reservations import Reservation, Reservations
 from edge.settings import EdgeSettings
@@ -36,6 +37,8 @@ RETRY_TIMEOUT_S = 5.0
 """For Redis to come back while a client waits for its first message; then the client gets `log_unavailable`."""
 
 RETRY_PAUSE_S = 0.1
+
+DEFAULT_LANGUAGE = "en"
 
 DECODED_HZ = 16_000
 """The rate that containers are decoded to, at which detector and recognisers work."""
@@ -74,9 +77,13 @@ class Opener:
 
     def __init__(
         self, log: RedisLog, keys: Keys, reservations: Reservations, settings: EdgeSettings, metrics: EdgeMetrics,
-        *, watermarks: MemoryWatermarks,
+        *, watermarks: MemoryWatermarks, abilities: OfferedAbilities,
     ) -> None:  # fmt: skip
-        """Open in `log`, reserving in `reservations`, on nodes to which `watermarks` leave room."""
+        """Open in `log`, reserving in `reservations`, on nodes to which `watermarks` leave room.
+
+        A session that none of the `abilities` on offer fits is refused.
+        """
+        self._abilities = abilities
         self._watermarks = watermarks
         self._metrics = metrics
         self._log = log
@@ -91,6 +98,7 @@ class Opener:
             ApiError: the client's error.
         """
         if wanted.session_id is None:
+            self._abilities.check(wanted.language or DEFAULT_LANGUAGE, wanted.model)
             reservation = Reservation(self._watermarks.draw_session_id(), principal.tenant_id)
             return await self._reserved(reservation, lambda: self._create(reservation.session_id, wanted, principal))
         # A refusal must change nothing, and a resume raises the epoch: so all checks come before it.
@@ -160,12 +168,20 @@ class Opener:
         return SessionStarted(
             session_id=session_id,
             sample_rate_hz=DECODED_HZ if is_container else wanted.sample_rate_hz or 16_000,
-            channels=wanted.channels or (0 if is_container else 1),
+            channels=_channels(wanted, is_container=is_container),
+            layout=wanted.layout or "auto",
             encoding=wanted.encoding or LINEAR16,
             shared=wanted.shared,
             tenant_id=principal.tenant_id,
             owner_id=principal.subject,
-            language=wanted.language or "en",
+            language=wanted.language or DEFAULT_LANGUAGE,
+            model=wanted.model,
+            terms=wanted.terms,
+            prompt=wanted.prompt,
+            partial_interval_ms=wanted.partial_interval_ms or 0,
+            numerals=wanted.numerals,
+            profanity_filter=wanted.profanity_filter,
+            speech_events=wanted.speech_events,
             engine=self._settings.engine,
             segmenter=segmenter,
             speaker_labels=self._settings.speaker_labels,
@@ -209,11 +225,21 @@ def _stream(keys: SessionKeys, start: SessionStarted) -> SessionKeys:
     return keys.upload if start.encoding == CONTAINER else keys
 
 
+def _channels(wanted: Parameters, *, is_container: bool) -> int:
+    """How many channels the audio has; 0 for as many as the recording has."""
+    if wanted.channels is not None:
+        return wanted.channels
+    if is_container:
+        return 0
+    return 1 if wanted.layout is None else 2
+
+
 def _check_same(wanted: Parameters, start: SessionStarted) -> None:
     for name, requested, pinned in (
         ("sample_rate", wanted.sample_rate_hz, start.sample_rate_hz),
         ("encoding", wanted.encoding, start.encoding),
         ("channels", wanted.channels, start.channels),
+        ("layout", wanted.layout, start.layout),
         ("language", wanted.language, start.language),
     ):
         if requested not in {None, pinned}:

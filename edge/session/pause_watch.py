@@ -49,7 +49,7 @@ class PauseWatch:
         return len(self._silent)
 
     def expect(self, stream: SessionKeys, epoch: int, head: Position, *, within_s: float) -> None:
-        """State a pause in `within_s`, unless `stream` continues after `head` by then or this is called for it again."""
+        """State a pause in `within_s`, unless `stream` continues after `head` by then, or this is called again."""
         now = time.monotonic()
         self._silent[stream] = _Silence(epoch, head, now, now + within_s)
 

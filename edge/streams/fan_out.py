@@ -52,6 +52,9 @@ class Subscriber:
     def on_partial(self, body: str) -> None:
         """Receive a provisional text."""
 
+    def on_speech(self, body: str) -> None:
+        """An utterance has begun."""
+
     def on_answer(self, body: str) -> None:
         """Receive a `ProvisionalAnswer`, perhaps to another request."""
 
@@ -178,9 +181,10 @@ class FanOut:
     def _pass_on(self, cursor: FeedCursor, message: FeedMessage) -> None:
         subscriber = cursor.subscriber
         match message.kind:
-            case FeedKind.PARTIAL:
+            case FeedKind.PARTIAL | FeedKind.SPEECH:
                 if not message.position or Position.parse(message.position) >= cursor.position:
-                    subscriber.on_partial(message.body)
+                    receive = subscriber.on_partial if message.kind == FeedKind.PARTIAL else subscriber.on_speech
+                    receive(message.body)
             case FeedKind.EVENT | FeedKind.STATUS:
                 if message.kind == cursor.kind:
                     self._pass_on_event(cursor, message)

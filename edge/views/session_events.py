@@ -85,21 +85,30 @@ class StatusStream(EventStream):
 class TranscriptStream(EventStream):
     """Streams a transcript; ends with the session."""
 
-    __slots__ = ("documents",)
+    __slots__ = ("documents", "has_speech_events")
 
     documents: DocumentWaiter
+    has_speech_events: bool
 
     def on_event(self, position: Position, body: str, *, last: bool) -> None:
         """See `Subscriber`."""
         if last:
             self.documents.finish(self, body)
         else:
-            self.push(event(_typed.decode(body).type, body, _event_id(position, self.cursor.keys.run)))
+            data = event(_typed.decode(body).type, body, _event_id(position, self.cursor.keys.run))
+            if self.has_speech_events and (end := messages.encode_utterance_end(body)):
+                data += event("utterance_end", end)
+            self.push(data)
 
     def on_partial(self, body: str) -> None:
         """See `Subscriber`."""
         if not self.is_full():
             self.push(event("partial", body))
+
+    def on_speech(self, body: str) -> None:
+        """See `Subscriber`."""
+        if not self.is_full():
+            self.push(event("speech_started", body))
 
     def on_document(self) -> None:
         """See `Subscriber`."""
@@ -217,13 +226,17 @@ class Events:
         """The transcript's events from the beginning, or those after ``Last-Event-ID``; of the promoted run."""
         principal, session, last_event = await self._authorize(request, owner_only=False)
         keys = await promoted_run(self._server, session.keys)
-        if last_event is None:
-            return self._stream(TranscriptStream, principal, keys, START)
-        if last_event.run != keys.run:  # another was promoted since
-            return self._stream(TranscriptStream, principal, keys, START, event("reset", messages.RESET))
-        if last_event.position == SEALED:
+        after, greeting = START, b""
+        if last_event is not None and last_event.run != keys.run:  # another was promoted since
+            greeting = event("reset", messages.RESET)
+        elif last_event is not None:
+            after = last_event.position
+        if after == SEALED:
             return Response(status_code=204)
-        return self._stream(TranscriptStream, principal, keys, last_event.position)
+        return self._stream(
+            TranscriptStream, principal, keys, after, greeting,
+            has_speech_events=session.log_position.start.speech_events,
+        )  # fmt: skip
 
     async def _authorize(
         self, request: Request, *, owner_only: bool
@@ -253,12 +266,13 @@ class Events:
 
     def _stream(
         self, kind: type[StatusStream | TranscriptStream], principal: Principal, keys: RunKeys, position: Position,
-        greeting: bytes = b"", *, is_over: bool = False,
+        greeting: bytes = b"", *, is_over: bool = False, has_speech_events: bool = False,
     ) -> Response:  # fmt: skip
         expires_in_s = self._core.access.expires_in_s(principal)
         stream = kind(self._streams, keys, position, _user(principal), expires_in_s)
         if isinstance(stream, TranscriptStream):
             stream.documents = self._documents
+            stream.has_speech_events = has_speech_events
         self._streams.admit(stream)
         return EventStreamResponse(stream, greeting, is_over=is_over)
 

@@ -23,7 +23,7 @@ from edge.websocket.host import ConnectionHost
 from edge.websocket.outbox import Outbox
 from edge.websocket.presence import Presence
 from edge.websocket.session_result import SessionResult
-from eventlog.events import CONTAINER, Finalized
+from eventlog.events import CONTAINER, Finalized, OptionsChanged
 from eventlog.log import Code
 from eventlog.positions import START, Position
 
@@ -99,11 +99,7 @@ class Connection(Subscriber, AppendObserver):
     async def run(self) -> None:
         """Serve until the client is gone or has every message."""
         session = self.session
-        self.outbox.post(
-            messages.encode_session_start(
-                session.keys.session_id, session.token, session.head.offset, session.start.sample_rate_hz
-            )
-        )
+        self.outbox.post(messages.encode_session_start(session.start, session.token, session.head.offset))
         try:
             if session.is_resumed:
                 await self._catch_up.begin(session.next_utterance)
@@ -200,18 +196,23 @@ class Connection(Subscriber, AppendObserver):
 
     def _take_text(self, text: str) -> None:
         try:
-            kind = messages.read_control(text)
+            kind, changed = messages.read_control(text)
+            if changed is not None:
+                self._host.abilities.check_change(changed, self.session.start.model)
         except ApiError as error:
             self._reject(error.error, error.message)
             return
         if kind == "start":
             self._reject(errors.ALREADY_STARTED, "the query string carries the options; the session has started")
         elif self._advance(Input(kind)):
-            self._take_control(kind)
+            self._take_control(kind, changed)
 
-    def _take_control(self, kind: str) -> None:
+    def _take_control(self, kind: str, changed: OptionsChanged | None) -> None:
         if kind == "keepalive":
             self._host.batcher.touch(self.source)
+        elif changed is not None:
+            self.uplink.add_control(changed)
+            self._enqueue(self.source, 0)
         elif kind == "stop":
             if odd := self.uplink.misaligned_bytes:
                 self.fail(errors.MISALIGNED_AUDIO, f"the audio ended {odd} bytes into a sample; they were dropped")
@@ -304,6 +305,8 @@ class Connection(Subscriber, AppendObserver):
             self._begin_end()
         elif self.state is not State.CLOSED and not self._forward(body):
             self._close_slow_consumer()
+        elif self.session.start.speech_events and (end := messages.encode_utterance_end(body)):
+            self.outbox.post(end)
 
     def _forward(self, body: str) -> bool:
         """Send an event of the feed in the client's terms; False if the client is too slow for it."""
@@ -320,6 +323,11 @@ class Connection(Subscriber, AppendObserver):
         """See `Subscriber`."""
         if self.state is not State.CLOSED:
             self.outbox.post_partial(messages.read_partial_channel(body), body)
+
+    def on_speech(self, body: str) -> None:
+        """See `Subscriber`."""
+        if self.state is not State.CLOSED:
+            self.outbox.post(body)
 
     def on_document(self) -> None:
         """See `Subscriber`."""

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from edge.metrics import EdgeMetrics
 from edge.session.append_batcher import AppendBatcher
+from edge.session.offered_abilities import OfferedAbilities
 from edge.session.pause_watch import PauseWatch
 from edge.session.reservations import Reservation
 from edge.session.session_closer import SessionCloser
@@ -23,6 +24,7 @@ class ConnectionHost(Protocol):
     log: RedisLog
     batcher: AppendBatcher
     fanout: FanOut
+    abilities: OfferedAbilities
     pauses: PauseWatch
     closer: SessionCloser
 

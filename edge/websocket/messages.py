@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import msgspec
 
 from edge import errors
 from edge.errors import ApiError
+from edge.session.options import SessionOptions, options_of, read_change
+from eventlog.events import OptionsChanged, SessionStarted
 
-CONTROL_BYTES = 4096
-"""Longest text frame accepted: the longest control message has some 20 bytes."""
+CONTROL_CHARACTERS = 32_768
+"""Longest text frame accepted: the longest terms and prompt, with every character written as an escape."""
 
 
 class _Control(msgspec.Struct):
-    """A client's text frame; only its type means anything."""
+    """A client's text frame; only a `configure` has more than its type."""
 
     type: str
+
+
+class Control(NamedTuple):
+    """A client's control message."""
+
+    kind: str
+    changed: OptionsChanged | None = None
+    """Of a `configure`."""
 
 
 class _Partial(msgspec.Struct):
@@ -39,6 +51,31 @@ class SessionStart(msgspec.Struct, kw_only=True, tag_field="type", tag="session_
     resume_token: str
     offset: int
     sample_rate: int
+    options: SessionOptions
+    """With which the session was started."""
+
+
+class UtteranceEnd(msgspec.Struct, kw_only=True, tag_field="type", tag="utterance_end"):
+    """An utterance is over, and its final is sent; for clients that asked for it."""
+
+    utterance: int
+    end: float
+    """Of its last word, or of the utterance if it has no words; seconds of audio."""
+    channel: int
+
+
+class _Final(msgspec.Struct):
+    """The feed's event of a final, as far as its end is concerned."""
+
+    type: str
+    utterance: int = 0
+    end: float = 0.0
+    channel: int = 0
+    words: list[_TimedWord] = []
+
+
+class _TimedWord(msgspec.Struct):
+    end: float
 
 
 class _Ended(msgspec.Struct):
@@ -59,30 +96,48 @@ class _Quarantined(msgspec.Struct):
 _controls = msgspec.json.Decoder(_Control)
 _quarantined = msgspec.json.Decoder(_Quarantined)
 _partials = msgspec.json.Decoder(_Partial)
+_finals = msgspec.json.Decoder(_Final)
 _ended = msgspec.json.Decoder(_Ended)
 
 _QUARANTINED, _REDRIVEN = '{"type":"quarantined"', '{"type":"redriven"'  # as the feed's events begin
 
 RESET = '{"type":"reset"}'
 
-CONTROL_TYPES = frozenset({"start", "finalize", "keepalive", "stop"})
+CONFIGURE = "configure"
+CONTROL_TYPES = frozenset({"start", "finalize", "keepalive", "stop", CONFIGURE})
 
 
-def read_control(text: str) -> str:
-    """Return the type of a client's text frame.
+def read_control(text: str) -> Control:
+    """Read a client's text frame.
 
     Raises:
-        ApiError: if it is none of `CONTROL_TYPES`.
+        ApiError: if its type is none of `CONTROL_TYPES`, or the options of a `configure` are malformed.
     """
-    if len(text) > CONTROL_BYTES:
-        raise ApiError(errors.INVALID_JSON, f"a text frame has at most {CONTROL_BYTES} characters")
+    if len(text) > CONTROL_CHARACTERS:
+        raise ApiError(errors.INVALID_JSON, f"a text frame has at most {CONTROL_CHARACTERS} characters")
     try:
         kind = _controls.decode(text).type
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise ApiError(errors.INVALID_JSON, 'a text frame is a JSON object such as {"type":"stop"}') from None
     if kind not in CONTROL_TYPES:
         raise ApiError(errors.UNKNOWN_TYPE, f"type must be one of {', '.join(sorted(CONTROL_TYPES))}")
-    return kind
+    if kind != CONFIGURE:
+        return Control(kind)
+    try:
+        return Control(kind, read_change(text))
+    except ValueError as error:
+        raise ApiError(errors.INVALID_CONFIGURATION, str(error)) from None
+
+
+def encode_utterance_end(body: str) -> str:
+    """Encode the message that follows the feed's event `body`; empty if that is no final."""
+    final = _finals.decode(body)
+    if final.type != "final":
+        return ""
+    end = UtteranceEnd(
+        utterance=final.utterance, end=final.words[-1].end if final.words else final.end, channel=final.channel
+    )
+    return msgspec.json.encode(end).decode()
 
 
 def read_partial_channel(body: str) -> int:
@@ -90,11 +145,12 @@ def read_partial_channel(body: str) -> int:
     return _partials.decode(body).channel
 
 
-def encode_session_start(session_id: str, token: str, offset_samples: int, sample_rate_hz: int) -> str:
+def encode_session_start(start: SessionStarted, token: str, offset_samples: int) -> str:
     """Encode the first message of a connection."""
     message = SessionStart(
-        session_id=session_id, resume_token=token, offset=offset_samples, sample_rate=sample_rate_hz
-    )
+        session_id=start.session_id, resume_token=token, offset=offset_samples, sample_rate=start.sample_rate_hz,
+        options=options_of(start),
+    )  # fmt: skip
     return msgspec.json.encode(message).decode()
 
 

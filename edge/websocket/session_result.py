@@ -38,8 +38,8 @@ class SessionResult:
     def find_error(self, reason: str, *, max_session_s: float) -> tuple[ErrorCode, str] | None:
         """The error, and its message, of a session that ended for `reason`; None if that is no error."""
         if reason == "failed":
-            error_code = errors.QUARANTINED if self._is_quarantined else errors.INVALID_AUDIO
-            return error_code, messages.read_end_detail(self.end_body)
+            detail = messages.read_end_detail(self.end_body)
+            return (errors.QUARANTINED, detail) if self._is_quarantined else errors.read_failure(detail)
         if reason == "limit":
             return errors.SESSION_TOO_LONG, f"a session has at most {max_session_s:g} s of audio"
         return None

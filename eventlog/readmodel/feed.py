@@ -25,6 +25,8 @@ class FeedKind(enum.StrEnum):
     """In the feed Stream too, under `position`."""
     PARTIAL = "p"
     """Of the open utterance; `position` is the last final's when it was made, older ones are to be dropped."""
+    SPEECH = "b"
+    """An utterance has begun; `body` is the message for clients that asked for it. Never stored."""
     DOCUMENT = "d"
     """The stitched transcript is written."""
     SUPERSEDED = "s"

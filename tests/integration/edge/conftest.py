@@ -7,7 +7,7 @@ import pytest
 
 from eventlog.redis.server import connect
 from eventlog.work.claims import Claims
-from processor.recognisers import load
+from processor.recognisers import Recogniser, load
 from processor.settings import WorkerSettings
 from processor.worker import Worker
 from projections.feeds import Feeds
@@ -34,13 +34,16 @@ async def path(redis_url: str) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def behind(redis_url: str) -> AsyncIterator[None]:
-    """Runs what turns audio into read models."""
+async def behind(
+    redis_url: str, recogniser: Recogniser | None = None, *, capacity: int = 1_000
+) -> AsyncIterator[None]:
+    """Runs what turns audio into read models, with the mock recogniser unless another is given."""
     server = await connect(redis_url, partitions=PARTITIONS)
     projections: list[Projection] = [Lists(), Feeds(), Sessions(session_ttl_s=TTL_S), Status()]
     runner = ProjectionRunner(server, projections, "test", session_ttl_s=TTL_S)
     await Claims(server, "test", lease_ms=5000, session_ttl_s=TTL_S).ensure_groups()
-    worker = Worker(server, WorkerSettings(session_ttl_s=TTL_S), load("mock"), trial=_never_alone)
+    settings = WorkerSettings(session_ttl_s=TTL_S, capacity=capacity)
+    worker = Worker(server, settings, recogniser or load("mock"), trial=_never_alone)
     await runner.start()
     await worker.start()
     try:

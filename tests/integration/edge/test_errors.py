@@ -21,7 +21,6 @@ UNKNOWN_ID = str(uuid.UUID(int=7, version=4))
 
 @pytest.mark.parametrize(("query", "code"), [
     ("sample_rate=11025", "invalid_sample_rate"),
-    ("sample_rate=", "invalid_sample_rate"),
     ("sample_rate=16000.0", "invalid_sample_rate"),
     ("sample_rate=-16000", "invalid_sample_rate"),
     ("sample_rate=99999999999999999999999999", "invalid_sample_rate"),
@@ -31,7 +30,6 @@ UNKNOWN_ID = str(uuid.UUID(int=7, version=4))
     ("channels=two", "invalid_channels"),
     ("track=-1", "invalid_track"),
     ("track=100", "invalid_track"),
-    ("language=", "invalid_language"),
     ("language=en%0A", "invalid_language"),
     ("language=" + "x" * 5000, "invalid_language"),
     ("hangover_ms=99", "invalid_hangover"),
@@ -58,7 +56,7 @@ async def test_a_bad_query_is_refused(edge: Replica, query: str, code: str) -> N
     ('{"type":1}', "invalid_json"),
     ('{"type":"stop"', "invalid_json"),
     ("[" * 4000, "invalid_json"),
-    ('{"type":"stop"' + " " * 5000 + "}", "invalid_json"),
+    ('{"type":"stop"' + " " * 40_000 + "}", "invalid_json"),
     ('{"type":"STOP"}', "unknown_type"),
     ('{"type":"ended"}', "unknown_type"),
     ('{"type":"\\u0000"}', "unknown_type"),

@@ -229,7 +229,7 @@ async def test_status_describes_the_deployment(edge: Replica, http: httpx2.Async
         method, _, address = endpoint.partition(" ")
         answer = await http.request(method, address.replace("{session_id}", UNKNOWN_ID))
         assert answer.status_code not in {404, 405} or answer.json()["code"] == "unknown_session", endpoint
-    assert len(status["endpoints_available"]) == 6
+    assert len(status["endpoints_available"]) == 7
 
 
 async def test_each_request_renews_the_session(redis_url: str) -> None:

@@ -117,6 +117,10 @@ BESIDE = {
         "processor.committer:Committer._on_answer",
         "processor.active_runs:ActiveRun.apply_commit",
     ),
+    "A sweep's look at a connection: from the count of its bytes it sees that a frame has come.": (
+        "edge.session.pause_detector:PauseDetector.look",
+        "edge.session.pause_detector:PauseDetector._expect",
+    ),
     "Makers of what the next function of the path needs, from settings and clock alone.": (
         "processor.active_runs:ActiveRun._fact_builder",
         "processor.active_runs:_now_ms",
@@ -153,7 +157,7 @@ async def test_one_chunk_passes_few_functions(redis_url: str, monkeypatch: pytes
     try:
         await runner.start()
         await worker.start()
-        async with replica(redis_url) as edge:
+        async with replica(redis_url, pause_ms=0) as edge:  # a pause would pass the same functions while nothing is sent
             url = f"ws://127.0.0.1:{edge.port}/v1/transcribe/stream?sample_rate={RATE_HZ}&hangover_ms=300"
             socket: ClientConnection = await asyncio.to_thread(connect_socket, url)
             socket.__enter__()

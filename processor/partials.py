@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -152,12 +151,11 @@ class Partials:
         if utterance is None or utterance.end_samples >= utterance.decided_samples:
             return  # its post-roll is not complete: its final would have more samples
         one.early_voiced_ms = utterance.voiced_ms
-        publish = self._publisher(one, utterance)
-        text = one.text
-        self._early.begin(
-            one.run, one.channel, utterance,
-            lambda result: publish(text.add_whole(utterance, result.text, result.confidence)),
-        )  # fmt: skip
+
+        def on_text(result: Recognition) -> None:
+            self._post(one, utterance, one.text.add_whole(utterance, result.text, result.confidence))
+
+        self._early.begin(one.run, one.channel, utterance, on_text)
 
     def _job(self, one: _OpenText, now: float) -> Job | None:
         run, text = one.run, one.text
@@ -165,7 +163,6 @@ class Partials:
         if utterance is None:
             return None
         piece = text.next_piece(utterance, run.start.sample_rate_hz)
-        publish = self._publisher(one, utterance)
         text.note_recognised(piece, utterance)
         interval_ms = run.start.partial_interval_ms or self._interval_ms
         one.due_at = now if piece.voiced_ms is None else now + interval_ms / 1000
@@ -175,7 +172,7 @@ class Partials:
             one.is_waiting = False
             self._budget.note_done(job.seconds)
             if isinstance(result, Recognition):
-                publish(text.add(piece, utterance, result.text, result.confidence))
+                self._post(one, utterance, text.add(piece, utterance, result.text, result.confidence))
 
         first, last = (2 * (at - utterance.start_samples) for at in (piece.start_samples, piece.end_samples))
         clip = structs.replace(
@@ -186,30 +183,28 @@ class Partials:
         )
         return job
 
-    def _publisher(self, one: _OpenText, utterance: Utterance) -> Callable[[Hypothesis | None], None]:
-        """Publishes texts of an utterance that is open now, by its number now."""
+    def _post(self, one: _OpenText, utterance: Utterance, found: Hypothesis | None) -> None:
+        """Publish a text of `utterance` soon, if that is still open: it comes after all facts so far."""
         run, rate_hz = one.run, one.run.start.sample_rate_hz
-        number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
-        key = (run.claim.keys.member, one.channel)
-
-        def publish(found: Hypothesis | None) -> None:
-            # Without text, outdated, or of a lost run: best effort means that no partial is published.
-            if found is None or not found.text or not run.is_held or self._texts.get(key) is not one:
-                return
-            body = {
-                "type": "partial",
-                "utterance": number,
-                "text": found.text,
-                "stable": found.stable,
-                "start": round(utterance.start_samples / rate_hz, 3),
-                "end": round(utterance.decided_samples / rate_hz, 3),
-                "channel": one.channel,
-            }
-            keys = run.claim.keys
-            message = FeedMessage(FeedKind.PARTIAL, keys.member, str(after), "", msgspec.json.encode(body).decode())
-            self._messages.append((keys.partition.feed_channel, encode_message(message)))
-
-        return publish
+        is_open = any(
+            (channel, speech.start_samples) == (one.channel, utterance.start_samples)
+            for channel, speech in run.timeline.open_speech()
+        )
+        # Without text, outdated, or of a lost run: best effort means that no partial is published.
+        if found is None or not found.text or not run.is_held or not is_open:
+            return
+        body = {
+            "type": "partial",
+            "utterance": run.checkpoint.utterance + run.waiting_utterances,
+            "text": found.text,
+            "stable": found.stable,
+            "start": round(utterance.start_samples / rate_hz, 3),
+            "end": round(utterance.decided_samples / rate_hz, 3),
+            "channel": one.channel,
+        }
+        keys, text = run.claim.keys, msgspec.json.encode(body).decode()
+        message = FeedMessage(FeedKind.PARTIAL, keys.member, str(run.last_fact), "", text)
+        self._messages.append((keys.partition.feed_channel, encode_message(message)))
 
     async def _publish(self) -> None:
         messages, self._messages = self._messages, []

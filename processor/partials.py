@@ -31,6 +31,9 @@ LOOK_S = 0.05
 GATHER_S = 0.25
 """So long a partial waits for others to share its call, and others are taken along so long before they are due."""
 
+LEFT_TO_EARLY_MS = 150
+"""Pause from which an utterance is left to its early final: longer than a stop consonant's closure."""
+
 ALONE = 2
 """Open utterances up to which none waits for others: they would hardly meet."""
 
@@ -140,11 +143,11 @@ class Partials:
     def _is_due(self, one: _OpenText, now: float, *, may_begin_early: bool) -> bool:
         if one.is_waiting:
             return False
-        if one.text.has_pause(one.speech):
-            # An early final says the same, and more.
-            is_left_to_early = may_begin_early or one.early_voiced_ms == one.speech.voiced_ms
-            return not (is_left_to_early and one.speech.pause_ms)
-        return now >= one.due_at and one.text.has_news(one.speech)
+        speech = one.speech
+        has_early = may_begin_early or one.early_voiced_ms == speech.voiced_ms
+        if has_early and speech.pause_ms >= LEFT_TO_EARLY_MS:
+            return False  # it says the same, and more
+        return one.text.has_pause(speech) or (now >= one.due_at and one.text.has_news(speech))
 
     def _begin_early(self, one: _OpenText) -> None:
         utterance = one.run.timeline.open_utterance(one.channel)

@@ -28,6 +28,9 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.05
 """Between two rounds of partials: short against the interval, long against the cost of a thousand runs."""
 
+LOOKING_SHARE = 0.04
+"""Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, so there are ten a second, not twenty."""
+
 GATHER_S = 0.25
 """So long a partial waits for others to share its call, and others are taken along so long before they are due."""
 
@@ -76,23 +79,26 @@ class Partials:
         self._recognition = recognition
         self._early = early
         self._interval_ms = settings.partial_interval_ms
-        self._per_round = settings.partials_per_s * LOOK_S
+        self._per_s = settings.partials_per_s
         self._budget = PartialBudget(recognition.load, recognition.max_parallel)
         self._allowed = 0.0
-        self._texts: dict[tuple[str, int], _OpenText] = {}
+        self._looked_at = time.monotonic()
+        self._texts: dict[tuple[ActiveRun, int], _OpenText] = {}
         self._messages: list[tuple[str, bytes]] = []
 
     async def run(self) -> None:
         """Submit and publish until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            started = time.monotonic()
             self._look()
+            pause_s = (time.monotonic() - started) / LOOKING_SHARE
             await self._publish()
+            await asyncio.sleep(max(LOOK_S, pause_s))
 
     def _look(self) -> None:
         """Begin the early finals and partials that are due."""
         now = time.monotonic()
-        self._texts = dict(self._find_open())
+        self._texts = self._find_open()
         self._early.forget(self._runs.__contains__)
         early_ms, may_begin_early = self._early.early_final_ms, self._early.may_begin
         for one in self._texts.values():
@@ -101,18 +107,19 @@ class Partials:
                 self._begin_early(one)
         self._submit_due(now, may_begin_early=may_begin_early)
 
-    def _find_open(self) -> dict[tuple[str, int], _OpenText]:
+    def _find_open(self) -> dict[tuple[ActiveRun, int], _OpenText]:
         """The open utterances of live sessions that keep up, each with its text so far."""
-        found: dict[tuple[str, int], _OpenText] = {}
+        found: dict[tuple[ActiveRun, int], _OpenText] = {}
         for run in self._runs:
             # A recording's finals, and those of a session that is behind, reach its open utterance long after.
-            for channel, speech in () if run.is_recorded or run.is_behind else run.timeline.open_speech():
-                key = (run.claim.keys.member, channel)
-                known = self._texts.get(key)
-                if known is None or known.run is not run or known.text.start_samples != speech.start_samples:
+            if not run.timeline.is_speaking or run.is_behind or run.is_recorded:
+                continue
+            for channel, speech in run.timeline.open_speech():
+                known = self._texts.get((run, channel))
+                if known is None or known.text.start_samples != speech.start_samples:
                     known = _OpenText(run, channel, ProvisionalText(speech.start_samples))
                 known.speech = speech
-                found[key] = known
+                found[run, channel] = known
         return found
 
     def _submit_due(self, now: float, *, may_begin_early: bool) -> None:
@@ -122,7 +129,8 @@ class Partials:
             elif one.wanted_since > now:
                 one.wanted_since = now
         # Only a fraction of the rate carries over to the next round: unused room allows no burst.
-        self._allowed = self._per_round + self._allowed % 1
+        self._allowed = self._per_s * min(1.0, now - self._looked_at) + self._allowed % 1
+        self._looked_at = now
         wanted_since = min((one.wanted_since for one in self._texts.values()), default=now)
         if wanted_since > now or (len(self._texts) > ALONE and now - wanted_since < GATHER_S):
             return

@@ -39,7 +39,7 @@ def arguments(**given: object) -> argparse.Namespace:
 
 
 def test_phases_follow_the_options() -> None:
-    """Without options there is the one phase of old; a burst has its sessions alone to be compared with."""
+    """Without options one phase is measured; a burst has its sessions alone to be compared with."""
     assert plan_phases(arguments()) == {"pausing": []}
     assert list(plan_phases(arguments(pausing=True, continuous=True))) == ["pausing", "continuous"]
     assert list(plan_phases(arguments(continuous=True, burst=True))) == ["continuous", "beside_burst"]

@@ -26,6 +26,7 @@ from stenolog.client.edge import stream_url
 
 CONNECTING = 32  # handshakes at once: quick, and below what would fill a listening queue
 JOINS_PER_S = 250  # a thousand sessions in four seconds, so that opening them doesn't drown the measurement
+STAGGER_S = 15.0  # readers without pauses begin over so long, or their utterances would be cut in step for ever
 SETTLE_S = 3.0  # after the last joined: the queues of the ramp drain
 STOPS_PER_S = 250  # as they came
 DRAIN_S = 30.0  # for the last finals and transcripts
@@ -54,6 +55,8 @@ class Load:
         self.cut = frames(continuous_loop() if arguments.speech == "continuous" else loop())
         self.pacer = FramePacer(FRAME_MS / 1000)
         self.window = Window()
+        is_staggered = arguments.speech == "continuous" and not arguments.in_step
+        self._joins_per_s = min(JOINS_PER_S, arguments.sessions / STAGGER_S) if is_staggered else JOINS_PER_S
         places = [0 if arguments.in_step else first_frame(one, len(self.cut)) for one in range(arguments.sessions)]
         self.muted = [MutedSpeaker(self.pacer, self.window, self.cut) for _ in range(arguments.muted)]
         self.speakers = [*(Speaker(self.pacer, self.window, self.cut, place) for place in places), *self.muted]
@@ -98,7 +101,7 @@ class Load:
                     speaker.over.set()
 
         joining = [*self.speakers, self.burst] if self.burst is not None else self.speakers
-        await asyncio.gather(*(join(speaker, number / JOINS_PER_S) for number, speaker in enumerate(joining)))
+        await asyncio.gather(*(join(speaker, number / self._joins_per_s) for number, speaker in enumerate(joining)))
 
     async def _stop(self) -> None:
         """Let each session end, a few at a time, and wait for what it is owed."""

@@ -15,7 +15,7 @@ FRAME_MS = 100
 FRAME_SAMPLES = RATE_HZ * FRAME_MS // 1000
 FRAME_BYTES = 2 * FRAME_SAMPLES
 PAUSE_SAMPLES = RATE_HZ  # a second, longer than the hang-over: each sentence is an utterance
-BREATH_SAMPLES = RATE_HZ // 4  # shorter than any pause that ends an utterance
+BREATH_SAMPLES = RATE_HZ * 35 // 100  # shorter than the hang-over; long utterances are cut at about half of them
 MORE_READERS = ("ljA.wav", "ljB.wav")  # 16 kHz, running text
 PLACES = 32  # starting places in the loop; more would only cost more to check
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import msgspec
@@ -30,8 +29,14 @@ log = logging.getLogger(__name__)
 LOOK_S = 0.05
 """Between two rounds of partials: short against the interval, long against the cost of a thousand runs."""
 
+LOOKING_SHARE = 0.04
+"""Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, so there are ten a second, not twenty."""
+
 GATHER_S = 0.25
 """So long a partial waits for others to share its call, and others are taken along so long before they are due."""
+
+LEFT_TO_EARLY_MS = 150
+"""Pause from which an utterance is left to its early final: longer than a stop consonant's closure."""
 
 ALONE = 2
 """Open utterances up to which none waits for others: they would hardly meet."""
@@ -75,23 +80,26 @@ class Partials:
         self._recognition = recognition
         self._early = early
         self._interval_ms = settings.partial_interval_ms
-        self._per_round = settings.partials_per_s * LOOK_S
+        self._per_s = settings.partials_per_s
         self._budget = PartialBudget(recognition.load, recognition.max_parallel)
         self._allowed = 0.0
-        self._texts: dict[tuple[str, int], _OpenText] = {}
+        self._looked_at = time.monotonic()
+        self._texts: dict[tuple[ActiveRun, int], _OpenText] = {}
         self._messages: list[tuple[str, bytes]] = []
 
     async def run(self) -> None:
         """Submit and publish until cancelled."""
         while True:
-            await asyncio.sleep(LOOK_S)
+            started = time.monotonic()
             self._look()
+            pause_s = (time.monotonic() - started) / LOOKING_SHARE
             await self._publish()
+            await asyncio.sleep(max(LOOK_S, pause_s))
 
     def _look(self) -> None:
         """Begin the early finals and partials that are due."""
         now = time.monotonic()
-        self._texts = dict(self._find_open())
+        self._texts = self._find_open()
         self._early.forget(self._runs.__contains__)
         early_ms, may_begin_early = self._early.early_final_ms, self._early.may_begin
         for one in self._texts.values():
@@ -100,18 +108,19 @@ class Partials:
                 self._begin_early(one)
         self._submit_due(now, may_begin_early=may_begin_early)
 
-    def _find_open(self) -> dict[tuple[str, int], _OpenText]:
+    def _find_open(self) -> dict[tuple[ActiveRun, int], _OpenText]:
         """The open utterances of live sessions that keep up, each with its text so far."""
-        found: dict[tuple[str, int], _OpenText] = {}
+        found: dict[tuple[ActiveRun, int], _OpenText] = {}
         for run in self._runs:
             # A recording's finals, and those of a session that is behind, reach its open utterance long after.
-            for channel, speech in () if run.is_recorded or run.is_behind else run.timeline.open_speech():
-                key = (run.claim.keys.member, channel)
-                known = self._texts.get(key)
-                if known is None or known.run is not run or known.text.start_samples != speech.start_samples:
+            if not run.timeline.is_speaking or run.is_behind or run.is_recorded:
+                continue
+            for channel, speech in run.timeline.open_speech():
+                known = self._texts.get((run, channel))
+                if known is None or known.text.start_samples != speech.start_samples:
                     known = _OpenText(run, channel, ProvisionalText(speech.start_samples))
                 known.speech = speech
-                found[key] = known
+                found[run, channel] = known
         return found
 
     def _submit_due(self, now: float, *, may_begin_early: bool) -> None:
@@ -121,7 +130,8 @@ class Partials:
             elif one.wanted_since > now:
                 one.wanted_since = now
         # Only a fraction of the rate carries over to the next round: unused room allows no burst.
-        self._allowed = self._per_round + self._allowed % 1
+        self._allowed = self._per_s * min(1.0, now - self._looked_at) + self._allowed % 1
+        self._looked_at = now
         wanted_since = min((one.wanted_since for one in self._texts.values()), default=now)
         if wanted_since > now or (len(self._texts) > ALONE and now - wanted_since < GATHER_S):
             return
@@ -142,23 +152,22 @@ class Partials:
     def _is_due(self, one: _OpenText, now: float, *, may_begin_early: bool) -> bool:
         if one.is_waiting:
             return False
-        if one.text.has_pause(one.speech):
-            # An early final says the same, and more.
-            is_left_to_early = may_begin_early or one.early_voiced_ms == one.speech.voiced_ms
-            return not (is_left_to_early and one.speech.pause_ms)
-        return now >= one.due_at and one.text.has_news(one.speech)
+        speech = one.speech
+        has_early = may_begin_early or one.early_voiced_ms == speech.voiced_ms
+        if has_early and speech.pause_ms >= LEFT_TO_EARLY_MS:
+            return False  # it says the same, and more
+        return one.text.has_pause(speech) or (now >= one.due_at and one.text.has_news(speech))
 
     def _begin_early(self, one: _OpenText) -> None:
         utterance = one.run.timeline.open_utterance(one.channel)
         if utterance is None or utterance.end_samples >= utterance.decided_samples:
             return  # its post-roll is not complete: its final would have more samples
         one.early_voiced_ms = utterance.voiced_ms
-        publish = self._publisher(one, utterance)
-        text = one.text
-        self._early.begin(
-            one.run, one.channel, utterance,
-            lambda result: publish(text.add_whole(utterance, result.text, result.confidence)),
-        )  # fmt: skip
+
+        def on_text(result: Recognition) -> None:
+            self._post(one, utterance, one.text.add_whole(utterance, result.text, result.confidence))
+
+        self._early.begin(one.run, one.channel, utterance, on_text)
 
     def _job(self, one: _OpenText, now: float) -> Job | None:
         run, text = one.run, one.text
@@ -166,7 +175,6 @@ class Partials:
         if utterance is None:
             return None
         piece = text.next_piece(utterance, run.start.sample_rate_hz)
-        publish = self._publisher(one, utterance)
         text.note_recognised(piece, utterance)
         interval_ms = run.start.partial_interval_ms or self._interval_ms
         one.due_at = now if piece.voiced_ms is None else now + interval_ms / 1000
@@ -176,7 +184,7 @@ class Partials:
             one.is_waiting = False
             self._budget.note_done(job.seconds)
             if isinstance(result, Recognition):
-                publish(text.add(piece, utterance, result.text, result.confidence))
+                self._post(one, utterance, text.add(piece, utterance, result.text, result.confidence))
 
         first, last = (2 * (at - utterance.start_samples) for at in (piece.start_samples, piece.end_samples))
         clip = structs.replace(
@@ -187,31 +195,30 @@ class Partials:
         )
         return job
 
-    def _publisher(self, one: _OpenText, utterance: Utterance) -> Callable[[Hypothesis | None], None]:
-        """Publishes texts of an utterance that is open now, by its number now."""
+    def _post(self, one: _OpenText, utterance: Utterance, found: Hypothesis | None) -> None:
+        """Publish a text of `utterance` soon, if that is still open: it comes after all facts so far."""
         run, rate_hz = one.run, one.run.start.sample_rate_hz
-        number, after = run.checkpoint.utterance + run.waiting_utterances, run.last_fact
-        key = (run.claim.keys.member, one.channel)
-
-        def publish(found: Hypothesis | None) -> None:
-            # Without text, outdated, or of a lost run: best effort means that no partial is published.
-            if found is None or not found.text or not run.is_held or self._texts.get(key) is not one:
-                return
-            text, stable = published_partial(run.start, found.text, found.stable)
-            body = {
-                "type": "partial",
-                "utterance": number,
-                "text": text,
-                "stable": stable,
-                "start": round(utterance.start_samples / rate_hz, 3),
-                "end": round(utterance.decided_samples / rate_hz, 3),
-                "channel": one.channel,
-            }
-            keys = run.claim.keys
-            message = FeedMessage(FeedKind.PARTIAL, keys.member, str(after), "", msgspec.json.encode(body).decode())
-            self._messages.append((keys.partition.feed_channel, encode_message(message)))
-
-        return publish
+        is_open = any(
+            (channel, speech.start_samples) == (one.channel, utterance.start_samples)
+            for channel, speech in run.timeline.open_speech()
+        )
+        # Without text, outdated, or of a lost run: best effort means that no partial is published.
+        if found is None or not found.text or not run.is_held or not is_open:
+            return
+        text, stable = published_partial(run.start, found.text, found.stable)
+        body = {
+            "type": "partial",
+            "utterance": run.checkpoint.utterance + run.waiting_utterances,
+            "text": text,
+            "stable": stable,
+            "start": round(utterance.start_samples / rate_hz, 3),
+            "end": round(utterance.decided_samples / rate_hz, 3),
+            "channel": one.channel,
+        }
+        keys = run.claim.keys
+        encoded = msgspec.json.encode(body).decode()
+        message = FeedMessage(FeedKind.PARTIAL, keys.member, str(run.last_fact), "", encoded)
+        self._messages.append((keys.partition.feed_channel, encode_message(message)))
 
     async def _publish(self) -> None:
         messages, self._messages = self._messages, []

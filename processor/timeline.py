@@ -136,6 +136,13 @@ class Timeline:
             if (utterance := segmenter.open_utterance())
         ]  # fmt: skip
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether a channel has an open utterance."""
+        segmenters = self._segmenters
+        # One channel, as nearly every run has; a thousand runs are asked twenty times a second.
+        return segmenters[0].is_speaking if len(segmenters) == 1 else any(one.is_speaking for one in segmenters)
+
     def open_speech(self) -> list[tuple[int, OpenSpeech]]:
         """Each open utterance without its samples: (channel, speech)."""
         return [

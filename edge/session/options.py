@@ -75,7 +75,8 @@ def options_of(start: SessionStarted) -> SessionOptions:
     """The options that a session was started with."""
     return SessionOptions(
         sample_rate=start.sample_rate_hz, encoding=start.encoding, channels=start.channels, layout=start.layout,
-        track=None if start.track < 0 else start.track, language=start.language, model=start.model, terms=list(start.terms), prompt=start.prompt,
+        track=None if start.track < 0 else start.track,
+        language=start.language, model=start.model, terms=list(start.terms), prompt=start.prompt,
         endpointing_ms=start.segmenter.get("hangover_ms"), partial_interval_ms=start.partial_interval_ms or None,
         numerals=start.numerals, profanity_filter=start.profanity_filter, speech_events=start.speech_events,
     )  # fmt: skip

@@ -199,6 +199,11 @@ class Segmenter:
         """Where the open utterance's first sample lies, or None between utterances."""
         return self._base + self._start // _SAMPLE_BYTES if self._is_speaking else None
 
+    @property
+    def is_speaking(self) -> bool:
+        """Whether an utterance is open."""
+        return self._is_speaking
+
     def open_speech(self) -> OpenSpeech | None:
         """Describe the open utterance, or return None between utterances."""
         if not self._is_speaking:

@@ -240,7 +240,7 @@ async def known(edge: Replica) -> None:
 
 
 async def test_languages_and_models_that_no_worker_has_are_refused(redis_url: str) -> None:
-    """A start that no living worker can do gets a clear error with those that are offered, and opens nothing (WORD-2)."""
+    """A start that no living worker can do gets an error with those that are offered, and opens nothing (WORD-2)."""
     async with Deployment(redis_url) as deployment, replica(redis_url) as edge, client_of(edge) as http:
         await deployment.started(Recogniser("en", model="tiny.en"))
         await known(edge)

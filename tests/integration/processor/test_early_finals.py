@@ -190,7 +190,8 @@ async def test_facts_do_not_depend_on_early_finals(single: Deployment, early_fin
     session = await single.open(whole)
     for first in range(0, len(session.entries), 3):
         await session.say(session.entries[first : first + 3])
-        await lasting(0.02)
+        await lasting(0.03)
+        worker._partials._look()
         if first == 60:
             await worker.stop()
             worker = await single.started(early_final_ms=early_final_ms, partial_interval_ms=100, lease_ms=500)

@@ -65,10 +65,16 @@ async def test_partials_name_the_last_fact(deployment: Deployment) -> None:
     listener = Listener(deployment, session)
     await listener.start()
     try:
-        await deployment.started(partial_interval_ms=10)
-        second = finals_in(session.expected())[1]
-        upto = next(at for at, one in enumerate(session.entries) if one.position.offset >= second.end_samples - 6_000)
-        await session.say(session.entries[:upto])
+        worker = await deployment.started(partial_interval_ms=10)
+        first, second = finals_in(session.expected())[:2]
+        decided, upto = (
+            next(number for number, one in enumerate(session.entries) if one.position.offset >= at)
+            for at in (first.decided_samples, second.end_samples - 6_000)
+        )
+        await session.say(session.entries[: decided + 1])
+        await eventually_async(session.finals)
+        await eventually_async(lambda: any(run.last_fact.offset for run in worker.active_runs))
+        await session.say(session.entries[decided + 1 : upto])
         await eventually_async(lambda: any(one.position == "1-0" for one in listener.messages))
     finally:
         await listener.wakeups.stop()

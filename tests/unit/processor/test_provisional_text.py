@@ -64,30 +64,39 @@ def test_stable_words_stay(reads: str, published: str) -> None:
 def test_recognition_begins_at_the_last_pause() -> None:
     """What lies before a short pause is recognised once more when the pause has come, and then kept."""
     text = ProvisionalText(START)
-    first = utterance(1_500, 2_000)
-    assert text.next_piece(first, RATE_HZ) == Piece(START, first.end_samples, 0, is_last=False, voiced_ms=1_500)
+    first = utterance(3_000, 3_500)
+    assert text.next_piece(first, RATE_HZ) == Piece(START, first.end_samples, 0, is_last=False, voiced_ms=3_000)
     heard(text, first, "one too")
-    paused = utterance(1_800, 2_400, pause_ms=270)
+    paused = utterance(3_300, 4_000, pause_ms=270)
     assert text.has_pause(speech(paused))
-    assert text.next_piece(paused, RATE_HZ) == Piece(START, paused.end_samples, 1, is_last=True, voiced_ms=1_800)
+    assert text.next_piece(paused, RATE_HZ) == Piece(START, paused.end_samples, 1, is_last=True, voiced_ms=3_300)
     assert heard(text, paused, "one two") == Hypothesis("one two", len("one two"))
     assert not text.has_pause(speech(paused))
-    on = utterance(2_700, 4_000, 2_500)
+    on = utterance(4_200, 5_000, 4_100)
     piece = text.next_piece(on, RATE_HZ)
-    assert piece == Piece(START + 16 * 2_500 - LEAD, on.end_samples, 1, is_last=False, voiced_ms=900)
+    assert piece == Piece(START + 16 * 4_100 - LEAD, on.end_samples, 1, is_last=False, voiced_ms=900)
     assert heard(text, on, "three") == Hypothesis("one two three", len("one two"))
+
+
+def test_a_short_piece_goes_on_over_a_pause() -> None:
+    """A few words before a pause are recognised together with those behind it: they lack context by themselves."""
+    text = ProvisionalText(START)
+    heard(text, utterance(1_000, 1_500), "may be")
+    assert not text.has_pause(speech(utterance(1_000, 1_900, pause_ms=300)))
+    on = utterance(2_500, 3_500, 2_000)
+    assert text.next_piece(on, RATE_HZ) == Piece(START, on.end_samples, 0, is_last=False, voiced_ms=2_500)
 
 
 def test_a_doubtful_piece_is_not_stable() -> None:
     """Of a text that a pause follows only the agreed words are stable if the recogniser is unsure of it (WORD-4)."""
     text = ProvisionalText(START)
-    heard(text, utterance(1_000, 1_500), "the cat sad")
-    paused = utterance(1_800, 2_400, pause_ms=270)
+    heard(text, utterance(3_000, 3_500), "the cat sad")
+    paused = utterance(3_800, 4_400, pause_ms=270)
     assert heard(text, paused, "the cat sat", confidence=0.5) == Hypothesis("the cat sat", len("the cat"))
-    on = utterance(3_000, 4_000, 2_500)
+    on = utterance(5_000, 6_000, 4_500)
     assert heard(text, on, "down again") == Hypothesis("the cat sat down again", len("the cat"))
-    assert heard(text, utterance(3_500, 4_500, 2_500), "down again") is not None
-    whole = utterance(4_000, 5_000, 2_500, pause_ms=330)
+    assert heard(text, utterance(5_500, 6_500, 4_500), "down again") is not None
+    whole = utterance(6_000, 7_000, 4_500, pause_ms=330)
     found = text.add_whole(whole, "the cat sad down a gain", 0.5)
     assert found == Hypothesis("the cat sad down a gain", len("the cat")), "what is not stable may change"
     found = text.add_whole(whole, "the cat sat down again", 0.9)
@@ -98,12 +107,12 @@ def test_a_pause_that_was_missed_is_made_up_for() -> None:
     """Where voice came back before a piece was recognised, the piece ends before that, and the rest is news at once."""
     text = ProvisionalText(START)
     heard(text, utterance(1_000, 1_500), "one")
-    on = utterance(3_000, 4_500, 2_000, 3_500)
+    on = utterance(4_500, 6_000, 2_000, 5_000)
     piece = text.next_piece(on, RATE_HZ)
-    assert piece == Piece(START, START + 16 * 3_500 - LEAD, 2, is_last=True, voiced_ms=None)
+    assert piece == Piece(START, START + 16 * 5_000 - LEAD, 2, is_last=True, voiced_ms=None)
     assert heard(text, on, "one two") == Hypothesis("one two", len("one two"))
     assert text.has_news(speech(on))
-    assert text.next_piece(on, RATE_HZ).start_samples == START + 16 * 3_500 - LEAD
+    assert text.next_piece(on, RATE_HZ).start_samples == START + 16 * 5_000 - LEAD
 
 
 def test_silence_is_no_news() -> None:
@@ -152,7 +161,7 @@ def test_what_comes_late_changes_nothing() -> None:
     piece = text.next_piece(one, RATE_HZ)
     text.add_whole(utterance(1_800, 2_400, pause_ms=330), "one two", 0.9)
     assert text.add(piece, one, "one", 0.9) is None
-    twice = utterance(2_600, 3_400, 2_600, pause_ms=330)
+    twice = utterance(5_200, 6_400, 2_600, pause_ms=330)
     piece = text.next_piece(twice, RATE_HZ)
     assert text.add_whole(twice, "one two three", 0.9) == Hypothesis("one two three", len("one two three"))
     assert text.add(piece, twice, "three", 0.9) is None, "the early final was first"
@@ -166,7 +175,7 @@ def test_stable_text_only_grows(hypotheses: list[tuple[str, str, float]]) -> Non
     """Whatever is recognised, the stable characters of a text are the begin of every later one (WORD-4)."""
     text, stable, voiced_ms, at_ms, returns = ProvisionalText(START), "", 0, 0, list[int]()
     for words, pause, confidence in hypotheses:
-        voiced_ms, at_ms = voiced_ms + 600, at_ms + 1_000
+        voiced_ms, at_ms = voiced_ms + 1_100, at_ms + 1_500
         one = utterance(voiced_ms, at_ms, *returns, pause_ms=330 if pause else 0)
         if pause:
             returns.append(at_ms)

@@ -20,3 +20,19 @@ class Judgement(NamedTuple):
     layout: str = ""
     delay_samples: int = 0
     is_inverted: bool = False
+
+
+class ChannelOptions(NamedTuple):
+    """What a session takes of a recording.
+
+    Attributes:
+        layout: `AUTO`, `MIX` or `SPLIT`.
+        is_recorded: Whether it is a recorded file, of which more may be held back before it is judged.
+        max_held_bytes: The file's first bytes, whose samples are held back at most; 0: not bound.
+        track: Of its audio tracks, from 0; -1: the default one.
+    """
+
+    layout: str = AUTO
+    is_recorded: bool = False
+    max_held_bytes: int = 0
+    track: int = -1

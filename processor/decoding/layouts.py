@@ -12,7 +12,7 @@ class Judgement(NamedTuple):
     """How two channels relate.
 
     Attributes:
-        layout: `MIX` or `SPLIT`; empty if there are not two channels.
+        layout: `MIX` or `SPLIT`; empty without two channels.
         delay_samples: By which the second channel lags the first; 0 unless they carry the same.
         is_inverted: Whether they have opposite polarity.
     """

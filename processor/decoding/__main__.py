@@ -33,7 +33,7 @@ from processor.decoding.containers import (
     mp4_index_end,
     wav_duration_s,
 )
-from processor.decoding.layouts import AUTO, MIX, SPLIT
+from processor.decoding.layouts import AUTO, MIX, SPLIT, ChannelOptions
 from processor.decoding.resource_limits import allow_cpu, confine
 from processor.decoding.restart_points import RestartPointFinder
 
@@ -72,7 +72,8 @@ def _decode(input_: InputStream, output: OutputStream, arguments: argparse.Names
             interval_bytes=arguments.restart_interval_bytes, restart=opened.restart, on_point=output.send,
         )  # fmt: skip
     decoder = Decoder(
-        opened.file, opened.container, layout=arguments.layout, is_recorded=arguments.recorded, track=arguments.track,
+        opened.file, opened.container,
+        ChannelOptions(arguments.layout, arguments.recorded, arguments.max_held_bytes, arguments.track),
         duration_s=opened.duration_s, finder=finder, restart=opened.restart,
     )  # fmt: skip
     allowed_s = 0
@@ -159,6 +160,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m processor.decoding", description=__doc__)
     parser.add_argument("--layout", default=AUTO, choices=(AUTO, MIX, SPLIT), help="of two channels")
     parser.add_argument("--recorded", action="store_true", help="judge the layout by a minute of speech")
+    parser.add_argument("--max-held-bytes", type=int, default=0, help="of input, by which the layout is judged")
     parser.add_argument("--track", type=int, default=-1, help="number of the audio track, from 0; -1: the default one")
     parser.add_argument("--max-spool-bytes", type=int, default=512 << 20, help="longest file kept on disk")
     parser.add_argument("--restart-point", default="", help="from an earlier child's message, to begin at")

@@ -282,7 +282,7 @@ class DecodePipeline:
             await self._appender.append_event(self._early_events.popleft()[1])
 
     async def _describe(self, source: Source) -> None:
-        """Append the description, and what was judged of two channels: the same entries in every decoding."""
+        """Append the description, and how two channels are laid out: the same entries in every decoding."""
         await self._appender.describe(source)
         if self._restart is not None:
             self._appender.start_at(self._restart.start_samples)

@@ -17,7 +17,7 @@ from av.stream import Disposition
 from processor.decoding.child_protocol import SAMPLE_BYTES, SAMPLE_RATE_HZ, SETTLE_SAMPLES, RestartPoint, Source
 from processor.decoding.child_streams import SparseFile
 from processor.decoding.containers import WAV, Container, RefusedError
-from processor.decoding.layouts import MIX, SPLIT, Judgement
+from processor.decoding.layouts import MIX, SPLIT, ChannelOptions, Judgement
 from processor.decoding.restart_points import Packet, RestartPointFinder
 
 if TYPE_CHECKING:
@@ -63,14 +63,13 @@ class Decoder:
     """Decodes one audio track; unreadable parts are left out, as far as the rest is readable."""
 
     def __init__(
-        self, file: Readable | IO[bytes], container: Container, *, layout: str, is_recorded: bool = False,
-        track: int = -1, duration_s: float | None = None, finder: RestartPointFinder | None = None,
-        restart: RestartPoint | None = None,
+        self, file: Readable | IO[bytes], container: Container, options: ChannelOptions, *,
+        duration_s: float | None = None, finder: RestartPointFinder | None = None, restart: RestartPoint | None = None,
     ) -> None:  # fmt: skip
-        """Open the `track` of `file`, a `container`; more than two channels become one, and two as `layout` says.
+        """Open `file` as `container`; more than two channels become one, and two as `options` say.
 
-        With `AUTO` they become one if they carry the same (see `layout_judge`). To judge that, or to align them before
-        they are mixed, it holds samples back; fewer, unless `is_recorded`.
+        If their layout is judged they become one if they carry the same (see `layout_judge`). To judge it, or to align
+        them before they are mixed, samples are held back.
 
         With `restart` the file is its first bytes and those from the restart point's offset on, and `pcm` begins
         there; `finder` gets every packet.
@@ -81,8 +80,8 @@ class Decoder:
             RefusedError: if it holds no supported audio.
         """
         self._format = container
-        self._layout = layout
-        self._is_recorded = is_recorded
+        self._options = options
+        self._read_to_bytes = 0
         self._judge: LayoutJudge | None = None
         self._mixer: ChannelMixer | None = None
         self._held: list[AudioFrame] = []
@@ -91,16 +90,16 @@ class Decoder:
         self._duration_s = duration_s
         self._finder = finder
         self._restart = restart
-        options = {**OPTIONS, "format_whitelist": container.demuxer}
+        demuxing = {**OPTIONS, "format_whitelist": container.demuxer}
         if restart is not None and container == WAV:
-            options["ignore_length"] = "1"  # the length counts from the file's beginning
+            demuxing["ignore_length"] = "1"  # the length counts from the file's beginning
         try:
             self._container: InputContainer = av.open(
-                file, "r", format=container.demuxer, options=options, buffer_size=SMALL_BUFFER_BYTES
+                file, "r", format=container.demuxer, options=demuxing, buffer_size=SMALL_BUFFER_BYTES
             )
         except (av.error.FFmpegError, MemoryError) as error:
             raise RefusedError(f"{container.name} whose beginning can't be read: {_reason(error)}") from error
-        self._stream = self._audio_stream(track)
+        self._stream = self._audio_stream(options.track)
         if isinstance(file, SparseFile) and restart is not None and restart.pts is not None:
             file.is_open = True
             self._container.seek(restart.pts, stream=self._stream)
@@ -151,13 +150,16 @@ class Decoder:
         """The layout, if it is known after this frame."""
         if frame.layout.nb_channels != _PAIR:
             return self._judge.judgement(is_all=True) if self._judge else Judgement()
-        if self._layout == SPLIT:
+        if self._options.layout == SPLIT:
             return Judgement(SPLIT)
         if self._judge is None:
             from processor.decoding.layout_judge import LayoutJudge  # noqa: PLC0415 -- half of the start's time
 
-            self._judge = LayoutJudge(is_recorded=self._is_recorded)
-        return self._judge.add(_interleaved(frame))
+            self._judge = LayoutJudge(is_recorded=self._options.is_recorded)
+        judgement = self._judge.add(_interleaved(frame))
+        if judgement is None and 0 < self._options.max_held_bytes <= self._read_to_bytes:
+            return self._judge.judgement(is_all=self._options.is_recorded)
+        return judgement
 
     def _audio_stream(self, track: int) -> AudioStream:
         tracks = self._container.streams.audio
@@ -189,6 +191,7 @@ class Decoder:
                 self.cut_off = _reason(error)
                 packet = None
             if packet is not None and packet.size:
+                self._read_to_bytes = max(self._read_to_bytes, (packet.pos or 0) + packet.size)
                 is_warm = is_warm or self._is_anchor(packet)
                 if self._finder is not None and is_warm:
                     rate_hz = self._template[2]
@@ -220,7 +223,7 @@ class Decoder:
 
     def _begin(self, judgement: Judgement, on_source: Callable[[Source], None]) -> bytes:
         """Describe the recording; returns the samples up to here."""
-        if judgement.layout == SPLIT and self._layout == MIX:
+        if judgement.layout == SPLIT and self._options.layout == MIX:
             judgement = Judgement(MIX)
         source = Source(
             container=self._format.name,

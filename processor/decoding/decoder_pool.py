@@ -25,7 +25,7 @@ from processor.decoding.child_protocol import (
 )
 from processor.decoding.decode_pipeline import DecodeLimits, DecodePipeline, DecodingFailedError, TooLongError
 from processor.decoding.decoder_process import run_decoder
-from processor.decoding.layouts import MIX, SPLIT
+from processor.decoding.layouts import MIX, SPLIT, ChannelOptions
 from processor.decoding.pcm_appender import LogMovedError, PcmAppender
 from processor.settings import WorkerSettings
 
@@ -249,8 +249,7 @@ class DecoderPool:
             try:
                 sealed = await pipeline.run(
                     lambda: run_decoder(
-                        layout=_layout(start), is_recorded=start.recorded, track=start.track,
-                        max_spool_bytes=settings.max_spool_bytes,
+                        self._channel_options(start), max_spool_bytes=settings.max_spool_bytes,
                         restart_interval_bytes=min(RESTART_INTERVAL_BYTES, settings.max_upload_ahead_bytes // 4),
                         restart_point=decoding.restart.decode() if restart else "",
                     )
@@ -264,6 +263,12 @@ class DecoderPool:
             finally:
                 self.child_count -= 1
         return sealed.reason, sealed.detail
+
+    def _channel_options(self, start: SessionStarted) -> ChannelOptions:
+        """By what the client asked for, or by the channels that the start has since the recording was described."""
+        layout = {1: MIX, 2: SPLIT}.get(start.channels, start.layout)
+        # No byte can be freed while samples are held back.
+        return ChannelOptions(layout, start.recorded, self._settings.max_upload_ahead_bytes // 2, start.track)
 
     def _answer_empty(self, run: ActiveRun, request: ProvisionalRequested) -> None:
         run.answers.append(ProvisionalAnswer(request=request.request, utterances=0, provisional=[]))
@@ -280,8 +285,3 @@ class DecoderPool:
 
         while run.is_held and is_ahead():  # noqa: ASYNC110 -- the condition changes in four places
             await asyncio.sleep(ROOM_CHECK_S)
-
-
-def _layout(start: SessionStarted) -> str:
-    """The layout that the client asked for, or that the start has since the recording was described."""
-    return {1: MIX, 2: SPLIT}.get(start.channels, start.layout)

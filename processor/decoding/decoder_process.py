@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import processor
 from processor.decoding.child_protocol import FAILURE_STATUS, Failure, InputConsumed, RestartPoint, decode_message
+from processor.decoding.layouts import ChannelOptions
 
 _KEPT_VARIABLES = ("PATH", "TMPDIR", "LD_LIBRARY_PATH", "LANG", "LC_ALL")
 """Of the environment; a decoder of untrusted files gets no addresses and no secrets."""
@@ -177,12 +178,9 @@ async def _line(stream: asyncio.StreamReader) -> bytes:
 
 @contextlib.asynccontextmanager
 async def run_decoder(
-    *, layout: str, max_spool_bytes: int, is_recorded: bool = False, track: int = -1,
-    restart_interval_bytes: int = 0, restart_point: str = "",
-) -> AsyncIterator[DecoderProcess]:  # fmt: skip
-    """A child that decodes an audio track (-1: the default one) to channels of `layout`, which ends with the block.
-
-    Of a recorded file it may hold more back before it judges the layout than of one that is being recorded.
+    options: ChannelOptions, *, max_spool_bytes: int, restart_interval_bytes: int = 0, restart_point: str = ""
+) -> AsyncIterator[DecoderProcess]:
+    """A child that decodes what `options` say, and ends with the block.
 
     About every `restart_interval_bytes` it reports a restart point; it begins at `restart_point`, if not empty.
 
@@ -192,8 +190,8 @@ async def run_decoder(
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-B", "-s", "-m", "processor.decoding", "--messages", "--parent", str(os.getpid()),
-        "--layout", layout, "--track", str(track), *(["--recorded"] if is_recorded else []),
-        "--max-spool-bytes", str(max_spool_bytes),
+        "--layout", options.layout, "--track", str(options.track), *(["--recorded"] if options.is_recorded else []),
+        "--max-held-bytes", str(options.max_held_bytes), "--max-spool-bytes", str(max_spool_bytes),
         "--restart-interval-bytes", str(restart_interval_bytes), "--restart-point", restart_point,
         stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         cwd=_ROOT, env=environment | {"PYTHONPATH": str(_ROOT), "OPENBLAS_NUM_THREADS": "1"}, start_new_session=True,

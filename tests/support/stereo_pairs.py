@@ -164,9 +164,15 @@ TWO_TALKERS: dict[str, Callable[[Sound, Sound], Pair]] = {
     "a beep first, at once": lambda a, b: _after(tone(1.2, 1_400), _at_once(a, b)),
     "a jingle first, at once": lambda a, b: _after(jingle(1.5), _at_once(a, b)),
     "a long jingle first, in turn": lambda a, b: _after(jingle(6), _turns(a, b)),
-    "ringing first, in turn": lambda a, b: _after(tone(4, 440, 3_000) + tone(4, 480, 3_000), _turns(a, b)),
+    "ringing first, in turn": lambda a, b: _after(_ringing(), _turns(a, b)),
+    "ringing first, at once": lambda a, b: _after(_ringing(), _at_once(a, b)),
 }  # fmt: skip
 """From two talkers' speech to a channel of each."""
+
+
+def _ringing() -> Sound:
+    ring, pause = tone(2, 440, 3_000) + tone(2, 480, 3_000), np.zeros(RATE_HZ)
+    return np.concatenate([pause, ring, pause, ring, pause])
 
 
 def _after(common: Sound, pair: Pair) -> Pair:

@@ -13,6 +13,7 @@ from eventlog.positions import OPENED
 from eventlog.work.uploads import Uploads
 from processor.decoding import decoder_pool
 from processor.decoding.decoder_process import run_decoder
+from processor.decoding.layouts import ChannelOptions
 from processor.worker import Worker
 from tests.integration.decoding.children import decoded
 from tests.integration.decoding.hostile import NEVER_TAKEN
@@ -185,7 +186,8 @@ async def test_a_recording_that_always_kills_is_given_up(
     single: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Children that keep ending without a reported reason end the session as failed after a bound (SAFE-3)."""
-    monkeypatch.setattr(decoder_pool, "run_decoder", lambda **_: run_decoder(layout="none", max_spool_bytes=1))
+    unknown = ChannelOptions("none")
+    monkeypatch.setattr(decoder_pool, "run_decoder", lambda *_, **__: run_decoder(unknown, max_spool_bytes=1))
     upload = await sent(single, recording("ogg"))
     await single.started()
     await ended([upload])

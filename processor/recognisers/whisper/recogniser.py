@@ -7,7 +7,7 @@ from processor.recognisers.base import Clip, RecogniserError, Recognition
 from processor.recognisers.whisper import words
 from processor.recognisers.whisper.decoding import Decoder
 from processor.recognisers.whisper.jobs import Job
-from processor.recognisers.whisper.memory import WINDOW_S, Encoder, Memory
+from processor.recognisers.whisper.memory import WINDOW_S, Encoder
 from processor.recognisers.whisper.model import chosen_device, languages_of, load_model, name_of
 from processor.recognisers.whisper.passes import Passes
 from processor.recognisers.whisper.vocabulary import Vocabulary
@@ -88,48 +88,48 @@ class WhisperRecogniser:
         """Return one recognition per clip, in order.
 
         Raises:
-            RecogniserError: The model could not run.
+            RecogniserError: The model could not run, or lacks a clip's language.
         """
+        for clip in clips:
+            self._require(clip)
         try:
             jobs = [self._job(clip) for clip in clips]
-            self._passes.run([job for job in jobs if job is not None])
+            self._passes.run([job for job in jobs if isinstance(job, Job)])
         except (RuntimeError, ValueError) as error:
             message = f"Whisper failed on {len(clips)} clips: {error}"
             raise RecogniserError(message, retryable=True) from error
-        return [self._recognition(job) for job in jobs]
+        return [self._recognition(job) if isinstance(job, Job) else job for job in jobs]
 
     def close(self) -> None:
         """Free the model."""
         self._model.model.unload_model()
 
-    def _job(self, clip: Clip) -> Job | None:
-        """Return a job with its memory; None for a clip without samples."""
+    def _require(self, clip: Clip) -> None:
+        wanted = _code(clip.language)
+        if wanted not in self.languages and wanted not in DETECT:
+            message = f"the model {self.model} has no language {wanted}; it has {', '.join(sorted(self.languages))}"
+            raise RecogniserError(message, retryable=False)
+
+    def _job(self, clip: Clip) -> Job | Recognition:
+        """Return a job with its memory, or at once the recognition of a clip that needs no model."""
         samples = to_recogniser_rate(clip.pcm, clip.sample_rate_hz)[: int(WINDOW_S * RECOGNISER_RATE_HZ)]
         if not samples.size:
-            return None
+            return self._nothing()
         memory = self._encoder.memory(samples)
-        language = self._language(clip, memory)
+        language = _code(clip.language)
+        if language in DETECT:
+            only = next(iter(self.languages)) if len(self.languages) == 1 else None
+            language = only or self._decoder.language(memory)
         # A partial goes without terms: it shares its batch, and names a term only where the audio alone says so.
         before = () if clip.partial else tuple(self._vocabulary.before(clip.terms, clip.prompt))
         return Job(clip, samples, voicing(samples), language, memory, before)
 
-    def _language(self, clip: Clip, memory: Memory) -> str:
-        """Return the code of a clip's language: detected for "auto" or none, unless the model has but one."""
-        wanted = clip.language.lower().split("-")[0]
-        if wanted in self.languages:
-            return wanted
-        if wanted not in DETECT:
-            message = f"the model {self.model} has no language {wanted}; it has {', '.join(sorted(self.languages))}"
-            raise RecogniserError(message, retryable=False)
-        return self._decoder.language(memory) if len(self.languages) > 1 else next(iter(self.languages))
+    def _nothing(self, *marks: str, decodes: int = 0) -> Recognition:
+        return Recognition(text="", confidence=0.0, decodes=decodes, model=self.model, marks=marks)
 
-    def _recognition(self, job: Job | None) -> Recognition:
-        if job is None:
-            return Recognition(text="", confidence=0.0, decodes=0, model=self.model)
+    def _recognition(self, job: Job) -> Recognition:
         if job.text is None:
-            return Recognition(
-                text="", confidence=0.0, decodes=job.decodes, model=self.model, marks=tuple(job.marks)
-            )
+            return self._nothing(*job.marks, decodes=job.decodes)
         timed = (
             words.with_times(self._vocabulary.words(job.text.tokens), job.alignment, job.voice, job.clip_s)
             if job.alignment
@@ -144,3 +144,8 @@ class WhisperRecogniser:
             model=self.model,
             marks=tuple(job.marks),
         )
+
+
+def _code(language: str) -> str:
+    """Return a language's code without its region."""
+    return language.lower().split("-")[0]

@@ -1,4 +1,4 @@
-"""What is asked of the library: devices, languages, terms."""
+"""The calls that the recogniser makes of the library: devices, languages, terms."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -53,7 +53,7 @@ def test_an_utterance_of_any_length_is_whole(whisper: Recogniser, seconds: int) 
     found = normalised(whisper.recognise([clip(cut)])[0].text)
     expected = len(words) * len(cut) / len(reading)
     # Words are not spread evenly, and the cut falls anywhere.
-    assert abs(len(found) - expected) <= 3
+    assert abs(len(found) - expected) <= 4
     assert wrong(" ".join(words[: len(found)]), " ".join(found)) <= 3 + len(found) // 10
 
 

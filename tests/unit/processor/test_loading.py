@@ -31,3 +31,15 @@ def test_an_unknown_name_or_setting_is_an_error(name: str, settings: dict[str, o
     with pytest.raises(RecogniserError, match=re.escape(message)) as raised:
         loading.load(name, **settings)
     assert not raised.value.retryable
+
+
+def test_a_plug_in_without_the_newer_attributes_gets_their_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """WORD-8: a recogniser that names neither languages nor model is one of unknown languages and model."""
+
+    class Parrot:
+        name, max_batch, max_parallel = "parrot", 1, 1
+
+    monkeypatch.setitem(loading._BUILT_IN, "parrot", (__name__, "Parrot"))
+    monkeypatch.setattr(loading, "import_module", lambda _: type("Module", (), {"Parrot": Parrot}))
+    parrot = loading.load("parrot")
+    assert (parrot.languages, parrot.model) == (frozenset(), "")

@@ -9,8 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from benchmarks.corpus import Recording, digits
 from benchmarks.signals import RATE_HZ, Samples, to_pcm
 from benchmarks.wer import is_digits, normalised
-from processor.recognisers.base import Clip, RecognisedWord
-from processor.recognisers.whisper import WhisperRecogniser
+from processor.recognisers.base import Clip, RecognisedWord, Recogniser
 
 _EDGE_S, _PAUSE_S = 0.3, 0.25  # as the segmenter keeps around an utterance; shorter than any hang-over
 _DIGITS_PER_CLIP = 5
@@ -56,7 +55,7 @@ def timed_clips(recordings: Sequence[Recording]) -> list[TimedClip]:
     ]
 
 
-def measure(recogniser: WhisperRecogniser, clips: Sequence[TimedClip]) -> WordTimes | None:
+def measure(recogniser: Recogniser, clips: Sequence[TimedClip]) -> WordTimes | None:
     """Recognise the clips and compare; None if the recogniser gives no words or no clip is known."""
     starts: list[float] = []
     ends: list[float] = []

@@ -11,7 +11,7 @@ from benchmarks.corpus import Recording
 from benchmarks.noises import tone
 from benchmarks.scores import KindScores, batch_differences, scored
 from benchmarks.variants import joined
-from benchmarks.word_times import measure, timed_clips
+from benchmarks.word_times import WordTimes, measure, timed_clips
 from processor.recognisers.base import Clip, RecognisedWord, Recognition
 
 ALONE = Result([["a b", "c d"], ["e"]], cpu_s=2.0, second_looks=1, marks=[("loop",), (), ("loop", "tail")])
@@ -61,10 +61,12 @@ def test_sums_weigh_cost_by_audio() -> None:
 def test_tables_have_a_row_for_each_kind() -> None:
     """The tables name each kind with its errors, cost, ratios and guards, and all speech without the noise."""
     text = tables([kind("x", ["a b", "e"], 0.1, 10.0), kind("y", ["a b c d", "e"], 0.4, 30.0),
-                   kind("noise", ["", ""], 0.1, 10.0)], None)
+                   kind("noise", ["", ""], 0.1, 10.0)],
+                  {"close": WordTimes(20, 19, 0.0604, 0.118, 0.05, 0.14)})
     assert text.count("all speech") == 3
     assert "5 words" in text
     assert "loop 2, tail 1" in text
+    assert text.splitlines()[-1].split() == ["close", "19", "of", "20", "60", "ms", "118", "ms", "50", "ms", "140", "ms"]
     [errors, *_] = [line for line in text.splitlines() if line.startswith("all speech")]
     assert errors.split()[2:4] == ["40", "25.0"]  # 2 of 8 words, over 40 s
 
@@ -95,7 +97,7 @@ class Late:
 def test_word_times_are_distances_to_known_positions() -> None:
     """WORD-3: the measure gives the distance of words from their known places, and passes over those that differ."""
     recording = Recording("dig", joined([tone(300, seconds=0.3)] * 3, 0.5), "one two three")
-    clips = timed_clips([recording])
+    clips = timed_clips([recording], 0.25)
     found = measure(Late({one.clip.pcm: one.times_s for one in clips}), clips)
     assert found is not None
     assert (found.spoken, found.compared) == (3, 2)

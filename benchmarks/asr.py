@@ -53,7 +53,7 @@ class Report:
     """All that was measured."""
 
     kinds: list[KindScores]
-    times: WordTimes | None
+    times: dict[str, WordTimes]
 
 
 def run(options: Options, console: Console) -> Report:
@@ -80,8 +80,16 @@ def run(options: Options, console: Console) -> Report:
                     progress.advance(task)
             kinds.append(_kind(name, spoken, sum(map(len, clips)), results))
         progress.update(task, description="word times")
-        times = word_times.measure(ours, word_times.timed_clips(corpus.recordings(options.split)))
+        times = _word_times(ours, options.split)
     return Report(kinds, times)
+
+
+def _word_times(ours: WhisperRecogniser, split: corpus.Split) -> dict[str, WordTimes]:
+    measured = {
+        name: word_times.measure(ours, word_times.timed_clips(corpus.recordings(split), pause_s))
+        for name, pause_s in word_times.SPACINGS_S.items()
+    }
+    return {name: times for name, times in measured.items() if times}
 
 
 def _contenders(options: Options, ours: WhisperRecogniser, stack: ExitStack) -> list[Contender]:
@@ -141,7 +149,7 @@ def as_json(report: Report, options: Options) -> dict[str, object]:
         "rounds": options.rounds,
         "all_speech": KindScores.over("all speech", speech).as_json() if speech else None,
         "marks": dict(guards),
-        "word_times": report.times._asdict() if report.times else None,
+        "word_times": {name: times._asdict() for name, times in report.times.items()},
         "kinds": {kind.name: kind.as_json() for kind in report.kinds},
     }
 

@@ -10,18 +10,23 @@ _RATIO_NAMES = {"ours": "ours", "in_eights": "eights", "whole_file": "whole", "b
 _NAME_WIDTH, _CELL_WIDTH = 14, 15
 
 
-def tables(kinds: Sequence[KindScores], times: WordTimes | None) -> str:
+def tables(kinds: Sequence[KindScores], times: dict[str, WordTimes]) -> str:
     """Return all tables as text, with a last row over all speech."""
     speech = [kind for kind in kinds if kind.name != "noise"]
     rows = [*kinds, *([KindScores.over("all speech", speech)] if len(speech) > 1 else [])]
     parts = [_errors(rows), _costs(rows), _guards(rows)]
     if times:
-        parts.append(
-            f"word times: {times.compared} of {times.spoken} digits with a known position; starts off by "
-            f"{times.start_median_s * 1000:.0f} ms (median), {times.start_p90_s * 1000:.0f} ms (90 %); "
-            f"ends by {times.end_median_s * 1000:.0f} and {times.end_p90_s * 1000:.0f} ms"
-        )
+        parts.append(_word_times(times))
     return "\n\n".join(parts)
+
+
+def _word_times(times: dict[str, WordTimes]) -> str:
+    head = _line("word times", ["digits", "start median", "start 90 %", "end median", "end 90 %"])
+    lines = [
+        _line(name, [f"{found.compared} of {found.spoken}", *(f"{1000 * off_s:.0f} ms" for off_s in found[2:])])
+        for name, found in times.items()
+    ]
+    return "\n".join([head, *lines])
 
 
 def _errors(rows: Sequence[KindScores]) -> str:

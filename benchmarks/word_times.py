@@ -1,4 +1,4 @@
-"""Word times against known positions: spoken digits, cut by their level and joined with silence between."""
+"""Word times against known positions: spoken digits, cut by their level and joined with pauses, in a room's noise."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,14 +6,18 @@ from typing import NamedTuple
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
+from benchmarks import variants
 from benchmarks.corpus import Recording, digits
 from benchmarks.signals import RATE_HZ, Samples, to_pcm
 from benchmarks.wer import is_digits, normalised
-from processor.recognisers.base import Clip, RecognisedWord
-from processor.recognisers.whisper import WhisperRecogniser
+from processor.recognisers.base import Clip, RecognisedWord, Recogniser
 
-_EDGE_S, _PAUSE_S = 0.3, 0.25  # as the segmenter keeps around an utterance; shorter than any hang-over
+SPACINGS_S = {"apart": 0.25, "close": 0.06}
+"""Pauses between digits: as in careful dictation, and as in running speech, where the level hardly shows the words."""
+
+_EDGE_S = 0.3  # as the segmenter keeps around an utterance
 _DIGITS_PER_CLIP = 5
+_NOISE_DB = 20  # below the digits: in silence the level alone would show where a word is
 
 
 class TimedClip(NamedTuple):
@@ -44,10 +48,10 @@ class WordTimes(NamedTuple):
     end_p90_s: float
 
 
-def timed_clips(recordings: Sequence[Recording]) -> list[TimedClip]:
+def timed_clips(recordings: Sequence[Recording], pause_s: float) -> list[TimedClip]:
     """Return clips of up to five digits each, of every recording of digits whose cut gives as many as were spoken."""
     return [
-        _timed(cut[start : start + _DIGITS_PER_CLIP], words[start : start + _DIGITS_PER_CLIP])
+        _timed(cut[start : start + _DIGITS_PER_CLIP], words[start : start + _DIGITS_PER_CLIP], pause_s)
         for recording in recordings
         if is_digits(recording.words)
         for cut, words in [(digits(recording), normalised(recording.words))]
@@ -56,7 +60,7 @@ def timed_clips(recordings: Sequence[Recording]) -> list[TimedClip]:
     ]
 
 
-def measure(recogniser: WhisperRecogniser, clips: Sequence[TimedClip]) -> WordTimes | None:
+def measure(recogniser: Recogniser, clips: Sequence[TimedClip]) -> WordTimes | None:
     """Recognise the clips and compare; None if the recogniser gives no words or no clip is known."""
     starts: list[float] = []
     ends: list[float] = []
@@ -83,14 +87,14 @@ def _matched(timed: TimedClip, words: Sequence[RecognisedWord]) -> list[tuple[tu
     ]
 
 
-def _timed(cut: Sequence[Samples], words: list[str]) -> TimedClip:
+def _timed(cut: Sequence[Samples], words: list[str], pause_s: float) -> TimedClip:
     edge: Samples = np.zeros(round(_EDGE_S * RATE_HZ))
-    pause: Samples = np.zeros(round(_PAUSE_S * RATE_HZ))
+    pause: Samples = np.zeros(round(pause_s * RATE_HZ))
     parts, times_s, position = [edge], [], len(edge)
     for digit in cut:
         times_s.append((position / RATE_HZ, (position + len(digit)) / RATE_HZ))
         parts += [digit, pause]
         position += len(digit) + len(pause)
-    samples = np.concatenate([*parts[:-1], edge])
+    samples = variants.under_noise(np.concatenate([*parts[:-1], edge]), _NOISE_DB, 1.0)
     voiced_ms = round(sum(end - start for start, end in times_s) * 1000)
     return TimedClip(Clip(pcm=to_pcm(samples), sample_rate_hz=RATE_HZ, voiced_ms=voiced_ms), words, times_s)

@@ -56,14 +56,14 @@ def test_halves_share_no_reader_clip() -> None:
 @needs_more
 def test_digits_have_known_positions() -> None:
     """WORD-3: clips of digits are cut where each digit sounds, one clip for five of them."""
-    clips = timed_clips(corpus.recordings())
+    clips = timed_clips(corpus.recordings(), 0.25)
     assert len(clips) == 12
     for timed in clips:
         samples = np.frombuffer(timed.clip.pcm, "<i2")
         for start_s, end_s in timed.times_s:
             assert np.abs(samples[round(start_s * RATE_HZ) : round(end_s * RATE_HZ)]).max() > 500
         between = samples[round(timed.times_s[0][1] * RATE_HZ) : round(timed.times_s[1][0] * RATE_HZ)]
-        assert not between.any()
+        assert np.abs(between).max() < 0.25 * np.abs(samples).max()
 
 
 def test_digits_are_cut_at_silence() -> None:

@@ -144,7 +144,8 @@ async def test_one_chunk_passes_few_functions(redis_url: str, monkeypatch: pytes
     try:
         await runner.start()
         await worker.start()
-        async with replica(redis_url, pause_ms=0) as edge:  # a pause would pass the same functions while nothing is sent
+        # A pause would pass the same functions while nothing is sent.
+        async with replica(redis_url, pause_ms=0) as edge:
             url = f"ws://127.0.0.1:{edge.port}/v1/transcribe/stream?sample_rate={RATE_HZ}&hangover_ms=300"
             socket: ClientConnection = await asyncio.to_thread(connect_socket, url)
             socket.__enter__()

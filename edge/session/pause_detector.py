@@ -5,6 +5,9 @@ from __future__ import annotations
 LONGEST_GAP_S = 10.0
 """Between two frames of a client that still sends: pages and apps that collect audio collect a few seconds."""
 
+STALL_S = 0.5
+"""Between two looks this process itself stood still: frames may wait in its sockets, and that is no silence."""
+
 GAP_FACTOR = 1.5
 """A frame that is late by less than half of its own length is on its way: networks and timers jitter."""
 
@@ -48,6 +51,8 @@ class PauseDetector:
         if received_bytes != self._received_bytes:
             self._expected_s = self._expect(self._looked_at, received_bytes - self._received_bytes)
             self._received_bytes, self._heard_at, self._is_open = received_bytes, self._looked_at, True
+        if now - self._looked_at > STALL_S:
+            self._heard_at += now - self._looked_at
         self._looked_at = now
         self._heard_at = max(self._heard_at, durable_at)
         silent_s = now - self._heard_at

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from edge.session.append_source import AppendLog, AppendSource
+from edge.session.pause_detector import STALL_S
 from eventlog.codec import encode
 from eventlog.events import Paused
 from eventlog.keys import SessionKeys
@@ -23,6 +25,7 @@ class _Silence(NamedTuple):
     """A stream that may have gone silent."""
 
     epoch: int
+    within_s: float
     head: Position
     """Where it ended when the last audio came."""
     heard_at: float
@@ -43,6 +46,7 @@ class PauseWatch:
         self._log = log
         self._outage_timeout_s = outage_timeout_s
         self._silent: dict[SessionKeys, _Silence] = {}
+        self._swept_at = time.monotonic()
 
     def __len__(self) -> int:
         """How many streams are watched."""
@@ -51,12 +55,12 @@ class PauseWatch:
     def expect(self, stream: SessionKeys, epoch: int, head: Position, *, within_s: float) -> None:
         """State a pause in `within_s`, unless `stream` continues after `head` by then, or this is called again."""
         now = time.monotonic()
-        self._silent[stream] = _Silence(epoch, head, now, now + within_s)
+        self._silent[stream] = _Silence(epoch, within_s, head, now, now + within_s)
 
     def expect_behind(self, source: AppendSource, *, within_s: float) -> None:
         """As `expect`, behind what `source` has still to append; its connection is gone."""
         uplink, now = source.uplink, time.monotonic()
-        self._silent[uplink.keys] = _Silence(uplink.epoch, uplink.head, now, now + within_s, source)
+        self._silent[uplink.keys] = _Silence(uplink.epoch, within_s, uplink.head, now, now + within_s, source)
 
     def forget(self, stream: SessionKeys) -> None:
         """State no pause of `stream`; harmless if it is not watched."""
@@ -65,29 +69,44 @@ class PauseWatch:
     async def sweep(self) -> None:
         """State the pauses that are due."""
         now = time.monotonic()
+        stalled_s, self._swept_at = now - self._swept_at, now
+        if stalled_s > STALL_S:  # requests may wait in the sockets of a process that stood still
+            self._postpone(self._silent, stalled_s)
         self._take_heads()
-        due = [(stream, one) for stream, one in self._silent.items() if one.due_at <= now and one.source is None]
+        due = [stream for stream, one in self._silent.items() if one.due_at <= now and one.source is None]
         due = due[:MAX_APPENDS]
         if not due:
             return
+        silences = [self._silent[stream] for stream in due]
         appends = [
             Append(
                 stream, one.epoch, one.head, one.head.control(),
                 encode(Paused(silent_ms=round(1000 * (now - one.heard_at)))), is_audio=False,
             )
-            for stream, one in due
+            for stream, one in zip(due, silences, strict=True)
         ]  # fmt: skip
         try:
             # Refused where the stream has more by now. Without an answer it is made again, and refused if it was done.
             await self._log.append(appends)
-        except LogUnavailableError as error:
-            given_up = [stream for stream, one in due if now - one.due_at > self._outage_timeout_s]
+        except LogUnavailableError:
+            # No client could continue or resume either: each gets its time again, until the outage has lasted too long.
+            given_up = [
+                stream for stream, one in zip(due, silences, strict=True)
+                if now - one.heard_at > one.within_s + self._outage_timeout_s
+            ]  # fmt: skip
+            for stream in set(due) - set(given_up):
+                self._postpone([stream], self._silent[stream].within_s)
             if given_up:
-                logger.warning("pauses not stated", extra={"sessions": len(given_up), "error": error})
-            due = [(stream, one) for stream, one in due if stream in given_up]
-        for stream, one in due:
-            if self._silent.get(stream) is one:
+                logger.warning("pauses not stated: log unavailable", extra={"sessions": len(given_up)})
+            due = given_up
+        for stream, one in zip(due, [self._silent.get(stream) for stream in due], strict=True):
+            if one in silences:
                 del self._silent[stream]
+
+    def _postpone(self, streams: Iterable[SessionKeys], by_s: float) -> None:
+        for stream in list(streams):
+            if one := self._silent.get(stream):
+                self._silent[stream] = one._replace(due_at=one.due_at + by_s)
 
     def _take_heads(self) -> None:
         """Release the sources whose audio is all in the log, and forget the streams that refuse it."""

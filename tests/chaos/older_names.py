@@ -16,6 +16,10 @@ SETTINGS = {
 """Setting of this tree to its older name, of those that the suite sets."""
 
 
+ADDED = frozenset({"STENOLOG_PAUSE_MS"})
+"""Settings of this tree that older ones may lack, of those that the suite sets."""
+
+
 def has_older_names(tree: Path) -> bool:
     """Whether a tree is from before the renames, all of which came at once: its Procfile shows the command's name."""
     return f"stenolog {COMMANDS['projector']}\n" in (tree / "Procfile").read_text(encoding="utf-8")
@@ -27,7 +31,9 @@ def command(tree: Path, role: str) -> str:
 
 
 def settings(tree: Path, variables: Mapping[str, str]) -> dict[str, str]:
-    """The variables by the names that `tree` knows."""
+    """The variables by the names that `tree` knows, without those that it lacks."""
+    known = (tree / "docs/settings.md").read_text(encoding="utf-8")
+    variables = {name: value for name, value in variables.items() if name not in ADDED or name in known}
     if not has_older_names(tree):
         return dict(variables)
     return {SETTINGS.get(name, name): value for name, value in variables.items()}

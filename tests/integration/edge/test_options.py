@@ -70,7 +70,7 @@ def check_pinned(start: SessionStarted, told: dict[str, Any]) -> None:
 
 
 async def test_a_socket_pins_all_options(edge: Replica) -> None:
-    """Every option of a handshake is pinned in the start event and is in session_start, at a resume too (WORD-8)."""
+    """Every option of a handshake is pinned in the start event and stands in session_start, always (WORD-8)."""
     async with edge.connect(ALL_OPTIONS) as client:
         start = await client.next()
     check_pinned(await pinned(edge, start["session_id"]), start["options"])
@@ -240,7 +240,7 @@ async def known(edge: Replica) -> None:
 
 
 async def test_languages_and_models_that_no_worker_has_are_refused(redis_url: str) -> None:
-    """A start that no living worker can do gets an error with those that are offered, and opens nothing (WORD-2)."""
+    """A start that no living worker can do gets an error that names the offered ones, and opens nothing (WORD-2)."""
     async with Deployment(redis_url) as deployment, replica(redis_url) as edge, client_of(edge) as http:
         await deployment.started(Recogniser("en", model="tiny.en"))
         await known(edge)

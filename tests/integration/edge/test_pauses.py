@@ -19,6 +19,8 @@ from tests.support.speech import RECORDINGS, client_of, started
 from tests.support.waiting import eventually_async, lasting
 
 FRAME_S = 0.1
+LATER_MS = 1_000
+"""A bound that is longer than an ack may take, so that a connection is cut before its pause is due."""
 
 
 async def events(edge: Replica, session_id: str, *, upload: bool = False) -> list[tuple[Position, AudioEvent]]:
@@ -112,7 +114,7 @@ async def test_no_pauses_if_none_are_wanted(redis_url: str) -> None:
 
 async def test_a_resumed_client_that_stays_silent_has_a_pause(redis_url: str) -> None:
     """What a broken connection left open ends when the resumed one sends nothing (WORD-5)."""
-    async with replica(redis_url, pause_ms=300) as edge:
+    async with replica(redis_url, pause_ms=LATER_MS) as edge:
         async with edge.connect() as client:
             start = await client.next()
             await client.send(frame())
@@ -126,12 +128,13 @@ async def test_a_resumed_client_that_stays_silent_has_a_pause(redis_url: str) ->
 
 async def test_a_broken_connection_has_a_pause_later(redis_url: str) -> None:
     """A client that is cut off and does not resume has its utterance ended all the same, and its session continues."""
-    async with replica(redis_url, pause_ms=200, close_grace_s=0.5) as edge:
+    async with replica(redis_url, pause_ms=LATER_MS, close_grace_s=0.1) as edge:
         async with edge.connect() as client:
             start = await client.next()
             await client.send(frame())
             await client.acked(FRAME_SAMPLES)
             client.cut()
+        await eventually_async(lambda: len(edge.core.pauses) == 1)
         await eventually_async(lambda: paused_at(edge, start["session_id"]))
         await eventually_async(lambda: len(edge.core.pauses) == 0)
         assert await paused_at(edge, start["session_id"]) == [FRAME_SAMPLES]
@@ -140,7 +143,9 @@ async def test_a_broken_connection_has_a_pause_later(redis_url: str) -> None:
 
 async def test_a_resume_makes_the_older_connections_pause_void(redis_url: str) -> None:
     """A client that resumes in time continues its sentence: the pause of its broken connection is not stated."""
-    async with replica(redis_url, pause_ms=300, close_grace_s=0.6) as first, replica(redis_url, pause_ms=0) as second:
+    async with (
+        replica(redis_url, pause_ms=LATER_MS, close_grace_s=0.1) as first, replica(redis_url, pause_ms=0) as second
+    ):  # fmt: skip
         async with first.connect() as client:
             start = await client.next()
             await client.send(frame())
@@ -306,17 +311,39 @@ async def test_the_next_request_makes_the_pause_void_on_any_replica(redis_url: s
         assert await events(first, session_id) == []
 
 
+async def test_an_outage_gives_those_that_are_gone_their_time_again(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that could not resume while the log was away is not paused at the very moment of its return."""
+    async with replica(redis_url, pause_ms=LATER_MS, close_grace_s=0.1) as edge:
+        async with edge.connect() as client:
+            start = await client.next()
+            await client.send(frame())
+            await client.acked(FRAME_SAMPLES)
+            client.cut()
+        await eventually_async(lambda: len(edge.core.pauses) == 1)
+        with monkeypatch.context() as outage:
+            outage.setattr(edge.log, "append", unavailable)
+            await lasting(1.5 * LATER_MS / 1000)
+        async with edge.connect(resuming(start)) as client:
+            await client.next()
+            await client.send(frame(2))
+            await client.acked(2 * FRAME_SAMPLES)
+            client.cut()
+        assert FRAME_SAMPLES not in await paused_at(edge, start["session_id"])
+
+
 async def test_an_outage_is_no_pause(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """While the log takes nothing, and so the socket is not read, a client that continues to send has no pause."""
-    async with replica(redis_url, pause_ms=300, max_unacked_bytes=3_200) as edge, edge.connect() as client:
+    async with replica(redis_url, pause_ms=LATER_MS, max_unacked_bytes=3_200) as edge, edge.connect() as client:
         start = await client.next()
         await client.send(frame())
         await client.acked(FRAME_SAMPLES)
         with monkeypatch.context() as outage:
             outage.setattr(edge.log, "append", unavailable)
-            await speak(client, bytes(2 * 10 * FRAME_SAMPLES))
+            await speak(client, bytes(2 * 18 * FRAME_SAMPLES))
         await speak(client, bytes(2 * 5 * FRAME_SAMPLES))
-        await client.acked(16 * FRAME_SAMPLES)
+        await client.acked(24 * FRAME_SAMPLES)
         client.cut()
         assert await paused_at(edge, start["session_id"]) == []
 

@@ -74,6 +74,16 @@ def test_without_audio_no_pause_is_reported() -> None:
     assert 2.0 <= at <= 2.1
 
 
+def test_a_process_that_stood_still_reports_no_pause() -> None:
+    """After a halt of the edge itself frames may wait in its sockets: its duration is no silence of the client's."""
+    detector = PauseDetector(2_000, PCM_BYTES_PER_S, 0.0)
+    assert detector.look(0.1, 3_200, 0.05) == 0
+    assert detector.look(9.0, 3_200, 0.05) == 0
+    assert detector.look(9.1, 6_400, 9.05) == 0
+    looks = [detector.look(9.1 + number / LOOKS_PER_S, 6_400, 9.05) for number in range(1, 30)]
+    assert [silent_ms for silent_ms in looks if silent_ms] == [2_050]
+
+
 def test_no_pause_is_reported_if_none_is_wanted() -> None:
     """A deployment can turn pauses off."""
     assert pauses(speech(0, 3), 60, pause_ms=0) == []

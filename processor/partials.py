@@ -83,6 +83,7 @@ class Partials:
         self._budget = PartialBudget(recognition.load, recognition.max_parallel)
         self._allowed = 0.0
         self._looked_at = time.monotonic()
+        recognition.on_idle = self._look_again
         self._texts: dict[tuple[ActiveRun, int], _OpenText] = {}
         self._messages: list[tuple[str, bytes]] = []
 
@@ -106,6 +107,10 @@ class Partials:
             if may_begin_early and speech.pause_ms >= early_ms and one.early_voiced_ms != speech.voiced_ms:
                 self._begin_early(one)
         self._submit_due(now, may_begin_early=may_begin_early)
+
+    def _look_again(self) -> None:
+        """Begin the partials that are due by the last look, now that a call has ended."""
+        self._submit_due(time.monotonic(), may_begin_early=self._early.may_begin)
 
     def _find_open(self) -> dict[tuple[ActiveRun, int], _OpenText]:
         """The open utterances of live sessions that keep up, each with its text so far."""

@@ -82,6 +82,8 @@ BESIDE = {
         "processor.recognition_queue:RecognitionQueue._next_background_queue",
         "processor.audio_reader:AudioReader._note_pace",
         "processor.arrival_pace:ArrivalPace.add",
+        "processor.partials:Partials._look_again",
+        "processor.partials:Partials._submit_due",
         "processor.recognition_queue:RecognitionQueue._equal_share",
         "processor.recognition_queue:RecognitionQueue._take",
         "processor.recognition_queue:RecognitionQueue._backlog_batch",

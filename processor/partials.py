@@ -29,7 +29,7 @@ LOOK_S = 0.05
 """Between two rounds of partials: short against the interval, long against the cost of a thousand runs."""
 
 LOOKING_SHARE = 0.04
-"""Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, so there are ten a second, not twenty."""
+"""Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, which leaves ten a second, not twenty."""
 
 GATHER_S = 0.25
 """So long a partial waits for others to share its call, and others are taken along so long before they are due."""
@@ -136,7 +136,7 @@ class Partials:
         # Only a fraction of the rate carries over to the next round: unused room allows no burst.
         self._allowed = self._per_s * min(1.0, now - self._looked_at) + self._allowed % 1
         self._looked_at = now
-        wanted_since = min((one.wanted_since for one in self._texts.values()), default=now)
+        wanted_since = min((one.wanted_since for one in self._texts.values()), default=float("inf"))
         if wanted_since > now or (len(self._texts) > ALONE and now - wanted_since < GATHER_S):
             return
         waiting = sum(one.is_waiting for one in self._texts.values())

@@ -173,7 +173,8 @@ class Result:
                     scripts[speaker.place] = Script(load.cut, speaker.place, most, settings)
                 self._compare(speaker, scripts[speaker.place])
             else:
-                owed = speaker.end["utterances"] if speaker.end else 1 + max(numbers, default=-1)
+                # An edge that ends a session before its last facts have come counts none.
+                owed = max(speaker.end["utterances"] if speaker.end else 0, 1 + max(numbers, default=-1))
                 self.lost += owed - len(set(numbers))
             self._compare_transcript(speaker)
 

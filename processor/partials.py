@@ -30,7 +30,7 @@ LOOK_S = 0.05
 """Between two rounds of partials: short against the interval, long against the cost of a thousand runs."""
 
 LOOKING_SHARE = 0.04
-"""Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, so there are ten a second, not twenty."""
+"""Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, which leaves ten a second, not twenty."""
 
 GATHER_S = 0.25
 """So long a partial waits for others to share its call, and others are taken along so long before they are due."""
@@ -84,6 +84,7 @@ class Partials:
         self._budget = PartialBudget(recognition.load, recognition.max_parallel)
         self._allowed = 0.0
         self._looked_at = time.monotonic()
+        recognition.on_idle = self._look_again
         self._texts: dict[tuple[ActiveRun, int], _OpenText] = {}
         self._messages: list[tuple[str, bytes]] = []
 
@@ -107,6 +108,10 @@ class Partials:
             if may_begin_early and speech.pause_ms >= early_ms and one.early_voiced_ms != speech.voiced_ms:
                 self._begin_early(one)
         self._submit_due(now, may_begin_early=may_begin_early)
+
+    def _look_again(self) -> None:
+        """Begin the partials that are due by the last look, now that a call has ended."""
+        self._submit_due(time.monotonic(), may_begin_early=self._early.may_begin)
 
     def _find_open(self) -> dict[tuple[ActiveRun, int], _OpenText]:
         """The open utterances of live sessions that keep up, each with its text so far."""
@@ -132,7 +137,7 @@ class Partials:
         # Only a fraction of the rate carries over to the next round: unused room allows no burst.
         self._allowed = self._per_s * min(1.0, now - self._looked_at) + self._allowed % 1
         self._looked_at = now
-        wanted_since = min((one.wanted_since for one in self._texts.values()), default=now)
+        wanted_since = min((one.wanted_since for one in self._texts.values()), default=float("inf"))
         if wanted_since > now or (len(self._texts) > ALONE and now - wanted_since < GATHER_S):
             return
         waiting = sum(one.is_waiting for one in self._texts.values())

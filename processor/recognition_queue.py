@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from itertools import islice
 
 from processor.fair_turns import FairTurns
@@ -54,7 +55,9 @@ class RecognitionQueue:
         self._behind = self._waiting[JobKind.BEHIND]
         self._recorded: deque[Job] = deque()
         self._has_live = has_live
-        self._background_calls_running = 0
+        self._calls = Counter[JobKind]()
+        self.on_idle: Callable[[], None] = lambda: None
+        """Called when a call has ended and its place was not needed."""
         self._last_in_background = 2
         self._backlog_credit = 0.0
         self._turns: dict[str | int, int] = {}
@@ -100,16 +103,16 @@ class RecognitionQueue:
 
     @property
     def room_for_partials(self) -> int:
-        """How many partials submitted now would run at once: few, since a final that comes waits for them.
+        """How many partials submitted now would run at once: few, since a final that comes may wait for them.
 
-        Where calls run side by side, one of them is kept free for finals; a call takes half a batch of partials.
+        Where calls run side by side, one of them is left to finals; a call takes half a batch of partials.
         """
-        most = self._recogniser.max_parallel
         # A call of a recording, or of a session that is behind, yields to partials when it ends.
-        free = max(1, most - 1) - (len(self._running) - self._background_calls_running)
-        if self._finals or self._requested or self._early or self._partials or free <= 0:
+        others = len(self._running) - self._yielding_calls
+        if self._finals or self._requested or self._early or self._partials or others >= self._recogniser.max_parallel:
             return 0
-        return free * max(1, self._recogniser.max_batch // 2)
+        free = max(1, self._recogniser.max_parallel - 1) - self._calls[JobKind.PARTIAL]
+        return max(0, free) * max(1, self._recogniser.max_batch // 2)
 
     def submit(self, *jobs: Job) -> None:
         """Recognise clips: live finals, then requested partials, then early finals, then the others.
@@ -146,8 +149,12 @@ class RecognitionQueue:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     @property
+    def _yielding_calls(self) -> int:
+        return self._calls[JobKind.RECORDED] + self._calls[JobKind.BEHIND]
+
+    @property
     def _background_calls(self) -> int:
-        """How many calls at once may be other than those of live finals."""
+        """How many calls at once may be of partials, of sessions that are behind, and of recordings."""
         most = self._recogniser.max_parallel
         return max(1, most - 1) if self._has_live() else most
 
@@ -165,7 +172,7 @@ class RecognitionQueue:
             if batch := self._take(queue, self._equal_share(len(queue), calls, most)):
                 return batch
         calls = self._background_calls
-        while len(self._running) < calls and (background := self._next_background_queue()) is not None:
+        while (background := self._next_background_queue()) is not None:
             if background is self._partials:
                 batch = self._take(self._partials, self._equal_share(len(background), calls, most))
             else:
@@ -193,10 +200,8 @@ class RecognitionQueue:
 
     def _is_turn_of_backlog(self) -> bool:
         """Whether live finals that wait have had so much that a session that is behind comes before the next."""
-        return (
-            self._backlog_credit > 0 and bool(self._behind and self._finals)
-            and self._background_calls_running < self._background_calls
-        )  # fmt: skip
+        is_possible = self._yielding_calls < self._background_calls
+        return is_possible and self._backlog_credit > 0 and bool(self._behind and self._finals)
 
     def _backlog_batch(self, most: int) -> list[Job]:
         batch = self._take(self._behind, most, _BACKLOG_CALL_S)
@@ -209,9 +214,12 @@ class RecognitionQueue:
     def _next_background_queue(self) -> FairTurns[Job] | deque[Job] | None:
         """Partials, sessions that are behind, or recordings: of those that wait the one that had a call longest ago."""
         queues = (self._partials, self._behind, self._recorded)
+        most = self._background_calls
+        # Partials are short: they may run beside finals, as long as one call is left to these. The others are long.
+        may_run = self._calls[JobKind.PARTIAL] + self._yielding_calls < most, len(self._running) < most
         for step in range(1, len(queues) + 1):
             number = (self._last_in_background + step) % len(queues)
-            if queues[number]:
+            if queues[number] and may_run[min(number, 1)]:
                 self._last_in_background = number
                 return queues[number]
         return None
@@ -249,19 +257,22 @@ class RecognitionQueue:
     def _start(self, batch: list[Job]) -> None:
         task = asyncio.get_running_loop().create_task(self._recognise(batch))
         self._running.add(task)
-        task.add_done_callback(self._on_call_end)
+        kind = batch[0].kind
+        self._calls[kind] += 1
+        task.add_done_callback(partial(self._on_call_end, kind))
 
-    def _on_call_end(self, task: asyncio.Task[None]) -> None:
+    def _on_call_end(self, kind: JobKind, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        self._calls[kind] -= 1
         if not task.cancelled():
             task.result()
             self.submit()
+            if len(self._running) < self._recogniser.max_parallel:
+                self.on_idle()
 
     async def _recognise(self, batch: list[Job]) -> None:
         """Call the recogniser in its own thread, and settle the batch or handle its failure."""
         recogniser, clips = self._recogniser, [job.clip for job in batch]
-        is_background = batch[0].recorded is not None or batch[0].is_behind
-        self._background_calls_running += is_background
         for job in batch:
             job.is_running = True
         self.load.begin(id(batch))
@@ -278,7 +289,6 @@ class RecognitionQueue:
             self._handle_failure(batch, RecogniserError(message, retryable=False))
             return
         finally:
-            self._background_calls_running -= is_background
             seconds = self.load.end(id(batch), is_partial=clips[0].partial)
             self._metrics.observe_recognition(recogniser.name, partial=clips[0].partial, seconds=seconds)
             for job in batch:

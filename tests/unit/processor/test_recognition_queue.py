@@ -367,3 +367,29 @@ async def test_finals_that_are_obsolete_hold_nothing_up(queue_of: Queues) -> Non
     queue.submit(answers.job(clip(1), lambda: True), answers.job(clip(2, is_partial=True)))
     await eventually_async(lambda: recogniser.calls)
     assert [numbers(call) for call in recogniser.calls] == [[2]]
+
+
+async def test_partials_run_beside_finals_and_backlogs_do_not(queue_of: Queues) -> None:
+    """With two calls a partial may begin while a final is recognised; a long clip of a backlog waits for that."""
+    recogniser, answers = HeldRecogniser(max_batch=1, max_parallel=2), Answers()
+    queue = queue_of(recogniser)
+    queue.submit(of(answers, 1, "live"))
+    queue.submit(of(answers, 2, "behind", is_behind=True))
+    await eventually_async(lambda: recogniser.calls)
+    assert queue.room_for_partials == 1
+    queue.submit(answers.job(clip(3, is_partial=True)))
+    await eventually_async(lambda: len(recogniser.calls) == 2)
+    assert sorted(map(numbers, recogniser.calls)) == [[1], [3]]
+    recogniser.gate.set()
+    await eventually_async(lambda: len(answers) == 3)
+
+
+async def test_partials_hear_of_a_free_call(queue_of: Queues) -> None:
+    """When a call has ended and nothing waits, partials are looked for at once."""
+    recogniser, answers = HeldRecogniser(is_open=True), Answers()
+    queue = queue_of(recogniser)
+    rooms: list[int] = []
+    queue.on_idle = lambda: rooms.append(queue.room_for_partials)
+    queue.submit(answers.job(clip(0)))
+    await eventually_async(lambda: rooms)
+    assert rooms == [2]

@@ -76,19 +76,26 @@ class FactBuilder:
                 start_samples=hole[0], end_samples=hole[1], sample_rate_hz=rate_hz,
             )))  # fmt: skip
         elif utterance is not None and recognition is not None and recognition.text:  # empty: silence or noise
+            first, last = utterance.start_samples, utterance.end_samples
             facts.append((Position(utterances + 1, 0), UtteranceFinal(
                 utterance=utterances,
                 channel=decision.channel,
-                start_samples=utterance.start_samples,
-                end_samples=utterance.end_samples,
+                start_samples=first,
+                end_samples=last,
                 decided_samples=utterance.decided_samples,
                 sample_rate_hz=rate_hz,
                 text=recognition.text,
                 confidence=round(recognition.confidence, 4),
                 speaker=_hash_label(utterance) if self._has_hash_labels else str(decision.channel + 1),
                 committed_ms=self.now_ms(),
-                words=_words(utterance, recognition, rate_hz),
-                language=recognition.language or self.start.language.replace("auto", ""),
+                words=tuple(
+                    Word(
+                        word.text, min(last, first + round(word.start_s * rate_hz)),
+                        min(last, first + round(word.end_s * rate_hz)), round(word.confidence, 3),
+                    )
+                    for word in recognition.words
+                ),
+                language=recognition.language or (utterance.options or self.start).language.replace("auto", ""),
                 model=recognition.model,
                 decodes=recognition.decodes,
                 numerals=self.start.numerals,
@@ -147,14 +154,3 @@ def published_partial(start: SessionStarted, text: str, stable: int) -> tuple[st
 
 def _hash_label(utterance: Utterance) -> str:
     return f"speaker-{hashlib.sha256(utterance.pcm).hexdigest()[:LABEL_DIGITS]}"
-
-
-def _words(utterance: Utterance, recognition: Recognition, rate_hz: int) -> tuple[Word, ...]:
-    first, last = utterance.start_samples, utterance.end_samples
-    return tuple(
-        Word(
-            word.text, min(last, first + round(word.start_s * rate_hz)), min(last, first + round(word.end_s * rate_hz)),
-            round(word.confidence, 3),
-        )
-        for word in recognition.words
-    )  # fmt: skip

@@ -20,6 +20,9 @@ _ALIGNED_MARGIN_S = 0.5
 _LEAST_PIECE_S = 0.4
 """Lost speech shorter than this is not decoded alone."""
 
+_MOST_PIECES = 4
+"""Parts of one clip that are decoded alone: music has many that no decoding gives words to."""
+
 
 class Passes:
     """Takes jobs from memory to text and alignment.
@@ -132,7 +135,7 @@ class Passes:
                 job.text, job.alignment, lost_s = text, alignment, left_s
             if not lost_s:
                 return
-        for start_s, end_s in reversed(self._unwritten(job)):
+        for start_s, end_s in self._unwritten(job)[: -_MOST_PIECES - 1 : -1]:  # from the end, which is most often lost
             self._insert(job, start_s, end_s)
 
     def _second_looks(self, job: Job, *, banned_repeat: int = 0) -> Iterator[tuple[Text, Alignment]]:

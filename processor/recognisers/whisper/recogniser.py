@@ -12,6 +12,7 @@ from processor.recognisers.whisper.model import chosen_device, languages_of, loa
 from processor.recognisers.whisper.passes import Passes
 from processor.recognisers.whisper.vocabulary import Vocabulary
 from processor.speech.features import RECOGNISER_RATE_HZ, to_recogniser_rate
+from processor.speech.tones import is_tone
 from processor.speech.voicing import voicing
 
 _COMPUTE_TYPES = {"cpu": "int8", "cuda": "float16"}
@@ -115,6 +116,8 @@ class WhisperRecogniser:
         samples = to_recogniser_rate(clip.pcm, clip.sample_rate_hz)[: int(WINDOW_S * RECOGNISER_RATE_HZ)]
         if not samples.size:
             return self._nothing()
+        if is_tone(samples):
+            return self._nothing("tone")
         memory = self._encoder.memory(samples)
         language = _code(clip.language)
         if language in DETECT:

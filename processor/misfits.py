@@ -64,7 +64,9 @@ class Misfits:
 
     async def _turn_away(self, run: ActiveRun, refusal: Refusal) -> None:
         start, changed = run.start, run.checkpoint.options
-        others = living_abilities(await read_all(self._log.server), self._abilities.engine)
+        # Other workers' heartbeats say nothing of a queue of replays, whose workers are made for it.
+        beats = [] if self._claims.queue else await read_all(self._log.server)
+        others = living_abilities(beats, self._abilities.engine)
         language = (changed and changed.language) or start.language
         if others and find_refusal(others, language, start.model) is None:
             await asyncio.sleep(random.uniform(*HAND_OVER_S))  # noqa: S311 - no secret

@@ -220,8 +220,10 @@ class Timeline:
         """Change the options from the first boundary at or after the event on; read again, it changes nothing."""
         changed = merge_changes(self._changes[-1][1] if self._changes else None, event)
         from_samples = at_samples // self._grid_samples * self._grid_samples
-        passed = [one for one in self._changes if one[0] <= min(self._boundaries, default=0)]
-        later = [one for one in self._changes if one[0] > min(self._boundaries, default=0)]
+        earliest = min(self._boundaries, default=0)
+        passed = [one for one in self._changes if one[0] <= earliest]
+        # One at the same place is part of the new one: however many come, each 10 ms hold one at most.
+        later = [one for one in self._changes if one[0] > earliest and one[0] != from_samples]
         self._changes = [*passed[-1:], *later, (from_samples, changed)]
         options = options_in_force(self._start, self._settings.hangover_ms, changed)
         for segmenter in self._segmenters:

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from edge.session.append_source import AppendSource
 from edge.session.reservations import Reservation
+from edge.session.uplink import Uplink
 from eventlog.keys import SessionKeys
 from eventlog.log import Code
 from eventlog.redis.redis_log import CLOSED
@@ -36,11 +37,12 @@ class ClosingLog(Protocol):
 class _Closing:
     """A session on its way to its end."""
 
-    source: AppendSource
+    stream: SessionKeys
     reservation: Reservation
     closed_at: float
-    due_at: float | None = None
-    """Once the log has the deadline."""
+    source: AppendSource | None
+    """Of its connection, until the rest of its audio is in the log, and the deadline too."""
+    due_at: float = 0.0
 
 
 class SessionCloser:
@@ -70,7 +72,7 @@ class SessionCloser:
 
     def add(self, source: AppendSource, reservation: Reservation) -> None:
         """End the session of `source` after the grace, unless it is resumed."""
-        self._closing.append(_Closing(source, reservation, time.monotonic()))
+        self._closing.append(_Closing(source.uplink.keys, reservation, time.monotonic(), source))
 
     async def sweep(self) -> None:
         """Give the log the deadlines that it lacks, and end the sessions whose deadline has passed.
@@ -79,31 +81,29 @@ class SessionCloser:
             LogUnavailableError: if Redis can't be reached; nothing is lost, the next sweep does the rest.
         """
         now = time.monotonic()
-        ready = []
-        for one in [one for one in self._closing if one.due_at is None]:
-            uplink = one.source.uplink
+        ready: list[tuple[_Closing, Uplink]] = []
+        for one, uplink in [(one, one.source.uplink) for one in self._closing if one.source is not None]:
             if uplink.refusal is not None or now - one.closed_at > self._outage_timeout_s + self._grace_s:
                 self._closing.remove(one)
             elif uplink.unacked_bytes < uplink.frame_bytes:
-                ready.append(one)
+                ready.append((one, uplink))
         if ready:
             await self._begin(ready)
-        due = [one for one in self._closing if one.due_at is not None and one.due_at + AFTER_DEADLINE_S <= now]
+        due = [one for one in self._closing if one.source is None and one.due_at + AFTER_DEADLINE_S <= now]
         if due:
             await self._end(due)
 
-    async def _begin(self, ready: Sequence[_Closing]) -> None:
-        uplinks = [one.source.uplink for one in ready]
-        sessions = [(uplink.keys, uplink.epoch) for uplink in uplinks]
+    async def _begin(self, ready: Sequence[tuple[_Closing, Uplink]]) -> None:
+        sessions = [(uplink.keys, uplink.epoch) for _, uplink in ready]
         codes = await self._log.begin_close(sessions, grace_ms=round(1000 * self._grace_s))
-        for one, code in zip(ready, codes, strict=True):
+        for (one, _), code in zip(ready, codes, strict=True):
             if code is Code.OK:
-                one.due_at = time.monotonic() + self._grace_s
+                one.source, one.due_at = None, time.monotonic() + self._grace_s
             elif code is not Code.UNKNOWN:  # resumed, ended or erased meanwhile
                 self._closing.remove(one)
 
     async def _end(self, due: Sequence[_Closing]) -> None:
-        codes = await self._log.seal_closed([one.source.uplink.keys for one in due])
+        codes = await self._log.seal_closed([one.stream for one in due])
         for one, code in zip(due, codes, strict=True):
             if code is Code.UNKNOWN:
                 continue

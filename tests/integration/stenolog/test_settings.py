@@ -12,6 +12,7 @@ from eventlog.keys import READ_MODELS, SINKS
 from stenolog.settings import Settings, SettingsError, is_loopback, load
 from stenolog.settings.model import fields
 from stenolog.settings.page import render
+from stenolog.wiring import edge_settings
 from tests.support.tree import ROOT
 
 
@@ -103,6 +104,18 @@ def test_values_that_exclude_each_other_are_refused(environ: dict[str, str]) -> 
     problems = problems_of(**environ)
     assert len(problems) == 1
     assert problems[0].count("STENOLOG_") == 2
+
+
+@pytest.mark.parametrize(("name", "wrong"), [
+    ("STENOLOG_PAUSE_MS", "-1"), ("STENOLOG_PAUSE_MS", "60001"), ("STENOLOG_CLOSE_GRACE_S", "soon"),
+    ("STENOLOG_CLOSE_GRACE_S", "3601"),
+])
+def test_the_bounds_of_silence_are_refused_by_name(name: str, wrong: str) -> None:
+    """A pause or a grace outside its bounds is an error that names the setting, and 0 is within both (WORD-5)."""
+    [problem] = problems_of(**{name: wrong})
+    assert problem.startswith(name)
+    settings = load({"STENOLOG_PAUSE_MS": "0", "STENOLOG_CLOSE_GRACE_S": "0"}, None)
+    assert (edge_settings(settings).pause_ms, edge_settings(settings).close_grace_s) == (0, 0.0)
 
 
 def test_secrets_are_never_shown() -> None:

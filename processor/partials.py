@@ -177,8 +177,8 @@ class Partials:
     def _job(self, one: _OpenText, now: float) -> Job | None:
         run, text = one.run, one.text
         utterance = run.timeline.open_utterance(one.channel)
-        if utterance is None:
-            return None
+        if utterance is None or utterance.start_samples != text.start_samples:
+            return None  # it has ended since the last look
         piece = text.next_piece(utterance, run.start.sample_rate_hz)
         text.note_recognised(piece, utterance)
         interval_ms = run.start.partial_interval_ms or self._interval_ms
@@ -196,19 +196,15 @@ class Partials:
             run.clip(utterance, partial=True), pcm=utterance.pcm[first:last], voiced_ms=piece.voiced_ms
         )
         job = Job(
-            clip, on_result, lambda: not run.is_held, tenant=run.start.tenant_id, session=run.claim.keys.member
+            clip, on_result, lambda: not _is_open(one), tenant=run.start.tenant_id, session=run.claim.keys.member
         )
         return job
 
     def _post(self, one: _OpenText, utterance: Utterance, found: Hypothesis | None) -> None:
         """Publish a text of `utterance` soon, if that is still open: it comes after all facts so far."""
         run, rate_hz = one.run, one.run.start.sample_rate_hz
-        is_open = any(
-            (channel, speech.start_samples) == (one.channel, utterance.start_samples)
-            for channel, speech in run.timeline.open_speech()
-        )
         # Without text, outdated, or of a lost run: best effort means that no partial is published.
-        if found is None or not found.text or not run.is_held or not is_open:
+        if found is None or not found.text or not _is_open(one):
             return
         text, stable = published_partial(run.start, found.text, found.stable)
         body = {
@@ -231,3 +227,11 @@ class Partials:
             await self._server.execute_many([("SPUBLISH", channel, text) for channel, text in messages])
         except LogUnavailableError:
             log.info("partials dropped: log unavailable", extra={"partials": len(messages)})
+
+
+def _is_open(one: _OpenText) -> bool:
+    """Whether its run is held and its utterance has not ended."""
+    return one.run.is_held and any(
+        (channel, speech.start_samples) == (one.channel, one.text.start_samples)
+        for channel, speech in one.run.timeline.open_speech()
+    )

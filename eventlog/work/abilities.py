@@ -11,7 +11,7 @@ from eventlog.work.heartbeats import Heartbeat
 from eventlog.work.uploads import ALIVE_MS, WORKER
 
 AUTO = "auto"
-"""In place of a language: the recogniser detects it."""
+"""In place of a language: the recogniser detects it; one that has a single language takes that."""
 
 FIELD = "abilities"
 """Of a worker's heartbeat."""
@@ -27,10 +27,8 @@ class Abilities(msgspec.Struct, frozen=True, kw_only=True):
     """Primary subtags, such as ``en``. Empty: unknown, so that any is tried."""
 
     def may_speak(self, language: str) -> bool:
-        """Whether a text in `language` can be recognised; to detect one takes at least two to choose from."""
-        if not self.languages:
-            return True
-        return len(self.languages) > 1 if language == AUTO else primary_subtag(language) in self.languages
+        """Whether a text in `language` can be recognised."""
+        return not self.languages or language == AUTO or primary_subtag(language) in self.languages
 
     def may_use(self, model: str) -> bool:
         """Whether `model` is there; the default always is."""
@@ -77,8 +75,6 @@ def find_refusal(workers: Iterable[Abilities], language: str, model: str) -> Ref
         return Refusal("model", f"model {model} is not offered; offered: {_listed(one.models for one in known)}")
     if with_model and not any(one.may_speak(language) for one in with_model):
         languages = _listed(one.languages for one in with_model)
-        if language == AUTO:
-            return Refusal("language", f"language auto needs a model that detects languages; offered: {languages}")
         return Refusal("language", f"language {language} is not offered; offered: {languages}")
     return None
 

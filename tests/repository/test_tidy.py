@@ -29,7 +29,7 @@ LAYERS = {
 }
 # Modules that only compute: the same input gives the same output.
 PURE = re.compile(
-    r"processor/(speech/.*|decoding/(channel_mixer|child_protocol|containers|layout_judge|layouts|restart_points)\.py|(timeline|facts)\.py)"
+    r"processor/(speech/.*|decoding/(channel_mixer|child_protocol|containers|layout_judge|layouts|restart_points)\.py|(timeline|facts|provisional_text|fair_turns|arrival_pace)\.py)"
     r"|edge/(session/(lifecycle|uplink|parameters)|websocket/messages|views/exports)\.py"
     r"|edge/ingest/(multipart|formats|identity|preferences)\.py|edge/captions/.*\.py"
     r"|projections/eventbridge/(bodies|entries|responses)\.py"

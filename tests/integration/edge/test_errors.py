@@ -28,6 +28,8 @@ UNKNOWN_ID = str(uuid.UUID(int=7, version=4))
     ("encoding=mulaw", "invalid_encoding"),
     ("channels=3", "invalid_channels"),
     ("channels=two", "invalid_channels"),
+    ("channels=mix", "invalid_channels"),
+    ("channels=auto", "invalid_channels"),
     ("track=-1", "invalid_track"),
     ("track=100", "invalid_track"),
     ("language=en%0A", "invalid_language"),

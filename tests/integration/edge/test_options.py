@@ -95,7 +95,7 @@ async def test_a_session_by_requests_pins_all_options(edge: Replica) -> None:
 
 
 @pytest.mark.parametrize(("query", "channels", "layout"), [
-    ("channels=mix", 2, "mix"), ("channels=split", 2, "split"), ("channels=2", 2, "split"), ("channels=1", 1, "auto"),
+    ("channels=split", 2, "split"), ("channels=2", 2, "split"), ("channels=1", 1, "auto"),
     ("encoding=container&channels=mix", 0, "mix"), ("encoding=container", 0, "auto"),
     ("encoding=container&channels=2", 2, "split"), ("encoding=container&channels=auto", 0, "auto"),
 ])  # fmt: skip

@@ -17,7 +17,7 @@ UNKNOWN = Abilities(engine="whisper")
     ([ENGLISH], "en-US", "", None),
     ([ENGLISH], "EN_gb", "tiny.en", None),
     ([ENGLISH], "de", "", "language"),
-    ([ENGLISH], "auto", "", "language"),
+    ([ENGLISH], "auto", "", None),
     ([MANY], "auto", "", None),
     ([ENGLISH, MANY], "de-AT", "", None),
     ([ENGLISH, MANY], "de", "tiny.en", "language"),

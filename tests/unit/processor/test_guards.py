@@ -31,7 +31,7 @@ def decoded(text: str, tokens: int = 10, mean_logprob: float = -0.2, silence_pro
     ],
 )
 def test_silence_has_no_words_or_unsure_ones(nothing: Decoded) -> None:
-    """Punctuation alone is silence, and so are words where the model hears no speech or is unsure of them."""
+    """Punctuation alone is silence, and so are words where the model excludes speech or is unsure of them."""
     assert is_silence(nothing)
 
 

@@ -22,11 +22,11 @@ def are_supported(words: Sequence[tuple[str, Probabilities]], terms: Sequence[st
         words: The text's words, each with its tokens' probabilities without the terms as a prompt.
         terms: The key terms.
     """
-    plain = [_plain(text) for text, _ in words]
+    texts = [plain(text) for text, _ in words]
     for term in terms:
-        named = [part for part in map(_plain, term.split()) if part]
-        for first in range(len(plain) - len(named) + 1) if named else ():
-            if plain[first : first + len(named)] == named:
+        named = [part for part in map(plain, term.split()) if part]
+        for first in range(len(texts) - len(named) + 1) if named else ():
+            if texts[first : first + len(named)] == named:
                 tokens = np.concatenate([found for _, found in words[first : first + len(named)]])
                 if mean_logprob(tokens) < LEAST_MEAN_LOGPROB:
                     return False
@@ -38,5 +38,6 @@ def mean_logprob(probabilities: Probabilities) -> float:
     return float(np.log(np.maximum(probabilities, _SMALLEST)).mean()) if len(probabilities) else -math.inf
 
 
-def _plain(word: str) -> str:
+def plain(word: str) -> str:
+    """Return a word without case and punctuation."""
     return re.sub(r"[^\w]", "", word).lower()

@@ -8,7 +8,7 @@ from processor.recognisers.whisper.decoding import Alignment, Decoder, Text
 from processor.recognisers.whisper.jobs import Job, batches
 from processor.recognisers.whisper.memory import STATES_PER_S, Encoder, Memory
 from processor.recognisers.whisper.vocabulary import Vocabulary
-from processor.speech import guards, terms
+from processor.speech import guards, repeats, terms
 from processor.speech.features import RECOGNISER_RATE_HZ
 
 _BANNED_REPEAT = 5
@@ -57,6 +57,7 @@ class Passes:
             self._check_terms(job)
             self._mend_loop(job)
             self._mend_loss(job)
+            self._drop_repeats(job)
         for job in jobs:
             if job.text is not None and guards.is_silence(job.text.decoded):
                 job.text = None
@@ -137,6 +138,21 @@ class Passes:
                 return
         for start_s, end_s in self._unwritten(job)[: -_MOST_PIECES - 1 : -1]:  # from the end, which is most often lost
             self._insert(job, start_s, end_s)
+
+    def _drop_repeats(self, job: Job) -> None:
+        """Take out of a text each repeat of a phrase that has no time to have been said."""
+        if job.text is None or job.alignment is None:
+            return
+        words = self._vocabulary.words(job.text.tokens)
+        edges_s = [float(job.alignment.edges_s[word.first]) for word in words]
+        drop = repeats.excess([terms.plain(word.text) for word in words], [*edges_s, job.clip_s])
+        if not drop:
+            return
+        job.marks.append("repeat")
+        tokens = list(job.text.tokens)
+        for first, end in reversed(drop):
+            del tokens[words[first].first : words[end - 1].end]
+        self._put(job, tuple(tokens))
 
     def _second_looks(self, job: Job, *, banned_repeat: int = 0) -> Iterator[tuple[Text, Alignment]]:
         """Yield other texts of a job and their alignments, the cheapest first."""

@@ -37,12 +37,11 @@ def test_sentences_are_recognised_in_a_batch(whisper: Recogniser) -> None:
 
 def test_a_live_conversation_loses_no_words_at_the_seams(whisper: Recogniser) -> None:
     """Segments of a recording are recognised as well as its sentences are."""
-    # "ill disposed" comes twice, and each costs this model two words or none, by chance and the silence around it.
     recording = clips.conversation(pause_s=1.5)
     segmenter = Segmenter(SegmenterSettings(), RECOGNISER_RATE_HZ)
     boundaries = segmenter.feed(recording.pcm) + segmenter.close()
     found = whisper.recognise([clip(each.utterance.pcm) for each in boundaries if each.utterance])
-    assert word_error_rate([(recording.words, " ".join(each.text for each in found))]) <= 4 / 70
+    assert word_error_rate([(recording.words, " ".join(each.text for each in found))]) <= 2 / 70
 
 
 def test_silence_and_noise_give_nothing(whisper: Recogniser) -> None:

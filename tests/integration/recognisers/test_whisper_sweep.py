@@ -13,7 +13,7 @@ from tests.support.tempo import at_tempo
 
 SENTENCES = clips.sentences()
 # Tempo to words wrong of 70; whole-file decoding by the same model has 4, 0, 0, 2 and 3 wrong.
-MOST_WRONG = {0.7: 6, 1.0: 2, 1.3: 3, 1.5: 4, 1.8: 8}
+MOST_WRONG = {0.7: 6, 1.0: 2, 1.3: 3, 1.5: 4, 1.8: 10}
 
 
 @pytest.fixture(scope="module")

@@ -42,6 +42,11 @@ ALONE = 2
 """Open utterances up to which none waits for others: they would hardly meet."""
 
 
+STALLED_S = 1.0
+"""Without audio for so long a client may have stopped: half of the default pause after which an utterance ends so, and
+longer than networks hold frames back."""
+
+
 @dataclass(slots=True, eq=False)
 class _OpenText:
     """The provisional text of one channel's open utterance.
@@ -105,8 +110,10 @@ class Partials:
         early_ms, may_begin_early = self._early.early_final_ms, self._early.may_begin
         for one in self._texts.values():
             speech = one.speech
-            if may_begin_early and speech.pause_ms >= early_ms and one.early_voiced_ms != speech.voiced_ms:
-                self._begin_early(one)
+            is_stalled = now - one.run.pace.read_at_s >= STALLED_S
+            is_early = is_stalled or speech.pause_ms >= early_ms
+            if may_begin_early and is_early and one.early_voiced_ms != speech.voiced_ms:
+                self._begin_early(one, is_stalled=is_stalled)
         self._submit_due(now, may_begin_early=may_begin_early)
 
     def _look_again(self) -> None:
@@ -163,10 +170,10 @@ class Partials:
             return False  # it says the same, and more
         return one.text.has_pause(speech) or (now >= one.due_at and one.text.has_news(speech))
 
-    def _begin_early(self, one: _OpenText) -> None:
+    def _begin_early(self, one: _OpenText, *, is_stalled: bool) -> None:
         utterance = one.run.timeline.open_utterance(one.channel)
-        if utterance is None or utterance.end_samples >= utterance.decided_samples:
-            return  # its post-roll is not complete: its final would have more samples
+        if utterance is None or (utterance.end_samples >= utterance.decided_samples and not is_stalled):
+            return  # its post-roll is not complete: its final would have more samples, unless a pause ends it here
         one.early_voiced_ms = utterance.voiced_ms
 
         def on_text(result: Recognition) -> None:

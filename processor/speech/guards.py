@@ -49,6 +49,10 @@ _SQUEEZED_S, _MOST_SQUEEZED, _LEAST_SQUEEZED_TOKENS = 0.041, 0.45, 8
 """Tokens that have two states at most. Measured: 0.54 to 0.92 of them where the decoder looped, at most 0.33 where a
 phrase was said three to five times, since each time has its place in the audio."""
 
+MOST_UNEXPLAINED = 0.5
+"""Of a clip's voiced time without words, past which an unsure text is invented, such as two words of eight seconds of
+music."""
+
 _LOOP_REPEATS = 3
 """A phrase three times in a row; twice is common in speech."""
 

@@ -57,6 +57,7 @@ class Passes:
             self._check_terms(job)
             self._mend_loop(job)
             self._mend_loss(job)
+            _drop_unexplained(job)
             self._drop_repeats(job)
         for job in jobs:
             if job.text is not None and guards.is_silence(job.text.decoded):
@@ -230,6 +231,15 @@ def _is_squeezed(job: Job) -> bool:
 
 def _lost_s(job: Job) -> float:
     return _voiced_s(job, job.alignment) if job.alignment else 0.0
+
+
+def _drop_unexplained(job: Job) -> None:
+    """Take an unsure text from a job if most of its voice is without words, even after all second looks."""
+    if job.text is None or not guards.is_suspect(job.text.decoded):
+        return
+    if _lost_s(job) > guards.MOST_UNEXPLAINED * job.voice.between(0.0, job.clip_s):
+        job.text = None
+        job.marks.append("invented")
 
 
 def _voiced_s(job: Job, alignment: Alignment) -> float:

@@ -63,9 +63,9 @@ def check_pinned(start: SessionStarted, told: dict[str, Any]) -> None:
     assert start.speech_events
     assert told == {
         "sample_rate": start.sample_rate_hz, "encoding": start.encoding, "channels": start.channels,
-        "layout": start.layout, "track": None, "language": "de-AT", "model": "small", "terms": ["Dashwood", "Norland Park"],
-        "prompt": "A novel.", "endpointing_ms": 300, "partial_interval_ms": 500, "numerals": True,
-        "profanity_filter": True, "speech_events": True,
+        "layout": start.layout, "track": None, "language": "de-AT", "model": "small",
+        "terms": ["Dashwood", "Norland Park"], "prompt": "A novel.", "endpointing_ms": 300,
+        "partial_interval_ms": 500, "numerals": True, "profanity_filter": True, "speech_events": True,
     }  # fmt: skip
 
 

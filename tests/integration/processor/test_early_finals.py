@@ -6,6 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
+from eventlog.positions import Position
 from processor import arrival_pace
 from processor.recognisers import Clip, RecogniserError
 from processor.speech import SegmenterSettings
@@ -198,3 +199,25 @@ async def test_facts_do_not_depend_on_early_finals(single: Deployment, early_fin
     await single.ended(session)
     assert await session.facts() == session.expected()
     assert (outcomes(worker)["used"] > 0) == (early_final_ms > 0)
+
+
+async def test_a_client_that_stops_in_mid_word_is_recognised_before_its_pause_ends(deployment: Deployment) -> None:
+    """WORD-5: once no audio comes the utterance is recognised, once, and the final of its pause needs no more."""
+    recogniser = HeldRecogniser(is_open=True)
+    worker = await deployment.started(recogniser, partials_per_s=0)
+    muted = 2 * SECOND
+    spoken = sentence("0880")
+    voice = np.concatenate([np.zeros(SECOND // 2, np.int16), spoken])[:, None]
+    session = await deployment.open(Story(voice, segmenter=SETTINGS, paused=[muted]))
+    before = [entry for entry in session.entries if entry.position < Position(muted, 1)]
+    await session.say(before)
+    [early] = await eventually_async(lambda: finals_recognised(recogniser))
+    await lasting(0.3)  # several looks at the same silence
+    assert finals_recognised(recogniser) == [early]
+    await session.say(session.entries[len(before) :])
+    await deployment.ended(session)
+    assert await session.facts() == session.expected()
+    first = finals_in(session.expected())[0]
+    assert early.pcm == session.story.samples[first.start_samples : first.end_samples, 0].tobytes()
+    assert finals_recognised(recogniser).count(early) == 1
+    assert outcomes(worker)["used"] >= 1

@@ -20,21 +20,27 @@ class RecogniserLoad:
         self._ended: deque[tuple[float, float]] = deque()
         self._ended_s = 0.0
         self._running: dict[int, float] = {}
+        self._yielding: set[int] = set()
         self.final_s = 0.0
         """In all: calls whose texts became, or may become, finals."""
         self.partial_s = 0.0
         """In all: calls for partials, and early finals whose utterance continued."""
 
-    def begin(self, call: int) -> None:
-        """Note the begin of a call."""
+    def begin(self, call: int, *, yields: bool = False) -> None:
+        """Note the begin of a call; one that `yields` to live speech keeps nothing from it, and is no load."""
         self._running[call] = self._clock()
+        if yields:
+            self._yielding.add(call)
 
     def end(self, call: int, *, is_partial: bool) -> float:
         """Note the end of a call; returns how long it took."""
         now = self._clock()
         seconds = now - self._running.pop(call)
-        self._ended.append((now, seconds))
-        self._ended_s += seconds
+        if call in self._yielding:
+            self._yielding.remove(call)
+        else:
+            self._ended.append((now, seconds))
+            self._ended_s += seconds
         if is_partial:
             self.partial_s += seconds
         else:
@@ -48,9 +54,11 @@ class RecogniserLoad:
 
     @property
     def busy_ratio(self) -> float:
-        """Which part of the calls that could have run lately did run, 0 to 1."""
+        """Which part of the calls that could have run lately did run for live speech, 0 to 1."""
         now = self._clock()
         while self._ended and self._ended[0][0] < now - WINDOW_S:
             self._ended_s -= self._ended.popleft()[1]
-        running_s = sum(min(WINDOW_S, now - since) for since in self._running.values())
+        running_s = sum(
+            min(WINDOW_S, now - since) for call, since in self._running.items() if call not in self._yielding
+        )
         return min(1.0, (self._ended_s + running_s) / (WINDOW_S * self._max_parallel))

@@ -275,7 +275,7 @@ class RecognitionQueue:
         recogniser, clips = self._recogniser, [job.clip for job in batch]
         for job in batch:
             job.is_running = True
-        self.load.begin(id(batch))
+        self.load.begin(id(batch), yields=batch[0].kind in {JobKind.RECORDED, JobKind.BEHIND})
         try:
             recognitions = await asyncio.get_running_loop().run_in_executor(self._threads, recogniser.recognise, clips)
             if len(recognitions) != len(clips):

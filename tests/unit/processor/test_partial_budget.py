@@ -104,3 +104,13 @@ def test_the_load_is_of_the_last_seconds() -> None:
     worker.load.end(1, is_partial=True)
     worker.clock.now_s += WINDOW_S + 0.1
     assert worker.load.busy_ratio == 0.0
+
+
+def test_a_backlog_is_no_load_for_live_speech() -> None:
+    """Calls of sessions that are behind, running or ended, leave live speech its early finals."""
+    worker = Worker()
+    worker.load.begin(1, yields=True)
+    worker.clock.now_s += WINDOW_S
+    assert worker.load.busy_ratio == 0.0
+    worker.load.end(1, is_partial=False)
+    assert (worker.load.busy_ratio, worker.load.final_s) == (0.0, WINDOW_S)

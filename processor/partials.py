@@ -188,7 +188,7 @@ class Partials:
             return None  # it has ended since the last look
         piece = text.next_piece(utterance, run.start.sample_rate_hz)
         text.note_recognised(piece, utterance)
-        interval_ms = run.start.partial_interval_ms or self._interval_ms
+        interval_ms = (utterance.options or run.start).partial_interval_ms or self._interval_ms
         one.due_at = now if piece.voiced_ms is None else now + interval_ms / 1000
         one.is_waiting = True
 

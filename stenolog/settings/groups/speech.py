@@ -35,8 +35,9 @@ class Speech(Worker, frozen=True, kw_only=True):
         "Speech", "partials/s", "Provisional texts that one worker publishes at most, so that with a fast engine they "
         "do not outweigh the audio; past it they thin out.", least=0)] = 200
     max_batch_clips: Annotated[int, number(
-        "Speech", "clips", "Utterances recognised in one call. On CPUs a batch saves a fifth at most, and the first "
-        "of it waits for the last; GPUs want 16 and more.", least=1, most=64)] = 2
+        "Speech", "clips", "Utterances recognised in one call, as far as so many wait. On CPUs eight together take a "
+        "sixth less time than one by one, and the first of them waits for the last; GPUs want 16 and more.",
+        least=1, most=64)] = 8
     engine: Annotated[str, text(
         "Speech", "Recogniser: `whisper`, `mock`, `openai`, or one of an installed package with the entry point "
         "`stenolog.recognisers`.")] = "whisper"

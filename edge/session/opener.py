@@ -232,7 +232,7 @@ def _channels(wanted: Parameters, *, is_container: bool) -> int:
     if is_container:
         return 0
     if wanted.layout in {"mix", "auto"}:
-        message = f"channels={wanted.layout} is of containers: of raw samples say how many there are, 1 or 2"
+        message = f"channels={wanted.layout} is of containers: of raw samples give their number, 1 or 2"
         raise ApiError(errors.INVALID_CHANNELS, message)
     return 1 if wanted.layout is None else 2
 

@@ -79,7 +79,7 @@ async def test_everything_works_with_the_least_rights(server: Server, least: str
 
 async def statuses(edge: Replica, session_id: str) -> list[int]:
     """Those of all operations, reading ones first and deletion last."""
-    order = ("GET", "POST", "PUT", "DELETE")
+    order = ("GET", "POST", "PUT", "PATCH", "DELETE")
     operations = sorted(edge.operations, key=lambda one: order.index(one.method))
     found = []
     async with httpx2.AsyncClient(base_url=edge.http, timeout=15) as http:

@@ -49,7 +49,7 @@ async def test_every_final_is_in_list_and_feed(path: Path, crowd: list[Speaker])
     for session in await held(path, crowd):
         in_feed = [event for event in await path.feed(session) if event["type"] == "final"]
         assert await path.listed(session) == session.owed
-        assert in_feed == [msgspec.to_builtins(final) for final in session.owed]
+        assert in_feed == [msgspec.json.decode(encode_final(final)) for final in session.owed]
         if session.end is not None:
             assert session.received == in_feed
 

@@ -116,7 +116,10 @@ class ProvisionalText:
         kept = len(self._kept)
         words = _continue(self._last[: max(0, self._stable - kept)], text.split())
         if self._stable >= kept:  # else a kept word before these is not stable yet
-            self._stable = max(self._stable, kept + _agreed(words, self._last))
+            agreed = _agreed(words, self._last)
+            if agreed == len(words) and not piece.is_last:
+                agreed -= 1  # the last word may be cut off by the end of the audio in both
+            self._stable = max(self._stable, kept + agreed)
         self._last = words
         if piece.is_last:
             self._keep(self._kept + words, piece.pauses, self._kept_ms(piece, utterance))

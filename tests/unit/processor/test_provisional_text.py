@@ -41,6 +41,14 @@ def test_words_are_stable_once_two_hypotheses_agree() -> None:
     assert found == Hypothesis("the cat sat on a", len("the cat sat on"))
 
 
+def test_the_last_word_is_not_stable_by_agreement() -> None:
+    """A word with which both hypotheses end may be cut off in both, so it is stable once another follows (WORD-4)."""
+    text = ProvisionalText(START)
+    heard(text, utterance(1_000, 1_500), "the cat")
+    assert heard(text, utterance(2_000, 2_500), "the cat") == Hypothesis("the cat", len("the"))
+    assert heard(text, utterance(3_000, 3_500), "the cattle") == Hypothesis("the cattle", len("the"))
+
+
 @pytest.mark.parametrize(
     ("reads", "published"),
     [
@@ -55,7 +63,7 @@ def test_stable_words_stay(reads: str, published: str) -> None:
     """A later hypothesis that reads otherwise adds what follows the stable words, and changes none of them (WORD-4)."""
     text = ProvisionalText(START)
     heard(text, utterance(1_000, 1_500), "the cat")
-    heard(text, utterance(2_000, 2_500), "the cat")
+    heard(text, utterance(2_000, 2_500), "the cat sad")
     found = heard(text, utterance(3_000, 3_500), reads)
     assert found is not None
     assert (found.text, found.stable) == (published, len("the cat"))

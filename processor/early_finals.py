@@ -15,6 +15,9 @@ from processor.speech import Utterance
 MOST_BUSY = 0.7
 """Of the recogniser's calls: past it no utterance is recognised early. Of ten, four are recognised in vain."""
 
+MOST_WASTED, RETRY_EVERY = 3, 4
+"""After so many in vain in a row only every fourth pause of the channel is tried: a reader's pauses end nothing."""
+
 _Key = tuple[str, int]
 
 
@@ -23,12 +26,14 @@ class _Early:
     """An open utterance whose samples are a final's if its pause continues.
 
     Attributes:
+        key: Its run and channel.
         job: Its recognition.
         end_samples: Where the utterance would end.
         recognition: The result, once there.
         is_dropped: Whether no final will use it.
     """
 
+    key: _Key
     job: Job
     end_samples: int
     recognition: Recognition | None = None
@@ -46,6 +51,8 @@ class EarlyFinals:
         self._recognition = recognition
         self._metrics = metrics
         self._early: dict[_Key, _Early] = {}
+        self._wasted: dict[_Key, int] = {}
+        """Pauses in a row whose early final was in vain, or not tried for that."""
         self.early_final_ms = early_final_ms
 
     @property
@@ -53,6 +60,15 @@ class EarlyFinals:
         """Whether an utterance may be recognised early: while live finals wait, or few calls are idle, none is."""
         queue = self._recognition
         return self.early_final_ms > 0 and not queue.waiting_live and queue.load.busy_ratio < MOST_BUSY
+
+    def takes_next(self, run: ActiveRun, channel: int) -> bool:
+        """Return whether the channel's next pause is to be tried, by how the last ones ended; ask once per pause."""
+        key = (run.claim.keys.member, channel)
+        wasted = self._wasted.get(key, 0)
+        if wasted < MOST_WASTED:
+            return True
+        self._wasted[key] = wasted + 1
+        return (wasted - MOST_WASTED) % RETRY_EVERY == RETRY_EVERY - 1
 
     def begin(
         self, run: ActiveRun, channel: int, utterance: Utterance, on_text: Callable[[Recognition], None]
@@ -83,7 +99,7 @@ class EarlyFinals:
             run.clip(utterance), on_result, is_cancelled, tenant=run.start.tenant_id, session=run.claim.keys.member,
             is_early=True,
         )  # fmt: skip
-        early = self._early[key] = _Early(job, utterance.end_samples)
+        early = self._early[key] = _Early(key, job, utterance.end_samples)
         self._recognition.submit(job)
 
     def has_one(self, run: ActiveRun, channel: int) -> bool:
@@ -99,6 +115,7 @@ class EarlyFinals:
         if early is None:
             return False
         if early.job.clip == final.clip:
+            self._wasted.pop(early.key, None)
             if early.recognition is not None:
                 self._metrics.count_early_final("used")
                 final.settle(early.recognition)
@@ -121,6 +138,8 @@ class EarlyFinals:
         """Drop what belongs to runs that are no longer held, named ``<session> <run>``."""
         for key in [one for one in self._early if not is_held(one[0])]:
             self._drop(self._early.pop(key))
+        for key in [one for one in self._wasted if not is_held(one[0])]:
+            del self._wasted[key]
 
     def _drop(self, early: _Early | None) -> None:
         if early is not None:
@@ -131,6 +150,7 @@ class EarlyFinals:
     def _count_waste(self, early: _Early) -> None:
         """Count an early recognition that no final has used; it has served as a partial."""
         self._metrics.count_early_final("wasted")
+        self._wasted[early.key] = self._wasted.get(early.key, 0) + 1
         self._recognition.load.count_as_partial(early.job.seconds)
 
 

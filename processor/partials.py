@@ -60,6 +60,7 @@ class _OpenText:
         wanted_since: Since when one is due; infinity while none is.
         is_waiting: Whether one is being recognised.
         early_voiced_ms: Speech that it had when it was last recognised as an early final: that is once per pause.
+        passed_voiced_ms: Speech that it had in the last pause that was not tried.
         speech: The utterance at the last look.
     """
 
@@ -70,6 +71,7 @@ class _OpenText:
     wanted_since: float = float("inf")
     is_waiting: bool = False
     early_voiced_ms: int = 0
+    passed_voiced_ms: int = 0
     speech: OpenSpeech = field(default=OpenSpeech(0, 0, 0, 0))
 
 
@@ -168,7 +170,9 @@ class Partials:
         if one.is_waiting:
             return False
         speech = one.speech
-        has_early = may_begin_early or one.early_voiced_ms == speech.voiced_ms
+        has_early = one.early_voiced_ms == speech.voiced_ms or (
+            may_begin_early and one.passed_voiced_ms != speech.voiced_ms
+        )
         if has_early and speech.pause_ms >= LEFT_TO_EARLY_MS:
             return False  # it says the same, and more
         return one.text.has_pause(speech) or (now >= one.due_at and one.text.has_news(speech))
@@ -177,6 +181,12 @@ class Partials:
         utterance = one.run.timeline.open_utterance(one.channel)
         if utterance is None or (utterance.end_samples >= utterance.decided_samples and not is_stalled):
             return  # its post-roll is not complete: its final would have more samples, unless a pause ends it here
+        if not is_stalled:
+            if one.passed_voiced_ms == utterance.voiced_ms:
+                return
+            if not self._early.takes_next(one.run, one.channel):
+                one.passed_voiced_ms = utterance.voiced_ms
+                return
         one.early_voiced_ms = utterance.voiced_ms
 
         def on_text(result: Recognition) -> None:

@@ -1,6 +1,7 @@
 """Finals recognised in the pause that ends their utterance: the same facts, sooner."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from eventlog.positions import Position
 from processor import arrival_pace
+from processor.early_finals import MOST_WASTED
 from processor.recognisers import Clip, RecogniserError
 from processor.speech import SegmenterSettings
 from processor.worker import Worker
@@ -221,3 +223,31 @@ async def test_a_client_that_stops_in_mid_word_is_recognised_before_its_pause_en
     assert early.pcm == session.story.samples[first.start_samples : first.end_samples, 0].tobytes()
     assert finals_recognised(recogniser).count(early) == 1
     assert outcomes(worker)["used"] >= 1
+
+
+def has_recognised(recogniser: HeldRecogniser, least: int) -> bool:
+    """Whether so many finals were recognised, early or not."""
+    return len(finals_recognised(recogniser)) >= least
+
+
+async def test_pauses_that_end_nothing_are_tried_less_often(single: Deployment) -> None:
+    """After three early finals in vain in a row a channel's next pauses are passed over, and facts stay the same."""
+    recogniser = HeldRecogniser(is_open=True)
+    worker = await single.started(recogniser, partials_per_s=0)
+    said = sentence("0880")[: 2 * SECOND]
+    session = await single.open(story(0.5, *[part for _ in range(6) for part in (said, 0.5)], 1.0))
+    at_s, said_up_to = 0.5, 0
+    for number in range(5):
+        at_s += len(said) / SECOND
+        count = int((at_s + 0.45) * SECOND) // 1_600
+        await session.say(session.entries[said_up_to:count])
+        said_up_to = count
+        at_s += 0.5
+        if number < MOST_WASTED:
+            await eventually_async(partial(has_recognised, recogniser, number + 1))
+        await lasting(0.2)
+    assert len(finals_recognised(recogniser)) == MOST_WASTED
+    await session.say(session.entries[said_up_to:])
+    await single.ended(session)
+    assert await session.facts() == session.expected()
+    assert outcomes(worker)["wasted"] >= 3

@@ -33,8 +33,7 @@ LOOKING_SHARE = 0.04
 """Of the worker's loop, for looks: with a thousand talkers one takes 4 ms, which leaves ten a second, not twenty."""
 
 GATHER_S = 0.25
-"""So long a partial waits for others to share its call, and others are taken along so long before they are due. The
-first of an utterance does not wait: its speaker has nothing to read yet."""
+"""So long a partial waits for others to share its call, and others are taken along so long before they are due."""
 
 LEFT_TO_EARLY_MS = 150
 """Pause from which an utterance is left to its early final: longer than a stop consonant's closure."""
@@ -148,9 +147,7 @@ class Partials:
         self._allowed = self._per_s * min(1.0, now - self._looked_at) + self._allowed % 1
         self._looked_at = now
         wanted_since = min((one.wanted_since for one in self._texts.values()), default=float("inf"))
-        is_first = any(one.text.is_new and one.wanted_since <= now for one in self._texts.values())
-        may_wait = len(self._texts) > ALONE and not is_first
-        if wanted_since > now or (may_wait and now - wanted_since < GATHER_S):
+        if wanted_since > now or (len(self._texts) > ALONE and now - wanted_since < GATHER_S):
             return
         waiting = sum(one.is_waiting for one in self._texts.values())
         budget = self._budget.room(len(self._texts), waiting)

@@ -101,18 +101,21 @@ class FactBuilder:
                 numerals=self.start.numerals,
                 profanity_filter=self.start.profanity_filter,
             )))  # fmt: skip
-        # From the two boundaries alone, so that a worker that decides again states it again.
-        after_samples, total = min(decision.boundaries, default=0), self.total_samples
-        grid_samples = PROGRESS_S * rate_hz
-        if total:
-            passed = any(before_samples * 100 < share * total <= after_samples * 100 for share in MILESTONES_PERCENT)
-        else:
-            passed = not facts and before_samples // grid_samples < after_samples // grid_samples
-        if passed:
+        after_samples = min(decision.boundaries, default=0)
+        if self._has_progress(before_samples, after_samples, states_more=bool(facts)):
             facts.append(((facts[-1][0] if facts else after).control(), ProgressNoted(
-                processed_samples=after_samples, total_samples=total, sample_rate_hz=rate_hz, noted_ms=self.now_ms(),
+                processed_samples=after_samples, total_samples=self.total_samples, sample_rate_hz=rate_hz,
+                noted_ms=self.now_ms(),
             )))  # fmt: skip
         return facts
+
+    def _has_progress(self, before_samples: int, after_samples: int, *, states_more: bool) -> bool:
+        """Whether a decision states progress, by the boundaries alone, so that a worker that decides again does too."""
+        if self.total_samples:
+            hundredths = before_samples * 100, after_samples * 100
+            return any(hundredths[0] < share * self.total_samples <= hundredths[1] for share in MILESTONES_PERCENT)
+        grid_samples = PROGRESS_S * self.start.sample_rate_hz
+        return not states_more and before_samples // grid_samples < after_samples // grid_samples
 
     def answer(self, request: str, utterances: int, recognised: Sequence[RecognisedUtterance]) -> ProvisionalAnswer:
         """The answer to a request: the number of finals so far, and each channel's open utterance with its text."""

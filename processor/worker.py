@@ -49,14 +49,9 @@ class Worker:
     """The service of one worker process; see `eventlog.service.Service`."""
 
     def __init__(
-        self,
-        server: Server,
-        settings: WorkerSettings,
-        recogniser: Recogniser,
-        *,
-        trial: QuarantineTrial,
+        self, server: Server, settings: WorkerSettings, recogniser: Recogniser, *, trial: QuarantineTrial,
         consumer: str | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Work for the deployment in `server`; `trial` tries a suspected run in a process of its own.
 
         The caller closes `server` and `recogniser` after `stop`.

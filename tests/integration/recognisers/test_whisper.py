@@ -6,6 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from benchmarks import clips
+from benchmarks.noises import noises
+from benchmarks.signals import to_pcm
 from benchmarks.wer import word_error_rate
 from processor.recognisers import Clip, Recogniser, RecogniserError, load
 from processor.speech import Segmenter, SegmenterSettings
@@ -48,6 +50,18 @@ def test_silence_and_noise_give_nothing(whisper: Recogniser) -> None:
     """Silence, noise, hum, a tone and clicks have no words in them."""
     found = whisper.recognise([clip(each.pcm) for each in clips.speechless()])
     assert [(each.text, each.confidence) for each in found] == [("", 0.0)] * len(found)
+
+
+def test_no_kind_of_noise_has_words(whisper: Recogniser) -> None:
+    """WORD-2: tones, ringing, alarms, music and noises, cut as in a session, give no word."""
+    found: dict[str, str] = {}
+    for noise in noises():
+        segmenter = Segmenter(SegmenterSettings(), RECOGNISER_RATE_HZ)
+        boundaries = segmenter.feed(to_pcm(noise.samples)) + segmenter.close()
+        texts = whisper.recognise([clip(each.utterance.pcm) for each in boundaries if each.utterance])
+        found[noise.name] = " ".join(each.text for each in texts if each.text)
+    assert len(found) > 40
+    assert {name: text for name, text in found.items() if text} == {}
 
 
 def test_nothing_gives_nothing(whisper: Recogniser) -> None:
